@@ -1,0 +1,388 @@
+//! Charts as helm needs them: dependencies of the right versions in place, schemas as JSON. They are prepared in the
+//! cache, once for each content; the work tree isn't written.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use semver::VersionReq;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use xshell::{Shell, cmd};
+
+use crate::{paths, process};
+
+/// Part of each prepared chart's name: one that is prepared in another way gets another name.
+const FORMAT: &str = "1";
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+    version: String,
+    #[serde(default)]
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Default, Deserialize)]
+struct Lock {
+    #[serde(default)]
+    dependencies: Vec<Dependency>,
+}
+
+/// As in Chart.yaml, where the version may be a range, and as in Chart.lock, where it's exact.
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    repository: String,
+}
+
+/// A chart in the repository, with all that goes into its prepared form.
+struct Source {
+    /// What people know it by, in messages.
+    shown: String,
+    metadata: Metadata,
+    /// The chart's own files by their paths in it, without those in charts/ that a dependency provides.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    parts: Vec<Part>,
+}
+
+/// Where one dependency comes from.
+enum Part {
+    /// `file://`: another folder, prepared like this one.
+    Folder(Source),
+    /// An archive or folder in charts/ that has the right version.
+    InCharts(PathBuf),
+    /// To be pulled from a repository.
+    Remote { name: String, version: String, repository: String },
+}
+
+/// Prepares the chart in the folder `chart`, relative to the root, and returns the folder to give to helm.
+pub(crate) fn prepare(sh: &Shell, root: &Path, chart: &Path) -> Result<PathBuf> {
+    let source = Source::read(sh, root, chart)?;
+    source.prepare(sh)
+}
+
+impl Source {
+    fn read(sh: &Shell, root: &Path, chart: &Path) -> Result<Source> {
+        Source::read_below(sh, &root.join(chart), &chart.display().to_string(), &mut Vec::new())
+    }
+
+    /// `above` holds the charts that depend on this one.
+    fn read_below(sh: &Shell, dir: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<Source> {
+        let dir = dir.canonicalize().with_context(|| format!("there is no chart `{shown}`"))?;
+        ensure!(!above.contains(&dir), "the chart `{shown}` depends on itself");
+        let metadata: Metadata = read_yaml(&dir.join("Chart.yaml"))
+            .with_context(|| format!("{shown}/Chart.yaml: not the description of a chart"))?;
+        let lock = match dir.join("Chart.lock") {
+            file if file.exists() => {
+                read_yaml(&file).with_context(|| format!("{shown}/Chart.lock: not a list of dependencies"))?
+            }
+            _ => Lock::default(),
+        };
+        let mut files = BTreeMap::new();
+        read_files(&dir, Path::new(""), &mut files)
+            .with_context(|| format!("cannot read the chart `{shown}`"))?;
+        let vendored: Vec<PathBuf> = children(&dir.join("charts"))?;
+        above.push(dir.clone());
+        let mut parts = Vec::new();
+        for wanted in &metadata.dependencies {
+            let part = wanted.find(sh, &dir, &lock, &vendored, above);
+            parts.push(part.with_context(|| format!("{shown}/Chart.yaml: dependency `{}`", wanted.name))?);
+        }
+        above.pop();
+        let provided = |path: &Path| {
+            let in_charts = path.strip_prefix("charts").ok().and_then(|it| it.iter().next());
+            in_charts.is_some_and(|it| {
+                metadata.dependencies.iter().any(|dependency| dependency.may_be(Path::new(it)))
+            })
+        };
+        files.retain(|path, _| !provided(path));
+        Ok(Source { shown: shown.to_owned(), files, metadata, parts })
+    }
+
+    /// Stands for everything that goes into the prepared chart.
+    fn key(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update(bytes.len().to_le_bytes());
+            hash.update(bytes);
+        };
+        add(FORMAT.as_bytes());
+        for (path, content) in &self.files {
+            add(path.as_os_str().as_encoded_bytes());
+            add(content);
+        }
+        for part in &self.parts {
+            match part {
+                Part::Folder(source) => add(source.key()?.as_bytes()),
+                Part::InCharts(path) => {
+                    let mut files = BTreeMap::new();
+                    read_files(path, Path::new(""), &mut files)?;
+                    for (path, content) in &files {
+                        add(path.as_os_str().as_encoded_bytes());
+                        add(content);
+                    }
+                }
+                Part::Remote { name, version, repository } => {
+                    [name, version, repository].iter().for_each(|it| add(it.as_bytes()));
+                }
+            }
+        }
+        Ok(paths::hex(&hash.finalize()[..16]))
+    }
+
+    fn prepare(&self, sh: &Shell) -> Result<PathBuf> {
+        let name = format!("{}-{}", self.metadata.name, self.key()?);
+        let charts = paths::cache()?.join("charts");
+        let prepared = charts.join(&name);
+        if prepared.is_dir() {
+            return Ok(prepared);
+        }
+        let _lock = paths::lock(&charts.join("locks").join(&name))?;
+        if prepared.is_dir() {
+            return Ok(prepared);
+        }
+        let part = charts.join(format!(".{name}.part"));
+        paths::remove_dir(&part)?;
+        for (path, content) in &self.files {
+            write(&part.join(path), content)?;
+        }
+        self.write_schemas(&part)?;
+        for dependency in &self.parts {
+            match dependency {
+                Part::Folder(source) => {
+                    copy_dir(&source.prepare(sh)?, &part.join("charts").join(&source.metadata.name))?
+                }
+                Part::InCharts(path) => {
+                    let to = part.join("charts").join(path.file_name().expect("it lies in charts/"));
+                    if path.is_dir() { copy_dir(path, &to)? } else { write(&to, &fs::read(path)?)? }
+                }
+                Part::Remote { name, version, repository } => {
+                    let archive = pull(sh, name, version, repository)?;
+                    let to = part.join("charts").join(archive.file_name().expect("it is a file"));
+                    write(&to, &fs::read(&archive)?)?;
+                }
+            }
+        }
+        fs::rename(&part, &prepared).with_context(|| format!("cannot make `{}`", prepared.display()))?;
+        Ok(prepared)
+    }
+
+    /// helm reads only values.schema.json; people write values.schema.yaml.
+    fn write_schemas(&self, to: &Path) -> Result<()> {
+        for (path, content) in &self.files {
+            if path.file_name().is_none_or(|it| it != "values.schema.yaml") {
+                continue;
+            }
+            let schema: serde_json::Value = serde_yaml::from_slice(content)
+                .with_context(|| format!("{}/{}: not a schema in YAML", self.shown, path.display()))?;
+            write(&to.join(path).with_extension("json"), &serde_json::to_vec_pretty(&schema)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Dependency {
+    /// Whether something of this name in charts/ would be read as this dependency: `NAME` or `NAME-1.2.3.tgz`.
+    fn may_be(&self, in_charts: &Path) -> bool {
+        let Some(rest) = in_charts.to_str().and_then(|it| it.strip_prefix(&self.name)) else { return false };
+        let version = rest.strip_prefix('-').map(|it| it.strip_prefix('v').unwrap_or(it));
+        rest.is_empty() || version.is_some_and(|it| it.starts_with(|first: char| first.is_ascii_digit()))
+    }
+
+    fn find(
+        &self,
+        sh: &Shell,
+        dir: &Path,
+        lock: &Lock,
+        vendored: &[PathBuf],
+        above: &mut Vec<PathBuf>,
+    ) -> Result<Part> {
+        let locked =
+            lock.dependencies.iter().find(|it| it.name == self.name && it.repository == self.repository);
+        if let Some(locked) = locked
+            && !satisfies(&locked.version, &self.version)?
+        {
+            bail!(
+                "Chart.lock has {}, and Chart.yaml wants {}\nhint: `helm dependency update`",
+                locked.version,
+                self.version
+            );
+        }
+        if locked.is_none() && !lock.dependencies.is_empty() {
+            bail!("Chart.lock doesn't have it\nhint: `helm dependency update`");
+        }
+        if let Some(path) = self.repository.strip_prefix("file://") {
+            let source = Source::read_below(sh, &dir.join(path), path, above)?;
+            let version = &source.metadata.version;
+            ensure!(
+                satisfies(version, &self.version)?,
+                "`{path}` is {version}, and {} is wanted",
+                self.version
+            );
+            if let Some(locked) = locked {
+                ensure!(
+                    locked.version == *version,
+                    "`{path}` is {version}, and Chart.lock has {}\nhint: `helm dependency update`",
+                    locked.version
+                );
+            }
+            return Ok(Part::Folder(source));
+        }
+        let version = match locked {
+            Some(locked) => &locked.version,
+            None => &self.version,
+        };
+        for path in vendored {
+            if self.may_be(Path::new(path.file_name().expect("it lies in charts/"))) {
+                let found = vendored_metadata(sh, path)?;
+                if found.name == self.name && satisfies(&found.version, version)? {
+                    return Ok(Part::InCharts(path.clone()));
+                }
+            }
+        }
+        ensure!(
+            semver::Version::parse(version.trim_start_matches('v')).is_ok(),
+            "`{version}` isn't one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
+        );
+        let reachable = ["https://", "http://", "oci://"].iter().any(|it| self.repository.starts_with(it));
+        ensure!(
+            reachable,
+            "charts/ doesn't hold version {version}, and the repository `{}` isn't an address",
+            self.repository
+        );
+        Ok(Part::Remote {
+            name: self.name.clone(),
+            version: version.clone(),
+            repository: self.repository.clone(),
+        })
+    }
+}
+
+/// Whether a version is the wanted one, or in the wanted range as Helm writes ranges: `1.2.3`, `~1.2`, `>=1.2 <2`,
+/// `1.x || 2.x`. No wish is any version.
+fn satisfies(version: &str, wanted: &str) -> Result<bool> {
+    if wanted.is_empty() || version == wanted {
+        return Ok(true);
+    }
+    let plain = |it: &str| semver::Version::parse(it.trim().trim_start_matches('v'));
+    let version = plain(version).with_context(|| format!("`{version}` isn't a version"))?;
+    if let Ok(wanted) = plain(wanted) {
+        return Ok(version == wanted);
+    }
+    for range in wanted.split("||") {
+        let joined: Vec<_> = range.split([' ', ',']).filter(|it| !it.is_empty()).collect();
+        let range = VersionReq::parse(&joined.join(", "))
+            .with_context(|| format!("cannot understand the version `{wanted}`"))?;
+        if range.matches(&version) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The Chart.yaml of a folder or an archive in charts/, which helm itself wouldn't hold against ours.
+fn vendored_metadata(sh: &Shell, path: &Path) -> Result<Metadata> {
+    if path.is_dir() {
+        return read_yaml(&path.join("Chart.yaml"))
+            .with_context(|| format!("`{}` isn't a chart", path.display()));
+    }
+    let shown = process::read(sh, cmd!(sh, "helm show chart {path}"))?;
+    serde_yaml::from_str(&shown).with_context(|| format!("`{}` isn't a chart", path.display()))
+}
+
+/// The archive of a dependency, in the cache.
+fn pull(sh: &Shell, name: &str, version: &str, repository: &str) -> Result<PathBuf> {
+    let from = paths::hex(&Sha256::digest(repository)[..8]);
+    let dir = paths::cache()?.join("dependencies").join(format!("{name}-{version}-{from}"));
+    let archive = dir.join(format!("{name}-{version}.tgz"));
+    let _lock = paths::lock(&dir.with_extension("lock"))?;
+    if archive.is_file() {
+        return Ok(archive);
+    }
+    let part = dir.with_extension("part");
+    paths::remove_dir(&part)?;
+    fs::create_dir_all(&part)?;
+    let cmd = if repository.starts_with("oci://") {
+        let chart = format!("{}/{name}", repository.trim_end_matches('/'));
+        cmd!(sh, "helm pull {chart} --version {version} --destination {part}")
+    } else {
+        cmd!(sh, "helm pull {name} --repo {repository} --version {version} --destination {part}")
+    };
+    let output = process::run(sh, cmd, b"")?;
+    if !output.success {
+        paths::remove_dir(&part)?;
+        bail!(
+            "cannot get the chart `{name}` {version} from {repository}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let pulled = children(&part)?.pop().context("helm pulled nothing")?;
+    let found = vendored_metadata(sh, &pulled)?;
+    ensure!(
+        found.name == name && satisfies(&found.version, version)?,
+        "{repository} gave `{}` {} for `{name}` {version}",
+        found.name,
+        found.version
+    );
+    fs::rename(&pulled, part.join(archive.file_name().expect("it is a file")))?;
+    paths::remove_dir(&dir)?;
+    fs::rename(&part, &dir)?;
+    Ok(archive)
+}
+
+fn read_yaml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(serde_yaml::from_str(&text)?)
+}
+
+/// All files at or below `dir`/`path`, links followed. What is called secret is no part of a chart, unless helm
+/// would render it: a cache must not hold what somebody decrypted beside it.
+fn read_files(dir: &Path, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
+    let full = dir.join(path);
+    let context = || format!("cannot read `{}`", full.display());
+    if full.metadata().with_context(context)?.is_file() {
+        files.insert(path.to_owned(), fs::read(&full).with_context(context)?);
+        return Ok(());
+    }
+    for child in children(&full)? {
+        let name = child.file_name().expect("it lies in a folder");
+        let called_secret = name.to_string_lossy().contains("secret");
+        let rendered = ["templates", "charts", "crds"].iter().any(|it| path.starts_with(it));
+        if name != ".git" && (rendered || !called_secret) {
+            read_files(dir, &path.join(name), files)?;
+        }
+    }
+    Ok(())
+}
+
+/// What lies in a folder, sorted; nothing if it isn't there.
+fn children(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read `{}`", dir.display()))?;
+    let mut children = entries.map(|it| Ok(it?.path())).collect::<Result<Vec<_>>>()?;
+    children.sort();
+    Ok(children)
+}
+
+fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    let mut files = BTreeMap::new();
+    read_files(from, Path::new(""), &mut files)?;
+    for (path, content) in &files {
+        write(&to.join(path), content)?;
+    }
+    Ok(())
+}
+
+fn write(file: &Path, content: &[u8]) -> Result<()> {
+    fs::create_dir_all(file.parent().expect("a file lies in a folder"))?;
+    fs::write(file, content).with_context(|| format!("cannot write `{}`", file.display()))
+}

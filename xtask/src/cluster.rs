@@ -1,0 +1,207 @@
+//! `config/clusters/NAME/cluster.yaml` as types.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One cluster and its hubs.
+///
+/// config/cluster.schema.json, compiled in, says which keys there are and refuses others; the types here hold
+/// the ones that a command reads.
+pub(crate) struct Cluster {
+    /// The name of the folder, which is what people type.
+    pub(crate) name: String,
+    /// `config/clusters/NAME` from the root.
+    pub(crate) dir: PathBuf,
+    pub(crate) provider: Provider,
+    /// In the file's order.
+    pub(crate) hubs: Vec<Hub>,
+}
+
+/// How to log in.
+pub(crate) enum Provider {
+    /// The rehearsal cluster.
+    Local,
+    /// The path of a kubeconfig from the root.
+    Kubeconfig(PathBuf),
+    /// One whose login isn't built yet, by name.
+    Other(String),
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Hub {
+    /// Of the hub, its namespace and its Helm release.
+    pub(crate) name: String,
+    pub(crate) domain: String,
+    /// Relative to the cluster's folder.
+    pub(crate) domain_override_file: Option<PathBuf>,
+    helm_chart: String,
+    pub(crate) chart_override: Option<String>,
+    /// Relative to the cluster's folder; the last one wins.
+    pub(crate) helm_chart_values_files: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    provider: String,
+    kubeconfig: Option<Kubeconfig>,
+    #[serde(default)]
+    hubs: Vec<Hub>,
+}
+
+#[derive(Deserialize)]
+struct Kubeconfig {
+    file: PathBuf,
+}
+
+impl Hub {
+    /// The folder of the chart from the root: `helm-charts/NAME`, or the path that cluster.yaml gives.
+    pub(crate) fn chart(&self) -> PathBuf {
+        if self.helm_chart.contains('/') {
+            PathBuf::from(&self.helm_chart)
+        } else {
+            Path::new("helm-charts").join(&self.helm_chart)
+        }
+    }
+}
+
+impl Cluster {
+    /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
+    pub(crate) fn load(root: &Path, name: &str) -> Result<Cluster> {
+        let files = files(root)?;
+        let named: Vec<_> = files.iter().filter(|it| folder_name(it) == name).collect();
+        match named[..] {
+            [file] => parse(root, file),
+            [] => {
+                let known: BTreeSet<_> = files.iter().map(|it| folder_name(it)).collect();
+                bail!("there is no cluster `{name}` in `config/clusters/`; there are: {}", list(known))
+            }
+            _ => bail!(
+                "there is more than one cluster `{name}`: {}",
+                list(named.iter().map(|it| it.display()))
+            ),
+        }
+    }
+
+    /// The hubs of these names, or all of them without names, in the order of cluster.yaml.
+    pub(crate) fn select_hubs(&self, names: &[String]) -> Result<Vec<&Hub>> {
+        let known: Vec<_> = self.hubs.iter().map(|it| it.name.as_str()).collect();
+        let unknown: Vec<_> = names.iter().filter(|it| !known.contains(&it.as_str())).collect();
+        if !unknown.is_empty() {
+            bail!("cluster `{}` has no hub {}; it has: {}", self.name, list(unknown), list(known));
+        }
+        if self.hubs.is_empty() {
+            bail!("cluster `{}` has no hubs", self.name);
+        }
+        Ok(self.hubs.iter().filter(|it| names.is_empty() || names.contains(&it.name)).collect())
+    }
+}
+
+/// All clusters whose provider is `local`, by name. A file that can't be read is an error.
+pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
+    let mut local = Vec::new();
+    for file in files(root)? {
+        let cluster = parse(root, &file)?;
+        if matches!(cluster.provider, Provider::Local) {
+            local.push(cluster);
+        }
+    }
+    Ok(local)
+}
+
+/// The cluster.yaml files from the root, sorted. Those below a folder called `templates` aren't clusters.
+fn files(root: &Path) -> Result<Vec<PathBuf>> {
+    let pattern = root.join("config/clusters/**/cluster.yaml");
+    // The root's own path may hold characters that mean something in a pattern.
+    let pattern = format!(
+        "{}{}",
+        glob::Pattern::escape(root.to_str().context("the root's path isn't UTF-8")?),
+        pattern.strip_prefix(root)?.to_str().map(|it| format!("/{it}")).context("the pattern is UTF-8")?
+    );
+    let mut files = Vec::new();
+    for file in glob::glob(&pattern)? {
+        let file = file.context("cannot look through `config/clusters/`")?.strip_prefix(root)?.to_owned();
+        if !file.iter().any(|it| it == "templates") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn parse(root: &Path, file: &Path) -> Result<Cluster> {
+    let shown = file.display();
+    let text = fs::read_to_string(root.join(file)).with_context(|| format!("cannot read `{shown}`"))?;
+    let mut yaml: serde_yaml::Value = serde_yaml::from_str(&text)
+        .with_context(|| format!("{shown}: not the YAML that a cluster.yaml is"))?;
+    yaml.apply_merge().with_context(|| format!("{shown}: cannot merge what `<<` names"))?;
+    let json: Value = serde_json::to_value(yaml).with_context(|| format!("{shown}: a key isn't a string"))?;
+    let problems = problems(&json);
+    if !problems.is_empty() {
+        let lines: Vec<_> = problems.iter().map(|it| format!("{shown}: {it}")).collect();
+        bail!("{}", lines.join("\n"));
+    }
+    let parsed: File =
+        serde_json::from_value(json).with_context(|| format!("cannot understand `{shown}`"))?;
+    let dir = file.parent().expect("cluster.yaml lies in a folder").to_owned();
+    let provider = match (parsed.provider.as_str(), parsed.kubeconfig) {
+        ("local", _) => Provider::Local,
+        ("kubeconfig", Some(kubeconfig)) => Provider::Kubeconfig(dir.join(kubeconfig.file)),
+        (other, _) => Provider::Other(other.to_owned()),
+    };
+    Ok(Cluster { name: folder_name(file).to_owned(), dir, provider, hubs: parsed.hubs })
+}
+
+/// All that a cluster.yaml does wrong, sorted.
+fn problems(json: &Value) -> Vec<String> {
+    let schema = include_str!("../../config/cluster.schema.json");
+    let schema = serde_json::from_str(schema)
+        .map_err(|err| anyhow!(err))
+        .and_then(|schema: Value| jsonschema::draft7::new(&schema).map_err(|err| anyhow!("{err}")));
+    let schema = schema.expect("config/cluster.schema.json was right when this was compiled");
+    let mut problems: BTreeSet<String> = schema
+        .iter_errors(json)
+        .map(|it| format!("{}{it}", place(json, it.instance_path().as_str())))
+        .collect();
+    let names = json["hubs"].as_array().into_iter().flatten().filter_map(|it| it["name"].as_str());
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            problems.insert(format!("two hubs are named `{name}`, and would share a namespace"));
+        }
+    }
+    problems.into_iter().collect()
+}
+
+/// `/hubs/1/domain` as "hub `prod`: `domain`: ".
+fn place(json: &Value, pointer: &str) -> String {
+    let mut steps: Vec<&str> = pointer.split('/').skip(1).collect();
+    let mut place = String::new();
+    if let ["hubs", index, ..] = steps[..] {
+        place = match json.pointer(&format!("/hubs/{index}/name")).and_then(Value::as_str) {
+            Some(name) => format!("hub `{name}`: "),
+            None => format!("hub number {}: ", index.parse().map_or(0, |it: usize| it + 1)),
+        };
+        steps.drain(..2);
+    }
+    if !steps.is_empty() {
+        place += &format!("`{}`: ", steps.join("."));
+    }
+    place
+}
+
+fn folder_name(file: &Path) -> &str {
+    file.parent().and_then(Path::file_name).and_then(|it| it.to_str()).unwrap_or("?")
+}
+
+/// "`a`, `b`, `c`", for messages.
+pub(crate) fn list(names: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    let quoted: Vec<_> = names.into_iter().map(|it| format!("`{it}`")).collect();
+    quoted.join(", ")
+}

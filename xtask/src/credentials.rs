@@ -1,0 +1,73 @@
+//! Logging in to a cluster. Nothing else makes a KUBECONFIG.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use xshell::{Shell, cmd};
+
+use crate::{
+    cluster::{Cluster, Provider},
+    local::{Rehearsal, State},
+    paths, process,
+    secrets::{self, Kind, PrivateFile},
+    setup,
+};
+
+/// A `Shell` whose helm and kubectl talk to one cluster.
+pub(crate) struct Login {
+    pub(crate) sh: Shell,
+    /// KUBECONFIG where it came out of an encrypted file.
+    _kubeconfig: Option<PrivateFile>,
+}
+
+/// Logs in, and makes sure that the cluster answers. A rehearsal cluster is brought up for that.
+pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
+    let name = &cluster.name;
+    let login = match &cluster.provider {
+        Provider::Local => {
+            let rehearsal = Rehearsal::of(root, cluster)?;
+            rehearsal.up(&setup::provide(sh, setup::FOR_REHEARSALS, true)?)?;
+            return Login::new(sh, &rehearsal.kubeconfig(), None);
+        }
+        Provider::Kubeconfig(file) => match secrets::inspect(root, file)? {
+            Kind::Plain => Login::new(sh, &root.join(file), None)?,
+            Kind::Encrypted => {
+                let kubeconfig = secrets::decrypt(sh, file)?.file;
+                let path = kubeconfig.path().to_owned();
+                Login::new(sh, &path, Some(kubeconfig))?
+            }
+        },
+        Provider::Other(provider) => {
+            bail!("cannot log in to `{name}`: the provider `{provider}` isn't supported yet")
+        }
+    };
+    // One answer now, rather than a timeout for each hub.
+    let sh = &login.sh;
+    process::read(sh, cmd!(sh, "kubectl get --raw /version --request-timeout 20s"))
+        .with_context(|| format!("cluster `{name}` doesn't answer"))?;
+    Ok(login)
+}
+
+/// Whether logging in would first have to bring up a rehearsal cluster.
+pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
+    Ok(match cluster.provider {
+        Provider::Local => !matches!(Rehearsal::of(root, cluster)?.state()?, State::Up),
+        _ => false,
+    })
+}
+
+impl Login {
+    fn new(sh: &Shell, kubeconfig: &Path, file: Option<PrivateFile>) -> Result<Login> {
+        let sh = sh.clone();
+        sh.set_var("KUBECONFIG", kubeconfig);
+        sh.set_var("KUBECACHEDIR", paths::cache()?.join("kube"));
+        // kubectl's preferences and helm's settings of the person's own shell would point elsewhere.
+        sh.set_var("KUBERC", "off");
+        for setting in
+            ["KUBEAPISERVER", "KUBEASGROUPS", "KUBEASUSER", "KUBECONTEXT", "KUBETOKEN", "NAMESPACE"]
+        {
+            sh.set_var(format!("HELM_{setting}"), "");
+        }
+        Ok(Login { sh, _kubeconfig: file })
+    }
+}

@@ -1,0 +1,96 @@
+//! The deployer of this repository's JupyterHubs: `cargo xtask COMMAND`, or the program alone in any repository that
+//! has `config/clusters/`.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::Parser;
+use xshell::Shell;
+
+/// A line for the person at the terminal, on stderr. Work goes on when nobody reads it.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
+mod charts;
+mod ci;
+mod cluster;
+mod credentials;
+mod deploy;
+mod local;
+mod paths;
+mod process;
+mod rollout;
+mod secrets;
+mod setup;
+
+/// Deploys JupyterHubs to Kubernetes clusters
+///
+/// A cluster is a folder in config/clusters/ with a cluster.yaml, which lists its hubs and their values files.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    /// The repository, if not the nearest folder at or above the current one that has config/clusters/
+    #[arg(long, global = true, env = "XTASK_ROOT", value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Show each program that is run
+    #[arg(long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Setup(setup::Setup),
+    #[command(subcommand)]
+    Local(local::Local),
+    Deploy(deploy::Deploy),
+    /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(err)
+            if err.downcast_ref().is_some_and(|it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(err) => {
+            say!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let sh = &Shell::new()?;
+    if cli.verbose {
+        sh.set_var(process::VERBOSE, "1");
+    }
+    let root = &paths::root(cli.root.as_deref())?;
+    sh.change_dir(root);
+    match &cli.command {
+        Command::Setup(args) => print(&setup::setup(sh, args)?),
+        Command::Local(command) => print(&local::local(sh, root, command)?),
+        Command::Deploy(args) => deploy::deploy(sh, root, args),
+        Command::Ci => ci::ci(sh),
+    }
+}
+
+/// Data, on stdout. All else goes to stderr.
+fn print(data: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(data.as_bytes())?;
+    Ok(stdout.flush()?)
+}

@@ -1,0 +1,97 @@
+//! Where things lie: the repository that we work on, our cache, and what must not reach a disk.
+
+use std::{
+    env, fs,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+const CLUSTERS: &str = "config/clusters";
+
+/// The repository's root: `given` by `--root` or `XTASK_ROOT`, else the nearest folder at or above the current
+/// one that has `config/clusters/`, else the checkout that this program was built from.
+pub(crate) fn root(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(dir) = given {
+        let root = dir.canonicalize().with_context(|| format!("cannot open the root `{}`", dir.display()))?;
+        if !root.join(CLUSTERS).is_dir() {
+            bail!("the root `{}` has no `{CLUSTERS}/`", dir.display());
+        }
+        return Ok(root);
+    }
+    let here = env::current_dir().context("cannot tell the current folder")?;
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let found = here.ancestors().chain(built_from).find(|it| it.join(CLUSTERS).is_dir());
+    match found {
+        Some(root) => Ok(root.to_owned()),
+        None => bail!(
+            "no `{CLUSTERS}/` in `{}` or above it\nhint: go to the repository's root, or name it with `--root DIR`",
+            here.display()
+        ),
+    }
+}
+
+/// `$XDG_CACHE_HOME/xtask`, by default `~/.cache/xtask`. It may be deleted at any time, and holds no secret.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = match env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|it| it.is_absolute()) {
+        Some(base) => base,
+        None => env::home_dir().context("no home folder, and `XDG_CACHE_HOME` isn't set")?.join(".cache"),
+    };
+    Ok(base.join("xtask"))
+}
+
+/// A folder in memory that only this user can open, for what outlives us: `/dev/shm/xtask-UID`.
+/// Where there is no `/dev/shm` (macOS) it lies in the user's own temporary folder.
+pub(crate) fn in_memory() -> Result<PathBuf> {
+    let shm = Path::new("/dev/shm");
+    let base = if shm.is_dir() { shm.to_owned() } else { env::temp_dir() };
+    let uid = rustix::process::getuid().as_raw();
+    let dir = base.join(format!("xtask-{uid}"));
+    match fs::DirBuilder::new().mode(0o700).create(&dir) {
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(err).with_context(|| format!("cannot make `{}`", dir.display()));
+        }
+        _ => {}
+    }
+    // `/dev/shm` is open to all: somebody else may have made the folder, or a link in its place.
+    let found = fs::symlink_metadata(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
+    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
+        bail!("`{}` isn't a folder that only you can open\nhint: remove it", dir.display());
+    }
+    Ok(dir)
+}
+
+/// Writes beside the file and renames over it, so that nobody ever finds half of it.
+pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
+    let dir = file.parent().expect("a file lies in a folder");
+    fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let part = file.with_extension(format!("part-{}", std::process::id()));
+    fs::write(&part, content)
+        .and_then(|()| fs::rename(&part, file))
+        .with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// Waits until nobody else holds this lock file. It is free again when the result is dropped, or its process dies.
+pub(crate) fn lock(file: &Path) -> Result<fs::File> {
+    let dir = file.parent().expect("a file lies in a folder");
+    fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let lock = fs::File::create(file).with_context(|| format!("cannot make `{}`", file.display()))?;
+    lock.lock().with_context(|| format!("cannot lock `{}`", file.display()))?;
+    Ok(lock)
+}
+
+/// Removes a folder and all in it. One that isn't there is fine.
+pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("cannot remove `{}`", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|it| format!("{it:02x}")).collect()
+}

@@ -1,0 +1,84 @@
+//! Following one release until its workloads stand.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use xshell::{Shell, cmd};
+
+use crate::{process, secrets::split_documents};
+
+#[derive(Deserialize)]
+struct Object {
+    kind: String,
+    metadata: ObjectMeta,
+    spec: Option<Spec>,
+}
+
+#[derive(Deserialize)]
+struct ObjectMeta {
+    name: String,
+    namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    update_strategy: Option<UpdateStrategy>,
+}
+
+#[derive(Deserialize)]
+struct UpdateStrategy {
+    r#type: Option<String>,
+}
+
+/// Waits until all workloads of a release's manifest are rolled out, or `until` has come. The error names each one
+/// that isn't, with what kubectl said last.
+pub(crate) fn follow(sh: &Shell, namespace: &str, manifest: &str, until: Instant) -> Result<()> {
+    let workloads: Vec<Object> = split_documents(manifest).filter_map(workload).collect();
+    let failures = process::side_by_side(sh, &workloads, |sh, it| follow_one(sh, namespace, it, until));
+    let failures: Vec<String> =
+        failures.into_iter().filter_map(|it| Some(format!("{:#}", it.err()?))).collect();
+    if !failures.is_empty() {
+        bail!(
+            "{}\nhint: `kubectl -n {namespace} get pods` and `… describe pod` tell more",
+            failures.join("\n")
+        );
+    }
+    Ok(())
+}
+
+fn follow_one(sh: &Shell, namespace: &str, workload: &Object, until: Instant) -> Result<()> {
+    let Object { kind, metadata, .. } = workload;
+    let name = format!("{}/{}", kind.to_lowercase(), metadata.name);
+    let namespace = metadata.namespace.as_deref().unwrap_or(namespace);
+    // kubectl takes 0 as forever.
+    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let timeout = format!("{}ms", left.as_millis());
+    let output =
+        process::run(sh, cmd!(sh, "kubectl rollout status {name} -n {namespace} --timeout {timeout}"), b"")?;
+    if !output.success {
+        let said = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned();
+        let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        bail!(
+            "`{name}` isn't ready: {}",
+            [said, error].iter().filter(|it| !it.is_empty()).cloned().collect::<Vec<_>>().join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// The workload in a document, if it is one that kubectl can follow: with OnDelete nothing rolls.
+fn workload(document: &str) -> Option<Object> {
+    if !["Deployment", "StatefulSet", "DaemonSet"].iter().any(|it| document.contains(it)) {
+        return None;
+    }
+    let object: Object = serde_yaml::from_str(document).ok()?;
+    let strategy = object.spec.as_ref().and_then(|it| it.update_strategy.as_ref()?.r#type.as_deref());
+    let followed = match object.kind.as_str() {
+        "Deployment" => true,
+        "StatefulSet" | "DaemonSet" => strategy != Some("OnDelete"),
+        _ => false,
+    };
+    followed.then_some(object)
+}

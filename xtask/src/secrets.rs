@@ -1,0 +1,348 @@
+//! sops: decrypted into memory only, and hidden in whatever is shown. Nothing else runs sops.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use serde_yaml::Value;
+use xshell::{Shell, cmd};
+
+use crate::{cluster::Cluster, process};
+
+/// How a file that cluster.yaml names lies in the repository.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Plain,
+    /// It has a top-level `sops` block, whatever its name.
+    Encrypted,
+}
+
+/// What a decrypted file held, readable by the programs that we start as long as this lives.
+pub(crate) struct Decrypted {
+    pub(crate) file: PrivateFile,
+    /// What must not show, each of eight characters or more.
+    secrets: Vec<String>,
+    /// Where it came from, from the root.
+    source: PathBuf,
+    text: String,
+}
+
+/// Looks at a file without decrypting it. A file that is called secret and isn't encrypted is refused.
+pub(crate) fn inspect(root: &Path, file: &Path) -> Result<Kind> {
+    let shown = file.display();
+    let text = match fs::read_to_string(root.join(file)) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => bail!("`{shown}` doesn't exist"),
+        read => read.with_context(|| format!("cannot read `{shown}`"))?,
+    };
+    let yaml: Result<Value, _> = serde_yaml::from_str(&text);
+    if yaml.as_ref().is_ok_and(|it| it.get("sops").is_some_and(Value::is_mapping)) {
+        return Ok(Kind::Encrypted);
+    }
+    let named_secret = file.file_name().is_some_and(|it| it.to_string_lossy().contains("secret"));
+    match yaml {
+        Err(err) if named_secret => {
+            bail!("`{shown}` is called secret, and isn't the YAML that sops writes: {err}")
+        }
+        _ if named_secret => bail!(
+            "`{shown}` is called secret and isn't encrypted: it has no `sops` block\n\
+             hint: if it was ever committed or shared, take its content as leaked and replace it where it came from; \
+             then run `sops encrypt --in-place {shown}`"
+        ),
+        _ => Ok(Kind::Plain),
+    }
+}
+
+/// A `Shell` in which sops finds the demo key of a rehearsal cluster, beside the person's own keys.
+pub(crate) fn with_demo_key(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Shell> {
+    let sh = sh.clone();
+    let file = root.join(&cluster.dir).join("demo.age.key");
+    if !file.is_file() {
+        return Ok(sh);
+    }
+    if sh.var_os("SOPS_AGE_KEY_FILE").is_none() {
+        sh.set_var("SOPS_AGE_KEY_FILE", file);
+    } else {
+        let key = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        let own = sh.var("SOPS_AGE_KEY").unwrap_or_default();
+        sh.set_var("SOPS_AGE_KEY", format!("{own}\n{key}"));
+    }
+    Ok(sh)
+}
+
+/// Decrypts a file of `Kind::Encrypted`; `file` is relative to the root, where `sh` works.
+pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<Decrypted> {
+    let shown = file.display();
+    let encrypted = sh.read_file(file)?;
+    let format = if encrypted.trim_start().starts_with('{') { "json" } else { "yaml" };
+    let output =
+        process::run(sh, cmd!(sh, "sops decrypt --input-type {format} --output-type {format} {file}"), b"")?;
+    if !output.success {
+        bail!(
+            "cannot decrypt `{shown}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
+             an age key is named by `SOPS_AGE_KEY_FILE`",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let text = String::from_utf8(output.stdout)
+        .with_context(|| format!("`{shown}` holds something else than text"))?;
+    let decrypted: Value = serde_yaml::from_str(&text).map_err(|err| {
+        anyhow::anyhow!("`{shown}`, decrypted, isn't YAML: line {:?}", err.location().map(|it| it.line()))
+    })?;
+    let mut secrets = BTreeSet::new();
+    leaves(&decrypted, &mut secrets);
+    let mut plain = BTreeSet::new();
+    leaves(&serde_yaml::from_str(&encrypted)?, &mut plain);
+    let secrets = secrets.difference(&plain).cloned().collect();
+    Ok(Decrypted { file: PrivateFile::new(&text)?, secrets, source: file.to_owned(), text })
+}
+
+impl Decrypted {
+    /// The text, for reading single values of it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// All scalars that are long enough to be told from ordinary words.
+fn leaves(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Sequence(items) => items.iter().for_each(|it| leaves(it, found)),
+        Value::Mapping(entries) => entries.values().for_each(|it| leaves(it, found)),
+        Value::Tagged(tagged) => leaves(&tagged.value, found),
+        Value::String(text) if text.trim().len() >= 8 => _ = found.insert(text.trim().to_owned()),
+        Value::Number(number) if number.to_string().len() >= 8 => _ = found.insert(number.to_string()),
+        _ => {}
+    }
+}
+
+/// Hides decrypted values in what programs write, and calls private files by the names of their sources.
+#[derive(Default)]
+pub(crate) struct Mask {
+    /// What to look for and what to show for it, the longest first.
+    replacements: Vec<(String, String)>,
+}
+
+impl Mask {
+    pub(crate) fn new<'a>(files: impl IntoIterator<Item = &'a Decrypted>) -> Mask {
+        let mut replacements = Vec::new();
+        for file in files {
+            let path = file.file.path().display().to_string();
+            replacements.push((path, file.source.display().to_string()));
+            for secret in &file.secrets {
+                replacements.extend(forms(secret).into_iter().map(|it| (it, "***".to_owned())));
+            }
+        }
+        replacements.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        replacements.dedup();
+        Mask { replacements }
+    }
+
+    pub(crate) fn hide(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (from, to) in &self.replacements {
+            if text.contains(from) {
+                text = text.replace(from, to);
+            }
+        }
+        text
+    }
+
+    /// Manifests as helm prints them, with every Secret's data left out by its structure, however short it is.
+    pub(crate) fn hide_in_manifest(&self, manifest: &str) -> String {
+        let documents: Vec<_> = split_documents(manifest).map(hide_secret_data).collect();
+        self.hide(&documents.join("---\n"))
+    }
+}
+
+/// The documents of a YAML stream as text. A line `---` can't stand inside a document.
+pub(crate) fn split_documents(stream: &str) -> impl Iterator<Item = &str> {
+    let starts = std::iter::once(0).chain(
+        stream
+            .match_indices("---\n")
+            .map(|(at, _)| at)
+            .filter(|at| *at == 0 || stream.as_bytes()[at - 1] == b'\n'),
+    );
+    let mut starts: Vec<usize> = starts.collect();
+    starts.dedup();
+    starts.push(stream.len());
+    let documents: Vec<&str> = starts.windows(2).map(|it| &stream[it[0]..it[1]]).collect();
+    documents.into_iter().map(|it| it.strip_prefix("---\n").unwrap_or(it)).filter(|it| !it.trim().is_empty())
+}
+
+/// How a secret may appear in text: as it is, line by line, escaped, and in base64 at any position.
+fn forms(secret: &str) -> BTreeSet<String> {
+    let mut forms = BTreeSet::from([secret.to_owned()]);
+    forms.extend(secret.lines().map(|it| it.trim().to_owned()));
+    // Programs that write YAML fold a long text at its blanks.
+    if secret.len() > 60 {
+        forms.extend(secret.split_whitespace().map(str::to_owned));
+    }
+    for form in forms.clone() {
+        let json = serde_json::to_string(&form).expect("a string is JSON");
+        let json = json[1..json.len() - 1].to_owned();
+        // Go's JSON also escapes what could end a script element.
+        forms.insert(json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"));
+        forms.insert(json);
+        forms.insert(form.replace('\'', "''"));
+    }
+    for before in 0..3 {
+        let mut bytes = vec![0; before];
+        bytes.extend(secret.as_bytes());
+        let text = BASE64_STANDARD_NO_PAD.encode(&bytes);
+        // The first characters also hold bits of what stands before, the last one of what follows.
+        let end = text.len() - usize::from(bytes.len() % 3 != 0);
+        forms.insert(text[[0, 2, 3][before]..end].to_owned());
+    }
+    forms.retain(|it| it.len() >= 8);
+    forms
+}
+
+fn hide_secret_data(document: &str) -> String {
+    // Most documents aren't Secrets, and keep their text and comments.
+    if !document.contains("Secret") {
+        return document.to_owned();
+    }
+    let Ok(mut yaml) = serde_yaml::from_str::<Value>(document) else {
+        return "# (a document that isn't YAML, and may hold a Secret)\n".to_owned();
+    };
+    if !mask_secrets(&mut yaml) {
+        return document.to_owned();
+    }
+    let comments: String =
+        document.lines().take_while(|it| it.starts_with('#')).flat_map(|it| [it, "\n"]).collect();
+    comments + &serde_yaml::to_string(&yaml).unwrap_or_default()
+}
+
+/// Replaces the data of every Secret in the value, also in a `List`; whether there was one.
+fn mask_secrets(value: &mut Value) -> bool {
+    let mut found = false;
+    match value {
+        Value::Sequence(items) => items.iter_mut().for_each(|it| found |= mask_secrets(it)),
+        Value::Mapping(entries) => {
+            if entries.get("kind").and_then(Value::as_str) == Some("Secret") {
+                found = true;
+                for key in ["data", "stringData"] {
+                    if let Some(data) = entries.get_mut(key).and_then(Value::as_mapping_mut) {
+                        data.values_mut().for_each(|it| *it = Value::from("***"));
+                    }
+                }
+            } else {
+                entries.values_mut().for_each(|it| found |= mask_secrets(it));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+pub(crate) use private_file::PrivateFile;
+
+#[cfg(target_os = "linux")]
+mod private_file {
+    use std::{
+        fs::File,
+        io::Write,
+        os::fd::AsRawFd,
+        path::{Path, PathBuf},
+    };
+
+    use anyhow::{Context, Result};
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    /// A file in memory that goes with us, however we end.
+    pub(crate) struct PrivateFile {
+        path: PathBuf,
+        _file: File,
+    }
+
+    impl PrivateFile {
+        pub(crate) fn new(content: &str) -> Result<PrivateFile> {
+            let fd = memfd_create("xtask", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+                .context("cannot make a file in memory")?;
+            let mut file = File::from(fd);
+            file.write_all(content.as_bytes()).context("cannot write to a file in memory")?;
+            fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)
+                .context("cannot seal a file in memory")?;
+            let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+            Ok(PrivateFile { path, _file: file })
+        }
+
+        /// Where a program that we start can read it.
+        pub(crate) fn path(&self) -> &Path {
+            &self.path
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod private_file {
+    use std::{
+        fs::{self, OpenOptions},
+        io::Write,
+        os::unix::fs::OpenOptionsExt,
+        path::{Path, PathBuf},
+        sync::{
+            Mutex, Once,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use anyhow::{Context, Result};
+    use signal_hook::{consts::TERM_SIGNALS, iterator::Signals, low_level::emulate_default_handler};
+
+    use crate::paths;
+
+    /// A file in the user's private temporary folder, removed when this is dropped or a signal ends us.
+    pub(crate) struct PrivateFile {
+        path: PathBuf,
+    }
+
+    static WRITTEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    static ON_SIGNALS: Once = Once::new();
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+    impl PrivateFile {
+        pub(crate) fn new(content: &str) -> Result<PrivateFile> {
+            ON_SIGNALS.call_once(remove_on_signals);
+            let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let path = paths::in_memory()?.join(name);
+            WRITTEN.lock().expect("nobody panics with it").push(path.clone());
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .and_then(|mut it| it.write_all(content.as_bytes()))
+                .with_context(|| format!("cannot write `{}`", path.display()))?;
+            Ok(PrivateFile { path })
+        }
+
+        /// Where a program that we start can read it.
+        pub(crate) fn path(&self) -> &Path {
+            &self.path
+        }
+    }
+
+    impl Drop for PrivateFile {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn remove_on_signals() {
+        say!("this system has no files in memory: decrypted files lie in a private folder while we work");
+        let Ok(mut signals) = Signals::new(TERM_SIGNALS) else { return };
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                for path in WRITTEN.lock().expect("nobody panics with it").iter() {
+                    let _ = fs::remove_file(path);
+                }
+                let _ = emulate_default_handler(signal);
+            }
+        });
+    }
+}

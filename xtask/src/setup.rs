@@ -1,0 +1,434 @@
+//! The pinned programs: one table, what of it the PATH has, and the rest built into the cache by Go.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fmt::Write,
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use xshell::{Shell, cmd};
+
+use crate::{paths, process};
+
+/// Build the programs that a deploy needs and PATH lacks: helm, sops, kubectl and the rehearsal cluster's
+///
+/// What PATH has in a good enough version is used as it is. Everything else is built by Go into
+/// `$XDG_CACHE_HOME/xtask/tools`, a folder for each version, and found there by every command.
+#[derive(clap::Args, Default)]
+pub(crate) struct Setup {
+    /// Build nothing: print a table of the programs, and exit with 1 when one is missing or too old
+    #[arg(long)]
+    check: bool,
+    /// Build nothing: print the folders of the built programs, joined by `:`, for your own PATH
+    #[arg(long, conflicts_with = "check")]
+    print_path: bool,
+}
+
+/// What `deploy` runs on any cluster.
+pub(crate) const FOR_HUBS: &[&str] = &["helm", "sops", "kubectl"];
+/// What the rehearsal cluster is made of.
+pub(crate) const FOR_REHEARSALS: &[&str] =
+    &["kubectl", "kwok", "kwokctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
+
+/// The Kubernetes of the rehearsal cluster. tools/kubernetes/go.mod names it too.
+pub(crate) const KUBERNETES: Version = Version(1, 34, 4);
+const KWOK: Version = Version(0, 8, 0);
+const AGE: Version = Version(1, 3, 2);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Version(u32, u32, u32);
+
+struct Program {
+    name: &'static str,
+    /// What we build.
+    version: Version,
+    /// What is good enough on PATH: from the first, below the second.
+    good: [Version; 2],
+    version_args: &'static [&'static str],
+    package: &'static str,
+    source: Source,
+}
+
+enum Source {
+    /// `go install PACKAGE@VERSION`.
+    Install,
+    /// The same, with the version set in this variable, which only a release build of the program would do.
+    InstallWith { version_variable: &'static str },
+    /// `go build PACKAGE` in a module of our own, since its own go.mod has `replace` lines or the program has no
+    /// module that `go install` takes.
+    Module { go_mod: &'static str, go_sum: &'static str, ldflags: &'static str },
+}
+
+const KUBERNETES_MODULE: Source = Source::Module {
+    go_mod: include_str!("../tools/kubernetes/go.mod"),
+    go_sum: include_str!("../tools/kubernetes/go.sum"),
+    // Without these the server calls itself 0.0.0, and charts with a `kubeVersion` refuse it.
+    ldflags: "-X k8s.io/component-base/version.gitVersion=v{version} \
+              -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34",
+};
+
+/// The parts of one control plane must be of one minor version. A kubectl may be one minor older than its
+/// server, and newer than it for long in practice.
+const KUBERNETES_GOOD: [Version; 2] = [Version(1, 34, 0), Version(1, 35, 0)];
+
+const KWOK_SOURCE: Source = Source::InstallWith { version_variable: "sigs.k8s.io/kwok/pkg/consts.Version" };
+
+#[rustfmt::skip]
+const PROGRAMS: &[Program] = &[
+    Program { name: "helm", version: Version(4, 3, 1), good: [Version(4, 2, 0), Version(5, 0, 0)],
+        version_args: &["version", "--short"], package: "helm.sh/helm/v4/cmd/helm",
+        source: Source::InstallWith { version_variable: "helm.sh/helm/v4/internal/version.version" } },
+    Program { name: "sops", version: Version(3, 13, 3), good: [Version(3, 11, 0), Version(4, 0, 0)],
+        version_args: &["--version", "--disable-version-check"], package: "github.com/getsops/sops/v3/cmd/sops", source: Source::Install },
+    Program { name: "age", version: AGE, good: [Version(1, 1, 0), Version(2, 0, 0)],
+        version_args: &["--version"], package: "filippo.io/age/cmd/age", source: Source::Install },
+    Program { name: "age-keygen", version: AGE, good: [Version(1, 1, 0), Version(2, 0, 0)],
+        version_args: &["--version"], package: "filippo.io/age/cmd/age-keygen", source: Source::Install },
+    Program { name: "kubectl", version: KUBERNETES, good: [Version(1, 33, 0), Version(2, 0, 0)],
+        version_args: &["version", "--client"], package: "k8s.io/kubernetes/cmd/kubectl", source: KUBERNETES_MODULE },
+    Program { name: "kwok", version: KWOK, good: [KWOK, Version(0, 9, 0)],
+        version_args: &["--version"], package: "sigs.k8s.io/kwok/cmd/kwok", source: KWOK_SOURCE },
+    Program { name: "kwokctl", version: KWOK, good: [KWOK, Version(0, 9, 0)],
+        version_args: &["--version"], package: "sigs.k8s.io/kwok/cmd/kwokctl", source: KWOK_SOURCE },
+    Program { name: "kube-apiserver", version: KUBERNETES, good: KUBERNETES_GOOD,
+        version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-apiserver", source: KUBERNETES_MODULE },
+    Program { name: "kube-controller-manager", version: KUBERNETES, good: KUBERNETES_GOOD,
+        version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-controller-manager", source: KUBERNETES_MODULE },
+    Program { name: "kube-scheduler", version: KUBERNETES, good: KUBERNETES_GOOD,
+        version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-scheduler", source: KUBERNETES_MODULE },
+    Program { name: "etcd", version: Version(3, 6, 16), good: [Version(3, 6, 0), Version(3, 7, 0)],
+        version_args: &["--version"], package: "go.etcd.io/etcd/server/v3",
+        source: Source::Module {
+            go_mod: include_str!("../tools/etcd/go.mod"), go_sum: include_str!("../tools/etcd/go.sum"), ldflags: "" } },
+];
+
+pub(crate) fn setup(sh: &Shell, args: &Setup) -> Result<String> {
+    if args.check {
+        return check(sh);
+    }
+    let found = Found::look(sh, PROGRAMS.iter().collect())?;
+    if args.print_path {
+        found.refuse_if_any_is_missing(sh)?;
+        let folders: Vec<_> = found.cached_folders()?.iter().map(|it| it.display().to_string()).collect();
+        return Ok(folders.join(":") + "\n");
+    }
+    found.build_missing(sh)?;
+    say!("all {} programs are there", PROGRAMS.len());
+    Ok(String::new())
+}
+
+/// A `Shell` whose PATH has these programs in good enough versions. A missing one is built when `build` says so,
+/// and is an error otherwise.
+pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Shell> {
+    let found = Found::look(sh, PROGRAMS.iter().filter(|it| names.contains(&it.name)).collect())?;
+    if build {
+        found.build_missing(sh)?;
+    } else {
+        found.refuse_if_any_is_missing(sh)?;
+    }
+    let person_s = sh.var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(found.cached_folders()?.into_iter().chain(env::split_paths(&person_s)))?;
+    let sh = sh.clone();
+    sh.set_var("PATH", path);
+    Ok(sh)
+}
+
+/// The file that running `name` would start.
+pub(crate) fn which(sh: &Shell, name: &str) -> Option<PathBuf> {
+    let path = sh.var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|it| it.join(name))
+        .find(|it| it.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0))
+}
+
+/// The doctor's table.
+fn check(sh: &Shell) -> Result<String> {
+    let found = process::side_by_side(sh, PROGRAMS, |sh, program| -> Result<_> {
+        let on_path = which(sh, program.name).map(|file| (probe(sh, program, &file), file));
+        if let Some((Some(version), file)) = &on_path
+            && program.is_good(*version)
+        {
+            return Ok((version.to_string(), file.display().to_string(), true));
+        }
+        let cached = program.folder()?.join(program.name);
+        if probe(sh, program, &cached) == Some(program.version) {
+            return Ok((program.version.to_string(), cached.display().to_string(), true));
+        }
+        Ok(match on_path {
+            Some((Some(version), file)) => {
+                (version.to_string(), format!("{} isn't good enough", file.display()), false)
+            }
+            Some((None, file)) => ("?".into(), format!("{} doesn't tell its version", file.display()), false),
+            None => ("missing".into(), String::new(), false),
+        })
+    });
+    let mut table = row("PROGRAM", "WANTED", "FOUND", "WHERE");
+    let mut missing = 0;
+    for (program, found) in PROGRAMS.iter().zip(found) {
+        let (version, place, good) = found?;
+        missing += usize::from(!good);
+        table += &row(program.name, &program.wanted(), &version, &place);
+    }
+    if missing > 0 {
+        crate::print(&table)?;
+        bail!("{missing} of {} programs are missing\nhint: `cargo xtask setup` builds them", PROGRAMS.len());
+    }
+    Ok(table)
+}
+
+fn row(program: &str, wanted: &str, found: &str, place: &str) -> String {
+    format!("{program:<24} {wanted:<16} {found:<9} {place}").trim_end().to_owned() + "\n"
+}
+
+/// What a look at PATH and the cache gave.
+struct Found {
+    /// Not good enough on PATH: these come from the cache.
+    cached: Vec<&'static Program>,
+    /// In neither, each with the version of an unfit one on PATH.
+    missing: Vec<(&'static Program, Option<String>)>,
+}
+
+impl Found {
+    fn look(sh: &Shell, programs: Vec<&'static Program>) -> Result<Found> {
+        let known = Probed::load()?;
+        let looks = process::side_by_side(sh, &programs, |sh, program| known.look(sh, program));
+        let mut found = Found { cached: Vec::new(), missing: Vec::new() };
+        let mut learned = known.clone();
+        for (program, look) in programs.into_iter().zip(looks) {
+            if let Some((key, entry)) = look.to_remember {
+                learned.0.insert(key, entry);
+            }
+            if look.version.is_some_and(|it| program.is_good(it)) {
+                continue;
+            }
+            if !program.folder()?.join(program.name).is_file() {
+                found.missing.push((program, look.file.map(|file| unfit(&file, look.version))));
+            }
+            found.cached.push(program);
+        }
+        if learned.0 != known.0 {
+            learned.save()?;
+        }
+        Ok(found)
+    }
+
+    fn cached_folders(&self) -> Result<Vec<PathBuf>> {
+        self.cached.iter().map(|it| it.folder()).collect()
+    }
+
+    fn refuse_if_any_is_missing(&self, sh: &Shell) -> Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let hint = match which(sh, "go") {
+            Some(_) => "`cargo xtask setup` builds what is missing",
+            None => "install Go from https://go.dev/dl/, and `cargo xtask setup` builds what is missing",
+        };
+        bail!("{}\nhint: {hint}", self.name_missing());
+    }
+
+    fn build_missing(&self, sh: &Shell) -> Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        if which(sh, "go").is_none() {
+            bail!(
+                "{}\nhint: they are built by Go, which isn't on PATH: install it from https://go.dev/dl/, or put \
+                 good enough versions of these programs on PATH",
+                self.name_missing()
+            );
+        }
+        let total = self.missing.len();
+        for (index, (program, _)) in self.missing.iter().enumerate() {
+            program.build(sh, &format!("[{}/{total}]", index + 1))?;
+        }
+        Ok(())
+    }
+
+    fn name_missing(&self) -> String {
+        let mut text = String::from("programs are missing:");
+        for (program, unfit) in &self.missing {
+            write!(text, "\n  `{}` {}", program.name, program.wanted()).expect("a String takes all");
+            if let Some(unfit) = unfit {
+                write!(text, " ({unfit})").expect("a String takes all");
+            }
+        }
+        text
+    }
+}
+
+fn unfit(file: &Path, version: Option<Version>) -> String {
+    match version {
+        Some(version) => format!("`{}` is {version}", file.display()),
+        None => format!("`{}` doesn't tell its version", file.display()),
+    }
+}
+
+/// The versions of programs on PATH by their files, so that a deploy needn't start each of them first.
+#[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Probed(BTreeMap<String, Probe>);
+
+#[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Probe {
+    /// Size, and seconds and nanoseconds of the last change: another file has others.
+    stat: (u64, i64, i64),
+    version: Option<Version>,
+}
+
+#[derive(Default)]
+struct Look {
+    file: Option<PathBuf>,
+    version: Option<Version>,
+    to_remember: Option<(String, Probe)>,
+}
+
+impl Probed {
+    fn file() -> Result<PathBuf> {
+        Ok(paths::cache()?.join("tools/probed.json"))
+    }
+
+    fn load() -> Result<Probed> {
+        let text = fs::read(Probed::file()?).unwrap_or_default();
+        Ok(serde_json::from_slice(&text).unwrap_or_default())
+    }
+
+    fn save(&self) -> Result<()> {
+        paths::write_whole(&Probed::file()?, &serde_json::to_vec(self)?)
+    }
+
+    fn look(&self, sh: &Shell, program: &Program) -> Look {
+        let Some(file) = which(sh, program.name) else { return Look::default() };
+        let real = file.canonicalize().unwrap_or_else(|_| file.clone());
+        let Ok(stat) = real.metadata() else { return Look::default() };
+        let stat = (stat.size(), stat.mtime(), stat.mtime_nsec());
+        let key = format!("{}\t{}", program.name, real.display());
+        if let Some(known) = self.0.get(&key).filter(|it| it.stat == stat) {
+            return Look { file: Some(file), version: known.version, to_remember: None };
+        }
+        let version = probe(sh, program, &file);
+        // A script may choose what it starts by folder or environment (pyenv, asdf): it's asked each time.
+        let to_remember = (!is_script(&real)).then_some((key, Probe { stat, version }));
+        Look { file: Some(file), version, to_remember }
+    }
+}
+
+fn is_script(file: &Path) -> bool {
+    let mut start = [0; 2];
+    File::open(file).and_then(|mut it| it.read_exact(&mut start)).is_ok() && &start == b"#!"
+}
+
+/// The version that the program says of itself.
+fn probe(sh: &Shell, program: &Program, file: &Path) -> Option<Version> {
+    if !file.is_file() {
+        return None;
+    }
+    let args = program.version_args;
+    let output = process::run(sh, cmd!(sh, "{file} {args...}"), b"").ok()?;
+    Version::in_text(&String::from_utf8_lossy(&output.stdout))
+}
+
+impl Program {
+    fn is_good(&self, version: Version) -> bool {
+        let [from, below] = self.good;
+        (from..below).contains(&version)
+    }
+
+    fn wanted(&self) -> String {
+        let [Version(major, minor, _), below] = self.good;
+        format!(">={major}.{minor} <{}.{}", below.0, below.1)
+    }
+
+    fn folder_name(&self) -> String {
+        format!("{}-{}", self.name, self.version)
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        Ok(paths::cache()?.join("tools").join(self.folder_name()))
+    }
+
+    /// Builds beside the program's folder, and moves the whole into its place: whoever finds the folder finds
+    /// it complete.
+    fn build(&self, sh: &Shell, progress: &str) -> Result<()> {
+        let folder = self.folder()?;
+        let tools = folder.parent().expect("it lies in tools/");
+        let name = self.folder_name();
+        let locks = tools.join("locks");
+        fs::create_dir_all(&locks).with_context(|| format!("cannot make `{}`", locks.display()))?;
+        let lock = File::create(locks.join(&name)).with_context(|| format!("cannot lock `{name}`"))?;
+        if lock.try_lock().is_err() {
+            say!("{progress} {name}: waiting for another process that builds it");
+            lock.lock().with_context(|| format!("cannot lock `{name}`"))?;
+        }
+        if folder.join(self.name).is_file() {
+            return Ok(());
+        }
+        say!("{progress} {name}: building …");
+        let started = Instant::now();
+        let part = tools.join(format!(".{name}.part"));
+        paths::remove_dir(&part)?;
+        paths::remove_dir(&folder)?;
+        let bin = part.join("bin");
+        let src = part.join("src");
+        fs::create_dir_all(&bin)?;
+        fs::create_dir_all(&src)?;
+
+        let (package, version) = (self.package, self.version.to_string());
+        let build = sh.clone();
+        build.set_var("GOWORK", "off");
+        build.set_var("CGO_ENABLED", "0");
+        build.set_var("GOBIN", &bin);
+        let install = |ldflags: &str| {
+            let ldflags = format!("-s -w {ldflags}");
+            cmd!(build, "go install -trimpath -ldflags {ldflags} {package}@v{version}")
+        };
+        let cmd = match &self.source {
+            Source::Install => install(""),
+            Source::InstallWith { version_variable } => install(&format!("-X {version_variable}=v{version}")),
+            Source::Module { go_mod, go_sum, ldflags } => {
+                fs::write(src.join("go.mod"), go_mod)?;
+                fs::write(src.join("go.sum"), go_sum)?;
+                let ldflags = format!("-s -w {}", ldflags.replace("{version}", &version));
+                let file = bin.join(self.name);
+                cmd!(
+                    build,
+                    "go build -C {src} -mod=readonly -trimpath -ldflags {ldflags} -o {file} {package}"
+                )
+            }
+        };
+        let output = process::run(&build, cmd, b"")?;
+        if !output.success {
+            say!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+            paths::remove_dir(&part)?;
+            bail!("cannot build `{name}`: Go's messages stand above");
+        }
+        let says = probe(sh, self, &bin.join(self.name));
+        ensure!(says == Some(self.version), "`{}` was built, but doesn't call itself {version}", self.name);
+        fs::rename(&bin, &folder).with_context(|| format!("cannot move `{name}` into its place"))?;
+        paths::remove_dir(&part)?;
+        say!("{progress} {name}: built in {} s", started.elapsed().as_secs());
+        Ok(())
+    }
+}
+
+impl Version {
+    /// The first version number in a text: `Client Version: v1.34.4-gke.1` has 1.34.4.
+    fn in_text(text: &str) -> Option<Version> {
+        text.split(|it: char| !it.is_ascii_digit() && it != '.').find_map(|word| {
+            let mut numbers = word.split('.').map(str::parse);
+            let (major, minor) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+            Some(Version(major, minor, numbers.next().and_then(Result::ok).unwrap_or(0)))
+        })
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
