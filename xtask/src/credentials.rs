@@ -38,7 +38,7 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
             }
         },
         Provider::Other(provider) => {
-            bail!("cannot log in to `{name}`: the provider `{provider}` isn't supported yet")
+            bail!("the provider `{provider}` isn't supported yet")
         }
     };
     // One answer now, rather than a timeout for each hub.

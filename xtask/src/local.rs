@@ -98,7 +98,10 @@ impl Rehearsal {
 
     /// Brings the cluster up unless it is. `sh` provides the programs of `setup::FOR_REHEARSALS`.
     pub(crate) fn up(&self, sh: &Shell) -> Result<()> {
-        let _lock = self.lock()?;
+        if matches!(self.state()?, State::Up) {
+            return Ok(());
+        }
+        let _lock = lock()?;
         match self.state()? {
             State::Up => return Ok(()),
             State::Down => {}
@@ -108,8 +111,6 @@ impl Rehearsal {
             }
         }
         let started = Instant::now();
-        // kwokctl looks for free ports and takes them later: one at a time.
-        let _ports = lock("create")?;
         self.create(sh).with_context(|| format!("cannot bring up the rehearsal cluster `{}`", self.id))?;
         say!("the rehearsal cluster `{}` is up after {:.1} s", self.id, started.elapsed().as_secs_f32());
         Ok(())
@@ -117,7 +118,7 @@ impl Rehearsal {
 
     /// Takes the cluster away, whatever is left of it.
     pub(crate) fn down(&self) -> Result<()> {
-        let _lock = self.lock()?;
+        let _lock = lock()?;
         self.remove()
     }
 
@@ -155,10 +156,6 @@ impl Rehearsal {
         self.dir.join("clusters").join(&self.id)
     }
 
-    fn lock(&self) -> Result<File> {
-        lock(&self.id)
-    }
-
     fn api_server(&self) -> Option<SocketAddr> {
         let kubeconfig = fs::read_to_string(self.kubeconfig()).ok()?;
         let server = kubeconfig.lines().find_map(|it| it.trim().strip_prefix("server: https://"))?;
@@ -176,6 +173,7 @@ impl Rehearsal {
         }
         let kubeconfig = self.kubeconfig();
         sh.set_var("KUBECONFIG", &kubeconfig);
+        sh.set_var("KUBECACHEDIR", paths::cache()?.join("kube"));
         sh.set_var("KWOK_WORKDIR", &self.dir);
         let program = |name| setup::which(&sh, name).with_context(|| format!("`{name}` isn't on PATH"));
         sh.set_var("KWOK_KUBECTL_BINARY", program("kubectl")?);
@@ -229,8 +227,9 @@ impl Rehearsal {
     }
 }
 
-fn lock(name: &str) -> Result<File> {
-    paths::lock(&paths::in_memory()?.join(format!("{name}.lock")))
+/// One for all clusters of this user: kwokctl looks for free ports and takes them later.
+fn lock() -> Result<File> {
+    paths::lock(&paths::in_memory()?.join("lock"))
 }
 
 /// What a cluster is made from: one made from something else is made again.

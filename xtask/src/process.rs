@@ -1,7 +1,8 @@
 //! The one way to start a program that works for us.
 
 use std::{
-    io::Write,
+    fs::File,
+    io::{Read, Seek, Write},
     process::{Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
@@ -29,16 +30,44 @@ pub(crate) fn run(sh: &Shell, cmd: Cmd, stdin: &[u8]) -> Result<Output> {
     }
     let mut command = Command::from(cmd);
     let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut stdout, mut stderr) = (capture()?, capture()?);
+    command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     die_with_us(&mut command);
     let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
     let mut input = child.stdin.take().expect("stdin is piped");
-    thread::scope(|scope| {
+    let status = thread::scope(|scope| {
         // A program may end without reading it all; its exit status tells whether that matters.
         scope.spawn(move || input.write_all(stdin));
-        let output = child.wait_with_output().with_context(|| format!("cannot wait for `{name}`"))?;
-        Ok(Output { success: output.status.success(), stdout: output.stdout, stderr: output.stderr })
-    })
+        child.wait().with_context(|| format!("cannot wait for `{name}`"))
+    })?;
+    Ok(Output { success: status.success(), stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
+}
+
+/// What a program writes goes into memory, and not through a pipe: when we are killed, a helm that says its last
+/// words into a broken pipe would die of it before it has marked its release as failed.
+#[cfg(target_os = "linux")]
+fn capture() -> Result<File> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    Ok(memfd_create("output", MemfdFlags::CLOEXEC).context("cannot make a file in memory")?.into())
+}
+
+/// The same where there are no files in memory: a private file without a name.
+#[cfg(not(target_os = "linux"))]
+fn capture() -> Result<File> {
+    use std::sync::atomic::AtomicU64;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("output-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = crate::paths::in_memory()?.join(name);
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+fn whole(file: &mut File) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Runs a program that must succeed, and returns what it wrote to stdout. Its stderr is in the error.

@@ -1,0 +1,158 @@
+//! A marker in an encrypted file, and the search for it everywhere.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::SystemTime,
+};
+
+use crate::repo::{Key, Repo, Shared, executable, tool_path, wait_until, workspace};
+
+const MARKER: &str = "wandering-albatross-4711";
+const MULTILINE: &str =
+    "-----BEGIN NOTHING-----\\nc3VyZWx5IG5vdCBhIGtleQ==\\n\\\"quoted\\\"<>&'and-so-on'\\n";
+
+/// A deploy with the marker that stops before its helm, until the file `go` is there.
+fn held(cluster: &Shared, hub: &str) -> (Repo, PathBuf, PathBuf) {
+    let mut repo = Repo::on(cluster, &[hub]);
+    let key = Key::new();
+    repo.has_key(&key);
+    let values = format!("config/clusters/lake/{hub}.values.yaml");
+    repo.write(&values, &format!("note: {MARKER}\ntoken: \"{MULTILINE}\"\n"));
+    repo.encrypt(&values, &key);
+    assert!(!repo.read(&values).contains(MARKER));
+    let (at, go) = (repo.home().join("at"), repo.home().join("go"));
+    repo.script(
+        "helm",
+        &format!(
+            "case \"$1\" in upgrade) touch {}; until [ -e {} ]; do sleep 0.05; done ;; esac\nexec {} \"$@\"",
+            at.display(),
+            go.display(),
+            tool_path("helm").display()
+        ),
+    );
+    (repo, at, go)
+}
+
+/// Files changed since `start` that hold the marker, on every file system but /proc, /sys and the tests' own sources
+/// of it; the rehearsal clusters' data may hold it.
+fn on_disk(start: SystemTime) -> Vec<PathBuf> {
+    let devices: Vec<_> = ["/", "/dev/shm", "/tmp", "/run", "/var/tmp", env!("CARGO_TARGET_TMPDIR")]
+        .iter()
+        .filter(|it| Path::new(it).is_dir())
+        .collect();
+    let since = start.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - 1;
+    let output = Command::new("find")
+        .args(devices)
+        .args(["-xdev", "-type", "f", "-newermt"])
+        .arg(format!("@{since}"))
+        .output()
+        .unwrap();
+    let uid = fs::metadata("/proc/self").unwrap().uid();
+    let rehearsals = format!("/dev/shm/xtask-{uid}/");
+    let found = String::from_utf8_lossy(&output.stdout);
+    let files = found.lines().map(PathBuf::from).filter(|it| !it.starts_with(&rehearsals));
+    // This test's own program, and what a compiler running beside it makes of its source.
+    let files =
+        files.filter(|it| !it.starts_with(workspace().join("target/debug")) && !it.ends_with("leaks.rs"));
+    // One folder may be below another.
+    let holding: BTreeSet<_> = files.filter(|it| fs::read(it).is_ok_and(|it| contains(&it))).collect();
+    holding.into_iter().collect()
+}
+
+fn contains(bytes: &[u8]) -> bool {
+    bytes.windows(MARKER.len()).any(|it| it == MARKER.as_bytes())
+}
+
+fn in_arguments() -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().map(|it| it.unwrap().path());
+    let lines = processes.filter_map(|it| fs::read(it.join("cmdline")).ok());
+    lines.filter(|it| contains(it)).map(|it| String::from_utf8_lossy(&it).into_owned()).collect()
+}
+
+#[test]
+fn no_secret_on_a_disk_or_a_command_line() {
+    let cluster = Shared::cluster();
+    let (repo, at, go) = held(&cluster, "leaks");
+    let start = SystemTime::now();
+    let mut child = repo.start("deploy lake --debug");
+    wait_until("helm", || at.exists());
+    assert_eq!((on_disk(start), in_arguments()), (vec![], vec![]), "while at work");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(on_disk(start), Vec::<PathBuf>::new(), "after kill -9");
+
+    // The search does find what lies around.
+    let decoy = repo.home().join("decoy");
+    fs::write(&decoy, format!("some text {MARKER} around it")).unwrap();
+    assert_eq!(on_disk(start), [decoy.clone()]);
+    fs::remove_file(decoy).unwrap();
+
+    fs::write(go, "").unwrap();
+    let ran = repo.ok("deploy lake --debug");
+    assert!(ran.stderr.contains("level=DEBUG"), "{}", ran.stderr);
+    assert_eq!(cluster.kubectl("get configmap pond -n leaks -o jsonpath={.data.note}"), MARKER);
+    assert_eq!(on_disk(start), Vec::<PathBuf>::new(), "after the deploy");
+}
+
+#[test]
+fn no_secret_in_any_output() {
+    let cluster = Shared::cluster();
+    let (repo, _, go) = held(&cluster, "silence");
+    fs::write(go, "").unwrap();
+    let encoded = |before: &str| {
+        let output = Command::new("sh")
+            .args(["-c", &format!("printf %s '{before}{MARKER}' | base64 -w0")])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()[4..28].to_owned()
+    };
+    let check = |args: &str| {
+        let ran = repo.run(args);
+        let all = ran.stdout + &ran.stderr;
+        let forms = [
+            MARKER.to_owned(),
+            encoded(""),
+            encoded("x"),
+            encoded("xx"),
+            "c3VyZWx5IG5vdCBhIGtleQ".into(),
+            "quoted".into(),
+            "/proc/".into(),
+        ];
+        for form in forms {
+            assert!(!all.contains(&form), "{args} shows {form}:\n{all}");
+        }
+        all
+    };
+    for args in
+        ["deploy lake --dry-run", "deploy lake --dry-run --debug", "deploy lake", "deploy lake --debug"]
+    {
+        let all = check(args);
+        assert!(!args.contains("--dry-run") || all.contains("note: \"***\""), "{all}");
+    }
+    // helm quotes a value in the message of a failing template, and of a schema.
+    repo.edit("helm-charts/pond/templates/all.yaml", ".Values.fail", ".Values.note");
+    let all = check("deploy lake");
+    assert!(all.contains("the pond is dry: ***"), "{all}");
+    repo.edit("helm-charts/pond/values.schema.yaml", "note: {type: string}", "note: {enum: [other]}");
+    let all = check("deploy lake");
+    assert!(all.contains("/note"), "{all}");
+}
+
+#[test]
+fn a_helm_that_prints_all_it_reads() {
+    let cluster = Shared::cluster();
+    let (repo, ..) = held(&cluster, "prints");
+    executable(
+        &repo.home().parent().unwrap().join("bin/helm"),
+        "[ \"$1\" = version ] && exec echo v4.3.1\n\
+         for it in \"$@\"; do case $it in /proc/*) echo \"reading $it\" >&2; cat \"$it\" >&2 ;; esac; done\nexit 1",
+    );
+    let said = repo.fails("deploy lake");
+    assert!(said.contains("reading config/clusters/lake/prints.values.yaml\n"), "{said}");
+    assert!(said.contains("note: ***"), "{said}");
+    assert!(!said.contains(MARKER) && !said.contains("c3VyZWx5"), "{said}");
+}
