@@ -76,6 +76,7 @@ impl Source {
     /// `above` holds the charts that depend on this one.
     fn read_below(sh: &Shell, dir: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<Source> {
         let dir = dir.canonicalize().with_context(|| format!("there is no chart `{shown}`"))?;
+        let shown = dir.strip_prefix(sh.current_dir()).unwrap_or(&dir).display();
         ensure!(!above.contains(&dir), "the chart `{shown}` depends on itself");
         let metadata: Metadata = read_yaml(&dir.join("Chart.yaml"))
             .with_context(|| format!("{shown}/Chart.yaml: not the description of a chart"))?;
@@ -103,7 +104,7 @@ impl Source {
             })
         };
         files.retain(|path, _| !provided(path));
-        Ok(Source { shown: shown.to_owned(), files, metadata, parts })
+        Ok(Source { shown: shown.to_string(), files, metadata, parts })
     }
 
     /// Stands for everything that goes into the prepared chart.
@@ -164,7 +165,8 @@ impl Source {
                     if path.is_dir() { copy_dir(path, &to)? } else { write(&to, &fs::read(path)?)? }
                 }
                 Part::Remote { name, version, repository } => {
-                    let archive = pull(sh, name, version, repository)?;
+                    let archive = pull(sh, name, version, repository)
+                        .with_context(|| format!("{}/Chart.yaml: dependency `{name}`", self.shown))?;
                     let to = part.join("charts").join(archive.file_name().expect("it is a file"));
                     write(&to, &fs::read(&archive)?)?;
                 }
@@ -345,7 +347,8 @@ fn read_yaml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
 /// All files at or below `dir`/`path`, links followed. What is called secret is no part of a chart, unless helm
 /// would render it: a cache must not hold what somebody decrypted beside it.
 fn read_files(dir: &Path, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
-    let full = dir.join(path);
+    // Joining an empty path would add a slash, which no file's path may end with.
+    let full = if path.as_os_str().is_empty() { dir.to_owned() } else { dir.join(path) };
     let context = || format!("cannot read `{}`", full.display());
     if full.metadata().with_context(context)?.is_file() {
         files.insert(path.to_owned(), fs::read(&full).with_context(context)?);

@@ -34,10 +34,10 @@ impl Repo {
         repo
     }
 
-    /// A copy of this repository's own config and charts.
+    /// A copy of this repository's own rehearsal cluster and charts.
     pub(crate) fn own() -> Repo {
         let mut repo = Repo::empty();
-        for folder in ["config", "helm-charts"] {
+        for folder in ["config/clusters/local", "helm-charts"] {
             copy(&workspace().join(folder), &repo.root.join(folder));
         }
         repo.local = true;
