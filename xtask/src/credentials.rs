@@ -2,27 +2,26 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 use crate::{
     cluster::{Cluster, Provider},
     local::{Rehearsal, State},
     paths, process,
-    secrets::{self, Kind, PrivateFile},
+    secrets::{self, Decrypted, Kind, Mask},
     setup,
 };
 
 /// A `Shell` whose helm and kubectl talk to one cluster.
 pub(crate) struct Login {
     pub(crate) sh: Shell,
-    /// KUBECONFIG where it came out of an encrypted file.
-    _kubeconfig: Option<PrivateFile>,
+    /// Where KUBECONFIG came out of an encrypted file. It lives as long as the login.
+    pub(crate) kubeconfig: Option<Decrypted>,
 }
 
 /// Logs in, and makes sure that the cluster answers. A rehearsal cluster is brought up for that.
 pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
-    let name = &cluster.name;
     let login = match &cluster.provider {
         Provider::Local => {
             let rehearsal = Rehearsal::of(root, cluster)?;
@@ -32,8 +31,8 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
         Provider::Kubeconfig(file) => match secrets::inspect(root, file)? {
             Kind::Plain => Login::new(sh, &root.join(file), None)?,
             Kind::Encrypted => {
-                let kubeconfig = secrets::decrypt(sh, file)?.file;
-                let path = kubeconfig.path().to_owned();
+                let kubeconfig = secrets::decrypt(sh, file)?;
+                let path = kubeconfig.file.path().to_owned();
                 Login::new(sh, &path, Some(kubeconfig))?
             }
         },
@@ -43,8 +42,11 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
     };
     // One answer now, rather than a timeout for each hub.
     let sh = &login.sh;
-    process::read(sh, cmd!(sh, "kubectl get --raw /version --request-timeout 20s"))
-        .with_context(|| format!("cluster `{name}` doesn't answer"))?;
+    let answer = process::run(sh, cmd!(sh, "kubectl get --raw /version --request-timeout 20s"), b"")?;
+    if !answer.success {
+        let said = Mask::new(&login.kubeconfig).hide(&String::from_utf8_lossy(&answer.stderr));
+        bail!("the cluster doesn't answer: {}", said.trim());
+    }
     Ok(login)
 }
 
@@ -57,7 +59,7 @@ pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
 }
 
 impl Login {
-    fn new(sh: &Shell, kubeconfig: &Path, file: Option<PrivateFile>) -> Result<Login> {
+    fn new(sh: &Shell, kubeconfig: &Path, decrypted: Option<Decrypted>) -> Result<Login> {
         let sh = sh.clone();
         sh.set_var("KUBECONFIG", kubeconfig);
         sh.set_var("KUBECACHEDIR", paths::cache()?.join("kube"));
@@ -68,6 +70,6 @@ impl Login {
         {
             sh.set_var(format!("HELM_{setting}"), "");
         }
-        Ok(Login { sh, _kubeconfig: file })
+        Ok(Login { sh, kubeconfig: decrypted })
     }
 }

@@ -73,8 +73,14 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let hubs = cluster.select_hubs(&args.hubs)?;
     let encrypted = check_files(root, &cluster, &hubs)?;
 
+    let render_only = args.dry_run && credentials::is_down(root, &cluster)?;
     let local = matches!(cluster.provider, Provider::Local);
-    let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
+    let programs = if local && !render_only {
+        [setup::FOR_HUBS, setup::FOR_REHEARSALS].concat()
+    } else {
+        setup::FOR_HUBS.to_vec()
+    };
+    let sh = &setup::provide(sh, &programs, local)?;
     let sh = &secrets::with_demo_key(sh, root, &cluster)?;
     let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
     let decrypted: BTreeMap<_, _> = encrypted.into_iter().zip(decrypted).collect();
@@ -82,17 +88,16 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let charts: Vec<_> = charts.into_iter().collect();
     let prepared = process::side_by_side(sh, &charts, |sh, chart| charts::prepare(sh, root, chart));
     let charts = charts.into_iter().zip(prepared).collect();
-    let mask = Mask::new(decrypted.values().flatten());
-    let render_only = args.dry_run && credentials::is_down(root, &cluster)?;
-    let login;
-    let sh = if render_only {
+    let login = if render_only {
         say!("the rehearsal cluster `{}` is down: rendering without it", cluster.name);
-        sh
+        None
     } else {
-        login = credentials::log_in(sh, root, &cluster)
-            .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
-        &login.sh
+        let login = credentials::log_in(sh, root, &cluster);
+        Some(login.with_context(|| format!("cannot log in to `{}`", cluster.name))?)
     };
+    let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
+    let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
+    let sh = login.as_ref().map_or(sh, |it| &it.sh);
 
     let run = Run { sh, cluster: &cluster, args, charts, decrypted, mask };
     let mut summary = String::new();
@@ -110,19 +115,19 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
             Ok(text) => summary += &format!("{:<20} deployed  {text}, {seconds:.1} s\n", hub.name),
             Err(err) => {
                 say!("`{}` failed: {}", hub.name, run.mask.hide(&format!("{err:#}")));
-                summary += &format!("{:<20} failed    after {seconds:.1} s\n", hub.name);
+                if !args.dry_run {
+                    summary += &format!("{:<20} failed    after {seconds:.1} s\n", hub.name);
+                }
                 failed.push(&hub.name);
             }
         }
     }
-    if !args.dry_run {
-        crate::print(&summary)?;
-    }
+    let printed = crate::print(&summary);
     if !failed.is_empty() {
         let (count, all) = (failed.len(), hubs.len());
         bail!("{count} of {all} hubs of `{}` failed: {}", cluster.name, list(failed));
     }
-    Ok(())
+    printed
 }
 
 /// The encrypted ones among all files that these hubs list. All that is wrong with any of them is one error.
@@ -182,7 +187,7 @@ impl Run<'_> {
         let release = self.helm_upgrade(hub, Some("--dry-run=server"))?;
         let mut manifest = release.manifest;
         for hook in release.hooks {
-            manifest += &format!("---\n{}\n", hook.manifest);
+            manifest += &format!("\n---\n{}\n", hook.manifest);
         }
         Ok(self.shown(hub, &manifest))
     }
@@ -236,26 +241,27 @@ impl Run<'_> {
     fn values(&self, hub: &Hub) -> Result<Vec<PathBuf>> {
         let mut args = Vec::new();
         for file in &hub.helm_chart_values_files {
-            let path = self.cluster.dir.join(file);
-            let readable = match self.decrypted.get(&path) {
-                Some(decrypted) => {
-                    decrypted.as_ref().map_err(|err| anyhow!("{err:#}"))?.file.path().to_owned()
-                }
-                None => path,
-            };
+            let readable = self.readable(&self.cluster.dir.join(file))?;
             args.extend([PathBuf::from("--values"), readable]);
         }
         Ok(args)
+    }
+
+    /// The file itself, or a file in memory with what it holds decrypted.
+    fn readable(&self, file: &Path) -> Result<PathBuf> {
+        match self.decrypted.get(file) {
+            Some(decrypted) => {
+                Ok(decrypted.as_ref().map_err(|err| anyhow!("{err:#}"))?.file.path().to_owned())
+            }
+            None => Ok(file.to_owned()),
+        }
     }
 
     /// Where people reach the hub: cluster.yaml's domain, or the one in the hub's `domain_override_file`.
     fn domain(&self, hub: &Hub) -> Result<String> {
         let Some(file) = &hub.domain_override_file else { return Ok(hub.domain.clone()) };
         let path = self.cluster.dir.join(file);
-        let text = match self.decrypted.get(&path) {
-            Some(decrypted) => decrypted.as_ref().map_err(|err| anyhow!("{err:#}"))?.text().to_owned(),
-            None => self.sh.read_file(&path)?,
-        };
+        let text = self.sh.read_file(self.readable(&path)?)?;
         let yaml: serde_yaml::Value =
             serde_yaml::from_str(&text).with_context(|| format!("`{}` isn't YAML", path.display()))?;
         let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);

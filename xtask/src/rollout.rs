@@ -2,22 +2,31 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 use crate::{process, secrets::split_documents};
 
+/// What `kubectl rollout status` takes.
+struct Workload {
+    /// `deployment/hub`.
+    name: String,
+    /// Where it isn't the release's own.
+    namespace: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Object {
     kind: String,
+    #[serde(default)]
     metadata: ObjectMeta,
     spec: Option<Spec>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ObjectMeta {
-    name: String,
+    name: Option<String>,
     namespace: Option<String>,
 }
 
@@ -35,7 +44,8 @@ struct UpdateStrategy {
 /// Waits until all workloads of a release's manifest are rolled out, or `until` has come. The error names each one
 /// that isn't, with what kubectl said last.
 pub(crate) fn follow(sh: &Shell, namespace: &str, manifest: &str, until: Instant) -> Result<()> {
-    let workloads: Vec<Object> = split_documents(manifest).filter_map(workload).collect();
+    let found: Result<Vec<_>> = split_documents(manifest).map(workload).collect();
+    let workloads: Vec<Workload> = found?.into_iter().flatten().collect();
     let failures = process::side_by_side(sh, &workloads, |sh, it| follow_one(sh, namespace, it, until));
     let failures: Vec<String> =
         failures.into_iter().filter_map(|it| Some(format!("{:#}", it.err()?))).collect();
@@ -48,10 +58,9 @@ pub(crate) fn follow(sh: &Shell, namespace: &str, manifest: &str, until: Instant
     Ok(())
 }
 
-fn follow_one(sh: &Shell, namespace: &str, workload: &Object, until: Instant) -> Result<()> {
-    let Object { kind, metadata, .. } = workload;
-    let name = format!("{}/{}", kind.to_lowercase(), metadata.name);
-    let namespace = metadata.namespace.as_deref().unwrap_or(namespace);
+fn follow_one(sh: &Shell, namespace: &str, workload: &Workload, until: Instant) -> Result<()> {
+    let name = &workload.name;
+    let namespace = workload.namespace.as_deref().unwrap_or(namespace);
     // kubectl takes 0 as forever.
     let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let timeout = format!("{}ms", left.as_millis());
@@ -69,16 +78,20 @@ fn follow_one(sh: &Shell, namespace: &str, workload: &Object, until: Instant) ->
 }
 
 /// The workload in a document, if it is one that kubectl can follow: with OnDelete nothing rolls.
-fn workload(document: &str) -> Option<Object> {
+fn workload(document: &str) -> Result<Option<Workload>> {
     if !["Deployment", "StatefulSet", "DaemonSet"].iter().any(|it| document.contains(it)) {
-        return None;
+        return Ok(None);
     }
-    let object: Object = serde_yaml::from_str(document).ok()?;
+    let object: Object =
+        serde_yaml::from_str(document).context("cannot tell the workloads in the release's manifest")?;
     let strategy = object.spec.as_ref().and_then(|it| it.update_strategy.as_ref()?.r#type.as_deref());
     let followed = match object.kind.as_str() {
         "Deployment" => true,
         "StatefulSet" | "DaemonSet" => strategy != Some("OnDelete"),
         _ => false,
     };
-    followed.then_some(object)
+    Ok(object.metadata.name.filter(|_| followed).map(|name| Workload {
+        name: format!("{}/{name}", object.kind.to_lowercase()),
+        namespace: object.metadata.namespace,
+    }))
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use serde_yaml::Value;
 use xshell::{Shell, cmd};
@@ -28,7 +28,6 @@ pub(crate) struct Decrypted {
     secrets: Vec<String>,
     /// Where it came from, from the root.
     source: PathBuf,
-    text: String,
 }
 
 /// Looks at a file without decrypting it. A file that is called secret and isn't encrypted is refused.
@@ -90,21 +89,15 @@ pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<Decrypted> {
     let text = String::from_utf8(output.stdout)
         .with_context(|| format!("`{shown}` holds something else than text"))?;
     let decrypted: Value = serde_yaml::from_str(&text).map_err(|err| {
-        anyhow::anyhow!("`{shown}`, decrypted, isn't YAML: line {:?}", err.location().map(|it| it.line()))
+        // The error's own text may quote what was decrypted.
+        anyhow!("`{shown}`, decrypted, isn't YAML: see line {}", err.location().map_or(1, |it| it.line()))
     })?;
     let mut secrets = BTreeSet::new();
     leaves(&decrypted, &mut secrets);
     let mut plain = BTreeSet::new();
     leaves(&serde_yaml::from_str(&encrypted)?, &mut plain);
     let secrets = secrets.difference(&plain).cloned().collect();
-    Ok(Decrypted { file: PrivateFile::new(&text)?, secrets, source: file.to_owned(), text })
-}
-
-impl Decrypted {
-    /// The text, for reading single values of it.
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
+    Ok(Decrypted { file: PrivateFile::new(&text)?, secrets, source: file.to_owned() })
 }
 
 /// All scalars that are long enough to be told from ordinary words.
@@ -120,7 +113,6 @@ fn leaves(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 /// Hides decrypted values in what programs write, and calls private files by the names of their sources.
-#[derive(Default)]
 pub(crate) struct Mask {
     /// What to look for and what to show for it, the longest first.
     replacements: Vec<(String, String)>,

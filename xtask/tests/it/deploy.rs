@@ -168,7 +168,7 @@ users: [{{name: me, user: {{token: abc}}}}]
         ),
     );
     let said = repo.fails("deploy lake");
-    assert!(said.contains("cannot log in to `lake`: cluster `lake` doesn't answer"), "{said}");
+    assert!(said.contains("cannot log in to `lake`: the cluster doesn't answer"), "{said}");
     assert!(said.contains(&nobody), "{said}");
 }
 
@@ -205,6 +205,13 @@ fn an_encrypted_kubeconfig() {
     repo.env.push(("HELM_NAMESPACE".into(), "somewhere-else".into()));
     repo.ok("deploy lake");
     assert!(cluster.kubectl("get deployments -n kubeconfig -o name").contains("pond"));
+
+    // kubectl's message quotes it, and names its file in memory.
+    repo.write("config/clusters/lake/kubeconfig.yaml", "apiVersion: v1\nkind: surreptitious\n");
+    repo.encrypt("config/clusters/lake/kubeconfig.yaml", &key);
+    let said = repo.fails("deploy lake --debug");
+    assert!(said.contains("config/clusters/lake/kubeconfig.yaml") && said.contains("***"), "{said}");
+    assert!(!said.contains("surreptitious") && !said.contains("/proc/"), "{said}");
 }
 
 #[test]
