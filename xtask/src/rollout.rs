@@ -18,10 +18,10 @@ struct Workload {
 
 #[derive(Deserialize)]
 struct Object {
+    #[serde(default)]
     kind: String,
     #[serde(default)]
     metadata: ObjectMeta,
-    spec: Option<Spec>,
 }
 
 #[derive(Default, Deserialize)]
@@ -30,15 +30,21 @@ struct ObjectMeta {
     namespace: Option<String>,
 }
 
+/// A StatefulSet or DaemonSet.
+#[derive(Deserialize)]
+struct Set {
+    spec: SetSpec,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
-    update_strategy: Option<UpdateStrategy>,
+struct SetSpec {
+    update_strategy: UpdateStrategy,
 }
 
 #[derive(Deserialize)]
 struct UpdateStrategy {
-    r#type: Option<String>,
+    r#type: String,
 }
 
 /// Waits until all workloads of a release's manifest are rolled out, or `until` has come. The error names each one
@@ -82,16 +88,17 @@ fn workload(document: &str) -> Result<Option<Workload>> {
     if !["Deployment", "StatefulSet", "DaemonSet"].iter().any(|it| document.contains(it)) {
         return Ok(None);
     }
-    let object: Object =
+    let object: Option<Object> =
         serde_yaml::from_str(document).context("cannot tell the workloads in the release's manifest")?;
-    let strategy = object.spec.as_ref().and_then(|it| it.update_strategy.as_ref()?.r#type.as_deref());
-    let followed = match object.kind.as_str() {
+    let Some(Object { kind, metadata: ObjectMeta { name: Some(name), namespace } }) = object else {
+        return Ok(None);
+    };
+    let followed = match kind.as_str() {
         "Deployment" => true,
-        "StatefulSet" | "DaemonSet" => strategy != Some("OnDelete"),
+        "StatefulSet" | "DaemonSet" => {
+            !serde_yaml::from_str(document).is_ok_and(|it: Set| it.spec.update_strategy.r#type == "OnDelete")
+        }
         _ => false,
     };
-    Ok(object.metadata.name.filter(|_| followed).map(|name| Workload {
-        name: format!("{}/{name}", object.kind.to_lowercase()),
-        namespace: object.metadata.namespace,
-    }))
+    Ok(followed.then(|| Workload { name: format!("{}/{name}", kind.to_lowercase()), namespace }))
 }
