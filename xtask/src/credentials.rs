@@ -26,7 +26,9 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
         Provider::Local => {
             let rehearsal = Rehearsal::of(root, cluster)?;
             rehearsal.up(&setup::provide(sh, setup::FOR_REHEARSALS, true)?)?;
-            return Login::new(sh, &rehearsal.kubeconfig(), None);
+            let login = Login::new(sh, &rehearsal.kubeconfig(), None)?;
+            login.sh.set_var("KUBECACHEDIR", rehearsal.kube_cache());
+            return Ok(login);
         }
         Provider::Kubeconfig(file) => match secrets::inspect(root, file)? {
             Kind::Plain => Login::new(sh, &root.join(file), None)?,

@@ -96,6 +96,11 @@ impl Rehearsal {
         self.dir.join("kubeconfig")
     }
 
+    /// What kubectl and helm remember of the API is kept by address, and another cluster may have had this one's.
+    pub(crate) fn kube_cache(&self) -> PathBuf {
+        self.dir.join("kube-cache")
+    }
+
     /// Brings the cluster up unless it is. `sh` provides the programs of `setup::FOR_REHEARSALS`.
     pub(crate) fn up(&self, sh: &Shell) -> Result<()> {
         if matches!(self.state()?, State::Up) {
@@ -173,7 +178,7 @@ impl Rehearsal {
         }
         let kubeconfig = self.kubeconfig();
         sh.set_var("KUBECONFIG", &kubeconfig);
-        sh.set_var("KUBECACHEDIR", paths::cache()?.join("kube"));
+        sh.set_var("KUBECACHEDIR", self.kube_cache());
         sh.set_var("KWOK_WORKDIR", &self.dir);
         let program = |name| setup::which(&sh, name).with_context(|| format!("`{name}` isn't on PATH"));
         sh.set_var("KWOK_KUBECTL_BINARY", program("kubectl")?);

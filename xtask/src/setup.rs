@@ -204,7 +204,9 @@ impl Found {
             if let Some((key, entry)) = look.to_remember {
                 learned.0.insert(key, entry);
             }
-            if look.version.is_some_and(|it| program.is_good(it)) {
+            // Ours on PATH, by `--print-path`, stays ours.
+            let ours = look.file.as_deref().and_then(Path::parent) == Some(&program.folder()?);
+            if look.version.is_some_and(|it| program.is_good(it)) && !ours {
                 continue;
             }
             if !program.folder()?.join(program.name).is_file() {

@@ -75,7 +75,7 @@ fn without_go_it_says_what_is_missing_and_how_to_get_it() {
 
 #[test]
 fn builds_what_path_lacks_and_uses_it() {
-    let repo = bare();
+    let mut repo = bare();
     put(&repo, "go", GO);
     put(&repo, "helm", "echo v4.2.0");
     let ran = repo.ok("setup");
@@ -97,7 +97,12 @@ fn builds_what_path_lacks_and_uses_it() {
     put(&repo, "helm", "echo v4.1.9");
     repo.ok("setup");
     assert_eq!(calls(), 11);
-    assert!(repo.ok("setup --print-path").stdout.contains("tools/helm-4.3.1"));
+    let path = repo.ok("setup --print-path").stdout;
+    assert!(path.contains("tools/helm-4.3.1"));
+    // A person's PATH may have these folders already.
+    let person_s = repo.env.iter_mut().find(|(it, _)| it == "PATH").unwrap();
+    person_s.1 = format!("{}:{}", path.trim(), person_s.1);
+    assert_eq!(repo.ok("setup --print-path").stdout, path);
 }
 
 #[test]
