@@ -23,7 +23,9 @@ fn processes(kubeconfig: &std::path::Path) -> Vec<(u32, String)> {
 fn kill(name: &str, kubeconfig: &std::path::Path) {
     let (pid, _) =
         processes(kubeconfig).into_iter().find(|(_, it)| it.contains(&format!("bin/{name} "))).unwrap();
-    assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap().success()
+    );
     wait_until("its end", || !processes(kubeconfig).iter().any(|(it, _)| *it == pid));
 }
 
