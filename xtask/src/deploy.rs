@@ -210,11 +210,12 @@ impl Run<'_> {
         let (sh, name, chart) = (self.sh, &hub.name, self.chart(hub)?);
         let values = self.values(hub)?;
         let timeout = format!("{}s", self.args.timeout.as_secs().max(1));
+        // Without --reset-values helm takes the last release's values where the files hold none.
         let debug = self.args.debug.then_some("--debug");
         let cmd = cmd!(
             sh,
             "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...}
-             --timeout {timeout} --output json {dry_run...} {debug...}"
+             --reset-values --timeout {timeout} --output json {dry_run...} {debug...}"
         );
         let output = self.helm(hub, cmd)?;
         serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")

@@ -72,6 +72,19 @@ fn a_changed_dependency_on_disk_is_deployed() {
 }
 
 #[test]
+fn values_that_are_gone_are_gone() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["emptied"]);
+    repo.edit("config/clusters/lake/cluster.yaml", "common.values.yaml, ", "");
+    repo.write("config/clusters/lake/emptied.values.yaml", "note: not for long\n");
+    repo.ok("deploy lake");
+    assert_eq!(note(&cluster, "emptied"), "not for long");
+    repo.write("config/clusters/lake/emptied.values.yaml", "# Nothing any more.\n");
+    repo.ok("deploy lake");
+    assert_eq!(note(&cluster, "emptied"), "");
+}
+
+#[test]
 fn one_broken_hub_does_not_stop_the_others() {
     let cluster = Shared::cluster();
     let hubs = ["schema", "template", "stuck", "undecrypted", "fine"];
