@@ -64,17 +64,12 @@ enum Part {
 
 /// Prepares the chart in the folder `chart`, relative to the root, and returns the folder to give to helm.
 pub(crate) fn prepare(sh: &Shell, root: &Path, chart: &Path) -> Result<PathBuf> {
-    let source = Source::read(sh, root, chart)?;
-    source.prepare(sh)
+    Source::read(sh, &root.join(chart), &chart.display().to_string(), &mut Vec::new())?.prepare(sh)
 }
 
 impl Source {
-    fn read(sh: &Shell, root: &Path, chart: &Path) -> Result<Source> {
-        Source::read_below(sh, &root.join(chart), &chart.display().to_string(), &mut Vec::new())
-    }
-
     /// `above` holds the charts that depend on this one.
-    fn read_below(sh: &Shell, dir: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<Source> {
+    fn read(sh: &Shell, dir: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<Source> {
         let dir = dir.canonicalize().with_context(|| format!("there is no chart `{shown}`"))?;
         let shown = dir.strip_prefix(sh.current_dir()).unwrap_or(&dir).display();
         ensure!(!above.contains(&dir), "the chart `{shown}` depends on itself");
@@ -221,7 +216,7 @@ impl Dependency {
             bail!("Chart.lock doesn't have it\nhint: `helm dependency update`");
         }
         if let Some(path) = self.repository.strip_prefix("file://") {
-            let source = Source::read_below(sh, &dir.join(path), path, above)?;
+            let source = Source::read(sh, &dir.join(path), path, above)?;
             let version = &source.metadata.version;
             ensure!(
                 satisfies(version, &self.version)?,
@@ -302,13 +297,14 @@ fn vendored_metadata(sh: &Shell, path: &Path) -> Result<Metadata> {
 /// The archive of a dependency, in the cache.
 fn pull(sh: &Shell, name: &str, version: &str, repository: &str) -> Result<PathBuf> {
     let from = paths::hex(&Sha256::digest(repository)[..8]);
-    let dir = paths::cache()?.join("dependencies").join(format!("{name}-{version}-{from}"));
+    let dependencies = paths::cache()?.join("dependencies");
+    let dir = dependencies.join(format!("{name}-{version}-{from}"));
     let archive = dir.join(format!("{name}-{version}.tgz"));
-    let _lock = paths::lock(&dir.with_extension("lock"))?;
+    let _lock = paths::lock(&dependencies.join(format!("locks/{name}-{version}-{from}")))?;
     if archive.is_file() {
         return Ok(archive);
     }
-    let part = dir.with_extension("part");
+    let part = dependencies.join(format!(".{name}-{version}-{from}.part"));
     paths::remove_dir(&part)?;
     fs::create_dir_all(&part)?;
     let cmd = if repository.starts_with("oci://") {

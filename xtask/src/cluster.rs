@@ -103,13 +103,14 @@ impl Cluster {
     }
 }
 
-/// All clusters whose provider is `local`, by name. A file that can't be read is an error.
+/// All clusters whose provider is `local`, by name. What is wrong with another cluster is said, and stops nobody.
 pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
     let mut local = Vec::new();
     for file in files(root)? {
-        let cluster = parse(root, &file)?;
-        if matches!(cluster.provider, Provider::Local) {
-            local.push(cluster);
+        match parse(root, &file) {
+            Ok(cluster) if matches!(cluster.provider, Provider::Local) => local.push(cluster),
+            Ok(_) => {}
+            Err(err) => say!("warning: {err:#}"),
         }
     }
     Ok(local)
@@ -117,15 +118,10 @@ pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
 
 /// The cluster.yaml files from the root, sorted. Those below a folder called `templates` aren't clusters.
 fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    let pattern = root.join("config/clusters/**/cluster.yaml");
     // The root's own path may hold characters that mean something in a pattern.
-    let pattern = format!(
-        "{}{}",
-        glob::Pattern::escape(root.to_str().context("the root's path isn't UTF-8")?),
-        pattern.strip_prefix(root)?.to_str().map(|it| format!("/{it}")).context("the pattern is UTF-8")?
-    );
+    let root_pattern = glob::Pattern::escape(root.to_str().context("the root's path isn't UTF-8")?);
     let mut files = Vec::new();
-    for file in glob::glob(&pattern)? {
+    for file in glob::glob(&format!("{root_pattern}/config/clusters/**/cluster.yaml"))? {
         let file = file.context("cannot look through `config/clusters/`")?.strip_prefix(root)?.to_owned();
         if !file.iter().any(|it| it == "templates") {
             files.push(file);

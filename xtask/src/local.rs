@@ -80,7 +80,7 @@ pub(crate) enum State {
 const CONFIG: &str = include_str!("local/kwokctl.yaml");
 /// What we put into the new cluster.
 const OBJECTS: &str = include_str!("local/objects.yaml");
-/// As kwokctl calls them; each runs as `clusters/ID/bin/NAME` from its folder, or has that folder in its arguments.
+/// As kwokctl calls them: it starts each as `clusters/ID/bin/NAME`, a link in the cluster's folder.
 const COMPONENTS: [&str; 5] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller"];
 
