@@ -99,7 +99,7 @@ fn one_broken_hub_does_not_stop_the_others() {
     repo.encrypt(&values("undecrypted"), &theirs);
     repo.write(&values("fine"), "note: fine\n");
     repo.encrypt(&values("fine"), &ours);
-    let ran = repo.run("deploy lake --timeout 5s");
+    let ran = repo.run("deploy lake --timeout 10s");
     assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
     let states: Vec<_> = summary(&ran).iter().map(|it| (it[0].to_owned(), it[1].to_owned())).collect();
     let state = |hub: &str, state: &str| (hub.to_owned(), state.to_owned());

@@ -9,9 +9,12 @@ use std::{
     time::SystemTime,
 };
 
-use crate::repo::{Key, Repo, Shared, executable, tool_path, wait_until, workspace};
+use crate::repo::{Key, Repo, Shared, executable, tool_path, wait_until};
 
-const MARKER: &str = "wandering-albatross-4711";
+/// Each test looks for a marker of its own, since they run side by side.
+fn marker(hub: &str) -> String {
+    format!("wandering-albatross-of-{hub}")
+}
 const MULTILINE: &str =
     "-----BEGIN NOTHING-----\\nc3VyZWx5IG5vdCBhIGtleQ==\\n\\\"quoted\\\"<>&'and-so-on'\\n";
 
@@ -21,9 +24,9 @@ fn held(cluster: &Shared, hub: &str) -> (Repo, PathBuf, PathBuf) {
     let key = Key::new();
     repo.has_key(&key);
     let values = format!("config/clusters/lake/{hub}.values.yaml");
-    repo.write(&values, &format!("note: {MARKER}\ntoken: \"{MULTILINE}\"\n"));
+    repo.write(&values, &format!("note: {}\ntoken: \"{MULTILINE}\"\n", marker(hub)));
     repo.encrypt(&values, &key);
-    assert!(!repo.read(&values).contains(MARKER));
+    assert!(!repo.read(&values).contains(&marker(hub)));
     let (at, go) = (repo.home().join("at"), repo.home().join("go"));
     repo.script(
         "helm",
@@ -37,9 +40,9 @@ fn held(cluster: &Shared, hub: &str) -> (Repo, PathBuf, PathBuf) {
     (repo, at, go)
 }
 
-/// Files changed since `start` that hold the marker, on every file system but /proc, /sys and the tests' own sources
-/// of it; the rehearsal clusters' data may hold it.
-fn on_disk(start: SystemTime) -> Vec<PathBuf> {
+/// Files changed since `start` that hold the marker, on every file system but /proc and /sys; the rehearsal clusters'
+/// data may hold it.
+fn on_disk(marker: &str, start: SystemTime) -> Vec<PathBuf> {
     let devices: Vec<_> = ["/", "/dev/shm", "/tmp", "/run", "/var/tmp", env!("CARGO_TARGET_TMPDIR")]
         .iter()
         .filter(|it| Path::new(it).is_dir())
@@ -55,57 +58,57 @@ fn on_disk(start: SystemTime) -> Vec<PathBuf> {
     let rehearsals = format!("/dev/shm/xtask-{uid}/");
     let found = String::from_utf8_lossy(&output.stdout);
     let files = found.lines().map(PathBuf::from).filter(|it| !it.starts_with(&rehearsals));
-    // This test's own program, and what a compiler running beside it makes of its source.
-    let files =
-        files.filter(|it| !it.starts_with(workspace().join("target/debug")) && !it.ends_with("leaks.rs"));
     // One folder may be below another.
-    let holding: BTreeSet<_> = files.filter(|it| fs::read(it).is_ok_and(|it| contains(&it))).collect();
+    let holding: BTreeSet<_> =
+        files.filter(|it| fs::read(it).is_ok_and(|it| contains(&it, marker))).collect();
     holding.into_iter().collect()
 }
 
-fn contains(bytes: &[u8]) -> bool {
-    bytes.windows(MARKER.len()).any(|it| it == MARKER.as_bytes())
+fn contains(bytes: &[u8], marker: &str) -> bool {
+    bytes.windows(marker.len()).any(|it| it == marker.as_bytes())
 }
 
-fn in_arguments() -> Vec<String> {
+fn in_arguments(marker: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().map(|it| it.unwrap().path());
     let lines = processes.filter_map(|it| fs::read(it.join("cmdline")).ok());
-    lines.filter(|it| contains(it)).map(|it| String::from_utf8_lossy(&it).into_owned()).collect()
+    lines.filter(|it| contains(it, marker)).map(|it| String::from_utf8_lossy(&it).into_owned()).collect()
 }
 
 #[test]
 fn no_secret_on_a_disk_or_a_command_line() {
     let cluster = Shared::cluster();
     let (repo, at, go) = held(&cluster, "leaks");
+    let marker = marker("leaks");
     let start = SystemTime::now();
     let mut child = repo.start("deploy lake --debug");
     wait_until("helm", || at.exists());
-    assert_eq!((on_disk(start), in_arguments()), (vec![], vec![]), "while at work");
+    assert_eq!((on_disk(&marker, start), in_arguments(&marker)), (vec![], vec![]), "while at work");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(on_disk(start), Vec::<PathBuf>::new(), "after kill -9");
+    assert_eq!(on_disk(&marker, start), Vec::<PathBuf>::new(), "after kill -9");
 
     // The search does find what lies around.
     let decoy = repo.home().join("decoy");
-    fs::write(&decoy, format!("some text {MARKER} around it")).unwrap();
-    assert_eq!(on_disk(start), std::slice::from_ref(&decoy));
+    fs::write(&decoy, format!("some text {marker} around it")).unwrap();
+    assert_eq!(on_disk(&marker, start), std::slice::from_ref(&decoy));
     fs::remove_file(decoy).unwrap();
 
     fs::write(go, "").unwrap();
     let ran = repo.ok("deploy lake --debug");
     assert!(ran.stderr.contains("level=DEBUG"), "{}", ran.stderr);
-    assert_eq!(cluster.kubectl("get configmap pond -n leaks -o jsonpath={.data.note}"), MARKER);
-    assert_eq!(on_disk(start), Vec::<PathBuf>::new(), "after the deploy");
+    assert_eq!(cluster.kubectl("get configmap pond -n leaks -o jsonpath={.data.note}"), marker);
+    assert_eq!(on_disk(&marker, start), Vec::<PathBuf>::new(), "after the deploy");
 }
 
 #[test]
 fn no_secret_in_any_output() {
     let cluster = Shared::cluster();
     let (repo, _, go) = held(&cluster, "silence");
+    let marker = marker("silence");
     fs::write(go, "").unwrap();
     let encoded = |before: &str| {
         let output = Command::new("sh")
-            .args(["-c", &format!("printf %s '{before}{MARKER}' | base64 -w0")])
+            .args(["-c", &format!("printf %s '{before}{marker}' | base64 -w0")])
             .output()
             .unwrap();
         String::from_utf8(output.stdout).unwrap()[4..28].to_owned()
@@ -114,7 +117,7 @@ fn no_secret_in_any_output() {
         let ran = repo.run(args);
         let all = ran.stdout + &ran.stderr;
         let forms = [
-            MARKER.to_owned(),
+            marker.clone(),
             encoded(""),
             encoded("x"),
             encoded("xx"),
@@ -154,5 +157,5 @@ fn a_helm_that_prints_all_it_reads() {
     let said = repo.fails("deploy lake");
     assert!(said.contains("reading config/clusters/lake/prints.values.yaml\n"), "{said}");
     assert!(said.contains("note: ***"), "{said}");
-    assert!(!said.contains(MARKER) && !said.contains("c3VyZWx5"), "{said}");
+    assert!(!said.contains(&marker("prints")) && !said.contains("c3VyZWx5"), "{said}");
 }

@@ -128,9 +128,9 @@ metadata: {name: home, namespace: volumes}
 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 ",
     );
-    cluster.kubectl("wait pvc/home -n volumes --for=jsonpath={.status.phase}=Bound --timeout=20s");
+    cluster.kubectl("wait pvc/home -n volumes --for=jsonpath={.status.phase}=Bound --timeout=60s");
     let volumes = || cluster.kubectl("get pv -o jsonpath={.items[*].spec.claimRef.namespace}");
     assert!(volumes().contains("volumes"));
-    cluster.kubectl("delete pvc home -n volumes --timeout=20s");
+    cluster.kubectl("delete pvc home -n volumes --timeout=60s");
     wait_until("the volume's end", || !volumes().contains("volumes"));
 }

@@ -317,9 +317,9 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Waits until the condition holds, half a minute at most.
+/// Waits until the condition holds, two minutes at most: rehearsal clusters are made one at a time.
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while !condition() {
         assert!(std::time::Instant::now() < until, "{what} didn't come");
         std::thread::sleep(std::time::Duration::from_millis(20));
