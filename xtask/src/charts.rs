@@ -140,7 +140,8 @@ impl Source {
         if prepared.is_dir() {
             return Ok(prepared);
         }
-        let _lock = paths::lock(&charts.join("locks").join(&name))?;
+        let _lock =
+            paths::lock(&charts.join("locks").join(&name), &format!("prepares the chart `{}`", self.shown))?;
         if prepared.is_dir() {
             return Ok(prepared);
         }
@@ -300,7 +301,10 @@ fn pull(sh: &Shell, name: &str, version: &str, repository: &str) -> Result<PathB
     let dependencies = paths::cache()?.join("dependencies");
     let dir = dependencies.join(format!("{name}-{version}-{from}"));
     let archive = dir.join(format!("{name}-{version}.tgz"));
-    let _lock = paths::lock(&dependencies.join(format!("locks/{name}-{version}-{from}")))?;
+    let _lock = paths::lock(
+        &dependencies.join(format!("locks/{name}-{version}-{from}")),
+        &format!("gets the chart `{name}` {version}"),
+    )?;
     if archive.is_file() {
         return Ok(archive);
     }

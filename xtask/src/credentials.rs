@@ -10,7 +10,6 @@ use crate::{
     local::{Rehearsal, State},
     paths, process,
     secrets::{self, Decrypted, Kind, Mask},
-    setup,
 };
 
 /// A `Shell` whose helm and kubectl talk to one cluster.
@@ -25,7 +24,7 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
     let login = match &cluster.provider {
         Provider::Local => {
             let rehearsal = Rehearsal::of(root, cluster)?;
-            rehearsal.up(&setup::provide(sh, setup::FOR_REHEARSALS, true)?)?;
+            rehearsal.up(sh)?;
             let login = Login::new(sh, &rehearsal.kubeconfig(), None)?;
             login.sh.set_var("KUBECACHEDIR", rehearsal.kube_cache());
             return Ok(login);
@@ -38,9 +37,7 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
                 Login::new(sh, &path, Some(kubeconfig))?
             }
         },
-        Provider::Other(provider) => {
-            bail!("the provider `{provider}` isn't supported yet")
-        }
+        Provider::Other(provider) => bail!("the provider `{provider}` isn't supported yet"),
     };
     // One answer now, rather than a timeout for each hub.
     let sh = &login.sh;

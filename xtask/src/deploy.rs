@@ -75,12 +75,7 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
 
     let render_only = args.dry_run && credentials::is_down(root, &cluster)?;
     let local = matches!(cluster.provider, Provider::Local);
-    let programs = if local && !render_only {
-        [setup::FOR_HUBS, setup::FOR_REHEARSALS].concat()
-    } else {
-        setup::FOR_HUBS.to_vec()
-    };
-    let sh = &setup::provide(sh, &programs, local)?;
+    let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
     let sh = &secrets::with_demo_key(sh, root, &cluster)?;
     let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
     let decrypted: BTreeMap<_, _> = encrypted.into_iter().zip(decrypted).collect();

@@ -44,7 +44,7 @@ pub(crate) fn local(sh: &Shell, root: &Path, command: &Local) -> Result<String> 
         let rehearsal = Rehearsal::of(root, cluster)?;
         let state = match command {
             Local::Up => {
-                rehearsal.up(&setup::provide(sh, setup::FOR_REHEARSALS, true)?)?;
+                rehearsal.up(sh)?;
                 State::Up
             }
             Local::Down => {
@@ -101,11 +101,12 @@ impl Rehearsal {
         self.dir.join("kube-cache")
     }
 
-    /// Brings the cluster up unless it is. `sh` provides the programs of `setup::FOR_REHEARSALS`.
+    /// Brings the cluster up unless it is, and builds what that needs.
     pub(crate) fn up(&self, sh: &Shell) -> Result<()> {
         if matches!(self.state()?, State::Up) {
             return Ok(());
         }
+        let sh = &setup::provide(sh, setup::FOR_REHEARSALS, true)?;
         let _lock = lock()?;
         match self.state()? {
             State::Up => return Ok(()),
@@ -234,7 +235,7 @@ impl Rehearsal {
 
 /// One for all clusters of this user: kwokctl looks for free ports and takes them later.
 fn lock() -> Result<File> {
-    paths::lock(&paths::in_memory()?.join("lock"))
+    paths::lock(&paths::in_memory()?.join("lock"), "makes or removes a rehearsal cluster")
 }
 
 /// What a cluster is made from: one made from something else is made again.

@@ -72,12 +72,16 @@ pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Waits until nobody else holds this lock file. It is free again when the result is dropped, or its process dies.
-pub(crate) fn lock(file: &Path) -> Result<fs::File> {
+/// Waits until nobody else holds this lock file, and says so if that isn't at once: "… that builds helm" for `work`.
+/// The lock is free again when the result is dropped, or its process dies.
+pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
     let dir = file.parent().expect("a file lies in a folder");
     fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
     let lock = fs::File::create(file).with_context(|| format!("cannot make `{}`", file.display()))?;
-    lock.lock().with_context(|| format!("cannot lock `{}`", file.display()))?;
+    if lock.try_lock().is_err() {
+        say!("waiting for another process that {work}");
+        lock.lock().with_context(|| format!("cannot lock `{}`", file.display()))?;
+    }
     Ok(lock)
 }
 

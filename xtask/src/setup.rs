@@ -360,13 +360,7 @@ impl Program {
         let folder = self.folder()?;
         let tools = folder.parent().expect("it lies in tools/");
         let name = self.folder_name();
-        let locks = tools.join("locks");
-        fs::create_dir_all(&locks).with_context(|| format!("cannot make `{}`", locks.display()))?;
-        let lock = File::create(locks.join(&name)).with_context(|| format!("cannot lock `{name}`"))?;
-        if lock.try_lock().is_err() {
-            say!("{progress} {name}: waiting for another process that builds it");
-            lock.lock().with_context(|| format!("cannot lock `{name}`"))?;
-        }
+        let _lock = paths::lock(&tools.join("locks").join(&name), &format!("builds {name}"))?;
         if folder.join(self.name).is_file() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Hubs on the rehearsal cluster: what stands, what fails, and that one doesn't drag the others along.
 
-use crate::repo::{Key, Ran, Repo, Shared, kubectl, tool_path, wait_until};
+use crate::repo::{Key, Ran, Repo, Shared, kubeconfig, kubectl, tool_path, wait_until};
 
 fn note(cluster: &Shared, hub: &str) -> String {
     cluster.kubectl(&format!("get configmap pond -n {hub} -o jsonpath={{.data.note}}"))
@@ -295,8 +295,7 @@ fn its_own_config_with_tokens_that_stay() {
     let repo = Repo::own();
     let first = repo.ok("deploy local");
     assert_eq!(summary(&first).iter().map(|it| it[1]).collect::<Vec<_>>(), ["deployed", "deployed"]);
-    let status = repo.ok("local status").stdout;
-    let kubeconfig = std::path::PathBuf::from(status.trim().split_once("KUBECONFIG=").unwrap().1);
+    let kubeconfig = kubeconfig(&repo.ok("local status").stdout);
     let secret = |hub: &str| kubectl(&kubeconfig, &format!("get secret hub -n {hub} -o jsonpath={{.data}}"));
     let pods = || kubectl(&kubeconfig, "get pods -A -o name");
     let (staging, demo, running) = (secret("staging"), secret("demo"), pods());

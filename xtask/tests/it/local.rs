@@ -1,12 +1,8 @@
 //! The rehearsal cluster itself.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
-use crate::repo::{Repo, kubectl, wait_until};
-
-fn kubeconfig(status: &str) -> PathBuf {
-    status.trim().split_once("KUBECONFIG=").unwrap_or_else(|| panic!("no path in {status:?}")).1.into()
-}
+use crate::repo::{Repo, kubeconfig, kubectl, wait_until};
 
 /// The processes of the rehearsal cluster with this kubeconfig.
 fn processes(kubeconfig: &std::path::Path) -> Vec<(u32, String)> {
@@ -47,7 +43,7 @@ fn up_status_down() {
 
     // Another checkout has a cluster of its own, whatever this one does.
     let other = Repo::own();
-    let other_kubeconfig = self::kubeconfig(&other.ok("local up").stdout);
+    let other_kubeconfig = crate::repo::kubeconfig(&other.ok("local up").stdout);
     assert_ne!(kubeconfig, other_kubeconfig);
     assert_eq!(repo.ok("local down").stdout, "local: down\n");
     assert_eq!(processes(&kubeconfig), []);

@@ -59,7 +59,7 @@ impl Repo {
     /// With the cluster `lake` on the rehearsal cluster that the tests share, and hubs of these names.
     pub(crate) fn on(cluster: &Shared, hubs: &[&str]) -> Repo {
         let repo = Repo::new();
-        fs::copy(cluster.kubeconfig(), repo.root.join("config/clusters/lake/kubeconfig.yaml")).unwrap();
+        fs::copy(&cluster.kubeconfig, repo.root.join("config/clusters/lake/kubeconfig.yaml")).unwrap();
         let mut yaml =
             "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n".to_owned();
         for hub in hubs {
@@ -194,7 +194,10 @@ impl Key {
 }
 
 /// The rehearsal cluster that tests share: up as long as one of them has it.
-pub(crate) struct Shared(Repo);
+pub(crate) struct Shared {
+    repo: Repo,
+    pub(crate) kubeconfig: PathBuf,
+}
 
 impl Shared {
     pub(crate) fn cluster() -> Arc<Shared> {
@@ -206,8 +209,8 @@ impl Shared {
         let mut repo = Repo::empty();
         repo.local = true;
         repo.write("config/clusters/shared/cluster.yaml", "name: shared\nprovider: local\n");
-        repo.ok("local up");
-        let shared = Arc::new(Shared(repo));
+        let kubeconfig = kubeconfig(&repo.ok("local up").stdout);
+        let shared = Arc::new(Shared { repo, kubeconfig });
         // A pod with this label never gets ready: it leaves Pending by another way than kwok's own stage.
         shared.kubectl_apply(
             "apiVersion: kwok.x-k8s.io/v1alpha1
@@ -232,21 +235,16 @@ spec:
         shared
     }
 
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
-        let status = self.0.ok("local status").stdout;
-        status.trim().split_once("KUBECONFIG=").unwrap().1.into()
-    }
-
     /// The output of a kubectl that must succeed.
     pub(crate) fn kubectl(&self, args: &str) -> String {
-        kubectl(&self.kubeconfig(), args)
+        kubectl(&self.kubeconfig, args)
     }
 
     pub(crate) fn kubectl_apply(&self, yaml: &str) {
         let mut child = tool("kubectl")
             .args(["apply", "-f", "-"])
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("KUBECACHEDIR", self.0.cache())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", self.repo.cache())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -254,6 +252,11 @@ spec:
         child.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
     }
+}
+
+/// The path that `local up` and `local status` print.
+pub(crate) fn kubeconfig(printed: &str) -> PathBuf {
+    printed.trim().split_once("KUBECONFIG=").unwrap_or_else(|| panic!("no path in {printed:?}")).1.into()
 }
 
 pub(crate) fn kubectl(kubeconfig: &Path, args: &str) -> String {
