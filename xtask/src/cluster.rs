@@ -26,12 +26,20 @@ pub(crate) struct Cluster {
 
 /// How to log in.
 pub(crate) enum Provider {
-    /// The rehearsal cluster.
-    Local,
+    /// The rehearsal cluster, and what its nodes must be, if that matters.
+    Local(Option<Nodes>),
     /// The path of a kubeconfig from the root.
     Kubeconfig(PathBuf),
     /// One whose login isn't built yet, by name.
     Other(String),
+}
+
+/// What a rehearsal cluster's pods run on.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Nodes {
+    Simulated,
+    Real,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +59,7 @@ pub(crate) struct Hub {
 struct File {
     provider: String,
     kubeconfig: Option<Kubeconfig>,
+    local: Option<Local>,
     #[serde(default)]
     hubs: Vec<Hub>,
 }
@@ -58,6 +67,20 @@ struct File {
 #[derive(Deserialize)]
 struct Kubeconfig {
     file: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Local {
+    nodes: Option<Nodes>,
+}
+
+impl std::fmt::Display for Nodes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Nodes::Simulated => "simulated nodes",
+            Nodes::Real => "a real node",
+        })
+    }
 }
 
 impl Hub {
@@ -108,7 +131,7 @@ pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
     let mut local = Vec::new();
     for file in files(root)? {
         match parse(root, &file) {
-            Ok(cluster) if matches!(cluster.provider, Provider::Local) => local.push(cluster),
+            Ok(cluster) if matches!(cluster.provider, Provider::Local(_)) => local.push(cluster),
             Ok(_) => {}
             Err(err) => say!("warning: {err:#}"),
         }
@@ -147,7 +170,7 @@ fn parse(root: &Path, file: &Path) -> Result<Cluster> {
         serde_json::from_value(json).with_context(|| format!("cannot understand `{shown}`"))?;
     let dir = file.parent().expect("cluster.yaml lies in a folder").to_owned();
     let provider = match (parsed.provider.as_str(), parsed.kubeconfig) {
-        ("local", _) => Provider::Local,
+        ("local", _) => Provider::Local(parsed.local.and_then(|it| it.nodes)),
         ("kubeconfig", Some(kubeconfig)) => Provider::Kubeconfig(dir.join(kubeconfig.file)),
         (other, _) => Provider::Other(other.to_owned()),
     };

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 use crate::{
-    cluster::{Cluster, Provider},
+    cluster::{Cluster, Nodes, Provider},
     local::{Rehearsal, State},
     paths, process,
     secrets::{self, Decrypted, Kind, Mask},
@@ -17,15 +17,18 @@ pub(crate) struct Login {
     pub(crate) sh: Shell,
     /// Where KUBECONFIG came out of an encrypted file. It lives as long as the login.
     pub(crate) kubeconfig: Option<Decrypted>,
+    /// What the pods run on, if it's a rehearsal cluster.
+    pub(crate) rehearsal: Option<Nodes>,
 }
 
 /// Logs in, and makes sure that the cluster answers. A rehearsal cluster is brought up for that.
 pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
     let login = match &cluster.provider {
-        Provider::Local => {
+        Provider::Local(_) => {
             let rehearsal = Rehearsal::of(root, cluster)?;
-            rehearsal.up(sh)?;
-            let login = Login::new(sh, &rehearsal.kubeconfig(), None)?;
+            let nodes = rehearsal.up(sh, None)?;
+            let mut login = Login::new(sh, &rehearsal.kubeconfig(), None)?;
+            login.rehearsal = Some(nodes);
             login.sh.set_var("KUBECACHEDIR", rehearsal.kube_cache());
             return Ok(login);
         }
@@ -52,7 +55,7 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
 /// Whether logging in would first have to bring up a rehearsal cluster.
 pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
     Ok(match cluster.provider {
-        Provider::Local => !matches!(Rehearsal::of(root, cluster)?.state()?, State::Up),
+        Provider::Local(_) => !matches!(Rehearsal::of(root, cluster)?.state()?, State::Up(_)),
         _ => false,
     })
 }
@@ -69,6 +72,6 @@ impl Login {
         {
             sh.set_var(format!("HELM_{setting}"), "");
         }
-        Ok(Login { sh, kubeconfig: decrypted })
+        Ok(Login { sh, kubeconfig: decrypted, rehearsal: None })
     }
 }

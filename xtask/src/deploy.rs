@@ -12,8 +12,9 @@ use xshell::{Shell, cmd};
 
 use crate::{
     charts,
-    cluster::{Cluster, Hub, Provider, list},
+    cluster::{Cluster, Hub, Nodes, Provider, list},
     credentials,
+    local::node,
     process::{self, Output},
     rollout,
     secrets::{self, Decrypted, Kind, Mask},
@@ -52,6 +53,8 @@ struct Run<'a> {
     /// Encrypted files by their paths from the root.
     decrypted: BTreeMap<PathBuf, Result<Decrypted>>,
     mask: Mask,
+    /// What the pods run on, if it's a rehearsal cluster.
+    rehearsal: Option<Nodes>,
 }
 
 /// What `helm … --output json` tells of a release.
@@ -74,7 +77,7 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let encrypted = check_files(root, &cluster, &hubs)?;
 
     let render_only = args.dry_run && credentials::is_down(root, &cluster)?;
-    let local = matches!(cluster.provider, Provider::Local);
+    let local = matches!(cluster.provider, Provider::Local(_));
     let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
     let sh = &secrets::with_demo_key(sh, root, &cluster)?;
     let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
@@ -94,7 +97,8 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
     let sh = login.as_ref().map_or(sh, |it| &it.sh);
 
-    let run = Run { sh, cluster: &cluster, args, charts, decrypted, mask };
+    let rehearsal = login.as_ref().and_then(|it| it.rehearsal);
+    let run = Run { sh, cluster: &cluster, args, charts, decrypted, mask, rehearsal };
     let mut summary = String::new();
     let mut failed = Vec::new();
     for hub in &hubs {
@@ -170,11 +174,22 @@ impl Run<'_> {
         say!("{}: revision {} is applied, waiting for its pods", hub.name, release.version);
         rollout::follow(self.sh, &hub.name, &release.manifest, until)
             .with_context(|| format!("revision {} doesn't stand", release.version))?;
-        Ok(match self.cluster.provider {
-            // Its pods are simulated: nobody answers there.
-            Provider::Local => format!("revision {}", release.version),
-            _ => format!("revision {}, https://{}", release.version, self.mask.hide(&domain)),
-        })
+        let address = match self.rehearsal {
+            None => format!(", https://{}", self.mask.hide(&domain)),
+            Some(Nodes::Real) => self.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
+            // Nobody answers there.
+            Some(Nodes::Simulated) => String::new(),
+        };
+        Ok(format!("revision {}{address}", release.version))
+    }
+
+    /// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
+    fn node_port(&self, hub: &Hub) -> Option<String> {
+        let (sh, name) = (self.sh, &hub.name);
+        let field = "jsonpath={.spec.ports[0].nodePort}";
+        let cmd = cmd!(sh, "kubectl get service proxy-public --namespace {name} --output {field}");
+        let port = process::read(sh, cmd).ok().filter(|it| !it.is_empty())?;
+        Some(format!("http://{}:{port}", node::ADDRESS))
     }
 
     /// The manifests as the cluster would take them.

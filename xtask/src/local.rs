@@ -1,4 +1,4 @@
-//! The rehearsal cluster: a real control plane on loopback with simulated nodes, run by kwokctl.
+//! The rehearsal cluster: a real control plane, run by kwokctl, with simulated nodes or a real one.
 //!
 //! Everything of one cluster lies in `/dev/shm/xtask-UID/NAME-HASH`, where HASH stands for the checkout's path:
 //! no secret in its etcd reaches a disk, and a reboot takes all of it away.
@@ -10,24 +10,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
+use self::node::Node;
 use crate::{
-    cluster::{self, Cluster},
+    cluster::{self, Cluster, Nodes, Provider},
     paths, process, setup,
 };
 
+mod image;
+pub(crate) mod node;
+
 /// Start, stop or look at the rehearsal clusters of this checkout
 ///
-/// There is one for each cluster with `provider: local`. The Kubernetes API is real; nodes and pods are simulated:
-/// a pod is ready within a second and runs nothing.
+/// There is one for each cluster with `provider: local`. The Kubernetes API is real. Nodes and pods are simulated: a
+/// pod is ready within a second and runs nothing. With `--real` there is one real node, and pods are containers.
 #[derive(clap::Subcommand)]
 pub(crate) enum Local {
     /// Bring them up, where they aren't, and print the paths of their kubeconfigs
-    Up,
+    Up {
+        /// On a real node, for hubs that people can use: this needs Linux, root, and containerd on the machine
+        #[arg(long)]
+        real: bool,
+    },
     /// Take them down, with all that is in them
     Down,
     /// Tell which are up, and print the paths of their kubeconfigs
@@ -43,9 +51,9 @@ pub(crate) fn local(sh: &Shell, root: &Path, command: &Local) -> Result<String> 
     for cluster in &clusters {
         let rehearsal = Rehearsal::of(root, cluster)?;
         let state = match command {
-            Local::Up => {
-                rehearsal.up(sh)?;
-                State::Up
+            Local::Up { real } => {
+                let nodes = if *real { Nodes::Real } else { rehearsal.asked.unwrap_or(Nodes::Simulated) };
+                State::Up(rehearsal.up(sh, Some(nodes))?)
             }
             Local::Down => {
                 rehearsal.down()?;
@@ -56,7 +64,9 @@ pub(crate) fn local(sh: &Shell, root: &Path, command: &Local) -> Result<String> 
         text += &match state {
             State::Down => format!("{}: down\n", cluster.name),
             State::Broken(why) => format!("{}: broken, {why}\n", cluster.name),
-            State::Up => format!("{}: up, KUBECONFIG={}\n", cluster.name, rehearsal.kubeconfig().display()),
+            State::Up(nodes) => {
+                format!("{}: up on {nodes}, KUBECONFIG={}\n", cluster.name, rehearsal.kubeconfig().display())
+            }
         };
     }
     Ok(text)
@@ -67,29 +77,36 @@ pub(crate) struct Rehearsal {
     /// For kwokctl and for our folder.
     id: String,
     dir: PathBuf,
+    root: PathBuf,
+    /// What cluster.yaml wants.
+    asked: Option<Nodes>,
 }
 
 pub(crate) enum State {
     Down,
     /// Half made, or dead in part. What is missing.
     Broken(String),
-    Up,
+    Up(Nodes),
 }
 
-/// What kwokctl is to make.
-const CONFIG: &str = include_str!("local/kwokctl.yaml");
-/// What we put into the new cluster.
-const OBJECTS: &str = include_str!("local/objects.yaml");
+/// What kwokctl is to make, and what we put into the new cluster.
+const SIMULATED_CONFIG: &str = include_str!("local/simulated/kwokctl.yaml");
+const SIMULATED_NODES: &str = include_str!("local/simulated/nodes.yaml");
+const VOLUMES: &str = include_str!("local/volumes.yaml");
 /// As kwokctl calls them: it starts each as `clusters/ID/bin/NAME`, a link in the cluster's folder.
-const COMPONENTS: [&str; 5] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller"];
+const CONTROL_PLANE: &[&str] =
+    &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller"];
 
 impl Rehearsal {
     pub(crate) fn of(root: &Path, cluster: &Cluster) -> Result<Rehearsal> {
-        let root = root.to_str().context("the root's path isn't UTF-8")?;
-        let hash = paths::hex(&Sha256::digest(root)[..4]);
+        let path = root.to_str().context("the root's path isn't UTF-8")?;
+        let hash = paths::hex(&Sha256::digest(path)[..4]);
         let id = format!("{}-{hash}", cluster.name);
-        Ok(Rehearsal { dir: paths::in_memory()?.join(&id), id })
+        let asked = match cluster.provider {
+            Provider::Local(nodes) => nodes,
+            _ => None,
+        };
+        Ok(Rehearsal { dir: paths::in_memory()?.join(&id), id, root: root.to_owned(), asked })
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
@@ -101,25 +118,58 @@ impl Rehearsal {
         self.dir.join("kube-cache")
     }
 
-    /// Brings the cluster up unless it is, and builds what that needs.
-    pub(crate) fn up(&self, sh: &Shell) -> Result<()> {
-        if matches!(self.state()?, State::Up) {
-            return Ok(());
+    /// Brings the cluster up unless it is, and builds what that needs. `wanted` is what its nodes must be; without it
+    /// those of a cluster that is up are right, and a new one gets what cluster.yaml asks for, or simulated ones.
+    pub(crate) fn up(&self, sh: &Shell, wanted: Option<Nodes>) -> Result<Nodes> {
+        let wanted = wanted.or(self.asked);
+        if let State::Up(nodes) = self.state()? {
+            return self.right(nodes, wanted);
         }
-        let sh = &setup::provide(sh, setup::FOR_REHEARSALS, true)?;
+        let nodes = wanted.unwrap_or(Nodes::Simulated);
+        if nodes == Nodes::Real {
+            node::refuse_unfit(sh)?;
+        }
+        let programs = match nodes {
+            Nodes::Simulated => setup::FOR_REHEARSALS,
+            Nodes::Real => setup::FOR_REAL_NODES,
+        };
+        let sh = &setup::provide(sh, programs, true)?;
         let _lock = lock()?;
         match self.state()? {
-            State::Up => return Ok(()),
+            State::Up(nodes) => return self.right(nodes, wanted),
             State::Down => {}
             State::Broken(why) => {
                 say!("the rehearsal cluster `{}` is broken ({why}): making it again", self.id);
                 self.remove()?;
             }
         }
+        let node = match nodes {
+            Nodes::Simulated => None,
+            Nodes::Real => Some(node::provide(sh, &self.id, &self.root)?),
+        };
         let started = Instant::now();
-        self.create(sh).with_context(|| format!("cannot bring up the rehearsal cluster `{}`", self.id))?;
-        say!("the rehearsal cluster `{}` is up after {:.1} s", self.id, started.elapsed().as_secs_f32());
-        Ok(())
+        self.create(sh, node).map_err(|err| {
+            let (id, dir) = (&self.id, self.dir.display());
+            anyhow!("cannot bring up the rehearsal cluster `{id}`: {err:#}\nhint: its programs' logs are in `{dir}`")
+        })?;
+        say!(
+            "the rehearsal cluster `{}` is up on {nodes} after {:.1} s",
+            self.id,
+            started.elapsed().as_secs_f32()
+        );
+        Ok(nodes)
+    }
+
+    /// A rehearsal cluster has one kind of nodes all its life.
+    fn right(&self, nodes: Nodes, wanted: Option<Nodes>) -> Result<Nodes> {
+        match wanted {
+            Some(wanted) if wanted != nodes => bail!(
+                "the rehearsal cluster `{}` is up on {nodes}, and {wanted} is wanted\n\
+                 hint: `cargo xtask local down` first, which takes away all that is in it",
+                self.id
+            ),
+            _ => Ok(nodes),
+        }
     }
 
     /// Takes the cluster away, whatever is left of it.
@@ -134,20 +184,26 @@ impl Rehearsal {
             return Ok(State::Down);
         }
         let broken = |why: &str| Ok(State::Broken(why.to_owned()));
-        match fs::read_to_string(self.made()) {
-            Err(_) => return broken("it was never finished"),
-            Ok(made) if made != recipe() => return broken("another version of xtask made it"),
-            Ok(_) => {}
-        }
-        for component in COMPONENTS {
-            let program = format!("{}/bin/{component}", self.workdir().display());
-            if !running.iter().any(|(_, command)| command.starts_with(&program)) {
+        let Ok(made) = fs::read_to_string(self.made()) else { return broken("it was never finished") };
+        let Some(nodes) = [Nodes::Simulated, Nodes::Real].into_iter().find(|it| made == recipe(*it)) else {
+            return broken("another version of xtask made it");
+        };
+        let components = match nodes {
+            Nodes::Simulated => &[][..],
+            Nodes::Real => &node::PROGRAMS,
+        };
+        for component in CONTROL_PLANE.iter().chain(components) {
+            let program = format!("/bin/{component}");
+            let is_it = |(_, command): &(Pid, String)| {
+                command.split_once(' ').is_some_and(|(started, _)| started.ends_with(&program))
+            };
+            if !running.iter().any(is_it) {
                 return broken(&format!("`{component}` isn't running"));
             }
         }
         match self.api_server() {
             Some(address) if TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok() => {
-                Ok(State::Up)
+                Ok(State::Up(nodes))
             }
             _ => broken("its API server doesn't answer"),
         }
@@ -168,10 +224,9 @@ impl Rehearsal {
         server.parse().ok()
     }
 
-    fn create(&self, sh: &Shell) -> Result<()> {
+    fn create(&self, sh: &Shell, node: Option<Node>) -> Result<()> {
+        let nodes = if node.is_some() { Nodes::Real } else { Nodes::Simulated };
         fs::create_dir(&self.dir)?;
-        let config = self.dir.join("kwokctl.yaml");
-        fs::write(&config, CONFIG)?;
         let sh = sh.clone();
         // The control plane outlives us, and must not take a proxy or a kubeconfig from our environment.
         for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
@@ -187,22 +242,49 @@ impl Rehearsal {
         let (manager, scheduler) = (program("kube-controller-manager")?, program("kube-scheduler")?);
         let kwok = program("kwok")?;
         let id = &self.id;
+
+        let config = self.dir.join("kwokctl.yaml");
+        let inside = match node {
+            Some(node) => {
+                fs::write(&config, node::CONFIG)?;
+                node.start(&sh, &self.dir, &self.workdir())?
+            }
+            None => {
+                fs::write(&config, SIMULATED_CONFIG.replace("CLUSTER", &self.dir.display().to_string()))?;
+                Vec::new()
+            }
+        };
         process::read(
             &sh,
             cmd!(
                 sh,
-                "kwokctl create cluster --name {id} --runtime binary --config {config} --kubeconfig {kubeconfig}
-                 --etcd-binary {etcd} --kube-apiserver-binary {apiserver}
+                "env {inside...} kwokctl create cluster --name {id} --runtime binary --config {config}
+                 --kubeconfig {kubeconfig} --etcd-binary {etcd} --kube-apiserver-binary {apiserver}
                  --kube-controller-manager-binary {manager} --kube-scheduler-binary {scheduler}
                  --kwok-controller-binary {kwok} --wait 60s"
             ),
         )?;
-        let created = process::run(&sh, cmd!(sh, "kubectl create --filename -"), OBJECTS.as_bytes())?;
+        if nodes == Nodes::Real {
+            // kwokctl spoke to the API server on the node's own loopback.
+            let inside = fs::read_to_string(&kubeconfig)?;
+            let outside = inside.replace("https://127.0.0.1:", &format!("https://{}:", node::ADDRESS));
+            fs::write(&kubeconfig, outside)?;
+        }
+        let objects = if nodes == Nodes::Real {
+            VOLUMES.to_owned()
+        } else {
+            format!("{VOLUMES}---\n{SIMULATED_NODES}")
+        };
+        let created = process::run(&sh, cmd!(sh, "kubectl create --filename -"), objects.as_bytes())?;
         if !created.success {
             bail!("kubectl refused the first objects: {}", String::from_utf8_lossy(&created.stderr));
         }
+        if nodes == Nodes::Real {
+            fs::write(self.dir.join("control-plane-is-up"), "")?;
+            process::read(&sh, cmd!(sh, "kubectl wait --for=create node/node-0 --timeout=60s"))?;
+        }
         process::read(&sh, cmd!(sh, "kubectl wait --for=condition=Ready nodes --all --timeout=60s"))?;
-        fs::write(self.made(), recipe())?;
+        fs::write(self.made(), recipe(nodes))?;
         Ok(())
     }
 
@@ -222,13 +304,16 @@ impl Rehearsal {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        if self.dir.join("bin").exists() {
+            node::clean_up(&self.id)?;
+        }
         paths::remove_dir(&self.dir)
     }
 
     /// The running programs of this cluster, with their command lines. All are started by paths below its folder,
     /// so that this finds them whatever was killed, and never a stranger.
     fn processes(&self) -> Result<Vec<(Pid, String)>> {
-        let below = format!("{}/bin/", self.workdir().display());
+        let below = format!("{}/", self.dir.display());
         Ok(command_lines()?.into_iter().filter(|(_, command)| command.starts_with(&below)).collect())
     }
 }
@@ -239,8 +324,12 @@ fn lock() -> Result<File> {
 }
 
 /// What a cluster is made from: one made from something else is made again.
-fn recipe() -> String {
-    format!("Kubernetes {}\n{CONFIG}{OBJECTS}", setup::KUBERNETES)
+fn recipe(nodes: Nodes) -> String {
+    let parts = match nodes {
+        Nodes::Simulated => SIMULATED_CONFIG.to_owned() + SIMULATED_NODES,
+        Nodes::Real => node::recipe(),
+    };
+    format!("{nodes}, Kubernetes {}\n{VOLUMES}{parts}", setup::KUBERNETES)
 }
 
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -93,6 +93,11 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+pub(crate) fn make_executable(file: &Path) -> Result<()> {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make `{}` executable", file.display()))
 }
 
 /// Bytes in hexadecimal digits.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{process, secrets::split_documents};
@@ -56,12 +57,44 @@ pub(crate) fn follow(sh: &Shell, namespace: &str, manifest: &str, until: Instant
     let failures: Vec<String> =
         failures.into_iter().filter_map(|it| Some(format!("{:#}", it.err()?))).collect();
     if !failures.is_empty() {
-        bail!(
-            "{}\nhint: `kubectl -n {namespace} get pods` and `… describe pod` tell more",
-            failures.join("\n")
-        );
+        let lines: Vec<_> = failures.into_iter().chain(troubles(sh, namespace)).collect();
+        bail!("{}\nhint: `kubectl -n {namespace} get pods` and `… describe pod` tell more", lines.join("\n"));
     }
     Ok(())
+}
+
+/// What keeps containers in this namespace from running, as far as the cluster says it.
+fn troubles(sh: &Shell, namespace: &str) -> Vec<String> {
+    let pods = process::read(sh, cmd!(sh, "kubectl get pods --namespace {namespace} --output json"));
+    let pods: Value = pods.ok().and_then(|it| serde_json::from_str(&it).ok()).unwrap_or_default();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut troubles = Vec::new();
+    for pod in list(&pods["items"]) {
+        let (name, status) = (text(&pod["metadata"]["name"]), &pod["status"]);
+        for condition in list(&status["conditions"]) {
+            if condition["type"] == "PodScheduled" && condition["status"] == "False" {
+                troubles.push(format!("pod `{name}` has no node: {}", text(&condition["message"])));
+            }
+        }
+        let containers =
+            [list(&status["initContainerStatuses"]), list(&status["containerStatuses"])].concat();
+        for container in containers {
+            let waiting = &container["state"]["waiting"];
+            let reason = text(&waiting["reason"]);
+            let exit_code = &container["lastState"]["terminated"]["exitCode"];
+            let why = match exit_code.as_i64() {
+                Some(code) => {
+                    let now = if reason.is_empty() { "running again" } else { &reason };
+                    format!("{now}, restarts: {}, last exit code: {code}", container["restartCount"])
+                }
+                None if ["", "ContainerCreating", "PodInitializing"].contains(&reason.as_str()) => continue,
+                None => format!("{reason}: {}", text(&waiting["message"])),
+            };
+            troubles.push(format!("container `{}` of pod `{name}`: {why}", text(&container["name"])));
+        }
+    }
+    troubles
 }
 
 fn follow_one(sh: &Shell, namespace: &str, workload: &Workload, until: Instant) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The pinned programs: one table, what of it the PATH has, and the rest built into the cache by Go.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     fmt::Write,
     fs::{self, File},
@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
-use crate::{paths, process};
+use crate::{cluster::list, paths, process};
 
 /// Build the programs that a deploy needs and PATH lacks: helm, sops, kubectl and the rehearsal cluster's
 ///
@@ -35,6 +35,25 @@ pub(crate) const FOR_HUBS: &[&str] = &["helm", "sops", "kubectl"];
 /// What the rehearsal cluster is made of.
 pub(crate) const FOR_REHEARSALS: &[&str] =
     &["kubectl", "kwok", "kwokctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
+/// The same on a real node.
+#[rustfmt::skip]
+pub(crate) const FOR_REAL_NODES: &[&str] =
+    &["kubectl", "kwok", "kwokctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd",
+      "kubelet", "kube-proxy", "coredns"];
+/// What a real node takes from the system: programs, each with its package on Debian and Ubuntu.
+pub(crate) const SYSTEM_FOR_REAL_NODES: &[(&str, &str)] = &[
+    ("containerd", "containerd"),
+    ("containerd-shim-runc-v2", "containerd"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("mount", "mount"),
+    ("nsenter", "util-linux"),
+    ("runc", "runc"),
+    ("unshare", "util-linux"),
+];
+/// What building the image for it takes from the system.
+pub(crate) const SYSTEM_FOR_IMAGES: &[(&str, &str)] =
+    &[("chroot", "coreutils"), ("ctr", "containerd"), ("debootstrap", "debootstrap"), ("tar", "tar")];
 
 /// The Kubernetes of the rehearsal cluster. tools/kubernetes/go.mod names it too.
 pub(crate) const KUBERNETES: Version = Version(1, 34, 4);
@@ -102,6 +121,12 @@ const PROGRAMS: &[Program] = &[
         version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-controller-manager", source: KUBERNETES_MODULE },
     Program { name: "kube-scheduler", version: KUBERNETES, good: KUBERNETES_GOOD,
         version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-scheduler", source: KUBERNETES_MODULE },
+    Program { name: "kubelet", version: KUBERNETES, good: KUBERNETES_GOOD,
+        version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kubelet", source: KUBERNETES_MODULE },
+    Program { name: "kube-proxy", version: KUBERNETES, good: KUBERNETES_GOOD,
+        version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-proxy", source: KUBERNETES_MODULE },
+    Program { name: "coredns", version: Version(1, 15, 0), good: [Version(1, 11, 0), Version(2, 0, 0)],
+        version_args: &["-version"], package: "github.com/coredns/coredns", source: Source::Install },
     Program { name: "etcd", version: Version(3, 6, 16), good: [Version(3, 6, 0), Version(3, 7, 0)],
         version_args: &["--version"], package: "go.etcd.io/etcd/server/v3",
         source: Source::Module {
@@ -145,6 +170,20 @@ pub(crate) fn which(sh: &Shell, name: &str) -> Option<PathBuf> {
     env::split_paths(&path)
         .map(|it| it.join(name))
         .find(|it| it.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0))
+}
+
+/// Refuses to go on without these programs of the system: pairs of a program and its Debian package.
+pub(crate) fn refuse_without(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<_> = programs.iter().filter(|(name, _)| which(sh, name).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: BTreeSet<_> = missing.iter().map(|(_, package)| *package).collect();
+    bail!(
+        "the system lacks {}\nhint: on Debian and Ubuntu, `apt-get install {}`",
+        list(missing.iter().map(|(name, _)| name)),
+        packages.into_iter().collect::<Vec<_>>().join(" ")
+    )
 }
 
 /// The doctor's table.

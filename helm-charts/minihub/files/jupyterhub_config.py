@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 SECRET = Path("/etc/jupyterhub/secret")
@@ -20,6 +21,8 @@ c.JupyterHub.bind_url = "http://:8000"
 c.JupyterHub.hub_bind_url = "http://:8081"
 c.JupyterHub.hub_connect_url = "http://hub:8081"
 c.JupyterHub.db_url = "sqlite:////srv/jupyterhub/jupyterhub.sqlite"
+# Another JupyterHub may want another database: it keeps a copy of the old one beside it.
+c.JupyterHub.upgrade_db = True
 c.JupyterHub.cookie_secret = bytes.fromhex(secret("hub.config.JupyterHub.cookie_secret"))
 # The proxy runs in a pod of its own: users stay connected while the hub restarts.
 c.JupyterHub.cleanup_servers = False
@@ -39,6 +42,7 @@ c.KubeSpawner.gid = 1000
 c.KubeSpawner.fs_gid = 1000
 c.KubeSpawner.automount_service_account_token = False
 c.KubeSpawner.allow_privilege_escalation = False
+c.KubeSpawner.pod_security_context = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 c.KubeSpawner.container_security_context = {"capabilities": {"drop": ["ALL"]}}
 c.KubeSpawner.common_labels = {"app": "jupyterhub", "release": release}
 c.KubeSpawner.extra_labels = {"hub.jupyter.org/network-access-hub": "true"}
@@ -59,6 +63,15 @@ c.KubeSpawner.working_dir = "/home/jovyan"
 
 # Nobody logs in as the user of the health check.
 c.Authenticator.blocked_users = {"deployment-service-check"}
+
+cull = values["cull"]
+if cull["enabled"]:
+    options = [f"--timeout={cull['timeout']}", f"--cull-every={cull['every']}"]
+    culler = {"name": "idle-culler", "command": [sys.executable, "-m", "jupyterhub_idle_culler", *options]}
+    c.JupyterHub.services.append(culler)
+    scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+    role = {"name": "idle-culler", "scopes": scopes, "services": ["idle-culler"]}
+    c.JupyterHub.load_roles.append(role)
 
 services = {
     "hub-health": {

@@ -32,7 +32,7 @@ for it in "$@"; do
   last=$it
 done
 case $1 in install) out=$GOBIN/${last%@*}; name=${out##*/}; out=$GOBIN/$name; version=${last#*@v} ;; esac
-case ${out##*/} in kube*) version=1.34.4 ;; etcd) version=3.6.16 ;; esac
+case ${out##*/} in kube*) version=1.34.4 ;; etcd) version=3.6.16 ;; coredns) version=1.15.0 ;; esac
 printf '#!/bin/sh\necho v%s\n' "$version" > "$out"
 chmod +x "$out""#;
 
@@ -62,7 +62,7 @@ fn without_go_it_says_what_is_missing_and_how_to_get_it() {
     assert!(row("sops").contains("3.12.0") && row("sops").ends_with("bin/sops"), "{}", check.stdout);
     assert!(row("kubectl").contains("1.36.1"), "{}", check.stdout);
     assert!(row("etcd").contains("missing"), "{}", check.stdout);
-    assert!(check.stderr.contains("9 of 11 programs are missing"), "{}", check.stderr);
+    assert!(check.stderr.contains("12 of 14 programs are missing"), "{}", check.stderr);
     for args in ["setup", "setup --print-path"] {
         let said = repo.fails(args);
         assert!(said.contains("`helm` >=4.2 <5.0 (`") && said.contains("bin/helm` is 3.14.0)"), "{said}");
@@ -79,24 +79,24 @@ fn builds_what_path_lacks_and_uses_it() {
     put(&repo, "go", GO);
     put(&repo, "helm", "echo v4.2.0");
     let ran = repo.ok("setup");
-    assert!(ran.stderr.contains("[1/10] sops-3.13.3: building"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("[10/10] etcd-3.6.16: built in "), "{}", ran.stderr);
-    assert_eq!(tools(&repo).len(), 10, "{:?}", tools(&repo));
+    assert!(ran.stderr.contains("[1/13] sops-3.13.3: building"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("[13/13] etcd-3.6.16: built in "), "{}", ran.stderr);
+    assert_eq!(tools(&repo).len(), 13, "{:?}", tools(&repo));
     let path = repo.ok("setup --print-path").stdout;
     let folders: Vec<_> = path.trim().split(':').collect();
-    assert_eq!(folders.len(), 10);
+    assert_eq!(folders.len(), 13);
     assert!(folders[0].ends_with("cache/xtask/tools/sops-3.13.3"), "{path}");
     let check = repo.ok("setup --check").stdout;
     assert!(check.contains("tools/kubectl-1.34.4/kubectl") && check.contains("bin/helm"), "{check}");
 
     let calls = || fs::read_to_string(repo.home().join("go-calls")).unwrap().lines().count();
-    assert_eq!(calls(), 10);
+    assert_eq!(calls(), 13);
     repo.ok("setup");
-    assert_eq!(calls(), 10, "what is there was built again");
+    assert_eq!(calls(), 13, "what is there was built again");
     // The helm on PATH gets old.
     put(&repo, "helm", "echo v4.1.9");
     repo.ok("setup");
-    assert_eq!(calls(), 11);
+    assert_eq!(calls(), 14);
     let path = repo.ok("setup --print-path").stdout;
     assert!(path.contains("tools/helm-4.3.1"));
     // A person's PATH may have these folders already.
@@ -113,7 +113,7 @@ fn two_setups_at_once_build_once() {
     for ran in both.map(Ran::from) {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     }
-    assert_eq!(fs::read_to_string(repo.home().join("go-calls")).unwrap().lines().count(), 11);
+    assert_eq!(fs::read_to_string(repo.home().join("go-calls")).unwrap().lines().count(), 14);
     repo.ok("setup --check");
 }
 
@@ -144,5 +144,5 @@ fn a_failed_or_killed_build_leaves_nothing_in_place() {
     put(&repo, "go", GO);
     repo.ok("setup");
     repo.ok("setup --check");
-    assert_eq!(tools(&repo).len(), 11, "{:?}", tools(&repo));
+    assert_eq!(tools(&repo).len(), 14, "{:?}", tools(&repo));
 }

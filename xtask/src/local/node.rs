@@ -1,0 +1,235 @@
+//! The real node of a rehearsal cluster: containerd, kubelet, kube-proxy and CoreDNS in namespaces of their own.
+//!
+//! The control plane runs in them too. All of it hangs on one process: when that ends, so do all others, and the kernel
+//! takes their mounts, network links and iptables rules away. Outside there is one end of a network link, and
+//! control groups.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, geteuid};
+use xshell::{Shell, cmd};
+
+use super::image;
+use crate::{cluster::list, paths, process, setup};
+
+/// Where the API server and NodePorts answer. Only this machine gets there.
+pub(crate) const ADDRESS: &str = "10.213.88.2";
+/// The machine's end of the link to the node. Its alias says whose it is.
+const LINK: &str = "xtask0";
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+const CONTROL_GROUP: &str = "xtask-node";
+/// Debian's, Fedora's, and where the plugins' own releases go.
+const CNI_PLUGINS: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
+
+/// What kwokctl is to make inside of the node.
+pub(super) const CONFIG: &str = include_str!("node/kwokctl.yaml");
+/// What runs beside the control plane as long as the node is up. `sh` is its first process.
+pub(super) const PROGRAMS: [&str; 5] = ["sh", "containerd", "coredns", "kube-proxy", "kubelet"];
+/// What the node's programs read, by its place in the cluster's folder.
+const FILES: [(&str, &str); 7] = [
+    ("init.sh", include_str!("node/init.sh")),
+    ("containerd.toml", include_str!("node/containerd.toml")),
+    ("cni/10-node.conflist", include_str!("node/cni.conflist")),
+    ("kubelet.yaml", include_str!("node/kubelet.yaml")),
+    ("kube-proxy.yaml", include_str!("node/kube-proxy.yaml")),
+    ("Corefile", include_str!("node/Corefile")),
+    ("volume-plugins/xtask~folder/folder", include_str!("node/folder.sh")),
+];
+
+/// What the machine must have for a real node, ready to be used.
+pub(super) struct Node {
+    image: PathBuf,
+    cni: &'static str,
+    /// The rehearsal cluster and the checkout that it belongs to.
+    owner: String,
+}
+
+/// Refuses what can't work, before anything is built for it.
+pub(super) fn refuse_unfit(sh: &Shell) -> Result<()> {
+    if !cfg!(target_os = "linux") {
+        bail!(
+            "a real node needs Linux\nhint: simulated nodes, which `local up` makes without `--real`, don't"
+        );
+    }
+    if !geteuid().is_root() {
+        bail!(
+            "a real node needs root\nhint: simulated nodes, which `local up` makes without `--real`, don't"
+        );
+    }
+    setup::refuse_without(sh, setup::SYSTEM_FOR_REAL_NODES)?;
+    cni_plugins().map(|_| ())
+}
+
+/// Where the system has its CNI plugins.
+fn cni_plugins() -> Result<&'static str> {
+    let plugins = ["host-local", "loopback", "portmap", "ptp"];
+    let has_all = |dir: &&str| plugins.iter().all(|it| Path::new(dir).join(it).exists());
+    CNI_PLUGINS.into_iter().find(has_all).with_context(|| {
+        format!(
+            "the CNI plugins {} are in none of {}\n\
+             hint: on Debian and Ubuntu, `apt-get install containernetworking-plugins`",
+            list(plugins),
+            list(CNI_PLUGINS)
+        )
+    })
+}
+
+/// Takes the machine's one real node, unless another cluster has it, and builds the image for it.
+pub(super) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<Node> {
+    if let Some((owner, root)) = owner().filter(|(owner, _)| owner != id) {
+        bail!(
+            "this machine's one real node belongs to the rehearsal cluster `{owner}` of `{root}`\n\
+             hint: `cargo xtask --root {root} local down` takes it away"
+        );
+    }
+    Ok(Node { image: image::provide(sh)?, cni: cni_plugins()?, owner: format!("{id} {}", root.display()) })
+}
+
+impl Node {
+    /// Starts the node's first process and its containerd. Returns what to put before a command that is to run in the
+    /// node's namespaces.
+    pub(super) fn start(&self, sh: &Shell, dir: &Path, control_plane: &Path) -> Result<Vec<String>> {
+        for (name, content) in FILES {
+            let file = dir.join(name);
+            fs::create_dir_all(file.parent().expect("it lies in the cluster's folder"))?;
+            fs::write(&file, content)?;
+        }
+        paths::make_executable(&dir.join("volume-plugins/xtask~folder/folder"))?;
+        fs::create_dir(dir.join("logs"))?;
+        // By these links everything that belongs to the cluster is started, and found again.
+        let bin = dir.join("bin");
+        fs::create_dir(&bin)?;
+        for name in PROGRAMS {
+            let program = setup::which(sh, name).with_context(|| format!("`{name}` isn't on PATH"))?;
+            std::os::unix::fs::symlink(program, bin.join(name))?;
+        }
+        make_control_groups()?;
+
+        let log = dir.join("logs/node.log");
+        let (image, cni) = (&self.image, self.cni);
+        let (init, init_sh) = (bin.join("sh"), dir.join("init.sh"));
+        let unshare = "log=$1; shift; unshare --mount --net --pid --fork --mount-proc \"$@\" >\"$log\" 2>&1 </dev/null &";
+        process::read(
+            sh,
+            cmd!(sh, "sh -c {unshare} sh {log} {init} {init_sh} {dir} {control_plane} {image} {cni}"),
+        )?;
+        let wait_for = |what: &str, there: &dyn Fn() -> Result<bool>| -> Result<()> {
+            let given_up = Instant::now() + Duration::from_secs(20);
+            while !there()? {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                if !said.is_empty() || Instant::now() > given_up {
+                    bail!("the node's {what} doesn't come: {}", said.trim());
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        };
+        let first = || first_process(&init);
+        wait_for("first process", &|| Ok(first()?.is_some()))?;
+        let pid = first()?.context("the node's first process ended")?.to_string();
+        process::read(sh, cmd!(sh, "ip link add {LINK} type veth peer name eth0 netns {pid}"))?;
+        let owner: String = self.owner.chars().take(255).collect();
+        process::read(sh, cmd!(sh, "ip link set {LINK} alias {owner}"))?;
+        process::read(sh, cmd!(sh, "ip address add 10.213.88.1/30 dev {LINK}"))?;
+        process::read(sh, cmd!(sh, "ip link set {LINK} up"))?;
+        wait_for("container runtime", &|| Ok(dir.join("node-is-up").exists()))?;
+        Ok(["nsenter", "--target", &pid, "--mount", "--net", "--pid"].map(str::to_owned).into())
+    }
+}
+
+/// Takes away what the kernel doesn't, once the node's processes are gone.
+pub(super) fn clean_up(id: &str) -> Result<()> {
+    let given_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        match owner() {
+            Some((owner, _)) if owner == id => {}
+            // The groups are another's now.
+            Some(_) => return Ok(()),
+            None => match control_groups()?
+                .iter()
+                .try_for_each(|it| remove_control_group(&it.join(CONTROL_GROUP)))
+            {
+                Ok(()) => return Ok(()),
+                Err(err) if Instant::now() > given_up => {
+                    return Err(err).context("cannot remove a control group");
+                }
+                Err(_) => {}
+            },
+        }
+        if Instant::now() > given_up {
+            bail!("the network link `{LINK}` doesn't go");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// All that a node is made from.
+pub(super) fn recipe() -> String {
+    let files = FILES.iter().map(|(_, content)| *content);
+    [CONFIG].into_iter().chain(files).collect::<String>() + &image::recipe()
+}
+
+/// The ID and the root of the rehearsal cluster that has the machine's real node now.
+fn owner() -> Option<(String, String)> {
+    let alias = fs::read_to_string(Path::new("/sys/class/net").join(LINK).join("ifalias")).ok()?;
+    let (id, root) = alias.trim_end().split_once(' ').unwrap_or(("?", "?"));
+    Some((id.to_owned(), root.to_owned()))
+}
+
+fn first_process(init: &Path) -> Result<Option<Pid>> {
+    let start = format!("{} ", init.display());
+    Ok(super::command_lines()?
+        .into_iter()
+        .find(|(_, command)| command.starts_with(&start))
+        .map(|(pid, _)| pid))
+}
+
+/// The roots of the machine's control groups: one for each controller in version 1, a single one in version 2.
+fn control_groups() -> Result<Vec<PathBuf>> {
+    let is_root = |dir: &Path| dir.join("cgroup.procs").exists();
+    let top = Path::new(CONTROL_GROUPS);
+    if is_root(top) {
+        return Ok(vec![top.to_owned()]);
+    }
+    let mut roots = Vec::new();
+    for entry in fs::read_dir(top).with_context(|| format!("cannot read `{CONTROL_GROUPS}`"))? {
+        let entry = entry?;
+        // Two controllers in one folder have links beside it.
+        if entry.file_type()?.is_dir() && is_root(&entry.path()) {
+            roots.push(entry.path());
+        }
+    }
+    Ok(roots)
+}
+
+/// kubelet wants its group made for it, with all controllers.
+fn make_control_groups() -> Result<()> {
+    for root in control_groups()? {
+        if let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) {
+            for controller in controllers.split_whitespace() {
+                // One that can't be passed on may not be needed; kubelet says so if it is.
+                let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
+            }
+        }
+        let group = root.join(CONTROL_GROUP);
+        fs::create_dir_all(&group).with_context(|| format!("cannot make `{}`", group.display()))?;
+    }
+    Ok(())
+}
+
+fn remove_control_group(group: &Path) -> std::io::Result<()> {
+    let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_control_group(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group)
+}
