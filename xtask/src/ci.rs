@@ -1,15 +1,25 @@
 //! All that `.ci/run` runs.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::{
+    local::node,
     process::show,
     setup::{self, Setup},
 };
 
+/// What tests on a real node take from the system: programs, each with its package on Debian and Ubuntu.
+const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver"), ("chromium", "chromium")];
+
 /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
 pub(crate) fn ci(sh: &Shell) -> Result<()> {
+    let real_node = node::possible();
+    if real_node.is_ok() {
+        provide_from_system(sh)?;
+    }
     setup::setup(sh, &Setup::default())?;
     show(cmd!(sh, "cargo fmt --all --check"))?;
     show(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings"))?;
@@ -17,5 +27,30 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
         cmd!(sh, "cargo doc --workspace --no-deps --document-private-items --locked")
             .env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
-    show(cmd!(sh, "cargo test --workspace --locked"))
+    show(cmd!(sh, "cargo test --workspace --locked"))?;
+    if let Err(why) = real_node {
+        say!("left out: the tests on a real node. {why}");
+    }
+    Ok(())
+}
+
+/// Installs what the tests on a real node need and the system lacks, where that's Debian or one of its children.
+fn provide_from_system(sh: &Shell) -> Result<()> {
+    let check = || {
+        node::refuse_unfit(sh)?;
+        setup::refuse_without(sh, setup::SYSTEM_FOR_IMAGES)?;
+        setup::refuse_without(sh, FOR_BROWSER_TESTS)
+    };
+    if check().is_ok() || setup::which(sh, "apt-get").is_none() {
+        return check();
+    }
+    let programs = [setup::SYSTEM_FOR_REAL_NODES, setup::SYSTEM_FOR_IMAGES, FOR_BROWSER_TESTS].concat();
+    let packages: BTreeSet<_> =
+        programs.into_iter().map(|(_, package)| package).chain([node::CNI_PACKAGE]).collect();
+    show(cmd!(sh, "apt-get update"))?;
+    show(
+        cmd!(sh, "apt-get install --yes --no-install-recommends {packages...}")
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    check()
 }

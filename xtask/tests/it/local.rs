@@ -2,27 +2,17 @@
 
 use std::fs;
 
-use crate::repo::{Repo, kubeconfig, kubectl, wait_until};
+use crate::repo::{Repo, command_lines, kill_9, kubeconfig, kubectl, wait_until};
 
 /// The processes of the rehearsal cluster with this kubeconfig.
 fn processes(kubeconfig: &std::path::Path) -> Vec<(u32, String)> {
     let folder = kubeconfig.parent().unwrap().to_str().unwrap();
-    let found = fs::read_dir("/proc").unwrap().filter_map(|it| {
-        let it = it.ok()?;
-        let pid = it.file_name().to_str()?.parse().ok()?;
-        let command = String::from_utf8_lossy(&fs::read(it.path().join("cmdline")).ok()?).replace('\0', " ");
-        command.starts_with(folder).then_some((pid, command))
-    });
-    found.collect()
+    command_lines().into_iter().filter(|(_, command)| command.starts_with(folder)).collect()
 }
 
 fn kill(name: &str, kubeconfig: &std::path::Path) {
-    let (pid, _) =
-        processes(kubeconfig).into_iter().find(|(_, it)| it.contains(&format!("bin/{name} "))).unwrap();
-    assert!(
-        std::process::Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap().success()
-    );
-    wait_until("its end", || !processes(kubeconfig).iter().any(|(it, _)| *it == pid));
+    let started = |(_, command): &&(u32, String)| command.contains(&format!("bin/{name} "));
+    kill_9(processes(kubeconfig).iter().find(started).unwrap().0);
 }
 
 #[test]

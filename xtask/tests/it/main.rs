@@ -2,11 +2,14 @@
 //! They need what `cargo xtask setup` provides, and no network.
 #![allow(clippy::disallowed_methods, missing_docs, reason = "a test starts programs as a person does")]
 
+mod browser;
 mod cases;
 mod charts;
 mod deploy;
+mod hub;
 mod leaks;
 mod local;
+mod real;
 mod repo;
 mod setup;
 mod tidy;

@@ -320,6 +320,22 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// All running programs, with their arguments.
+pub(crate) fn command_lines() -> Vec<(u32, String)> {
+    let found = fs::read_dir("/proc").unwrap().filter_map(|it| {
+        let it = it.ok()?;
+        let pid = it.file_name().to_str()?.parse().ok()?;
+        Some((pid, String::from_utf8_lossy(&fs::read(it.path().join("cmdline")).ok()?).replace('\0', " ")))
+    });
+    found.collect()
+}
+
+pub(crate) fn kill_9(pid: u32) {
+    let killed = Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap();
+    assert!(killed.success());
+    wait_until("its end", || !command_lines().iter().any(|(it, _)| *it == pid));
+}
+
 /// Waits until the condition holds, two minutes at most: rehearsal clusters are made one at a time.
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(120);

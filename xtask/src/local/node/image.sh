@@ -4,9 +4,9 @@ set -eu
 cd "$2"
 
 case $1 in
-# A root file system with Debian's packages. MIRROR may name another server than Debian's own.
+# A root file system with Debian's packages. DEBIAN_MIRROR may name another server than Debian's own.
 debian)
-    debootstrap --variant minbase --include "$(paste -s -d , recipe/packages)" trixie rootfs ${MIRROR:+"$MIRROR"}
+    debootstrap --variant minbase --include "$(paste -s -d , recipe/packages)" trixie rootfs ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
     ;;
 # What PyPI and npm give, as the machine reaches them.
 install)

@@ -1,0 +1,412 @@
+//! The real node, and a hub on it that people use. As root on Linux; `cargo xtask ci` says when it's left out.
+//!
+//! There is one such node on a machine, so this is one test, told from top to bottom.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{
+    browser::Browser,
+    hub::Person,
+    repo::{Ran, Repo, command_lines, kill_9, kubeconfig, tool, wait_until},
+};
+
+const STAGING: &str = "http://10.213.88.2:30080";
+const DEMO: &str = "http://10.213.88.2:30081";
+const PASSWORD: &str = "rehearsal";
+
+/// Whether this machine can have a real node.
+fn possible() -> bool {
+    cfg!(target_os = "linux") && rustix::process::geteuid().is_root()
+}
+
+/// This repository, with the cache of the person who runs the tests: the image is in it, or is built into it.
+fn own() -> Repo {
+    let mut repo = Repo::own();
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| env::home_dir().unwrap().join(".cache"));
+    // And with their ways to package registries.
+    repo.env.extend(env::vars().filter(|(name, _)| name != "HOME"));
+    repo.env.push(("XDG_CACHE_HOME".into(), cache.display().to_string()));
+    repo
+}
+
+#[test]
+fn a_real_node() {
+    if !possible() {
+        return;
+    }
+    let repo = own();
+    let before = machine();
+    let up = repo.ok("local up --real").stdout;
+    let node = Node { kubeconfig: kubeconfig(&up) };
+    assert!(up.starts_with("local: up on a real node, KUBECONFIG=/dev/shm/"), "{up}");
+    assert_eq!(repo.ok("local status").stdout, up);
+    assert_eq!(repo.ok("local up --real").stdout, up, "a second `up` keeps it");
+
+    only_one_and_of_one_kind(&repo);
+    people_work_on_its_hub(&repo, &node);
+    kubectl_reaches_containers(&node);
+    users_pods_reach_nothing_of_the_cluster(&node);
+    an_upgrade_leaves_users_alone(&repo, &node);
+    a_browser_shows_a_notebook(&node);
+    idle_servers_are_culled(&repo, &node);
+    what_breaks_is_named(&repo);
+
+    repo.ok("local down");
+    assert_eq!(machine(), before);
+    nothing_stays_whatever_is_killed(&repo, &before);
+}
+
+struct Node {
+    kubeconfig: PathBuf,
+}
+
+impl Node {
+    fn kubectl(&self, args: &[&str]) -> Ran {
+        let mut command = tool("kubectl");
+        command.args(args).env("KUBECONFIG", &self.kubeconfig);
+        command.env("KUBECACHEDIR", self.kubeconfig.with_file_name("kube-cache"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap().into()
+    }
+
+    /// The output of a kubectl that must succeed. Arguments are split at blanks.
+    fn get(&self, args: &str) -> String {
+        let ran = self.kubectl(&args.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(ran.code, Some(0), "kubectl {args}: {}", ran.stderr);
+        ran.stdout
+    }
+}
+
+fn only_one_and_of_one_kind(repo: &Repo) {
+    let said = repo.fails("local up");
+    assert!(said.contains("is up on a real node, and simulated nodes is wanted"), "{said}");
+    assert!(said.contains("hint: `cargo xtask local down` first"), "{said}");
+    let other = own();
+    let said = other.fails("local up --real");
+    assert!(said.contains(&format!("of `{}`", repo.root.display())), "{said}");
+    assert!(said.contains(&format!("`cargo xtask --root {} local down`", repo.root.display())), "{said}");
+    // The other checkout can have simulated nodes meanwhile, and these are of one kind too.
+    other.ok("local up");
+    let said = other.fails("local up --real");
+    assert!(said.contains("is up on simulated nodes, and a real node is wanted"), "{said}");
+    let yaml = "config/clusters/local/cluster.yaml";
+    other.edit(yaml, "provider: local\n", "provider: local\nlocal: {nodes: real}\n");
+    let said = other.fails("deploy local");
+    assert!(said.contains("cannot log in to `local`") && said.contains("a real node is wanted"), "{said}");
+    other.ok("local down");
+    let said = other.fails("deploy local");
+    assert!(said.contains("this machine's one real node belongs to"), "{said}");
+}
+
+fn people_work_on_its_hub(repo: &Repo, node: &Node) {
+    let deployed = repo.ok("deploy local").stdout;
+    assert!(deployed.contains(&format!("revision 1, {STAGING}, ")), "{deployed}");
+    assert!(deployed.contains(&format!("revision 1, {DEMO}, ")), "{deployed}");
+
+    assert_eq!(Person::log_in(STAGING, "ada", "guess").err().unwrap(), "403 Forbidden");
+    let ada = Person::log_in(STAGING, "ada", PASSWORD).unwrap();
+    ada.start_server();
+    let mut kernel = ada.start_kernel();
+    assert_eq!(kernel.run("x = 6 * 7\nprint(x)"), "42\n");
+    assert_eq!(kernel.run("import os; print(os.getcwd(), os.getuid())"), "/home/jovyan 1000\n");
+    assert_eq!(kernel.run("import dask.array as da; print(da.ones(10).sum().compute())"), "10.0\n");
+    kernel.run("open('kept', 'w').write('by the volume')");
+    ada.stop_server();
+    wait_until("the end of ada's pod", || !node.get("get pods -n staging -o name").contains("jupyter-ada"));
+    ada.start_server();
+    assert_eq!(ada.start_kernel().run("print(open('kept').read())"), "by the volume\n");
+
+    // The service that will check the hub's health can do what it needs, and no more.
+    let secret =
+        node.get("get secret hub -n staging -o jsonpath={.data['hub\\.services\\.hub-health\\.apiToken']}");
+    let token = String::from_utf8(base64(&secret)).unwrap();
+    let health = |method: &str, path: &str| {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{STAGING}/hub/api/{path}"))
+            .header("Authorization", format!("token {token}"));
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        agent.run(request.body(()).unwrap()).unwrap().status().as_u16()
+    };
+    assert_eq!(health("POST", "users/deployment-service-check"), 201);
+    assert_eq!(health("POST", "users/deployment-service-check/tokens"), 201);
+    assert_eq!(health("DELETE", "users/deployment-service-check"), 204);
+    for (method, path) in
+        [("GET", "users/ada"), ("DELETE", "users/ada/server"), ("POST", "users/eve"), ("GET", "proxy")]
+    {
+        let status = health(method, path);
+        assert!([403, 404].contains(&status), "{method} {path}: {status}");
+    }
+}
+
+fn kubectl_reaches_containers(node: &Node) {
+    let log = node.get("logs deployment/hub -n staging");
+    assert!(log.contains("JupyterHub is now running"), "{log}");
+    let exec =
+        |script: &str| node.kubectl(&["exec", "jupyter-ada", "-n", "staging", "--", "sh", "-c", script]);
+    assert_eq!(exec("cat kept").stdout, "by the volume");
+    assert_eq!(exec("exit 7").code, Some(7));
+
+    let mut forward = tool("kubectl")
+        .args(["port-forward", "service/proxy-public", "-n", "staging", ":80"])
+        .env("KUBECONFIG", &node.kubeconfig)
+        .env("KUBECACHEDIR", node.kubeconfig.with_file_name("kube-cache"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut lines, mut line) = (BufReader::new(forward.stdout.take().unwrap()), String::new());
+    lines.read_line(&mut line).unwrap();
+    let address = line.split_whitespace().nth(2).unwrap();
+    let answer = ureq::get(format!("http://{address}/hub/api/")).call().unwrap().into_body().read_to_string();
+    forward.kill().unwrap();
+    forward.wait().unwrap();
+    assert_eq!(answer.unwrap(), r#"{"version": "6.1.1"}"#);
+}
+
+/// From a user's pod kubelet and the API ask for credentials, and nothing else of the control plane is there.
+fn users_pods_reach_nothing_of_the_cluster(node: &Node) {
+    let script = r#"
+import socket, ssl, urllib.request, urllib.error, os
+def status(url):
+    try:
+        return urllib.request.urlopen(url, context=ssl._create_unverified_context(), timeout=3).status
+    except urllib.error.HTTPError as err:
+        return err.code
+print("kubelet", status("https://10.213.88.2:10250/pods"))
+print("secrets", status("https://kubernetes.default.svc.cluster.local/api/v1/namespaces/staging/secrets"))
+for port in [10255, 2379, 32765]:
+    print(port, socket.socket().connect_ex(("10.213.88.2", port)) != 0)
+print("account", os.path.exists("/var/run/secrets/kubernetes.io"))
+"#;
+    let ran = node.kubectl(&["exec", "jupyter-ada", "-n", "staging", "--", "python3", "-c", script]);
+    assert_eq!(
+        ran.stdout, "kubelet 401\nsecrets 403\n10255 True\n2379 True\n32765 True\naccount False\n",
+        "{}",
+        ran.stderr
+    );
+    // Nobody on the machine's other links gets in either: packets from there are dropped before they are routed.
+    assert!(ureq::get(format!("{STAGING}/hub/api/")).call().is_ok());
+}
+
+fn an_upgrade_leaves_users_alone(repo: &Repo, node: &Node) {
+    let ada = Person::log_in(STAGING, "ada", PASSWORD).unwrap();
+    let mut kernel = ada.start_kernel();
+    kernel.run("y = 'still here'");
+    let pod = |selector: &str| {
+        node.get(&format!(
+            "get pods -n staging -l component={selector} -o jsonpath={{.items[*].metadata.uid}}"
+        ))
+    };
+    let (hub, server) = (pod("hub"), pod("singleuser-server"));
+    repo.edit(
+        "config/clusters/local/staging.values.yaml",
+        "singleuser:\n",
+        "hub:\n  config:\n    JupyterHub: {template_vars: {announcement: Maintenance on Sunday}}\nsingleuser:\n",
+    );
+    repo.ok("deploy local staging");
+    assert_ne!(pod("hub"), hub, "the hub has another configuration");
+    assert_eq!(pod("singleuser-server"), server);
+    let page =
+        ureq::get(format!("{STAGING}/hub/login")).call().unwrap().into_body().read_to_string().unwrap();
+    assert!(page.contains("Maintenance on Sunday"));
+    assert_eq!(kernel.run("print(y)"), "still here\n");
+    wait_until("the hub's view of ada's server", || ada.server_is_ready());
+}
+
+fn a_browser_shows_a_notebook(node: &Node) {
+    let ada = Person::log_in(STAGING, "ada", PASSWORD).unwrap();
+    let cell = serde_json::json!({
+        "cell_type": "code", "execution_count": null, "metadata": {}, "outputs": [],
+        "source": "import dask.array as da\n\nnumbers = da.arange(1_000_001, chunks=10_000)\nprint(numbers.sum().compute())",
+    });
+    let kernel =
+        serde_json::json!({"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)"}});
+    let content =
+        serde_json::json!({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4});
+    ada.call(
+        "PUT",
+        "/user/ada/api/contents/sum.ipynb",
+        serde_json::json!({"type": "notebook", "content": content}),
+    );
+
+    let browser = Browser::start();
+    browser.open(&format!("{STAGING}/hub/login?next=/user/ada/lab/tree/sum.ipynb"));
+    browser.wait_for("#username_input");
+    browser.screenshot("login.png");
+    browser.type_into("#username_input", "ada");
+    browser.type_into("#password_input", PASSWORD);
+    browser.click("#login_submit");
+    browser.wait_for(".jp-Notebook .cm-content");
+    browser.wait_for_text("#jp-main-statusbar", "| Idle");
+    // Shift and Enter, which WebDriver has as characters of their own.
+    browser.type_into(".jp-Notebook .cm-content", "\u{e008}\u{e007}");
+    browser.wait_for_text(".jp-OutputArea-output", "500000500000");
+    browser.screenshot("notebook.png");
+    assert!(node.get("get pods -n staging -o name").contains("jupyter-ada"));
+}
+
+fn idle_servers_are_culled(repo: &Repo, node: &Node) {
+    let values = "config/clusters/local/demo.values.yaml";
+    repo.write(values, &(repo.read(values) + "cull: {timeout: 5, every: 1}\n"));
+    repo.ok("deploy local demo");
+    let bob = Person::log_in(DEMO, "bob", PASSWORD).unwrap();
+    bob.start_server();
+    assert!(node.get("get pods -n demo -o name").contains("jupyter-bob"));
+    wait_until("the end of bob's idle server", || {
+        !node.get("get pods -n demo -o name").contains("jupyter-bob")
+    });
+    assert!(
+        node.get("get pods -n staging -o name").contains("jupyter-ada"),
+        "the other hub culls after an hour"
+    );
+}
+
+fn what_breaks_is_named(repo: &Repo) {
+    let values = "config/clusters/local/demo.values.yaml";
+    let good = repo.read(values);
+    repo.write(values, &(good.clone() + "image: {name: localhost/xtask/absent}\n"));
+    let ran = repo.run("deploy local --timeout 15s");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("staging              deployed"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("demo                 failed"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("`deployment/hub` isn't ready"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("localhost/xtask/absent:1") && ran.stderr.contains("ImagePull"),
+        "{}",
+        ran.stderr
+    );
+
+    repo.write(
+        values,
+        &(good.clone() + "hub: {config: {JupyterHub: {authenticator_class: no-such-thing}}}\n"),
+    );
+    let said = repo.fails("deploy local demo --timeout 15s");
+    assert!(said.contains("container `hub` of pod `hub-") && said.contains("last exit code: 1"), "{said}");
+    repo.write(values, &good);
+    repo.ok("deploy local demo");
+}
+
+fn nothing_stays_whatever_is_killed(repo: &Repo, before: &[BTreeSet<String>]) {
+    for program in ["sh", "containerd", "kubelet"] {
+        let node = kubeconfig(&repo.ok("local up --real").stdout);
+        repo.ok("deploy local demo");
+        let started_by = format!("{} ", node.parent().unwrap().join("bin").join(program).display());
+        kill_9(command_lines().into_iter().find(|(_, it)| it.starts_with(&started_by)).unwrap().0);
+        let status = repo.ok("local status").stdout;
+        assert_eq!(status, format!("local: broken, `{program}` isn't running\n"));
+        if program == "containerd" {
+            let ran = repo.ok("deploy local demo");
+            assert!(ran.stderr.contains("making it again") && ran.stdout.contains(DEMO), "{}", ran.stderr);
+        }
+        repo.ok("local down");
+        assert_eq!(machine(), before, "after {program} was killed");
+    }
+
+    let mut child = repo.start("local up --real");
+    wait_until("a containerd", || {
+        command_lines().iter().any(|(_, it)| it.contains("bin/containerd --config"))
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(repo.ok("local status").stdout, "local: broken, it was never finished\n");
+    repo.ok("local down");
+    assert_eq!(machine(), before, "after `up` was killed");
+}
+
+/// What a real node could leave on the machine: mounts, links, addresses, iptables rules, control groups, namespaces,
+/// the kernel's settings, and folders that its programs know by name.
+fn machine() -> Vec<BTreeSet<String>> {
+    let run = |program: &str, args: &[&str]| -> BTreeSet<String> {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        // Comments with dates, and counters.
+        text.lines()
+            .filter(|it| !it.starts_with('#'))
+            .map(|it| it.split(" [").next().unwrap().to_owned())
+            .collect()
+    };
+    let settings = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"];
+    let folders = [
+        "/etc/cni",
+        "/opt/cni",
+        "/run/containerd",
+        "/run/netns",
+        "/tmp/hostpath_pv",
+        "/usr/libexec/kubernetes",
+        "/var/lib/cni",
+        "/var/lib/containerd",
+        "/var/lib/kubelet",
+        "/var/log/containers",
+        "/var/log/pods",
+    ];
+    let mut groups = BTreeSet::new();
+    folders_below(Path::new("/sys/fs/cgroup"), &mut groups);
+    vec![
+        fs::read_to_string("/proc/self/mounts").unwrap().lines().map(str::to_owned).collect(),
+        run("ip", &["-brief", "link"]),
+        run("ip", &["-brief", "address"]),
+        run("iptables-save", &[]),
+        groups,
+        namespaces(),
+        settings
+            .map(|it| format!("{it} {}", fs::read_to_string(Path::new("/proc/sys").join(it)).unwrap()))
+            .into(),
+        folders.map(|it| format!("{it} {:?}", fs::read_dir(it).map(|it| it.count()).ok())).into(),
+    ]
+}
+
+fn folders_below(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.insert(entry.path().display().to_string());
+            folders_below(&entry.path(), found);
+        }
+    }
+}
+
+/// Of mounts, processes and networks: every process of a node is in some that nobody else has.
+fn namespaces() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (pid, _) in command_lines() {
+        for kind in ["mnt", "pid", "net"] {
+            // A process may be gone by now.
+            if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/{kind}")) {
+                found.insert(namespace.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+#[test]
+fn without_root_or_its_programs_it_says_what_to_do() {
+    if !possible() {
+        return;
+    }
+    let mut repo = Repo::own();
+    let xtask = env!("CARGO_BIN_EXE_xtask");
+    // A user namespace in which we are nobody.
+    let mut command = Command::new("unshare");
+    command.args(["--user", xtask, "local", "up", "--real"]).current_dir(&repo.root).env("HOME", repo.home());
+    let ran: Ran = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap().into();
+    let _ = fs::remove_dir_all("/dev/shm/xtask-65534");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("a real node needs root\nhint: simulated nodes"), "{}", ran.stderr);
+
+    repo.env.push(("PATH".into(), "/nowhere".into()));
+    let said = repo.fails("local up --real");
+    assert!(said.contains("the system lacks `containerd`, `containerd-shim-runc-v2`, `ip`"), "{said}");
+    assert!(said.contains("`apt-get install containerd iproute2 iptables mount runc util-linux`"), "{said}");
+}
