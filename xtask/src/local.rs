@@ -127,14 +127,14 @@ impl Rehearsal {
             return self.right(nodes, wanted);
         }
         let nodes = wanted.unwrap_or_else(|| self.had());
-        if nodes == Nodes::Real {
-            node::refuse_unfit(sh)?;
-        }
-        let programs = match nodes {
-            Nodes::Simulated => setup::FOR_REHEARSALS,
-            Nodes::Real => setup::FOR_REAL_NODES,
+        let (sh, node) = match nodes {
+            Nodes::Simulated => (setup::provide(sh, setup::FOR_REHEARSALS, true)?, None),
+            Nodes::Real => {
+                let (sh, node) = node::provide(sh, &self.id, &self.root)?;
+                (sh, Some(node))
+            }
         };
-        let sh = &setup::provide(sh, programs, true)?;
+        let sh = &sh;
         let _lock = lock()?;
         match self.state()? {
             State::Up(nodes) => return self.right(nodes, wanted),
@@ -144,10 +144,6 @@ impl Rehearsal {
                 self.remove()?;
             }
         }
-        let node = match nodes {
-            Nodes::Simulated => None,
-            Nodes::Real => Some(node::provide(sh, &self.id, &self.root)?),
-        };
         let started = Instant::now();
         self.create(sh, node).map_err(|err| {
             let (id, dir) = (&self.id, self.dir.display());
@@ -264,7 +260,7 @@ impl Rehearsal {
             &sh,
             cmd!(
                 sh,
-                "env {inside...} kwokctl create cluster --name {id} --runtime binary --config {config}
+                "env {inside...} kwokctl create cluster --v ERROR --name {id} --runtime binary --config {config}
                  --kubeconfig {kubeconfig} --etcd-binary {etcd} --kube-apiserver-binary {apiserver}
                  --kube-controller-manager-binary {manager} --kube-scheduler-binary {scheduler}
                  --kwok-controller-binary {kwok} --wait 60s"

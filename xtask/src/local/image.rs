@@ -1,7 +1,11 @@
 //! The image for the real node, from the recipe in helm-charts/minihub/image: built once, and kept as containerd
 //! unpacked it.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -20,22 +24,24 @@ const RECIPE: [(&str, &str); 5] = [
     ("requirements.txt", include_str!("../../../helm-charts/minihub/image/requirements.txt")),
 ];
 
-/// The folder with what containerd made of the image, built unless it's there. Nobody else builds meanwhile: the
-/// caller holds the lock on rehearsal clusters.
-pub(super) fn provide(sh: &Shell) -> Result<PathBuf> {
-    let folder = folder(sh)?;
+/// Builds the image's folder unless it's there.
+pub(super) fn build(sh: &Shell, folder: &Path) -> Result<()> {
     if folder.is_dir() {
-        return Ok(folder);
+        return Ok(());
     }
     setup::refuse_without(sh, setup::SYSTEM_FOR_IMAGES)?;
-    let images = folder.parent().expect("it lies in images/");
-    // Nobody has a real node now, so an older image isn't in use.
-    paths::remove_dir(images)?;
-    let part = images.join(".part");
+    let _lock =
+        paths::lock(&folder.with_file_name("lock"), "builds the image of hub, proxy and users' servers")?;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let part = folder.with_extension("part");
+    paths::remove_dir(&part)?;
     fs::create_dir_all(part.join("recipe")).with_context(|| format!("cannot make `{}`", part.display()))?;
     for (name, content) in RECIPE {
         fs::write(part.join("recipe").join(name), content)?;
     }
+    fs::write(part.join("image.sh"), SCRIPT)?;
     let started = Instant::now();
     let steps = [
         ("debian", "Debian's packages"),
@@ -50,14 +56,27 @@ pub(super) fn provide(sh: &Shell) -> Result<PathBuf> {
         )
         .context("cannot build the image of hub, proxy and users' servers")?;
     }
-    fs::rename(part.join("containerd"), &folder)?;
+    fs::rename(part.join("containerd"), folder)?;
     paths::remove_dir(&part)?;
     say!("image of hub, proxy and users' servers: built in {} s", started.elapsed().as_secs());
-    Ok(folder)
+    Ok(())
 }
 
-/// Named for what goes into it, and for the containerd that unpacked it.
-fn folder(sh: &Shell) -> Result<PathBuf> {
+/// Removes the images of other recipes. Nobody may have a real node meanwhile, which would be using one.
+pub(super) fn remove_others(folder: &Path) -> Result<()> {
+    let images = folder.parent().expect("it lies in images/");
+    for entry in fs::read_dir(images).with_context(|| format!("cannot read `{}`", images.display()))? {
+        let path = entry?.path();
+        // One that is being built is a `.part`, and the lock is a file.
+        if path != folder && path.is_dir() && path.extension().is_none() {
+            paths::remove_dir(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the image lies, built or not: named for what goes into it, and for the containerd that unpacks it.
+pub(super) fn folder(sh: &Shell) -> Result<PathBuf> {
     let containerd = process::read(sh, cmd!(sh, "containerd --version"))?;
     let hash = Sha256::digest(containerd + &recipe());
     Ok(paths::cache()?.join("images").join(paths::hex(&hash[..6])))

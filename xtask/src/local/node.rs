@@ -5,7 +5,7 @@
 //! control groups.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -44,12 +44,13 @@ const FILES: [(&str, &str); 7] = [
     ("volume-plugins/xtask~folder/folder", include_str!("node/folder.sh")),
 ];
 
-/// What the machine must have for a real node, ready to be used.
+/// A real node that can be started: all that it needs is there.
 pub(super) struct Node {
+    /// The rehearsal cluster and the checkout that it belongs to.
+    id: String,
+    root: PathBuf,
     image: PathBuf,
     cni: &'static str,
-    /// The rehearsal cluster and the checkout that it belongs to.
-    owner: String,
 }
 
 /// Whether this machine and its user can have a real node at all.
@@ -67,11 +68,17 @@ pub(crate) fn possible() -> Result<()> {
     Ok(())
 }
 
-/// Refuses what can't work, before anything is built for it.
-pub(crate) fn refuse_unfit(sh: &Shell) -> Result<()> {
+/// A `Shell` that finds what a real node takes from the system, which must all be there.
+pub(crate) fn system(sh: &Shell) -> Result<Shell> {
     possible()?;
-    setup::refuse_without(sh, setup::SYSTEM_FOR_REAL_NODES)?;
-    cni_plugins().map(|_| ())
+    let sh = sh.clone();
+    // Debian's `su` keeps the PATH of a user who isn't root.
+    let path = sh.var_os("PATH").unwrap_or_default();
+    let with_sbin = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    sh.set_var("PATH", env::join_paths(with_sbin)?);
+    setup::refuse_without(&sh, setup::SYSTEM_FOR_REAL_NODES)?;
+    cni_plugins()?;
+    Ok(sh)
 }
 
 /// Where the system has its CNI plugins.
@@ -88,21 +95,33 @@ fn cni_plugins() -> Result<&'static str> {
     })
 }
 
-/// Takes the machine's one real node, unless another cluster has it, and builds the image for it.
-pub(super) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<Node> {
-    if let Some((owner, root)) = owner().filter(|(owner, _)| owner != id) {
-        bail!(
-            "this machine's one real node belongs to the rehearsal cluster `{owner}` of `{root}`\n\
-             hint: `cargo xtask --root {root} local down` takes it away"
-        );
-    }
-    Ok(Node { image: image::provide(sh)?, cni: cni_plugins()?, owner: format!("{id} {}", root.display()) })
+/// Makes sure that the machine's one real node can be ours, and builds all that it needs. Returns a `Shell` that has it.
+pub(super) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)> {
+    let sh = system(sh)?;
+    let node =
+        Node { id: id.to_owned(), root: root.to_owned(), image: image::folder(&sh)?, cni: cni_plugins()? };
+    node.refuse_another()?;
+    let sh = setup::provide(&sh, setup::FOR_REAL_NODES, true)?;
+    image::build(&sh, &node.image)?;
+    Ok((sh, node))
 }
 
 impl Node {
+    fn refuse_another(&self) -> Result<()> {
+        if let Some((owner, root)) = owner().filter(|(owner, _)| *owner != self.id) {
+            bail!(
+                "this machine's one real node belongs to the rehearsal cluster `{owner}` of `{root}`\n\
+                 hint: `cargo xtask --root {root} local down` takes it away"
+            );
+        }
+        Ok(())
+    }
+
     /// Starts the node's first process and its containerd. Returns what to put before a command that is to run in the
     /// node's namespaces.
     pub(super) fn start(&self, sh: &Shell, dir: &Path, control_plane: &Path) -> Result<Vec<String>> {
+        self.refuse_another()?;
+        image::remove_others(&self.image)?;
         for (name, content) in FILES {
             let file = dir.join(name);
             fs::create_dir_all(file.parent().expect("it lies in the cluster's folder"))?;
@@ -142,12 +161,12 @@ impl Node {
         wait_for("first process", &|| Ok(first()?.is_some()))?;
         let pid = first()?.context("the node's first process ended")?.to_string();
         process::read(sh, cmd!(sh, "ip link add {LINK} type veth peer name eth0 netns {pid}"))?;
-        let owner: String = self.owner.chars().take(255).collect();
+        let owner: String = format!("{} {}", self.id, self.root.display()).chars().take(255).collect();
         process::read(sh, cmd!(sh, "ip link set {LINK} alias {owner}"))?;
         process::read(sh, cmd!(sh, "ip address add 10.213.88.1/30 dev {LINK}"))?;
         process::read(sh, cmd!(sh, "ip link set {LINK} up"))?;
         wait_for("container runtime", &|| Ok(dir.join("node-is-up").exists()))?;
-        Ok(["nsenter", "--target", &pid, "--mount", "--net", "--pid"].map(str::to_owned).into())
+        Ok(["nsenter", "--target", &pid, "--root", "--mount", "--net", "--pid"].map(str::to_owned).into())
     }
 }
 

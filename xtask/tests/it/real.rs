@@ -58,8 +58,12 @@ fn a_real_node() {
     idle_servers_are_culled(&repo, &node);
     what_breaks_is_named(&repo);
 
+    let of_the_node = network(node.process("sh"));
+    assert_ne!(of_the_node, network(std::process::id()));
     repo.ok("local down");
-    assert_eq!(machine(), before);
+    assert_unchanged(&before, "after `down`");
+    let left: Vec<_> = command_lines().into_iter().filter(|(pid, _)| network(*pid) == of_the_node).collect();
+    assert!(left.is_empty(), "{left:?}");
     nothing_stays_whatever_is_killed(&repo, &before);
 }
 
@@ -68,6 +72,12 @@ struct Node {
 }
 
 impl Node {
+    /// One of the programs that make up the node.
+    fn process(&self, program: &str) -> u32 {
+        let started = format!("{} ", self.kubeconfig.with_file_name("bin").join(program).display());
+        command_lines().into_iter().find(|(_, it)| it.starts_with(&started)).unwrap().0
+    }
+
     fn kubectl(&self, args: &[&str]) -> Ran {
         let mut command = tool("kubectl");
         command.args(args).env("KUBECONFIG", &self.kubeconfig);
@@ -292,12 +302,11 @@ fn what_breaks_is_named(repo: &Repo) {
     repo.ok("deploy local demo");
 }
 
-fn nothing_stays_whatever_is_killed(repo: &Repo, before: &[BTreeSet<String>]) {
+fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
     for program in ["sh", "containerd", "kubelet"] {
-        let node = kubeconfig(&repo.ok("local up --real").stdout);
+        let node = Node { kubeconfig: kubeconfig(&repo.ok("local up --real").stdout) };
         repo.ok("deploy local demo");
-        let started_by = format!("{} ", node.parent().unwrap().join("bin").join(program).display());
-        kill_9(command_lines().into_iter().find(|(_, it)| it.starts_with(&started_by)).unwrap().0);
+        kill_9(node.process(program));
         let status = repo.ok("local status").stdout;
         assert_eq!(status, format!("local: broken, `{program}` isn't running\n"));
         if program == "containerd" {
@@ -305,7 +314,7 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &[BTreeSet<String>]) {
             assert!(ran.stderr.contains("making it again") && ran.stdout.contains(DEMO), "{}", ran.stderr);
         }
         repo.ok("local down");
-        assert_eq!(machine(), before, "after {program} was killed");
+        assert_unchanged(before, &format!("after {program} was killed"));
     }
 
     let mut child = repo.start("local up --real");
@@ -316,24 +325,36 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &[BTreeSet<String>]) {
     child.wait().unwrap();
     assert_eq!(repo.ok("local status").stdout, "local: broken, it was never finished\n");
     repo.ok("local down");
-    assert_eq!(machine(), before, "after `up` was killed");
+    assert_unchanged(before, "after `up` was killed");
 }
 
-/// What a real node could leave on the machine: mounts, links, addresses, iptables rules, control groups, namespaces,
-/// the kernel's settings, and folders that its programs know by name.
-fn machine() -> Vec<BTreeSet<String>> {
-    let run = |program: &str, args: &[&str]| -> BTreeSet<String> {
+/// What a real node could leave on the machine: mounts, links, addresses, iptables rules, control groups, the kernel's
+/// settings, and folders that its programs know by name.
+fn machine() -> BTreeSet<String> {
+    let run = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        // Comments with dates, and counters.
-        text.lines()
-            .filter(|it| !it.starts_with('#'))
-            .map(|it| it.split(" [").next().unwrap().to_owned())
-            .collect()
+        String::from_utf8(output.stdout).unwrap()
     };
-    let settings = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"];
-    let folders = [
+    let mut found = BTreeSet::new();
+    for (what, text) in [
+        ("mount", fs::read_to_string("/proc/self/mounts").unwrap()),
+        ("link", run("ip", &["-brief", "link"])),
+        ("address", run("ip", &["-brief", "address"])),
+        ("route", run("ip", &["route"])),
+        ("iptables", run("iptables-save", &[])),
+    ] {
+        // Without comments, which have dates, and counters.
+        let lines = text.lines().filter(|it| !it.starts_with('#')).map(|it| it.split(" [").next().unwrap());
+        found.extend(lines.map(|it| format!("{what}: {it}")));
+    }
+    for setting in ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"] {
+        found.insert(format!(
+            "{setting}: {}",
+            fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap()
+        ));
+    }
+    for folder in [
         "/etc/cni",
         "/opt/cni",
         "/run/containerd",
@@ -345,21 +366,20 @@ fn machine() -> Vec<BTreeSet<String>> {
         "/var/lib/kubelet",
         "/var/log/containers",
         "/var/log/pods",
-    ];
-    let mut groups = BTreeSet::new();
-    folders_below(Path::new("/sys/fs/cgroup"), &mut groups);
-    vec![
-        fs::read_to_string("/proc/self/mounts").unwrap().lines().map(str::to_owned).collect(),
-        run("ip", &["-brief", "link"]),
-        run("ip", &["-brief", "address"]),
-        run("iptables-save", &[]),
-        groups,
-        namespaces(),
-        settings
-            .map(|it| format!("{it} {}", fs::read_to_string(Path::new("/proc/sys").join(it)).unwrap()))
-            .into(),
-        folders.map(|it| format!("{it} {:?}", fs::read_dir(it).map(|it| it.count()).ok())).into(),
-    ]
+    ] {
+        found.extend(
+            fs::read_dir(folder).into_iter().flatten().map(|it| it.unwrap().path().display().to_string()),
+        );
+        found.extend(Path::new(folder).exists().then(|| folder.to_owned()));
+    }
+    folders_below(Path::new("/sys/fs/cgroup"), &mut found);
+    found
+}
+
+fn assert_unchanged(before: &BTreeSet<String>, after: &str) {
+    let now = machine();
+    let changed: Vec<_> = now.symmetric_difference(before).collect();
+    assert!(changed.is_empty(), "{after}: {changed:#?}");
 }
 
 fn folders_below(folder: &Path, found: &mut BTreeSet<String>) {
@@ -371,18 +391,10 @@ fn folders_below(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Of mounts, processes and networks: every process of a node is in some that nobody else has.
-fn namespaces() -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (pid, _) in command_lines() {
-        for kind in ["mnt", "pid", "net"] {
-            // A process may be gone by now.
-            if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/{kind}")) {
-                found.insert(namespace.display().to_string());
-            }
-        }
-    }
-    found
+/// The network that is the node's own.
+fn network(pid: u32) -> PathBuf {
+    // A process may be gone by now.
+    fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default()
 }
 
 fn base64(text: &str) -> Vec<u8> {
@@ -407,6 +419,6 @@ fn without_root_or_its_programs_it_says_what_to_do() {
 
     repo.env.push(("PATH".into(), "/nowhere".into()));
     let said = repo.fails("local up --real");
-    assert!(said.contains("the system lacks `containerd`, `containerd-shim-runc-v2`, `ip`"), "{said}");
-    assert!(said.contains("`apt-get install containerd iproute2 iptables mount runc util-linux`"), "{said}");
+    assert!(said.contains("the system lacks `containerd`, `containerd-shim-runc-v2`"), "{said}");
+    assert!(said.contains("hint: on Debian and Ubuntu, `apt-get install containerd "), "{said}");
 }
