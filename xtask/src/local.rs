@@ -48,28 +48,39 @@ pub(crate) fn local(sh: &Shell, root: &Path, command: &Local) -> Result<String> 
         bail!("no cluster in `config/clusters/` has `provider: local`");
     }
     let mut text = String::new();
+    let mut failures = Vec::new();
     for cluster in &clusters {
-        let rehearsal = Rehearsal::of(root, cluster)?;
-        let state = match command {
-            Local::Up { real } => {
-                let nodes = if *real { Nodes::Real } else { rehearsal.asked.unwrap_or(Nodes::Simulated) };
-                State::Up(rehearsal.up(sh, Some(nodes))?)
-            }
-            Local::Down => {
-                rehearsal.down()?;
-                State::Down
-            }
-            Local::Status => rehearsal.state()?,
-        };
-        text += &match state {
-            State::Down => format!("{}: down\n", cluster.name),
-            State::Broken(why) => format!("{}: broken, {why}\n", cluster.name),
-            State::Up(nodes) => {
-                format!("{}: up on {nodes}, KUBECONFIG={}\n", cluster.name, rehearsal.kubeconfig().display())
-            }
-        };
+        match one(sh, root, command, cluster) {
+            Ok(line) => text += &format!("{}: {line}\n", cluster.name),
+            Err(err) => failures.push(format!("{err:#}")),
+        }
+    }
+    if !failures.is_empty() {
+        crate::print(&text)?;
+        bail!("{}", failures.join("\n"));
     }
     Ok(text)
+}
+
+/// Does what the command says to one cluster, and tells what became of it.
+fn one(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<String> {
+    let rehearsal = Rehearsal::of(root, cluster)?;
+    let state = match command {
+        Local::Up { real } => {
+            let nodes = if *real { Nodes::Real } else { rehearsal.asked.unwrap_or(Nodes::Simulated) };
+            State::Up(rehearsal.up(sh, Some(nodes))?)
+        }
+        Local::Down => {
+            rehearsal.down()?;
+            State::Down
+        }
+        Local::Status => rehearsal.state()?,
+    };
+    Ok(match state {
+        State::Down => "down".to_owned(),
+        State::Broken(why) => format!("broken, {why}"),
+        State::Up(nodes) => format!("up on {nodes}, KUBECONFIG={}", rehearsal.kubeconfig().display()),
+    })
 }
 
 /// Where the rehearsal cluster of a `provider: local` cluster lies, up or not.
@@ -126,7 +137,7 @@ impl Rehearsal {
         if let State::Up(nodes) = self.state()? {
             return self.right(nodes, wanted);
         }
-        let nodes = wanted.unwrap_or_else(|| self.had());
+        let nodes = wanted.unwrap_or_else(|| had(&self.dir));
         let (sh, node) = match nodes {
             Nodes::Simulated => (setup::provide(sh, setup::FOR_REHEARSALS, true)?, None),
             Nodes::Real => {
@@ -141,7 +152,7 @@ impl Rehearsal {
             State::Down => {}
             State::Broken(why) => {
                 say!("the rehearsal cluster `{}` is broken ({why}): making it again", self.id);
-                self.remove()?;
+                remove(&self.id, &self.dir)?;
             }
         }
         let started = Instant::now();
@@ -157,16 +168,11 @@ impl Rehearsal {
         Ok(nodes)
     }
 
-    /// What a broken cluster had; simulated nodes if there is none.
-    fn had(&self) -> Nodes {
-        if self.dir.join("bin").exists() { Nodes::Real } else { Nodes::Simulated }
-    }
-
     /// A rehearsal cluster has one kind of nodes all its life.
     fn right(&self, nodes: Nodes, wanted: Option<Nodes>) -> Result<Nodes> {
         match wanted {
             Some(wanted) if wanted != nodes => bail!(
-                "the rehearsal cluster `{}` is up on {nodes}, and {wanted} is wanted\n\
+                "the rehearsal cluster `{}` is up on {nodes}, not on {wanted}\n\
                  hint: `cargo xtask local down` first, which takes away all that is in it",
                 self.id
             ),
@@ -177,11 +183,11 @@ impl Rehearsal {
     /// Takes the cluster away, whatever is left of it.
     pub(crate) fn down(&self) -> Result<()> {
         let _lock = lock()?;
-        self.remove()
+        remove(&self.id, &self.dir)
     }
 
     pub(crate) fn state(&self) -> Result<State> {
-        let running = self.processes()?;
+        let running = processes(&self.dir)?;
         if !self.dir.exists() && running.is_empty() {
             return Ok(State::Down);
         }
@@ -289,35 +295,41 @@ impl Rehearsal {
         fs::write(self.made(), recipe(nodes))?;
         Ok(())
     }
+}
 
-    fn remove(&self) -> Result<()> {
-        let given_up = Instant::now() + Duration::from_secs(10);
-        loop {
-            let running = self.processes()?;
-            if running.is_empty() {
-                break;
-            }
-            if Instant::now() > given_up {
-                bail!("the processes of `{}` don't end: {:?}", self.id, running);
-            }
-            for (pid, _) in running {
-                // Nothing in it is worth an orderly end. One that has gone meanwhile is fine.
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+/// Takes away a cluster of which the ID and the folder are known.
+fn remove(id: &str, dir: &Path) -> Result<()> {
+    let given_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        let running = processes(dir)?;
+        if running.is_empty() {
+            break;
         }
-        if self.had() == Nodes::Real {
-            node::clean_up(&self.id)?;
+        if Instant::now() > given_up {
+            bail!("the processes of `{id}` don't end: {running:?}");
         }
-        paths::remove_dir(&self.dir)
+        for (pid, _) in running {
+            // Nothing in it is worth an orderly end. One that has gone meanwhile is fine.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
+    if had(dir) == Nodes::Real {
+        node::clean_up(id)?;
+    }
+    paths::remove_dir(dir)
+}
 
-    /// The running programs of this cluster, with their command lines. All are started by paths below its folder,
-    /// so that this finds them whatever was killed, and never a stranger.
-    fn processes(&self) -> Result<Vec<(Pid, String)>> {
-        let below = format!("{}/", self.dir.display());
-        Ok(command_lines()?.into_iter().filter(|(_, command)| command.starts_with(&below)).collect())
-    }
+/// What the cluster in this folder had; simulated nodes if there is none.
+fn had(dir: &Path) -> Nodes {
+    if dir.join("bin").exists() { Nodes::Real } else { Nodes::Simulated }
+}
+
+/// The running programs of a cluster, with their command lines. All but those in containers are started by paths below
+/// its folder, so that this finds them whatever was killed, and never a stranger.
+fn processes(dir: &Path) -> Result<Vec<(Pid, String)>> {
+    let below = format!("{}/", dir.display());
+    Ok(command_lines()?.into_iter().filter(|(_, command)| command.starts_with(&below)).collect())
 }
 
 /// One for all clusters of this user: kwokctl looks for free ports and takes them later.

@@ -80,16 +80,18 @@ fn troubles(sh: &Shell, namespace: &str) -> Vec<String> {
         let containers =
             [list(&status["initContainerStatuses"]), list(&status["containerStatuses"])].concat();
         for container in containers {
-            let waiting = &container["state"]["waiting"];
-            let reason = text(&waiting["reason"]);
-            let exit_code = &container["lastState"]["terminated"]["exitCode"];
-            let why = match exit_code.as_i64() {
+            let (state, last) = (&container["state"], &container["lastState"]);
+            let reason = text(&state["waiting"]["reason"]);
+            let exit_codes = [state, last].map(|it| it["terminated"]["exitCode"].as_i64());
+            let why = match exit_codes.into_iter().flatten().find(|it| *it != 0) {
                 Some(code) => {
-                    let now = if reason.is_empty() { "running again" } else { &reason };
-                    format!("{now}, restarts: {}, last exit code: {code}", container["restartCount"])
+                    let now = if state["running"].is_object() { "running again" } else { &reason };
+                    format!("exit code {code}, restarts: {}, {now}", container["restartCount"])
+                        .trim_end_matches(", ")
+                        .to_owned()
                 }
                 None if ["", "ContainerCreating", "PodInitializing"].contains(&reason.as_str()) => continue,
-                None => format!("{reason}: {}", text(&waiting["message"])),
+                None => format!("{reason}: {}", text(&state["waiting"]["message"])),
             };
             troubles.push(format!("container `{}` of pod `{name}`: {why}", text(&container["name"])));
         }

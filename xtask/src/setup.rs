@@ -35,11 +35,8 @@ pub(crate) const FOR_HUBS: &[&str] = &["helm", "sops", "kubectl"];
 /// What the rehearsal cluster is made of.
 pub(crate) const FOR_REHEARSALS: &[&str] =
     &["kubectl", "kwok", "kwokctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
-/// The same on a real node.
-#[rustfmt::skip]
-pub(crate) const FOR_REAL_NODES: &[&str] =
-    &["kubectl", "kwok", "kwokctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd",
-      "kubelet", "kube-proxy", "coredns"];
+/// What a real node needs besides.
+pub(crate) const FOR_REAL_NODES: &[&str] = &["kubelet", "kube-proxy", "coredns"];
 /// What a real node takes from the system: programs, each with its package on Debian and Ubuntu.
 pub(crate) const SYSTEM_FOR_REAL_NODES: &[(&str, &str)] = &[
     ("containerd", "containerd"),

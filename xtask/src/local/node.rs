@@ -5,13 +5,13 @@
 //! control groups.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, geteuid};
 use xshell::{Shell, cmd};
 
@@ -101,14 +101,17 @@ pub(super) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)
     let node =
         Node { id: id.to_owned(), root: root.to_owned(), image: image::folder(&sh)?, cni: cni_plugins()? };
     node.refuse_another()?;
-    let sh = setup::provide(&sh, setup::FOR_REAL_NODES, true)?;
+    let sh = setup::provide(&sh, &[setup::FOR_REHEARSALS, setup::FOR_REAL_NODES].concat(), true)?;
     image::build(&sh, &node.image)?;
     Ok((sh, node))
 }
 
 impl Node {
+    /// Another checkout's node is in the way, unless that checkout is gone and can't take it away any more.
     fn refuse_another(&self) -> Result<()> {
-        if let Some((owner, root)) = owner().filter(|(owner, _)| *owner != self.id) {
+        if let Some((owner, root)) = self.another()
+            && Path::new(&root).exists()
+        {
             bail!(
                 "this machine's one real node belongs to the rehearsal cluster `{owner}` of `{root}`\n\
                  hint: `cargo xtask --root {root} local down` takes it away"
@@ -117,10 +120,18 @@ impl Node {
         Ok(())
     }
 
+    fn another(&self) -> Option<(String, String)> {
+        owner().filter(|(owner, _)| *owner != self.id)
+    }
+
     /// Starts the node's first process and its containerd. Returns what to put before a command that is to run in the
     /// node's namespaces.
     pub(super) fn start(&self, sh: &Shell, dir: &Path, control_plane: &Path) -> Result<Vec<String>> {
         self.refuse_another()?;
+        if let Some((owner, root)) = self.another() {
+            say!("`{root}` is gone, and so goes its rehearsal cluster `{owner}`");
+            super::remove(&owner, &paths::in_memory()?.join(&owner))?;
+        }
         image::remove_others(&self.image)?;
         for (name, content) in FILES {
             let file = dir.join(name);
@@ -146,51 +157,53 @@ impl Node {
             sh,
             cmd!(sh, "sh -c {unshare} sh {log} {init} {init_sh} {dir} {control_plane} {image} {cni}"),
         )?;
-        let wait_for = |what: &str, there: &dyn Fn() -> Result<bool>| -> Result<()> {
-            let given_up = Instant::now() + Duration::from_secs(20);
-            while !there()? {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                if !said.is_empty() || Instant::now() > given_up {
-                    bail!("the node's {what} doesn't come: {}", said.trim());
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-            Ok(())
-        };
+        let said = || fs::read_to_string(&log).unwrap_or_default();
         let first = || first_process(&init);
-        wait_for("first process", &|| Ok(first()?.is_some()))?;
-        let pid = first()?.context("the node's first process ended")?.to_string();
+        wait_for(|| Ok(first()?.is_some()), || Ok(!said().is_empty()))
+            .with_context(|| format!("the node's first process doesn't start: {}", said().trim()))?;
+        let pid = first()?
+            .with_context(|| format!("the node's first process ended: {}", said().trim()))?
+            .to_string();
         process::read(sh, cmd!(sh, "ip link add {LINK} type veth peer name eth0 netns {pid}"))?;
         let owner: String = format!("{} {}", self.id, self.root.display()).chars().take(255).collect();
         process::read(sh, cmd!(sh, "ip link set {LINK} alias {owner}"))?;
         process::read(sh, cmd!(sh, "ip address add 10.213.88.1/30 dev {LINK}"))?;
         process::read(sh, cmd!(sh, "ip link set {LINK} up"))?;
-        wait_for("container runtime", &|| Ok(dir.join("node-is-up").exists()))?;
+        wait_for(|| Ok(dir.join("node-is-up").exists()), || Ok(first()?.is_none()))
+            .with_context(|| format!("the node doesn't come up: {}", said().trim()))?;
         Ok(["nsenter", "--target", &pid, "--root", "--mount", "--net", "--pid"].map(str::to_owned).into())
     }
+}
+
+/// Waits until one condition holds; an error if the other one does first, or nothing happens.
+fn wait_for(there: impl Fn() -> Result<bool>, failed: impl Fn() -> Result<bool>) -> Result<()> {
+    let given_up = Instant::now() + Duration::from_secs(20);
+    while !there()? {
+        ensure!(!failed()? || there()?, "it failed");
+        ensure!(Instant::now() < given_up, "nothing happens");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Takes away what the kernel doesn't, once the node's processes are gone.
 pub(super) fn clean_up(id: &str) -> Result<()> {
     let given_up = Instant::now() + Duration::from_secs(10);
     loop {
-        match owner() {
-            Some((owner, _)) if owner == id => {}
+        let left = match owner() {
+            // A link without an alias was being made when its `up` was killed.
+            Some((owner, _)) if owner == id || owner.is_empty() => {
+                anyhow!("the network link `{LINK}` is still there")
+            }
             // The groups are another's now.
             Some(_) => return Ok(()),
-            None => match control_groups()?
-                .iter()
-                .try_for_each(|it| remove_control_group(&it.join(CONTROL_GROUP)))
-            {
+            None => match remove_control_groups() {
                 Ok(()) => return Ok(()),
-                Err(err) if Instant::now() > given_up => {
-                    return Err(err).context("cannot remove a control group");
-                }
-                Err(_) => {}
+                Err(err) => anyhow!("cannot remove a control group: {err}"),
             },
-        }
+        };
         if Instant::now() > given_up {
-            bail!("the network link `{LINK}` doesn't go");
+            return Err(left);
         }
         thread::sleep(Duration::from_millis(10));
     }
@@ -205,7 +218,7 @@ pub(super) fn recipe() -> String {
 /// The ID and the root of the rehearsal cluster that has the machine's real node now.
 fn owner() -> Option<(String, String)> {
     let alias = fs::read_to_string(Path::new("/sys/class/net").join(LINK).join("ifalias")).ok()?;
-    let (id, root) = alias.trim_end().split_once(' ').unwrap_or(("?", "?"));
+    let (id, root) = alias.trim_end().split_once(' ').unwrap_or_default();
     Some((id.to_owned(), root.to_owned()))
 }
 
@@ -235,12 +248,13 @@ fn control_groups() -> Result<Vec<PathBuf>> {
     Ok(roots)
 }
 
-/// kubelet wants its group made for it, with all controllers.
+/// kubelet wants its group made for it, with the controllers that it uses.
 fn make_control_groups() -> Result<()> {
     for root in control_groups()? {
         if let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) {
-            for controller in controllers.split_whitespace() {
-                // One that can't be passed on may not be needed; kubelet says so if it is.
+            let wanted = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
+            for controller in controllers.split_whitespace().filter(|it| wanted.contains(it)) {
+                // On most machines systemd has done it. Where it can't be done, kubelet says so.
                 let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
             }
         }
@@ -250,13 +264,19 @@ fn make_control_groups() -> Result<()> {
     Ok(())
 }
 
-fn remove_control_group(group: &Path) -> std::io::Result<()> {
-    let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_control_group(&entry.path())?;
+fn remove_control_groups() -> Result<()> {
+    fn remove(group: &Path) -> io::Result<()> {
+        let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                remove(&entry.path())?;
+            }
         }
+        fs::remove_dir(group)
     }
-    fs::remove_dir(group)
+    for root in control_groups()? {
+        remove(&root.join(CONTROL_GROUP))?;
+    }
+    Ok(())
 }

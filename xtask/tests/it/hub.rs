@@ -1,10 +1,12 @@
 //! A person at work on a hub that really runs: over HTTP and a kernel's websocket.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tungstenite::ClientRequestBuilder;
 use ureq::Agent;
+
+use crate::repo::wait_until;
 
 /// Somebody who is logged in, with a token of their own.
 pub(crate) struct Person {
@@ -73,11 +75,7 @@ impl Person {
 
     pub(crate) fn start_server(&self) {
         self.call("POST", &format!("/hub/api/users/{}/server", self.name), json!({}));
-        let until = Instant::now() + Duration::from_secs(60);
-        while !self.server_is_ready() {
-            assert!(Instant::now() < until, "the server of {} doesn't come", self.name);
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_until(&format!("the server of {}", self.name), || self.server_is_ready());
     }
 
     pub(crate) fn stop_server(&self) {
