@@ -49,8 +49,13 @@ pub(crate) const SYSTEM_FOR_REAL_NODES: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
 ];
 /// What building the image for it takes from the system.
-pub(crate) const SYSTEM_FOR_IMAGES: &[(&str, &str)] =
-    &[("chroot", "coreutils"), ("ctr", "containerd"), ("debootstrap", "debootstrap"), ("tar", "tar")];
+pub(crate) const SYSTEM_FOR_IMAGES: &[(&str, &str)] = &[
+    ("chroot", "coreutils"),
+    ("ctr", "containerd"),
+    ("debootstrap", "debootstrap"),
+    ("setpriv", "util-linux"),
+    ("tar", "tar"),
+];
 
 /// The Kubernetes of the rehearsal cluster. tools/kubernetes/go.mod names it too.
 pub(crate) const KUBERNETES: Version = Version(1, 34, 4);

@@ -50,9 +50,14 @@ pub(super) fn build(sh: &Shell, folder: &Path) -> Result<()> {
     ];
     for (index, (step, doing)) in steps.iter().enumerate() {
         say!("image of hub, proxy and users' servers [{}/{}]: {doing} …", index + 1, steps.len());
+        // unshare itself wouldn't mind the SIGTERM that comes when we die.
         process::read(
             sh,
-            cmd!(sh, "unshare --mount --pid --fork --kill-child sh -c {SCRIPT} sh {step} {part}"),
+            cmd!(
+                sh,
+                "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child
+                 sh {part}/image.sh {step} {part}"
+            ),
         )
         .context("cannot build the image of hub, proxy and users' servers")?;
     }

@@ -341,6 +341,16 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
     assert_eq!(repo.ok("local status").stdout, "local: broken, it was never finished\n");
     repo.ok("local down");
     assert_unchanged(before, "after `up` was killed");
+
+    // The image isn't in this cache yet.
+    let mut fresh = Repo::own();
+    fresh.script("debootstrap", "touch $HOME/at; sleep 98765");
+    let mut child = fresh.start("local up --real");
+    wait_until("the image's build", || fresh.home().join("at").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the build's end", || !command_lines().iter().any(|(_, it)| it.contains("sleep 98765")));
+    assert_unchanged(before, "after the image's build was killed");
 }
 
 /// What a real node could leave on the machine: mounts, links, addresses, iptables rules, control groups, the kernel's
