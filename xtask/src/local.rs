@@ -32,7 +32,11 @@ pub(crate) mod node;
 pub(crate) enum Local {
     /// Bring them up, where they aren't, and print the paths of their kubeconfigs
     Up {
-        /// On a real node, for hubs that people can use: this needs Linux, root, and containerd on the machine
+        /// On a real node, where pods are containers and people can use the hubs
+        ///
+        /// This needs Linux, root, and from the system containerd, runc, CNI plugins and iptables: an error names the
+        /// packages of what is missing. The first time it builds the image of hub, proxy and users' servers. One such
+        /// node fits on a machine, and pods on it don't reach the internet.
         #[arg(long)]
         real: bool,
     },
@@ -243,45 +247,21 @@ impl Rehearsal {
         let kubeconfig = self.kubeconfig();
         sh.set_var("KUBECONFIG", &kubeconfig);
         sh.set_var("KUBECACHEDIR", self.kube_cache());
-        sh.set_var("KWOK_WORKDIR", &self.dir);
-        let program = |name| setup::which(&sh, name).with_context(|| format!("`{name}` isn't on PATH"));
-        sh.set_var("KWOK_KUBECTL_BINARY", program("kubectl")?);
-        let (etcd, apiserver) = (program("etcd")?, program("kube-apiserver")?);
-        let (manager, scheduler) = (program("kube-controller-manager")?, program("kube-scheduler")?);
-        let kwok = program("kwok")?;
-        let id = &self.id;
-
-        let config = self.dir.join("kwokctl.yaml");
-        let inside = match node {
-            Some(node) => {
-                fs::write(&config, node::CONFIG)?;
-                node.start(&sh, &self.dir, &self.workdir())?
-            }
+        let objects = match node {
             None => {
-                fs::write(&config, SIMULATED_CONFIG.replace("CLUSTER", &self.dir.display().to_string()))?;
-                Vec::new()
+                let config = SIMULATED_CONFIG.replace("CLUSTER", &self.dir.display().to_string());
+                self.start_control_plane(&sh, &config, &[])?;
+                format!("{VOLUMES}---\n{SIMULATED_NODES}")
             }
-        };
-        process::read(
-            &sh,
-            cmd!(
-                sh,
-                "env {inside...} kwokctl create cluster --v ERROR --name {id} --runtime binary --config {config}
-                 --kubeconfig {kubeconfig} --etcd-binary {etcd} --kube-apiserver-binary {apiserver}
-                 --kube-controller-manager-binary {manager} --kube-scheduler-binary {scheduler}
-                 --kwok-controller-binary {kwok} --wait 60s"
-            ),
-        )?;
-        if nodes == Nodes::Real {
-            // kwokctl spoke to the API server on the node's own loopback.
-            let inside = fs::read_to_string(&kubeconfig)?;
-            let outside = inside.replace("https://127.0.0.1:", &format!("https://{}:", node::ADDRESS));
-            fs::write(&kubeconfig, outside)?;
-        }
-        let objects = if nodes == Nodes::Real {
-            VOLUMES.to_owned()
-        } else {
-            format!("{VOLUMES}---\n{SIMULATED_NODES}")
+            Some(node) => {
+                let inside = node.start(&sh, &self.dir, &self.workdir())?;
+                self.start_control_plane(&sh, node::CONFIG, &inside)?;
+                // kwokctl spoke to the API server on the node's own loopback.
+                let there = fs::read_to_string(&kubeconfig)?;
+                let here = there.replace("https://127.0.0.1:", &format!("https://{}:", node::ADDRESS));
+                fs::write(&kubeconfig, here)?;
+                VOLUMES.to_owned()
+            }
         };
         let created = process::run(&sh, cmd!(sh, "kubectl create --filename -"), objects.as_bytes())?;
         if !created.success {
@@ -294,6 +274,27 @@ impl Rehearsal {
         process::read(&sh, cmd!(sh, "kubectl wait --for=condition=Ready nodes --all --timeout=60s"))?;
         fs::write(self.made(), recipe(nodes))?;
         Ok(())
+    }
+
+    /// Runs kwokctl, behind the words of `inside` if it's to run elsewhere.
+    fn start_control_plane(&self, sh: &Shell, config: &str, inside: &[String]) -> Result<()> {
+        let (id, kubeconfig, file) = (&self.id, self.kubeconfig(), self.dir.join("kwokctl.yaml"));
+        fs::write(&file, config)?;
+        let sh = sh.clone();
+        sh.set_var("KWOK_WORKDIR", &self.dir);
+        let program = |name| setup::which(&sh, name).with_context(|| format!("`{name}` isn't on PATH"));
+        sh.set_var("KWOK_KUBECTL_BINARY", program("kubectl")?);
+        let (etcd, apiserver) = (program("etcd")?, program("kube-apiserver")?);
+        let (manager, scheduler) = (program("kube-controller-manager")?, program("kube-scheduler")?);
+        let kwok = program("kwok")?;
+        let cmd = cmd!(
+            sh,
+            "env {inside...} kwokctl create cluster --v ERROR --name {id} --runtime binary --config {file}
+             --kubeconfig {kubeconfig} --etcd-binary {etcd} --kube-apiserver-binary {apiserver}
+             --kube-controller-manager-binary {manager} --kube-scheduler-binary {scheduler}
+             --kwok-controller-binary {kwok} --wait 60s"
+        );
+        process::read(&sh, cmd).map(|_| ())
     }
 }
 
