@@ -113,10 +113,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Closes the browser; without a driver it would stay.
-        if !std::thread::panicking() {
-            self.call("DELETE", "", Value::Null);
-        }
+        // Closes the browser, which would outlive its driver.
+        let _ = ureq::delete(&self.session).call();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
