@@ -11,7 +11,7 @@ use crate::{
     setup::{self, Setup},
 };
 
-/// What tests on a real node take from the system: programs, each with its package on Debian and Ubuntu.
+/// What tests in a browser take from the system: programs, each with its package on Debian and Ubuntu.
 const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver"), ("chromium", "chromium")];
 
 /// Check this repository's own code as its CI does: formatting, lints, docs and all tests

@@ -101,6 +101,12 @@ pub(super) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)
     let node =
         Node { id: id.to_owned(), root: root.to_owned(), image: image::folder(&sh)?, cni: cni_plugins()? };
     node.refuse_another()?;
+    // A shortened path would look like that of a checkout which is gone.
+    ensure!(
+        node.owner().len() < 256,
+        "the path `{}` is too long for the name of a real node's owner",
+        root.display()
+    );
     let sh = setup::provide(&sh, &[setup::FOR_REHEARSALS, setup::FOR_REAL_NODES].concat(), true)?;
     image::build(&sh, &node.image)?;
     Ok((sh, node))
@@ -118,6 +124,11 @@ impl Node {
             );
         }
         Ok(())
+    }
+
+    /// What the link's alias says of this node, up to 255 bytes.
+    fn owner(&self) -> String {
+        format!("{} {}", self.id, self.root.display())
     }
 
     fn another(&self) -> Option<(String, String)> {
@@ -165,7 +176,7 @@ impl Node {
             .with_context(|| format!("the node's first process ended: {}", said().trim()))?
             .to_string();
         process::read(sh, cmd!(sh, "ip link add {LINK} type veth peer name eth0 netns {pid}"))?;
-        let owner: String = format!("{} {}", self.id, self.root.display()).chars().take(255).collect();
+        let owner = self.owner();
         process::read(sh, cmd!(sh, "ip link set {LINK} alias {owner}"))?;
         process::read(sh, cmd!(sh, "ip address add 10.213.88.1/30 dev {LINK}"))?;
         process::read(sh, cmd!(sh, "ip link set {LINK} up"))?;

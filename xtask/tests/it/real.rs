@@ -13,7 +13,7 @@ use std::{
 use crate::{
     browser::Browser,
     hub::Person,
-    repo::{Ran, Repo, command_lines, copy, kill_9, kubeconfig, tool, wait_until},
+    repo::{Ran, Repo, command_lines, copy, kill_9, kubeconfig, persons_cache, tool, wait_until},
 };
 
 const STAGING: &str = "http://10.213.88.2:30080";
@@ -28,11 +28,9 @@ fn possible() -> bool {
 /// This repository, with the cache of the person who runs the tests: the image is in it, or is built into it.
 fn own() -> Repo {
     let mut repo = Repo::own();
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| env::home_dir().unwrap().join(".cache"));
     // And with their ways to package registries.
     repo.env.extend(env::vars().filter(|(name, _)| name != "HOME"));
-    repo.env.push(("XDG_CACHE_HOME".into(), cache.display().to_string()));
+    repo.env.push(("XDG_CACHE_HOME".into(), persons_cache().display().to_string()));
     repo
 }
 

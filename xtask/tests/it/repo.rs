@@ -290,8 +290,13 @@ pub(crate) fn tool_path(name: &str) -> PathBuf {
 
 /// Where `setup` built the programs.
 fn tools() -> PathBuf {
+    persons_cache().join("xtask/tools")
+}
+
+/// The cache of the person who runs the tests.
+pub(crate) fn persons_cache() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    cache.unwrap_or_else(|| env::home_dir().unwrap().join(".cache")).join("xtask/tools")
+    cache.unwrap_or_else(|| env::home_dir().unwrap().join(".cache"))
 }
 
 pub(crate) fn workspace() -> &'static Path {
