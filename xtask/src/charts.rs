@@ -2,7 +2,7 @@
 //! cache, once for each content; the work tree isn't written.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -11,9 +11,13 @@ use anyhow::{Context, Result, bail, ensure};
 use semver::VersionReq;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
-use crate::{paths, process};
+use self::fetch::Remote;
+use crate::{paths, process, settings::Settings};
+
+mod archive;
+pub(crate) mod fetch;
 
 /// Part of each prepared chart's name: one that is prepared in another way gets another name.
 const FORMAT: &str = "1";
@@ -58,20 +62,65 @@ enum Part {
     Folder(Source),
     /// An archive or folder in charts/ that has the right version.
     InCharts(PathBuf),
-    /// To be pulled from a repository.
-    Remote { name: String, version: String, repository: String },
+    /// To be fetched from a repository.
+    Remote(Remote),
 }
 
-/// Prepares the chart in the folder `chart`, relative to the root, and returns the folder to give to helm.
-pub(crate) fn prepare(sh: &Shell, root: &Path, chart: &Path) -> Result<PathBuf> {
-    Source::read(sh, &root.join(chart), &chart.display().to_string(), &mut Vec::new())?.prepare(sh)
+/// Prepares the charts in these folders, relative to the root, and returns for each the folder to give to helm.
+/// What the cache lacks of all their dependencies is fetched at once.
+pub(crate) fn prepare(
+    sh: &Shell,
+    root: &Path,
+    settings: &Settings,
+    charts: BTreeSet<PathBuf>,
+) -> Result<BTreeMap<PathBuf, Result<PathBuf>>> {
+    let read =
+        |chart: &Path| Source::read(&root.join(chart), &chart.display().to_string(), root, &mut Vec::new());
+    let sources: Vec<_> = charts.into_iter().map(|it| (read(&it), it)).collect();
+    let mut missing = BTreeSet::new();
+    for source in sources.iter().filter_map(|(source, _)| source.as_ref().ok()) {
+        if !source.prepared()?.is_dir() {
+            source.remotes(&mut missing);
+        }
+    }
+    let missing: Vec<_> =
+        missing.into_iter().map(|(_, remote)| remote).collect::<BTreeSet<_>>().into_iter().collect();
+    let fetched = process::side_by_side(sh, &missing, |sh, it| it.fetch(sh, settings));
+    let fetched: BTreeMap<_, _> = missing.into_iter().zip(fetched).collect();
+    Ok(sources
+        .into_iter()
+        .map(|(source, chart)| (chart, source.and_then(|it| it.prepare(&fetched))))
+        .collect())
+}
+
+/// The dependency of this name in a prepared chart, however deep: its version, and the CRDs in it, if it has any.
+pub(crate) fn dependency(prepared: &Path, name: &str) -> Result<Option<(String, String)>> {
+    for path in children(&prepared.join("charts"))? {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        if !path.is_dir() && !file.starts_with(name) {
+            continue;
+        }
+        let found = metadata(&path)?;
+        if found.name == name {
+            let files = files_of(&path)?;
+            let crds = files.iter().filter(|(path, _)| path.starts_with("crds"));
+            let crds = crds.map(|(_, content)| String::from_utf8_lossy(content));
+            return Ok(Some((found.version, crds.collect::<Vec<_>>().join("\n---\n"))));
+        }
+        if path.is_dir()
+            && let Some(below) = dependency(&path, name)?
+        {
+            return Ok(Some(below));
+        }
+    }
+    Ok(None)
 }
 
 impl Source {
     /// `above` holds the charts that depend on this one.
-    fn read(sh: &Shell, dir: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<Source> {
+    fn read(dir: &Path, shown: &str, root: &Path, above: &mut Vec<PathBuf>) -> Result<Source> {
         let dir = dir.canonicalize().with_context(|| format!("there is no chart `{shown}`"))?;
-        let shown = dir.strip_prefix(sh.current_dir()).unwrap_or(&dir).display();
+        let shown = dir.strip_prefix(root).unwrap_or(&dir).display();
         ensure!(!above.contains(&dir), "the chart `{shown}` depends on itself");
         let metadata: Metadata = read_yaml(&dir.join("Chart.yaml"))
             .with_context(|| format!("{shown}/Chart.yaml: not the description of a chart"))?;
@@ -84,11 +133,24 @@ impl Source {
         let mut files = BTreeMap::new();
         read_files(&dir, Path::new(""), &mut files)
             .with_context(|| format!("cannot read the chart `{shown}`"))?;
+        let known = |it: &Dependency| {
+            metadata
+                .dependencies
+                .iter()
+                .any(|wanted| wanted.name == it.name && wanted.repository == it.repository)
+        };
+        if let Some(unknown) = lock.dependencies.iter().find(|it| !known(it)) {
+            bail!(
+                "{shown}/Chart.lock has `{}` from `{}`, and Chart.yaml doesn't\nhint: `helm dependency update`",
+                unknown.name,
+                unknown.repository
+            );
+        }
         let vendored: Vec<PathBuf> = children(&dir.join("charts"))?;
         above.push(dir.clone());
         let mut parts = Vec::new();
         for wanted in &metadata.dependencies {
-            let part = wanted.find(sh, &dir, &lock, &vendored, above);
+            let part = wanted.find(&dir, root, &lock, &vendored, above);
             parts.push(part.with_context(|| format!("{shown}/Chart.yaml: dependency `{}`", wanted.name))?);
         }
         above.pop();
@@ -125,7 +187,7 @@ impl Source {
                         add(content);
                     }
                 }
-                Part::Remote { name, version, repository } => {
+                Part::Remote(Remote { name, version, repository }) => {
                     [name, version, repository].iter().for_each(|it| add(it.as_bytes()));
                 }
             }
@@ -133,15 +195,40 @@ impl Source {
         Ok(paths::hex(&hash.finalize()[..16]))
     }
 
-    fn prepare(&self, sh: &Shell) -> Result<PathBuf> {
-        let name = format!("{}-{}", self.metadata.name, self.key()?);
-        let charts = paths::cache()?.join("charts");
-        let prepared = charts.join(&name);
+    /// Where the prepared chart is, or will be.
+    fn prepared(&self) -> Result<PathBuf> {
+        Ok(paths::cache()?.join("charts").join(format!("{}-{}", self.metadata.name, self.key()?)))
+    }
+
+    /// All dependencies to be fetched, also those of folders, each with the chart that wants it.
+    fn remotes(&self, found: &mut BTreeSet<(String, Remote)>) {
+        for part in &self.parts {
+            match part {
+                Part::Folder(source) => source.remotes(found),
+                Part::InCharts(_) => {}
+                Part::Remote(remote) => _ = found.insert((self.shown.clone(), remote.clone())),
+            }
+        }
+    }
+
+    fn prepare(&self, fetched: &BTreeMap<Remote, Result<PathBuf>>) -> Result<PathBuf> {
+        let prepared = self.prepared()?;
         if prepared.is_dir() {
             return Ok(prepared);
         }
+        let mut remotes = BTreeSet::new();
+        self.remotes(&mut remotes);
+        let problem = |(chart, remote): &(String, Remote)| {
+            let err = fetched.get(remote)?.as_ref().err()?;
+            Some(format!("{chart}/Chart.yaml: dependency `{}`: {err:#}", remote.name))
+        };
+        let problems: Vec<_> = remotes.iter().filter_map(problem).collect();
+        ensure!(problems.is_empty(), "{}\n{}", problems.join("\n"), fetch::HINT);
+
+        let name = prepared.file_name().expect("it has a name").to_string_lossy();
+        let charts = prepared.parent().expect("it lies in the cache");
         let _lock =
-            paths::lock(&charts.join("locks").join(&name), &format!("prepares the chart `{}`", self.shown))?;
+            paths::lock(&charts.join("locks").join(&*name), &format!("prepares the chart `{}`", self.shown))?;
         if prepared.is_dir() {
             return Ok(prepared);
         }
@@ -154,17 +241,19 @@ impl Source {
         for dependency in &self.parts {
             match dependency {
                 Part::Folder(source) => {
-                    copy_dir(&source.prepare(sh)?, &part.join("charts").join(&source.metadata.name))?
+                    copy_dir(&source.prepare(fetched)?, &part.join("charts").join(&source.metadata.name))?
                 }
                 Part::InCharts(path) => {
                     let to = part.join("charts").join(path.file_name().expect("it lies in charts/"));
                     if path.is_dir() { copy_dir(path, &to)? } else { write(&to, &fs::read(path)?)? }
                 }
-                Part::Remote { name, version, repository } => {
-                    let archive = pull(sh, name, version, repository)
-                        .with_context(|| format!("{}/Chart.yaml: dependency `{name}`", self.shown))?;
+                Part::Remote(remote) => {
+                    let archive = match fetched.get(remote) {
+                        Some(Ok(archive)) => archive,
+                        _ => bail!("the cache lost `{}` meanwhile\nhint: try again", self.shown),
+                    };
                     let to = part.join("charts").join(archive.file_name().expect("it is a file"));
-                    write(&to, &fs::read(&archive)?)?;
+                    write(&to, &fs::read(archive)?)?;
                 }
             }
         }
@@ -196,8 +285,8 @@ impl Dependency {
 
     fn find(
         &self,
-        sh: &Shell,
         dir: &Path,
+        root: &Path,
         lock: &Lock,
         vendored: &[PathBuf],
         above: &mut Vec<PathBuf>,
@@ -217,7 +306,7 @@ impl Dependency {
             bail!("Chart.lock doesn't have it\nhint: `helm dependency update`");
         }
         if let Some(path) = self.repository.strip_prefix("file://") {
-            let source = Source::read(sh, &dir.join(path), path, above)?;
+            let source = Source::read(&dir.join(path), path, root, above)?;
             let version = &source.metadata.version;
             ensure!(
                 satisfies(version, &self.version)?,
@@ -239,7 +328,7 @@ impl Dependency {
         };
         for path in vendored {
             if self.may_be(Path::new(path.file_name().expect("it lies in charts/"))) {
-                let found = vendored_metadata(sh, path)?;
+                let found = metadata(path)?;
                 if found.name == self.name && satisfies(&found.version, version)? {
                     return Ok(Part::InCharts(path.clone()));
                 }
@@ -255,11 +344,11 @@ impl Dependency {
             "charts/ doesn't hold version {version}, and the repository `{}` isn't an address",
             self.repository
         );
-        Ok(Part::Remote {
+        Ok(Part::Remote(Remote {
             name: self.name.clone(),
             version: version.clone(),
             repository: self.repository.clone(),
-        })
+        }))
     }
 }
 
@@ -285,58 +374,26 @@ fn satisfies(version: &str, wanted: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// The Chart.yaml of a folder or an archive in charts/, which helm itself wouldn't hold against ours.
-fn vendored_metadata(sh: &Shell, path: &Path) -> Result<Metadata> {
-    if path.is_dir() {
-        return read_yaml(&path.join("Chart.yaml"))
-            .with_context(|| format!("`{}` isn't a chart", path.display()));
+/// The Chart.yaml of a folder or an archive.
+fn metadata(chart: &Path) -> Result<Metadata> {
+    if chart.is_dir() {
+        return read_yaml(&chart.join("Chart.yaml"))
+            .with_context(|| format!("`{}` isn't a chart", chart.display()));
     }
-    let shown = process::read(sh, cmd!(sh, "helm show chart {path}"))?;
-    serde_yaml::from_str(&shown).with_context(|| format!("`{}` isn't a chart", path.display()))
+    let files = archive::files(chart)?;
+    let text = files.get(Path::new("Chart.yaml"));
+    let text = text.with_context(|| format!("`{}` has no Chart.yaml", chart.display()))?;
+    serde_yaml::from_slice(text).with_context(|| format!("`{}`: Chart.yaml", chart.display()))
 }
 
-/// The archive of a dependency, in the cache.
-fn pull(sh: &Shell, name: &str, version: &str, repository: &str) -> Result<PathBuf> {
-    let from = paths::hex(&Sha256::digest(repository)[..8]);
-    let dependencies = paths::cache()?.join("dependencies");
-    let dir = dependencies.join(format!("{name}-{version}-{from}"));
-    let archive = dir.join(format!("{name}-{version}.tgz"));
-    let _lock = paths::lock(
-        &dependencies.join(format!("locks/{name}-{version}-{from}")),
-        &format!("gets the chart `{name}` {version}"),
-    )?;
-    if archive.is_file() {
-        return Ok(archive);
+/// The files of a folder or an archive by their paths in the chart.
+fn files_of(chart: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    if !chart.is_dir() {
+        return archive::files(chart);
     }
-    let part = dependencies.join(format!(".{name}-{version}-{from}.part"));
-    paths::remove_dir(&part)?;
-    fs::create_dir_all(&part)?;
-    let cmd = if repository.starts_with("oci://") {
-        let chart = format!("{}/{name}", repository.trim_end_matches('/'));
-        cmd!(sh, "helm pull {chart} --version {version} --destination {part}")
-    } else {
-        cmd!(sh, "helm pull {name} --repo {repository} --version {version} --destination {part}")
-    };
-    let output = process::run(sh, cmd, b"")?;
-    if !output.success {
-        paths::remove_dir(&part)?;
-        bail!(
-            "cannot get the chart `{name}` {version} from {repository}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    let pulled = children(&part)?.pop().context("helm pulled nothing")?;
-    let found = vendored_metadata(sh, &pulled)?;
-    ensure!(
-        found.name == name && satisfies(&found.version, version)?,
-        "{repository} gave `{}` {} for `{name}` {version}",
-        found.name,
-        found.version
-    );
-    fs::rename(&pulled, part.join(archive.file_name().expect("it is a file")))?;
-    paths::remove_dir(&dir)?;
-    fs::rename(&part, &dir)?;
-    Ok(archive)
+    let mut files = BTreeMap::new();
+    read_files(chart, Path::new(""), &mut files)?;
+    Ok(files)
 }
 
 fn read_yaml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {

@@ -20,6 +20,7 @@ pub(crate) struct Cluster {
     /// `config/clusters/NAME` from the root.
     pub(crate) dir: PathBuf,
     pub(crate) provider: Provider,
+    pub(crate) support: Option<Support>,
     /// In the file's order.
     pub(crate) hubs: Vec<Hub>,
 }
@@ -55,11 +56,21 @@ pub(crate) struct Hub {
     pub(crate) helm_chart_values_files: Vec<PathBuf>,
 }
 
+/// The chart `support`, and cert-manager before it.
+#[derive(Deserialize)]
+pub(crate) struct Support {
+    /// Relative to the cluster's folder; the last one wins.
+    pub(crate) helm_chart_values_files: Vec<PathBuf>,
+    #[serde(default = "yes")]
+    pub(crate) cert_manager: bool,
+}
+
 #[derive(Deserialize)]
 struct File {
     provider: String,
     kubeconfig: Option<Kubeconfig>,
     local: Option<Local>,
+    support: Option<Support>,
     #[serde(default)]
     hubs: Vec<Hub>,
 }
@@ -94,7 +105,16 @@ impl Hub {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Cluster {
+    /// cluster.yaml from the root.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.join("cluster.yaml")
+    }
+
     /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
     pub(crate) fn load(root: &Path, name: &str) -> Result<Cluster> {
         let files = files(root)?;
@@ -174,7 +194,8 @@ fn parse(root: &Path, file: &Path) -> Result<Cluster> {
         ("kubeconfig", Some(kubeconfig)) => Provider::Kubeconfig(dir.join(kubeconfig.file)),
         (other, _) => Provider::Other(other.to_owned()),
     };
-    Ok(Cluster { name: folder_name(file).to_owned(), dir, provider, hubs: parsed.hubs })
+    let (name, support) = (folder_name(file).to_owned(), parsed.support);
+    Ok(Cluster { name, dir, provider, support, hubs: parsed.hubs })
 }
 
 /// All that a cluster.yaml does wrong, sorted.

@@ -1,23 +1,25 @@
-//! Installing and upgrading hubs.
+//! Installing and upgrading hubs, and what a cluster needs beside them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
-    charts,
+    charts::{self, fetch::Remote},
     cluster::{Cluster, Hub, Nodes, Provider, list},
     credentials,
     local::node,
-    process::{self, Output},
-    rollout,
+    process,
+    release::{Helm, Release},
     secrets::{self, Decrypted, Kind, Mask},
+    settings::Settings,
     setup,
 };
 
@@ -32,22 +34,50 @@ pub(crate) struct Deploy {
     cluster: String,
     /// Deploy only these hubs, not every hub of the cluster
     hubs: Vec<String>,
+    /// The version of dask-gateway's CRDs, for hubs that have it [default: that of the chart]
+    #[arg(long, value_name = "VERSION")]
+    dask_gateway_version: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Install or upgrade cert-manager and the chart `support` of a cluster
+///
+/// What the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values come from
+/// helm-charts/support/enc-support.secret.values.yaml, if there is one, and then from the files that cluster.yaml lists
+/// under `support`; without `support` nothing is done. `support.cert_manager: false` leaves cert-manager out, for a
+/// cluster that has one already.
+#[derive(clap::Args)]
+pub(crate) struct DeploySupport {
+    /// A folder in config/clusters/
+    cluster: String,
+    /// The version of cert-manager's chart, v1.15.0 or newer
+    #[arg(long, value_name = "VERSION", default_value = "v1.20.3")]
+    cert_manager_version: String,
+    /// Leave cert-manager's CRDs as they are in the cluster
+    #[arg(long)]
+    skip_crds: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(clap::Args)]
+struct How {
     /// Change nothing: print the manifests that would be applied, with secrets hidden
     #[arg(long)]
     dry_run: bool,
     /// Show what helm logs, with secrets hidden
     #[arg(long)]
     debug: bool,
-    /// How long each hub may take
+    /// How long each release may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
-/// What all hubs of one run share, ready before the first one is touched.
-struct Run<'a> {
-    sh: &'a Shell,
-    cluster: &'a Cluster,
-    args: &'a Deploy,
+/// What all releases of one command share, ready before the first one is touched.
+struct Run {
+    /// Logged in, if the cluster is asked at all.
+    sh: Shell,
     /// Prepared charts by their paths from the root.
     charts: BTreeMap<PathBuf, Result<PathBuf>>,
     /// Encrypted files by their paths from the root.
@@ -55,105 +85,144 @@ struct Run<'a> {
     mask: Mask,
     /// What the pods run on, if it's a rehearsal cluster.
     rehearsal: Option<Nodes>,
+    /// A dry run for a rehearsal cluster that is down.
+    render_only: bool,
+    /// Where KUBECONFIG is a decrypted file, that file.
+    _kubeconfig: Option<Decrypted>,
 }
 
-/// What `helm … --output json` tells of a release.
-#[derive(Deserialize)]
-struct Release {
-    version: u32,
-    manifest: String,
-    #[serde(default)]
-    hooks: Vec<Hook>,
-}
-
-#[derive(Deserialize)]
-struct Hook {
-    manifest: String,
+/// What came of each release, for the last lines.
+struct Report<'a> {
+    mask: &'a Mask,
+    dry_run: bool,
+    summary: String,
+    failed: Vec<&'a str>,
 }
 
 pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hubs = cluster.select_hubs(&args.hubs)?;
-    let encrypted = check_files(root, &cluster, &hubs)?;
+    let mut listed = Vec::new();
+    let mut problems = BTreeSet::new();
+    for hub in &hubs {
+        let who = format!("hub `{}`", hub.name);
+        if hub.chart_override.is_some() {
+            problems
+                .insert(format!("{}: {who}: `chart_override` isn't supported yet", cluster.file().display()));
+        }
+        let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
+        listed.push((who, hub.chart(), files.map(|it| cluster.dir.join(it)).collect()));
+    }
+    let encrypted = check_files(root, &cluster, &listed, problems)?;
+    let settings = Settings::load(root)?;
+    let charts = listed.into_iter().map(|(_, chart, _)| chart).collect();
+    let run = Run::prepare(sh, root, &settings, &cluster, encrypted, charts, &args.how)?;
 
-    let render_only = args.dry_run && credentials::is_down(root, &cluster)?;
-    let local = matches!(cluster.provider, Provider::Local(_));
-    let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
-    let sh = &secrets::with_demo_key(sh, root, &cluster)?;
-    let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
-    let decrypted: BTreeMap<_, _> = encrypted.into_iter().zip(decrypted).collect();
-    let charts: BTreeSet<_> = hubs.iter().map(|it| it.chart()).collect();
-    let charts: Vec<_> = charts.into_iter().collect();
-    let prepared = process::side_by_side(sh, &charts, |sh, chart| charts::prepare(sh, root, chart));
-    let charts = charts.into_iter().zip(prepared).collect();
-    let login = if render_only {
-        say!("the rehearsal cluster `{}` is down: rendering without it", cluster.name);
-        None
-    } else {
-        let login = credentials::log_in(sh, root, &cluster);
-        Some(login.with_context(|| format!("cannot log in to `{}`", cluster.name))?)
-    };
-    let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
-    let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
-    let sh = login.as_ref().map_or(sh, |it| &it.sh);
-
-    let rehearsal = login.as_ref().and_then(|it| it.rehearsal);
-    let run = Run { sh, cluster: &cluster, args, charts, decrypted, mask, rehearsal };
-    let mut summary = String::new();
-    let mut failed = Vec::new();
+    let helm = run.helm(&args.how);
+    let mut report = Report::new(&run, &args.how);
+    let mut crds = BTreeSet::new();
     for hub in &hubs {
         let started = Instant::now();
-        let result = match (args.dry_run, render_only) {
-            (true, true) => run.render(hub),
-            (true, false) => run.dry_run(hub),
-            (false, _) => run.upgrade(hub),
-        };
-        let seconds = started.elapsed().as_secs_f32();
-        match result {
-            Ok(text) if args.dry_run => crate::print(&text)?,
-            Ok(text) => summary += &format!("{:<20} deployed  {text}, {seconds:.1} s\n", hub.name),
-            Err(err) => {
-                say!("`{}` failed: {}", hub.name, run.mask.hide(&format!("{err:#}")));
-                if !args.dry_run {
-                    summary += &format!("{:<20} failed    after {seconds:.1} s\n", hub.name);
-                }
-                failed.push(&hub.name);
+        let result = run.chart(&hub.chart()).and_then(|chart| {
+            let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+            let release = Release { name: &hub.name, chart, values: run.readable(files)?, flags: Vec::new() };
+            if args.how.dry_run {
+                return run.show(&helm, &release);
             }
-        }
+            let domain = run.domain(&cluster, hub)?;
+            if has_dask_gateway(hub, &release)? {
+                run.apply_dask_crds(&settings, &release, args.dask_gateway_version.as_deref(), &mut crds)?;
+            }
+            let revision = helm.upgrade(&release)?;
+            let address = match run.rehearsal {
+                None => format!(", https://{}", run.mask.hide(&domain)),
+                Some(Nodes::Real) => run.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
+                // Nobody answers there.
+                Some(Nodes::Simulated) => String::new(),
+            };
+            Ok(format!("revision {revision}{address}"))
+        });
+        report.add(&hub.name, started, result)?;
     }
-    let printed = crate::print(&summary);
-    if !failed.is_empty() {
-        let (count, all) = (failed.len(), hubs.len());
-        bail!("{count} of {all} hubs of `{}` failed: {}", cluster.name, list(failed));
-    }
-    printed
+    report.finish(&format!("{} hubs", hubs.len()), &cluster)
 }
 
-/// The encrypted ones among all files that these hubs list. All that is wrong with any of them is one error.
-fn check_files(root: &Path, cluster: &Cluster, hubs: &[&Hub]) -> Result<Vec<PathBuf>> {
+pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<()> {
+    let cluster = Cluster::load(root, &args.cluster)?;
+    let Some(support) = &cluster.support else {
+        say!("{} has no `support`: nothing to do", cluster.file().display());
+        return Ok(());
+    };
+    let version = args.cert_manager_version.trim_start_matches('v');
+    ensure!(
+        semver::Version::parse(version).is_ok_and(|it| it >= semver::Version::new(1, 15, 0)),
+        "`--cert-manager-version {}` isn't v1.15.0 or newer: with an older chart CRDs, and with them all certificates, \
+         go when they are left out once",
+        args.cert_manager_version
+    );
+    let chart = Path::new("helm-charts/support");
+    let shared = chart.join("enc-support.secret.values.yaml");
+    let shared = root.join(&shared).exists().then_some(shared);
+    let files = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+    let files: Vec<PathBuf> = shared.into_iter().chain(files).collect();
+    let listed = [("`support`".to_owned(), chart.to_owned(), files.clone())];
+    let encrypted = check_files(root, &cluster, &listed, BTreeSet::new())?;
+    let settings = Settings::load(root)?;
+    let run = Run::prepare(sh, root, &settings, &cluster, encrypted, [chart.to_owned()].into(), &args.how)?;
+
+    let helm = run.helm(&args.how);
+    let mut report = Report::new(&run, &args.how);
+    let found = if run.render_only { None } else { CertManagerCrds::find(&run.sh)? };
+    if support.cert_manager {
+        let started = Instant::now();
+        let result = run.cert_manager(&helm, &settings, args, found.as_ref());
+        report.add("cert-manager", started, result)?;
+    }
+    if report.failed.is_empty() {
+        let started = Instant::now();
+        let result = run.chart(chart).and_then(|chart| {
+            let release = Release { name: "support", chart, values: run.readable(files)?, flags: Vec::new() };
+            match args.how.dry_run {
+                false => Ok(format!("revision {}", helm.upgrade(&release)?)),
+                true if found.is_none() && !run.render_only => {
+                    say!("the cluster has no cert-manager yet: rendering `support` without asking it");
+                    helm.render(&release)
+                }
+                true => run.show(&helm, &release),
+            }
+        });
+        report.add("support", started, result)?;
+    } else {
+        say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
+    }
+    report.finish("the releases", &cluster)
+}
+
+/// The encrypted ones among all files that these hubs, or `support`, list: each with its chart and its files from the
+/// root. All that is wrong with any of them is one error, together with other `problems`.
+fn check_files(
+    root: &Path,
+    cluster: &Cluster,
+    listed: &[(String, PathBuf, Vec<PathBuf>)],
+    mut problems: BTreeSet<String>,
+) -> Result<Vec<PathBuf>> {
     let mut kinds = BTreeMap::new();
-    let mut problems = BTreeSet::new();
-    let cluster_yaml = cluster.dir.join("cluster.yaml");
-    for hub in hubs {
+    for (who, chart, files) in listed {
         let mut problem = |text: String| {
-            problems.insert(format!("{}: hub `{}`: {text}", cluster_yaml.display(), hub.name));
+            problems.insert(format!("{}: {who}: {text}", cluster.file().display()));
         };
-        for file in hub.helm_chart_values_files.iter().chain(&hub.domain_override_file) {
-            let path = cluster.dir.join(file);
+        for path in files {
             if path.extension().is_some_and(|it| it == "jsonnet") {
+                let file = path.strip_prefix(&cluster.dir).unwrap_or(path);
                 problem(format!("`{}`: values in jsonnet aren't supported yet", file.display()));
                 continue;
             }
-            match kinds.entry(path.clone()).or_insert_with(|| secrets::inspect(root, &path)) {
+            match kinds.entry(path.clone()).or_insert_with(|| secrets::inspect(root, path)) {
                 Ok(_) => {}
                 Err(err) => problem(format!("{err:#}")),
             }
         }
-        if hub.chart_override.is_some() {
-            problem("`chart_override` isn't supported yet".to_owned());
-        }
-        let chart = hub.chart();
-        if !root.join(&chart).join("Chart.yaml").is_file() {
+        if !root.join(chart).join("Chart.yaml").is_file() {
             problem(format!("there is no chart in `{}`", chart.display()));
         }
     }
@@ -164,128 +233,226 @@ fn check_files(root: &Path, cluster: &Cluster, hubs: &[&Hub]) -> Result<Vec<Path
     Ok(encrypted.map(|(path, _)| path).collect())
 }
 
-impl Run<'_> {
-    /// Brings the hub to what the repository says, and waits until it stands.
-    fn upgrade(&self, hub: &Hub) -> Result<String> {
-        let until = Instant::now() + self.args.timeout;
-        let domain = self.domain(hub)?;
-        say!("{}: upgrading", hub.name);
-        let release = self.helm_upgrade(hub, None)?;
-        say!("{}: revision {} is applied, waiting for its pods", hub.name, release.version);
-        rollout::follow(self.sh, &hub.name, &release.manifest, until)
-            .with_context(|| format!("revision {} doesn't stand", release.version))?;
-        let address = match self.rehearsal {
-            None => format!(", https://{}", self.mask.hide(&domain)),
-            Some(Nodes::Real) => self.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
-            // Nobody answers there.
-            Some(Nodes::Simulated) => String::new(),
+impl Run {
+    fn prepare(
+        sh: &Shell,
+        root: &Path,
+        settings: &Settings,
+        cluster: &Cluster,
+        encrypted: Vec<PathBuf>,
+        charts: BTreeSet<PathBuf>,
+        how: &How,
+    ) -> Result<Run> {
+        let render_only = how.dry_run && credentials::is_down(root, cluster)?;
+        let local = matches!(cluster.provider, Provider::Local(_));
+        let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
+        let sh = &secrets::with_demo_key(sh, root, cluster)?;
+        let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
+        let decrypted: BTreeMap<_, _> = encrypted.into_iter().zip(decrypted).collect();
+        let charts = charts::prepare(sh, root, settings, charts)?;
+        if render_only {
+            say!("the rehearsal cluster `{}` is down: rendering without it", cluster.name);
+            let mask = Mask::new(decrypted.values().flatten());
+            let (sh, rehearsal, _kubeconfig) = (sh.clone(), None, None);
+            return Ok(Run { sh, charts, decrypted, mask, rehearsal, render_only, _kubeconfig });
+        }
+        let login = credentials::log_in(sh, root, cluster)
+            .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
+        let mask = Mask::new(decrypted.values().flatten().chain(&login.kubeconfig));
+        let (sh, rehearsal, _kubeconfig) = (login.sh, login.rehearsal, login.kubeconfig);
+        Ok(Run { sh, charts, decrypted, mask, rehearsal, render_only, _kubeconfig })
+    }
+
+    fn helm(&self, how: &How) -> Helm<'_> {
+        Helm { sh: &self.sh, mask: &self.mask, debug: how.debug, timeout: how.timeout }
+    }
+
+    fn show(&self, helm: &Helm, release: &Release) -> Result<String> {
+        if self.render_only { helm.render(release) } else { helm.dry_run(release) }
+    }
+
+    fn chart(&self, chart: &Path) -> Result<&Path> {
+        match &self.charts[chart] {
+            Ok(prepared) => Ok(prepared),
+            Err(err) => bail!("{err:#}"),
+        }
+    }
+
+    /// Each file itself, or a file in memory with what it holds decrypted.
+    fn readable(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
+        let readable = |file: PathBuf| match self.decrypted.get(&file) {
+            Some(Ok(decrypted)) => Ok(decrypted.file.path().to_owned()),
+            Some(Err(err)) => bail!("{err:#}"),
+            None => Ok(file),
         };
-        Ok(format!("revision {}{address}", release.version))
-    }
-
-    /// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
-    fn node_port(&self, hub: &Hub) -> Option<String> {
-        let (sh, name) = (self.sh, &hub.name);
-        let field = "jsonpath={.spec.ports[0].nodePort}";
-        let cmd = cmd!(sh, "kubectl get service proxy-public --namespace {name} --output {field}");
-        let port = process::read(sh, cmd).ok().filter(|it| !it.is_empty())?;
-        Some(format!("http://{}:{port}", node::ADDRESS))
-    }
-
-    /// The manifests as the cluster would take them.
-    fn dry_run(&self, hub: &Hub) -> Result<String> {
-        let release = self.helm_upgrade(hub, Some("--dry-run=server"))?;
-        let mut manifest = release.manifest;
-        for hook in release.hooks {
-            manifest += &format!("\n---\n{}\n", hook.manifest);
-        }
-        Ok(self.shown(hub, &manifest))
-    }
-
-    /// The manifests as the chart makes them, without asking a cluster.
-    fn render(&self, hub: &Hub) -> Result<String> {
-        let (sh, name, chart) = (self.sh, &hub.name, self.chart(hub)?);
-        let values = self.values(hub)?;
-        let version = setup::KUBERNETES.to_string();
-        let debug = self.args.debug.then_some("--debug");
-        let cmd = cmd!(
-            sh,
-            "helm template {name} {chart} --namespace {name} {values...} --kube-version {version} {debug...}"
-        );
-        let output = self.helm(hub, cmd)?;
-        Ok(self.shown(hub, &String::from_utf8(output.stdout)?))
-    }
-
-    fn helm_upgrade(&self, hub: &Hub, dry_run: Option<&str>) -> Result<Release> {
-        let (sh, name, chart) = (self.sh, &hub.name, self.chart(hub)?);
-        let values = self.values(hub)?;
-        let timeout = format!("{}s", self.args.timeout.as_secs().max(1));
-        // Without --reset-values helm takes the last release's values where the files hold none.
-        let debug = self.args.debug.then_some("--debug");
-        let cmd = cmd!(
-            sh,
-            "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...}
-             --reset-values --timeout {timeout} --output json {dry_run...} {debug...}"
-        );
-        let output = self.helm(hub, cmd)?;
-        serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")
-    }
-
-    /// Runs helm, and shows what it logs. A failure is helm's own message.
-    fn helm(&self, hub: &Hub, cmd: xshell::Cmd) -> Result<Output> {
-        let output = process::run(self.sh, cmd, b"")?;
-        let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
-        if !output.success {
-            bail!("{}", log.trim());
-        }
-        for line in log.lines() {
-            say!("{}: {line}", hub.name);
-        }
-        Ok(output)
-    }
-
-    fn chart(&self, hub: &Hub) -> Result<&PathBuf> {
-        self.charts[&hub.chart()].as_ref().map_err(|err| anyhow!("{err:#}"))
-    }
-
-    /// `--values FILE` for each values file in order, where a decrypted one is a file in memory.
-    fn values(&self, hub: &Hub) -> Result<Vec<PathBuf>> {
-        let mut args = Vec::new();
-        for file in &hub.helm_chart_values_files {
-            let readable = self.readable(&self.cluster.dir.join(file))?;
-            args.extend([PathBuf::from("--values"), readable]);
-        }
-        Ok(args)
-    }
-
-    /// The file itself, or a file in memory with what it holds decrypted.
-    fn readable(&self, file: &Path) -> Result<PathBuf> {
-        match self.decrypted.get(file) {
-            Some(decrypted) => {
-                Ok(decrypted.as_ref().map_err(|err| anyhow!("{err:#}"))?.file.path().to_owned())
-            }
-            None => Ok(file.to_owned()),
-        }
+        files.into_iter().map(readable).collect()
     }
 
     /// Where people reach the hub: cluster.yaml's domain, or the one in the hub's `domain_override_file`.
-    fn domain(&self, hub: &Hub) -> Result<String> {
+    fn domain(&self, cluster: &Cluster, hub: &Hub) -> Result<String> {
         let Some(file) = &hub.domain_override_file else { return Ok(hub.domain.clone()) };
-        let path = self.cluster.dir.join(file);
-        let text = self.sh.read_file(self.readable(&path)?)?;
+        let path = cluster.dir.join(file);
+        let text = self.sh.read_file(&self.readable([path.clone()])?[0])?;
         let yaml: serde_yaml::Value =
             serde_yaml::from_str(&text).with_context(|| format!("`{}` isn't YAML", path.display()))?;
         let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
         Ok(domain.with_context(|| format!("`{}` has no `domain`", path.display()))?.to_owned())
     }
 
-    fn shown(&self, hub: &Hub, manifest: &str) -> String {
-        let manifest = self.mask.hide_in_manifest(manifest);
-        format!(
-            "# {}: what would be applied in the namespace `{}`\n---\n{}\n",
-            hub.name,
-            hub.name,
-            manifest.trim_end()
-        )
+    /// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
+    fn node_port(&self, hub: &Hub) -> Option<String> {
+        let (sh, name) = (&self.sh, &hub.name);
+        let field = "jsonpath={.spec.ports[0].nodePort}";
+        let cmd = cmd!(sh, "kubectl get service proxy-public --namespace {name} --output {field}");
+        let port = process::read(sh, cmd).ok().filter(|it| !it.is_empty())?;
+        Some(format!("http://{}:{port}", node::ADDRESS))
+    }
+
+    /// Brings dask-gateway's CRDs to the wanted version, or to that of the chart: helm itself never touches CRDs that
+    /// are there. `applied` has the versions of hubs before this one.
+    fn apply_dask_crds(
+        &self,
+        settings: &Settings,
+        release: &Release,
+        wanted: Option<&str>,
+        applied: &mut BTreeSet<String>,
+    ) -> Result<()> {
+        let found = charts::dependency(release.chart, "dask-gateway")?;
+        let version = wanted.or(found.as_ref().map(|(version, _)| version.as_str())).context(
+            "the chart has no dependency `dask-gateway`\nhint: `--dask-gateway-version` says the version of its CRDs",
+        )?;
+        if !applied.insert(version.to_owned()) {
+            return Ok(());
+        }
+        let manifests = match &found {
+            Some((own, crds)) if own == version && !crds.is_empty() => crds.clone(),
+            _ => {
+                let folder = "https://raw.githubusercontent.com/dask/dask-gateway";
+                let manifest = |name: &str| {
+                    let path = format!("resources/helm/dask-gateway/crds/{name}.yaml");
+                    charts::fetch::manifest(settings, &format!("{folder}/{version}/{path}"))
+                };
+                format!("{}\n---\n{}", manifest("daskclusters")?, manifest("traefik")?)
+            }
+        };
+        say!("{}: applying the CRDs of dask-gateway {version}", release.name);
+        let sh = &self.sh;
+        // They are too large for an annotation of kubectl's own, and whoever applied them before gives way.
+        let cmd = cmd!(sh, "kubectl apply --server-side --force-conflicts --filename -");
+        let output = process::run(sh, cmd, manifests.as_bytes())?;
+        let said = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
+        ensure!(output.success, "cannot apply the CRDs of dask-gateway {version}: {}", said.trim());
+        Ok(())
+    }
+
+    fn cert_manager(
+        &self,
+        helm: &Helm,
+        settings: &Settings,
+        args: &DeploySupport,
+        found: Option<&CertManagerCrds>,
+    ) -> Result<String> {
+        let remote = Remote {
+            name: "cert-manager".to_owned(),
+            version: args.cert_manager_version.clone(),
+            repository: "https://charts.jetstack.io".to_owned(),
+        };
+        let chart =
+            remote.fetch(&self.sh, settings).map_err(|err| anyhow!("{err:#}\n{}", charts::fetch::HINT))?;
+        let mut flags =
+            vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
+        match found {
+            Some(crds) if args.skip_crds && crds.in_release && !crds.kept => bail!(
+                "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
+                 hint: leave `--skip-crds` out once"
+            ),
+            // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
+            Some(crds) if !args.skip_crds && !crds.in_a_release => {
+                flags.extend(["--take-ownership", "--force-conflicts"])
+            }
+            _ => {}
+        }
+        let release = Release { name: "cert-manager", chart: &chart, values: Vec::new(), flags };
+        if args.how.dry_run {
+            return self.show(helm, &release);
+        }
+        Ok(format!("revision {}, {}", helm.upgrade(&release)?, args.cert_manager_version))
+    }
+}
+
+/// How cert-manager's CRDs lie in a cluster: one of them stands for all.
+struct CertManagerCrds {
+    /// They belong to some Helm release.
+    in_a_release: bool,
+    /// They belong to the one that `deploy-support` makes.
+    in_release: bool,
+    /// helm doesn't remove them.
+    kept: bool,
+}
+
+impl CertManagerCrds {
+    fn find(sh: &Shell) -> Result<Option<CertManagerCrds>> {
+        let fields = "jsonpath={.metadata.name}{.metadata.annotations}";
+        let name = "certificates.cert-manager.io";
+        let cmd = cmd!(sh, "kubectl get crd {name} --ignore-not-found --output {fields}");
+        let said = process::read(sh, cmd)?;
+        let Some(annotations) = said.strip_prefix(name) else { return Ok(None) };
+        let annotations: Value = serde_json::from_str(annotations).unwrap_or_default();
+        let release = &annotations["meta.helm.sh/release-name"];
+        Ok(Some(CertManagerCrds {
+            in_a_release: release.is_string(),
+            in_release: release == "cert-manager",
+            kept: annotations["helm.sh/resource-policy"] == "keep",
+        }))
+    }
+}
+
+/// Whether the hub has dask-gateway: the chart `daskhub` does, and others where their values say so.
+fn has_dask_gateway(hub: &Hub, release: &Release) -> Result<bool> {
+    if hub.chart().ends_with("daskhub") {
+        return Ok(true);
+    }
+    let own = release.chart.join("values.yaml");
+    let mut enabled = false;
+    for file in [&own].into_iter().filter(|it| it.is_file()).chain(&release.values) {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        // helm tells better what is wrong with a file that isn't YAML.
+        let values: serde_yaml::Value = serde_yaml::from_str(&text).unwrap_or_default();
+        let set =
+            values.get("dask-gateway").and_then(|it| it.get("enabled")).and_then(serde_yaml::Value::as_bool);
+        enabled = set.unwrap_or(enabled);
+    }
+    Ok(enabled)
+}
+
+impl<'a> Report<'a> {
+    fn new(run: &'a Run, how: &How) -> Report<'a> {
+        Report { mask: &run.mask, dry_run: how.dry_run, summary: String::new(), failed: Vec::new() }
+    }
+
+    /// The text of a dry run is printed at once; that of a deployed release is its line in the end.
+    fn add(&mut self, name: &'a str, started: Instant, result: Result<String>) -> Result<()> {
+        let seconds = started.elapsed().as_secs_f32();
+        match result {
+            Ok(text) if self.dry_run => crate::print(&text)?,
+            Ok(text) => self.summary += &format!("{name:<20} deployed  {text}, {seconds:.1} s\n"),
+            Err(err) => {
+                say!("`{name}` failed: {}", self.mask.hide(&format!("{err:#}")));
+                if !self.dry_run {
+                    self.summary += &format!("{name:<20} failed    after {seconds:.1} s\n");
+                }
+                self.failed.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, all: &str, cluster: &Cluster) -> Result<()> {
+        let printed = crate::print(&self.summary);
+        if !self.failed.is_empty() {
+            let count = self.failed.len();
+            bail!("{count} of {all} of `{}` failed: {}", cluster.name, list(self.failed));
+        }
+        printed
     }
 }

@@ -27,8 +27,10 @@ mod deploy;
 mod local;
 mod paths;
 mod process;
+mod release;
 mod rollout;
 mod secrets;
+mod settings;
 mod setup;
 
 /// Deploys JupyterHubs to Kubernetes clusters
@@ -53,6 +55,7 @@ enum Command {
     #[command(subcommand)]
     Local(local::Local),
     Deploy(deploy::Deploy),
+    DeploySupport(deploy::DeploySupport),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
     Ci,
 }
@@ -84,6 +87,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Setup(args) => print(&setup::setup(sh, args)?),
         Command::Local(command) => print(&local::local(sh, root, command)?),
         Command::Deploy(args) => deploy::deploy(sh, root, args),
+        Command::DeploySupport(args) => deploy::deploy_support(sh, root, args),
         Command::Ci => ci::ci(sh),
     }
 }

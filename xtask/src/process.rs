@@ -3,12 +3,13 @@
 use std::{
     fs::File,
     io::{Read, Seek, Write},
-    process::{Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use xshell::{Cmd, Shell};
 
 /// Set on our own `Shell` by `--verbose`: each program that is run is shown.
@@ -25,6 +26,15 @@ pub(crate) struct Output {
 ///
 /// An error means that the program couldn't be run; one that ran and failed is an `Output`.
 pub(crate) fn run(sh: &Shell, cmd: Cmd, stdin: &[u8]) -> Result<Output> {
+    run_until(sh, cmd, stdin, None)
+}
+
+/// The same without input, for a program that could wait forever.
+pub(crate) fn run_within(sh: &Shell, cmd: Cmd, limit: Duration) -> Result<Output> {
+    run_until(sh, cmd, b"", Some(limit))
+}
+
+fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
     if sh.var_os(VERBOSE).is_some() {
         say!("$ {cmd}");
     }
@@ -38,9 +48,28 @@ pub(crate) fn run(sh: &Shell, cmd: Cmd, stdin: &[u8]) -> Result<Output> {
     let status = thread::scope(|scope| {
         // A program may end without reading it all; its exit status tells whether that matters.
         scope.spawn(move || input.write_all(stdin));
-        child.wait().with_context(|| format!("cannot wait for `{name}`"))
+        match limit {
+            None => child.wait().map_err(Error::from),
+            Some(limit) => wait_within(&mut child, limit),
+        }
+        .with_context(|| format!("`{name}`"))
     })?;
     Ok(Output { success: status.success(), stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
+}
+
+fn wait_within(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > until {
+            child.kill()?;
+            child.wait()?;
+            bail!("didn't end within {} s", limit.as_secs());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// What a program writes goes into memory, and not through a pipe: when we are killed, a helm that says its last

@@ -1,6 +1,9 @@
 //! Following one release until its workloads stand.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -29,6 +32,8 @@ struct Object {
 struct ObjectMeta {
     name: Option<String>,
     namespace: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, Value>,
 }
 
 /// A StatefulSet or DaemonSet.
@@ -118,16 +123,20 @@ fn follow_one(sh: &Shell, namespace: &str, workload: &Workload, until: Instant) 
     Ok(())
 }
 
-/// The workload in a document, if it is one that kubectl can follow: with OnDelete nothing rolls.
+/// The workload in a document, if it is one that kubectl can follow: with OnDelete nothing rolls, and z2jh's
+/// placeholders stay pending until a node is free for them.
 fn workload(document: &str) -> Result<Option<Workload>> {
     if !["Deployment", "StatefulSet", "DaemonSet"].iter().any(|it| document.contains(it)) {
         return Ok(None);
     }
     let object: Option<Object> =
         serde_yaml::from_str(document).context("cannot tell the workloads in the release's manifest")?;
-    let Some(Object { kind, metadata: ObjectMeta { name: Some(name), namespace } }) = object else {
+    let Some(Object { kind, metadata: ObjectMeta { name: Some(name), namespace, labels } }) = object else {
         return Ok(None);
     };
+    if labels.get("component").is_some_and(|it| it == "user-placeholder") {
+        return Ok(None);
+    }
     let followed = match kind.as_str() {
         "Deployment" => true,
         "StatefulSet" | "DaemonSet" => {
