@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use semver::VersionReq;
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use xshell::Shell;
 
@@ -18,9 +19,10 @@ use crate::{paths, process, settings::Settings};
 
 mod archive;
 pub(crate) mod fetch;
+mod schema;
 
 /// Part of each prepared chart's name: one that is prepared in another way gets another name.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -89,7 +91,7 @@ pub(crate) fn prepare(
     let fetched: BTreeMap<_, _> = missing.into_iter().zip(fetched).collect();
     Ok(sources
         .into_iter()
-        .map(|(source, chart)| (chart, source.and_then(|it| it.prepare(&fetched))))
+        .map(|(source, chart)| (chart, source.and_then(|it| it.prepare(settings, &fetched))))
         .collect())
 }
 
@@ -211,7 +213,7 @@ impl Source {
         }
     }
 
-    fn prepare(&self, fetched: &BTreeMap<Remote, Result<PathBuf>>) -> Result<PathBuf> {
+    fn prepare(&self, settings: &Settings, fetched: &BTreeMap<Remote, Result<PathBuf>>) -> Result<PathBuf> {
         let prepared = self.prepared()?;
         if prepared.is_dir() {
             return Ok(prepared);
@@ -234,27 +236,21 @@ impl Source {
         }
         let part = charts.join(format!(".{name}.part"));
         paths::remove_dir(&part)?;
-        for (path, content) in &self.files {
-            write(&part.join(path), content)?;
-        }
-        self.write_schemas(&part)?;
+        let mut files = self.files.clone();
+        self.schemas_as_json(&mut files)?;
+        complete_schemas(&mut files, settings).with_context(|| self.shown.clone())?;
+        write_files(&files, &part)?;
         for dependency in &self.parts {
             match dependency {
                 Part::Folder(source) => {
-                    copy_dir(&source.prepare(fetched)?, &part.join("charts").join(&source.metadata.name))?
+                    let to = part.join("charts").join(&source.metadata.name);
+                    write_files(&files_of(&source.prepare(settings, fetched)?)?, &to)?;
                 }
-                Part::InCharts(path) => {
-                    let to = part.join("charts").join(path.file_name().expect("it lies in charts/"));
-                    if path.is_dir() { copy_dir(path, &to)? } else { write(&to, &fs::read(path)?)? }
-                }
-                Part::Remote(remote) => {
-                    let archive = match fetched.get(remote) {
-                        Some(Ok(archive)) => archive,
-                        _ => bail!("the cache lost `{}` meanwhile\nhint: try again", self.shown),
-                    };
-                    let to = part.join("charts").join(archive.file_name().expect("it is a file"));
-                    write(&to, &fs::read(archive)?)?;
-                }
+                Part::InCharts(chart) => put(chart, &part.join("charts"), settings)?,
+                Part::Remote(remote) => match fetched.get(remote) {
+                    Some(Ok(archive)) => put(archive, &part.join("charts"), settings)?,
+                    _ => bail!("the cache lost `{}` meanwhile\nhint: try again", self.shown),
+                },
             }
         }
         fs::rename(&part, &prepared).with_context(|| format!("cannot make `{}`", prepared.display()))?;
@@ -262,17 +258,42 @@ impl Source {
     }
 
     /// helm reads only values.schema.json; people write values.schema.yaml.
-    fn write_schemas(&self, to: &Path) -> Result<()> {
+    fn schemas_as_json(&self, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
         for (path, content) in &self.files {
-            if path.file_name().is_none_or(|it| it != "values.schema.yaml") {
-                continue;
+            if path.file_name().is_some_and(|it| it == "values.schema.yaml") {
+                let schema: Value = serde_yaml::from_slice(content)
+                    .with_context(|| format!("{}/{}: not a schema in YAML", self.shown, path.display()))?;
+                files.insert(path.with_extension("json"), serde_json::to_vec_pretty(&schema)?);
             }
-            let schema: serde_json::Value = serde_yaml::from_slice(content)
-                .with_context(|| format!("{}/{}: not a schema in YAML", self.shown, path.display()))?;
-            write(&to.join(path).with_extension("json"), &serde_json::to_vec_pretty(&schema)?)?;
         }
         Ok(())
     }
+}
+
+/// Puts into the schemas among a chart's files what they refer to elsewhere; whether there is any.
+fn complete_schemas(files: &mut BTreeMap<PathBuf, Vec<u8>>, settings: &Settings) -> Result<bool> {
+    let mut any = false;
+    for (path, content) in files.iter_mut().filter(|(path, _)| path.ends_with("values.schema.json")) {
+        let mut schema: Value = serde_json::from_slice(content)
+            .with_context(|| format!("{}: not a schema in JSON", path.display()))?;
+        if schema::embed(&mut schema, settings).with_context(|| path.display().to_string())? {
+            *content = serde_json::to_vec(&schema)?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+/// Puts a dependency into a prepared chart's folder `charts`: as it is, if nothing in it has to change.
+fn put(chart: &Path, charts: &Path, settings: &Settings) -> Result<()> {
+    let name = chart.file_name().expect("it lies in a folder");
+    let mut files = files_of(chart)?;
+    if complete_schemas(&mut files, settings).with_context(|| name.to_string_lossy().into_owned())?
+        || chart.is_dir()
+    {
+        return write_files(&files, &charts.join(metadata(chart)?.name));
+    }
+    write(&charts.join(name), &fs::read(chart)?)
 }
 
 impl Dependency {
@@ -433,13 +454,8 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(children)
 }
 
-fn copy_dir(from: &Path, to: &Path) -> Result<()> {
-    let mut files = BTreeMap::new();
-    read_files(from, Path::new(""), &mut files)?;
-    for (path, content) in &files {
-        write(&to.join(path), content)?;
-    }
-    Ok(())
+fn write_files(files: &BTreeMap<PathBuf, Vec<u8>>, to: &Path) -> Result<()> {
+    files.iter().try_for_each(|(path, content)| write(&to.join(path), content))
 }
 
 fn write(file: &Path, content: &[u8]) -> Result<()> {

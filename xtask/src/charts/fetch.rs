@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 use xshell::{Shell, cmd};
@@ -134,25 +135,38 @@ impl Remote {
     }
 }
 
-/// The manifest at a public address, kept in the cache: what the address of a version gives doesn't change.
+/// The manifest at a public address.
 pub(crate) fn manifest(settings: &Settings, url: &str) -> Result<String> {
-    let name = paths::hex(&Sha256::digest(url)[..16]);
-    let file = paths::cache()?.join("manifests").join(format!("{name}.yaml"));
+    document(settings, "the manifest", url, |text| {
+        let first = serde_yaml::Deserializer::from_str(text).next().context("it is empty")?;
+        let first = serde_yaml::Value::deserialize(first)?;
+        ensure!(first.get("kind").is_some(), "it isn't a manifest of Kubernetes");
+        Ok(text.to_owned())
+    })
+}
+
+/// The JSON schema at a public address.
+pub(super) fn schema(settings: &Settings, url: &str) -> Result<Value> {
+    document(settings, "the schema", url, |text| Ok(serde_json::from_str(text)?))
+}
+
+/// What is at a public address, kept in the cache: what the address of a version gives doesn't change. What doesn't
+/// parse isn't kept.
+fn document<T>(settings: &Settings, what: &str, url: &str, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
+    let file = paths::cache()?.join("documents").join(paths::hex(&Sha256::digest(url)[..16]));
     if file.is_file() {
-        return fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()));
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        return parse(&text);
     }
     let address = settings.mirrored(url);
     let fetched = get(&address).and_then(|it| {
         let text = String::from_utf8(it)?;
-        let first = serde_yaml::Deserializer::from_str(&text).next().context("it is empty")?;
-        let first = serde_yaml::Value::deserialize(first)?;
-        ensure!(first.get("kind").is_some(), "it isn't a manifest of Kubernetes");
-        Ok(text)
+        Ok((parse(&text)?, text))
     });
-    let text =
-        fetched.map_err(|err| anyhow!("{}\n{HINT}", unavailable("the manifest", url, &address, &err)))?;
+    let (parsed, text) =
+        fetched.map_err(|err| anyhow!("{}\n{HINT}", unavailable(what, url, &address, &err)))?;
     paths::write_whole(&file, text.as_bytes())?;
-    Ok(text)
+    Ok(parsed)
 }
 
 /// Everything that one needs to know who didn't get something.
