@@ -126,11 +126,13 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
         let result = run.chart(&hub.chart()).and_then(|chart| {
             let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
             let release = Release { name: &hub.name, chart, values: run.readable(files)?, flags: Vec::new() };
+            let has_dask = has_dask_gateway(hub, &release)?;
             if args.how.dry_run {
-                return run.show(&helm, &release);
+                let lacks = has_dask && !run.render_only && run.lacks("daskclusters.gateway.dask.org")?;
+                return run.show(&helm, &release, lacks.then_some("dask-gateway"));
             }
             let domain = run.domain(&cluster, hub)?;
-            if has_dask_gateway(hub, &release)? {
+            if has_dask {
                 run.apply_dask_crds(&settings, &release, args.dask_gateway_version.as_deref(), &mut crds)?;
             }
             let revision = helm.upgrade(&release)?;
@@ -182,14 +184,10 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         let started = Instant::now();
         let result = run.chart(chart).and_then(|chart| {
             let release = Release { name: "support", chart, values: run.readable(files)?, flags: Vec::new() };
-            match args.how.dry_run {
-                false => Ok(format!("revision {}", helm.upgrade(&release)?)),
-                true if found.is_none() && !run.render_only => {
-                    say!("the cluster has no cert-manager yet: rendering `support` without asking it");
-                    helm.render(&release)
-                }
-                true => run.show(&helm, &release),
+            if args.how.dry_run {
+                return run.show(&helm, &release, found.is_none().then_some("cert-manager"));
             }
+            Ok(format!("revision {}", helm.upgrade(&release)?))
         });
         report.add("support", started, result)?;
     } else {
@@ -267,8 +265,19 @@ impl Run {
         Helm { sh: &self.sh, mask: &self.mask, debug: how.debug, timeout: how.timeout }
     }
 
-    fn show(&self, helm: &Helm, release: &Release) -> Result<String> {
-        if self.render_only { helm.render(release) } else { helm.dry_run(release) }
+    /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
+    fn show(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
+        if self.render_only {
+            return helm.render(release);
+        }
+        let Some(lacks) = lacks else { return helm.dry_run(release) };
+        say!("the cluster has no {lacks} yet: rendering `{}` without asking it", release.name);
+        helm.render(release)
+    }
+
+    fn lacks(&self, crd: &str) -> Result<bool> {
+        let sh = &self.sh;
+        Ok(process::read(sh, cmd!(sh, "kubectl get crd {crd} --ignore-not-found --output name"))?.is_empty())
     }
 
     fn chart(&self, chart: &Path) -> Result<&Path> {
@@ -368,13 +377,13 @@ impl Run {
             ),
             // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
             Some(crds) if !args.skip_crds && !crds.in_a_release => {
-                flags.extend(["--take-ownership", "--force-conflicts"])
+                flags.extend(["--take-ownership", "--server-side=true", "--force-conflicts"])
             }
             _ => {}
         }
         let release = Release { name: "cert-manager", chart: &chart, values: Vec::new(), flags };
         if args.how.dry_run {
-            return self.show(helm, &release);
+            return self.show(helm, &release, None);
         }
         Ok(format!("revision {}, {}", helm.upgrade(&release)?, args.cert_manager_version))
     }

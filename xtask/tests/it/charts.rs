@@ -3,63 +3,33 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
 };
 
-use crate::repo::{Ran, Repo, tool};
+use crate::{
+    repo::{Ran, Repo},
+    upstream::{Answer, Server, index, package, push, start_registry},
+};
 
 /// A repository on loopback with `boulder` in the versions 1.0.0 and 1.1.0, each of which says its version.
-struct ChartRepository {
-    address: String,
-    archives_served: Arc<AtomicUsize>,
-}
-
-impl ChartRepository {
-    fn serve(dir: &Path) -> ChartRepository {
-        for version in ["1.0.0", "1.1.0"] {
-            package(dir, version, dir);
-        }
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let index = tool("helm").args(["repo", "index", "--url", &address]).arg(dir).status().unwrap();
-        assert!(index.success());
-        let archives_served = Arc::new(AtomicUsize::new(0));
-        let (dir, served) = (dir.to_owned(), archives_served.clone());
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut request = String::new();
-                BufReader::new(&stream).read_line(&mut request).unwrap();
-                let path = request.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
-                served.fetch_add(usize::from(path.ends_with(".tgz")), Ordering::Relaxed);
-                let _ = match fs::read(dir.join(path)) {
-                    Ok(body) => write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())
-                        .and_then(|()| stream.write_all(&body)),
-                    Err(_) => write!(stream, "HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
-                };
-            }
-        });
-        ChartRepository { address, archives_served }
+fn boulders(dir: &Path) -> Server {
+    for version in ["1.0.0", "1.1.0"] {
+        boulder_chart(dir, version, dir);
     }
+    index(dir);
+    Server::serving(dir)
 }
 
 /// Packages `boulder` of this version into the folder `to`.
-fn package(work: &Path, version: &str, to: &Path) {
+fn boulder_chart(work: &Path, version: &str, to: &Path) {
     let chart = work.join("boulder");
     fs::create_dir_all(chart.join("templates")).unwrap();
     fs::write(chart.join("Chart.yaml"), format!("apiVersion: v2\nname: boulder\nversion: {version}\n"))
         .unwrap();
     let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: boulder}\ndata: {from: boulder-{{ .Chart.Version }} }\n";
     fs::write(chart.join("templates/boulder.yaml"), template).unwrap();
-    let packaged = tool("helm").arg("package").arg(&chart).arg("--destination").arg(to).output().unwrap();
-    assert!(packaged.status.success());
+    package(&chart, to);
     fs::remove_dir_all(chart).unwrap();
 }
 
@@ -90,7 +60,7 @@ const RENDER: &str = "deploy lake --dry-run";
 #[test]
 fn dependencies_of_the_right_version() {
     let work = Repo::new();
-    let served = ChartRepository::serve(&work.root);
+    let served = boulders(&work.root);
     let repo = repo(&served.address, "1.0.0");
     assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
     repo.ok(RENDER);
@@ -116,7 +86,7 @@ fn dependencies_of_the_right_version() {
     lock("1.0.0");
     let charts = repo.root.join("helm-charts/stone/charts");
     fs::create_dir(&charts).unwrap();
-    package(&work.root, "1.1.0", &charts);
+    boulder_chart(&work.root, "1.1.0", &charts);
     assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
     let fetched = served.archives_served.load(Ordering::Relaxed);
     fs::remove_dir_all(repo.cache().join("xtask/dependencies")).unwrap();
@@ -132,7 +102,7 @@ fn dependencies_of_the_right_version() {
 #[test]
 fn two_processes_prepare_one_chart() {
     let work = Repo::new();
-    let served = ChartRepository::serve(&work.root);
+    let served = boulders(&work.root);
     let repo = repo(&served.address, "1.0.0");
     let both = [repo.start(RENDER), repo.start(RENDER)];
     for ran in both.map(Ran::from) {
@@ -145,7 +115,7 @@ fn two_processes_prepare_one_chart() {
 #[test]
 fn a_dependency_that_is_not_to_be_had() {
     let work = Repo::new();
-    let served = ChartRepository::serve(&work.root);
+    let served = boulders(&work.root);
     let repo = repo(&served.address, "9.9.9");
     let said = repo.fails(RENDER);
     let wanted = format!("cannot get the chart `boulder` 9.9.9 from {}", served.address);
@@ -165,6 +135,169 @@ fn a_dependency_that_is_not_to_be_had() {
     assert!(said.contains("depends on itself"), "{said}");
 }
 
+/// What is said when both dependencies of a chart come from this server.
+fn failing(server: &Server) -> String {
+    let repo = repo("https://charts.example.org/stones", "1.0.0");
+    repo.write(
+        "config/xtask.yaml",
+        &format!("chart_mirrors: {{https://charts.example.org: {}}}\n", server.address),
+    );
+    repo.edit(
+        "helm-charts/stone/Chart.yaml",
+        "dependencies: [",
+        "dependencies: [{name: gravel, version: 3.2.1, repository: https://charts.example.org/stones/}, ",
+    );
+    let said = repo.fails(RENDER);
+    for (name, version) in [("boulder", "1.0.0"), ("gravel", "3.2.1")] {
+        let wanted = format!(
+            "helm-charts/stone/Chart.yaml: dependency `{name}`: cannot get the chart `{name}` {version} from \
+             https://charts.example.org/stones"
+        );
+        assert!(said.contains(&wanted), "{said}");
+    }
+    assert!(said.contains(&format!("by its mirror {}/stones", server.address)), "{said}");
+    assert_eq!(said.matches("hint: `chart_mirrors` in config/xtask.yaml").count(), 1, "{said}");
+    let left = fs::read_dir(repo.cache().join("xtask/dependencies")).unwrap().count();
+    assert_eq!(left, 1, "something other than locks was left in the cache");
+    said
+}
+
+#[test]
+fn repositories_that_answer_wrongly() {
+    let said = failing(&Server::answering(|_| Answer::Status(500)));
+    assert!(said.contains("http status: 500"), "{said}");
+    let said = failing(&Server::answering(|_| Answer::Page("<!DOCTYPE html><title>Log in</title>")));
+    assert!(said.contains("index.yaml there isn't the index of a chart repository"), "{said}");
+    let said = failing(&Server::answering(|_| Answer::File(b"entries: {}\n".into())));
+    assert!(said.contains("index.yaml there doesn't have the chart"), "{said}");
+    // The index stands, and what it lists is gone.
+    let index = "entries:
+  boulder: [{version: 2.0.0}, {version: v1.0.0, urls: [boulder-1.0.0.tgz], digest: 00}]
+  gravel: [{version: 3.2.2}]
+";
+    let said = failing(&Server::answering(|path| match path {
+        "stones/index.yaml" => Answer::File(index.into()),
+        _ => Answer::Status(404),
+    }));
+    assert!(said.contains("stones/boulder-1.0.0.tgz: http status: 404"), "{said}");
+    assert!(said.contains("doesn't have this version; the newest are: 3.2.2"), "{said}");
+    let said = failing(&Server::answering(|path| match path {
+        "stones/index.yaml" => Answer::File(index.into()),
+        _ => Answer::Page("<!DOCTYPE html><title>Not found, but 200</title>"),
+    }));
+    assert!(said.contains("isn't the archive in index.yaml: its sha256 is "), "{said}");
+}
+
+#[test]
+fn a_repository_that_hangs() {
+    let said = failing(&Server::answering(|_| Answer::Silence));
+    assert!(said.contains("timeout"), "{said}");
+}
+
+#[test]
+fn an_archive_that_is_not_whole() {
+    let work = Repo::new();
+    let served = boulders(&work.root);
+    let archive = work.root.join("boulder-1.0.0.tgz");
+    let whole = fs::read(&archive).unwrap();
+    fs::write(&archive, &whole[..whole.len() - 20]).unwrap();
+    let repo = repo(&served.address, "1.0.0");
+    let said = repo.fails(RENDER);
+    assert!(said.contains("boulder-1.0.0.tgz isn't the archive in index.yaml: its sha256 is "), "{said}");
+    // An index without digests leaves the archive's own checksum.
+    let index = fs::read_to_string(work.root.join("index.yaml")).unwrap();
+    let without: Vec<_> = index.lines().filter(|it| !it.contains("digest:")).collect();
+    fs::write(work.root.join("index.yaml"), without.join("\n")).unwrap();
+    let said = repo.fails(RENDER);
+    assert!(said.contains("isn't a whole archive of a chart"), "{said}");
+    // Nor is one in charts/ taken for another reason than its content.
+    let charts = repo.root.join("helm-charts/stone/charts");
+    fs::create_dir(&charts).unwrap();
+    fs::copy(&archive, charts.join("boulder-1.0.0.tgz")).unwrap();
+    let said = repo.fails(RENDER);
+    assert!(
+        said.contains("helm-charts/stone/charts/boulder-1.0.0.tgz` isn't a whole archive of a chart"),
+        "{said}"
+    );
+    // Once it's whole again, so is the hub.
+    fs::remove_dir_all(charts).unwrap();
+    fs::write(&archive, whole).unwrap();
+    assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
+}
+
+#[test]
+fn an_archive_that_is_another_chart() {
+    let work = Repo::new();
+    let served = boulders(&work.root);
+    let index = fs::read_to_string(work.root.join("index.yaml")).unwrap();
+    fs::write(work.root.join("index.yaml"), index.replace("version: 1.1.0", "version: 1.2.0")).unwrap();
+    let said = repo(&served.address, "1.2.0").fails(RENDER);
+    assert!(said.contains("got `boulder` 1.1.0 in its place"), "{said}");
+}
+
+#[test]
+fn a_registry_that_lost_something() {
+    let work = Repo::new();
+    let (mut process, registry) = start_registry(&work.root);
+    boulder_chart(&work.root, "1.0.0", &work.root);
+    push(&work.root.join("boulder-1.0.0.tgz"), &format!("{registry}/stones"));
+    let settings = format!("chart_mirrors: {{\"oci://registry.example.org\": \"{registry}\"}}\n");
+    let repo = |version| {
+        let repo = repo("oci://registry.example.org/stones", version);
+        repo.write("config/xtask.yaml", &settings);
+        repo
+    };
+    assert_eq!(boulder(&repo("1.0.0").ok(RENDER)), "boulder-1.0.0");
+    let said = repo("1.1.0").fails(RENDER);
+    let wanted =
+        "cannot get the chart `boulder` 1.1.0 from oci://registry.example.org/stones by its mirror oci://127";
+    assert!(said.contains(wanted) && said.contains("not found"), "{said}");
+
+    // An archive that isn't what its digest says.
+    let mut files = Vec::new();
+    paths(&work.root.join("registry"), &mut files);
+    let whole = fs::read(work.root.join("boulder-1.0.0.tgz")).unwrap();
+    let blob = files.iter().find(|it| fs::read(it).unwrap() == whole).unwrap();
+    let mut broken = whole.clone();
+    broken[100] ^= 1;
+    fs::write(blob, broken).unwrap();
+    let said = repo("1.0.0").fails(RENDER);
+    assert!(said.contains("cannot get the chart `boulder` 1.0.0") && said.contains("digest"), "{said}");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let said = repo("1.0.0").fails(RENDER);
+    assert!(
+        said.contains("cannot get the chart `boulder` 1.0.0") && said.contains("connection refused"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_lock_that_says_more_than_its_chart() {
+    let work = Repo::new();
+    let served = boulders(&work.root);
+    let repo = repo(&served.address, "1.0.0");
+    let lock = format!(
+        "dependencies:\n- {{name: boulder, repository: \"{0}\", version: 1.0.0}}\n\
+         - {{name: gravel, repository: \"{0}\", version: 1.0.0}}\n",
+        served.address
+    );
+    repo.write("helm-charts/stone/Chart.lock", &lock);
+    let said = repo.fails(RENDER);
+    assert!(said.contains("helm-charts/stone/Chart.lock has `gravel` from"), "{said}");
+}
+
+#[test]
+fn settings_that_are_not_settings() {
+    let repo = repo("https://charts.example.org", "1.0.0");
+    repo.write("config/xtask.yaml", "chart_mirror: {}\n");
+    let said = repo.fails(RENDER);
+    assert!(
+        said.contains("config/xtask.yaml: not the deployer's settings: unknown field `chart_mirror`"),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_is_called_secret_beside_a_chart_stays_out_of_the_cache() {
     let repo = Repo::new();
@@ -176,18 +309,16 @@ fn what_is_called_secret_beside_a_chart_stays_out_of_the_cache() {
     repo.write("helm-charts/pond/templates/secret.yaml", "# nothing\n");
     repo.ok(RENDER);
     let mut prepared = Vec::new();
-    names(&repo.cache().join("xtask/charts"), &mut prepared);
-    assert!(!prepared.contains(&"decrypted.secret.values.yaml".to_owned()), "{prepared:?}");
-    assert!(prepared.contains(&"secret.yaml".to_owned()), "{prepared:?}");
-    assert!(prepared.contains(&"values.schema.json".to_owned()), "{prepared:?}");
+    paths(&repo.cache().join("xtask/charts"), &mut prepared);
+    let is_there = |name: &str| prepared.iter().any(|it| it.ends_with(name));
+    assert!(!is_there("decrypted.secret.values.yaml"), "{prepared:?}");
+    assert!(is_there("secret.yaml") && is_there("values.schema.json"), "{prepared:?}");
 }
 
-fn names(dir: &Path, found: &mut Vec<String>) {
+/// All files below a folder.
+fn paths(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
-        found.push(entry.file_name().into_string().unwrap());
-        if entry.file_type().unwrap().is_dir() {
-            names(&entry.path(), found);
-        }
+        let path = entry.unwrap().path();
+        if path.is_dir() { paths(&path, found) } else { found.push(path) }
     }
 }

@@ -13,3 +13,4 @@ mod real;
 mod repo;
 mod setup;
 mod tidy;
+mod upstream;

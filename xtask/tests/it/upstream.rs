@@ -1,0 +1,211 @@
+//! Where charts come from, on loopback: chart repositories over HTTP, good and bad ones, and an OCI registry. Those of
+//! tests/charts stand in for the public charts that ours depend on, by names and versions.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::repo::{Repo, copy, tool, wait_until, workspace};
+
+/// What a server says to a GET.
+pub(crate) enum Answer {
+    File(Vec<u8>),
+    Page(&'static str),
+    Status(u16),
+    /// Nothing, ever.
+    Silence,
+}
+
+/// An HTTP server as long as the tests run.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    pub(crate) archives_served: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub(crate) fn answering(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let archives_served = Arc::new(AtomicUsize::new(0));
+        let (served, answer) = (archives_served.clone(), Arc::new(answer));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (served, answer, mut stream) = (served.clone(), answer.clone(), stream.unwrap());
+                // Each by itself: one that gets no answer doesn't keep others waiting.
+                thread::spawn(move || {
+                    let mut request = String::new();
+                    BufReader::new(&stream).read_line(&mut request).unwrap();
+                    let path = request.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+                    served.fetch_add(usize::from(path.ends_with(".tgz")), Ordering::Relaxed);
+                    let (status, kind, body) = match answer(&path) {
+                        Answer::File(body) => (200, "application/octet-stream", body),
+                        Answer::Page(body) => (200, "text/html", body.into()),
+                        Answer::Status(status) => (status, "text/plain", Vec::new()),
+                        Answer::Silence => return thread::sleep(Duration::from_secs(300)),
+                    };
+                    let head = format!(
+                        "HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                        body.len()
+                    );
+                    let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+                });
+            }
+        });
+        Server { address, archives_served }
+    }
+
+    /// The files of a folder.
+    pub(crate) fn serving(dir: &Path) -> Server {
+        let dir = dir.to_owned();
+        Server::answering(move |path| fs::read(dir.join(path)).map_or(Answer::Status(404), Answer::File))
+    }
+}
+
+/// Writes the index.yaml of the charts in a folder, with their addresses relative to it.
+pub(crate) fn index(dir: &Path) {
+    assert!(tool("helm").args(["repo", "index"]).arg(dir).status().unwrap().success());
+}
+
+/// Packages the chart in a folder into another one.
+pub(crate) fn package(chart: &Path, to: &Path) {
+    let output = tool("helm").arg("package").arg(chart).arg("--destination").arg(to).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A program of Debian's that `cargo xtask ci` installs.
+pub(crate) fn debian(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// An address on loopback that is free.
+pub(crate) fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// All stand-ins: a chart repository, whose server also has what lies at raw.githubusercontent.com, and a registry.
+pub(crate) struct Upstream {
+    dir: PathBuf,
+    pub(crate) address: String,
+    registry: String,
+    process: Child,
+}
+
+/// Which charts lie in the registry; its index in that of the repository would be another way to them.
+const IN_REGISTRY: &str = "nginx-ingress";
+
+impl Upstream {
+    /// The ones that tests share: there as long as one of them has them.
+    pub(crate) fn shared() -> Arc<Upstream> {
+        static UP: Mutex<Weak<Upstream>> = Mutex::new(Weak::new());
+        let mut up = UP.lock().unwrap_or_else(|it| it.into_inner());
+        if let Some(shared) = up.upgrade() {
+            return shared;
+        }
+        let shared = Arc::new(Upstream::start());
+        *up = Arc::downgrade(&shared);
+        shared
+    }
+
+    fn start() -> Upstream {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("upstream-{}", std::process::id()));
+        let served = dir.join("served");
+        fs::create_dir_all(&served).unwrap();
+        let (process, registry) = start_registry(&dir);
+        let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts");
+        for chart in fs::read_dir(charts).unwrap() {
+            let chart = chart.unwrap().path();
+            let to = if chart.ends_with(IN_REGISTRY) { &dir } else { &served };
+            package(&chart, to);
+        }
+        index(&served);
+        push(&dir.join("nginx-ingress-2.6.4.tgz"), &format!("{registry}/nginx/charts"));
+
+        // The one definition that the stand-in's schema wants, which wants another one.
+        let definitions = served.join("nginxinc/kubernetes-json-schema/master/v1.36.1/_definitions.json");
+        fs::create_dir_all(definitions.parent().unwrap()).unwrap();
+        let text = r##"{"definitions": {
+            "io.k8s.api.core.v1.Toleration": {"type": "object", "description": "left out", "properties": {
+                "key": {"$ref": "#/definitions/text"}, "description": {"type": "string"}}},
+            "text": {"type": ["string", "null"]},
+            "unused": {"type": "string"}}}"##;
+        fs::write(definitions, text).unwrap();
+        // CRDs of a version whose chart has none in it.
+        let crds = served.join("dask/dask-gateway/2027.1.0/resources/helm/dask-gateway/crds");
+        fs::create_dir_all(&crds).unwrap();
+        for file in ["daskclusters.yaml", "traefik.yaml"] {
+            let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts/dask-gateway/crds").join(file);
+            fs::write(crds.join(file), fs::read_to_string(own).unwrap().replace("2026.3.0", "2027.1.0"))
+                .unwrap();
+        }
+        let address = Server::serving(&served).address;
+        Upstream { dir, address, registry, process }
+    }
+
+    /// Gives a repository our own charts, and the mirrors that lead to their dependencies.
+    pub(crate) fn serve(&self, repo: &Repo) {
+        for chart in ["basehub", "daskhub", "support"] {
+            let name = format!("helm-charts/{chart}");
+            copy(&workspace().join(&name), &repo.root.join(&name));
+        }
+        repo.write("config/xtask.yaml", &self.settings());
+    }
+
+    /// config/xtask.yaml with all mirrors.
+    pub(crate) fn settings(&self) -> String {
+        let (address, registry) = (&self.address, &self.registry);
+        format!(
+            "chart_mirrors:
+  https://hub.jupyter.org/helm-chart: {address}
+  https://helm.dask.org/: {address}/
+  https://prometheus-community.github.io/helm-charts: {address}
+  https://grafana.github.io: {address}/nowhere
+  https://grafana.github.io/helm-charts: {address}
+  https://kubernetes.github.io/autoscaler: {address}
+  https://charts.jetstack.io: {address}
+  https://raw.githubusercontent.com: {address}
+  oci://ghcr.io: {registry}
+"
+        )
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Debian's docker-registry with its data in a folder; its address with `oci://`.
+pub(crate) fn start_registry(dir: &Path) -> (Child, String) {
+    let address = free_address();
+    let config = dir.join("registry.yaml");
+    let data = dir.join("registry");
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
+        data.display()
+    );
+    fs::write(&config, text).unwrap();
+    let process = debian("docker-registry").arg("serve").arg(config).spawn();
+    let process = process.expect("docker-registry runs: `cargo xtask ci` installs it");
+    wait_until("the registry", || std::net::TcpStream::connect(&address).is_ok());
+    (process, format!("oci://{address}"))
+}
+
+pub(crate) fn push(archive: &Path, to: &str) {
+    let output = tool("helm").arg("push").arg(archive).args([to, "--plain-http"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
