@@ -42,6 +42,8 @@ pub(crate) struct Helm<'a> {
 #[derive(Deserialize)]
 struct Answer {
     version: u32,
+    /// Left out if the chart makes nothing.
+    #[serde(default)]
     manifest: String,
     #[serde(default)]
     hooks: Vec<Hook>,

@@ -12,5 +12,6 @@ mod local;
 mod real;
 mod repo;
 mod setup;
+mod support;
 mod tidy;
 mod upstream;

@@ -17,7 +17,7 @@ pub(crate) struct Repo {
     base: PathBuf,
     pub(crate) env: Vec<(String, String)>,
     /// Whether a rehearsal cluster of this repository may be up.
-    local: bool,
+    pub(crate) local: bool,
 }
 
 pub(crate) struct Ran {

@@ -1,0 +1,475 @@
+//! Our own charts with stand-ins for the public ones, on the rehearsal cluster: hubs, cert-manager and support.
+
+use std::{fs, process::Child};
+
+use crate::{
+    repo::{Key, Repo, Shared, kubeconfig, kubectl, workspace},
+    upstream::{Upstream, debian, free_address},
+};
+
+/// A repository with our own charts, whose cluster `lake` has these hubs, each with the chart of its name.
+fn hubs(cluster: &Shared, upstream: &Upstream, hubs: &[(&str, &str)]) -> Repo {
+    let repo = Repo::on(cluster, &[]);
+    upstream.serve(&repo);
+    let mut yaml =
+        "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n".to_owned();
+    for (hub, chart) in hubs {
+        yaml += &format!(
+            "- {{name: {hub}, domain: {hub}.example.org, helm_chart: {chart}, helm_chart_values_files: [{hub}.values.yaml]}}\n"
+        );
+        let values = format!(
+            "nfs: {{pv: {{serverIP: 10.0.0.9, baseShareName: /homes/}}}}\n\
+             jupyterhub: {{ingress: {{hosts: [{hub}.example.org], tls: [{{secretName: tls, hosts: [{hub}.example.org]}}]}}}}\n"
+        );
+        let values = match *chart {
+            "daskhub" => format!("basehub:\n  {}", values.replace('\n', "\n  ")),
+            _ => values,
+        };
+        repo.write(&format!("config/clusters/lake/{hub}.values.yaml"), &values);
+    }
+    repo.write("config/clusters/lake/cluster.yaml", &yaml);
+    repo
+}
+
+#[test]
+fn basehub_and_daskhub() {
+    let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
+    let repo = hubs(&cluster, &upstream, &[("own-base", "basehub"), ("own-dask", "daskhub")]);
+    let crds = || {
+        let of = "-o jsonpath={.items[*].metadata.labels.of}";
+        cluster.kubectl(&format!("get crd -l of {of}"))
+    };
+    let locks = || ["basehub", "daskhub"].map(|it| repo.read(&format!("helm-charts/{it}/Chart.lock")));
+    let before = locks();
+
+    // Dry, before anything is there.
+    let dry = repo.ok("deploy lake --dry-run");
+    assert!(
+        dry.stderr.contains("the cluster has no dask-gateway yet: rendering `own-dask` without asking it")
+    );
+    assert!(dry.stdout.contains("kind: IngressRoute") && dry.stdout.contains("name: nfs-share-creator"));
+    assert_eq!(crds(), "", "a dry run applied CRDs");
+
+    let ran = repo.ok("deploy lake");
+    assert!(ran.stderr.contains("own-dask: applying the CRDs of dask-gateway 2026.3.0"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("own-base: applying"), "{}", ran.stderr);
+    assert_eq!(crds(), "2026.3.0 2026.3.0");
+    for hub in ["own-base", "own-dask"] {
+        let get = |what: &str| cluster.kubectl(&format!("get -n {hub} {what}"));
+        assert_eq!(get("pvc home-nfs -o jsonpath={.spec.volumeName}"), format!("{hub}-home-nfs"));
+        let volume = get(&format!("pv {hub}-home-nfs -o jsonpath={{.spec.nfs}}{{.spec.mountOptions}}"));
+        assert_eq!(
+            volume,
+            format!(r#"{{"path":"/homes/{hub}","server":"10.0.0.9"}}["soft","noatime","vers=4.2"]"#)
+        );
+        assert_eq!(get("serviceaccount user-sa -o jsonpath={.automountServiceAccountToken}"), "false");
+        let ingress = get("ingress jupyterhub -o jsonpath={.spec.rules[0].host}");
+        assert_eq!(ingress, format!("{hub}.example.org"));
+        get("configmap hub-custom-templates-config");
+    }
+    // Tokens of the health check and of dask-gateway stay what they are.
+    let tokens = || cluster.kubectl("get secret hub -n own-dask -o jsonpath={.data}");
+    let token =
+        |data: String| data.split("hub.services.dask-gateway.apiToken").nth(1).unwrap()[..60].to_owned();
+    let first = token(tokens());
+    let pods = || cluster.kubectl("get pods -n own-dask -o name");
+    let running = pods();
+
+    // Whoever changed a CRD: the chart's version comes back. The folders on NFS are there by now.
+    cluster.kubectl("label crd daskclusters.gateway.dask.org of=old --overwrite");
+    repo.ok("deploy lake");
+    assert_eq!(crds(), "2026.3.0 2026.3.0");
+    assert_eq!(token(tokens()), first);
+    assert_eq!(pods(), running, "an upgrade that changes nothing has restarted pods");
+    let dry = repo.ok("deploy lake --dry-run");
+    assert!(!dry.stdout.contains("nfs-share-creator"), "the folders would be made again");
+    assert!(!dry.stderr.contains("without asking it"), "{}", dry.stderr);
+
+    // Another version than the chart's comes from its public address, and is kept.
+    let ran = repo.ok("deploy lake own-dask --dask-gateway-version 2027.1.0");
+    assert!(ran.stderr.contains("applying the CRDs of dask-gateway 2027.1.0"), "{}", ran.stderr);
+    assert_eq!(crds(), "2027.1.0 2027.1.0");
+    let said = repo.fails("deploy lake own-dask --dask-gateway-version 1.2.3");
+    let url = "https://raw.githubusercontent.com/dask/dask-gateway/1.2.3/resources/helm/dask-gateway/crds/daskclusters.yaml";
+    let wanted = format!("cannot get the manifest from {url} by its mirror {}/dask/", upstream.address);
+    assert!(said.contains(&wanted) && said.contains("hint: `chart_mirrors`"), "{said}");
+    repo.ok("deploy lake own-dask --dry-run --dask-gateway-version 1.2.3");
+
+    assert_eq!(locks(), before);
+    assert!(before[0].contains("https://hub.jupyter.org/helm-chart/"));
+    assert!(
+        !repo.root.join("helm-charts/basehub/charts").exists(),
+        "something was written into the work tree"
+    );
+    dask_gateway_by_its_values(&cluster, &upstream);
+}
+
+/// dask-gateway behind a condition in another chart, as groups have it that merged daskhub into basehub. Its CRDs are
+/// the cluster's, so that no other test may have to do with them meanwhile.
+fn dask_gateway_by_its_values(cluster: &Shared, upstream: &Upstream) {
+    let repo = hubs(cluster, upstream, &[("by-values", "reef")]);
+    repo.write(
+        "helm-charts/reef/Chart.yaml",
+        "apiVersion: v2\nname: reef\nversion: 0.1.0\ndependencies:\n\
+         - {name: dask-gateway, version: 2026.3.0, repository: https://helm.dask.org/, condition: dask-gateway.enabled}\n",
+    );
+    repo.write("helm-charts/reef/values.yaml", "dask-gateway: {enabled: false}\n");
+    let values = "config/clusters/lake/by-values.values.yaml";
+    repo.write(values, "{}\n");
+    assert!(!repo.ok("deploy lake").stderr.contains("CRDs"));
+    repo.write(values, "dask-gateway: {enabled: true}\n");
+    assert!(repo.ok("deploy lake").stderr.contains("applying the CRDs of dask-gateway 2026.3.0"));
+    cluster.kubectl("get ingressroute -n by-values api-by-values-dask-gateway");
+}
+
+#[test]
+fn placeholders_are_not_awaited() {
+    let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
+    let repo = hubs(&cluster, &upstream, &[("placeholders", "basehub")]);
+    let values = "config/clusters/lake/placeholders.values.yaml";
+    repo.edit(values, "jupyterhub: {", "jupyterhub: {scheduling: {userPlaceholder: {replicas: 2}}, ");
+    repo.ok("deploy lake --timeout 30s");
+    let ready = cluster
+        .kubectl("get statefulset user-placeholder -n placeholders -o jsonpath={.status.readyReplicas}");
+    assert_eq!(ready, "", "the placeholders got ready, so this shows nothing");
+}
+
+#[test]
+fn our_charts_refuse_what_they_do_not_know() {
+    let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
+    let repo = hubs(&cluster, &upstream, &[("refused", "basehub"), ("refused-dask", "daskhub")]);
+    let base = "config/clusters/lake/refused.values.yaml";
+    let good = repo.read(base);
+    for (from, to, wanted) in [
+        ("nfs:", "nsf: {}\nnfs:", "additional properties 'nsf' not allowed"),
+        ("/homes/", "/homes", "'/homes' does not match pattern"),
+        ("10.0.0.9", "\"\"", "at '/nfs/pv/serverIP': minLength: got 0, want 1"),
+        (
+            "hosts: [refused.example.org], tls",
+            "hosts: [], tls",
+            "at '/jupyterhub/ingress/hosts': minItems: got 0, want 1",
+        ),
+        (
+            "jupyterhub: {",
+            "jupyterhub: {custom: {homepage: {url: x}}, ",
+            "additional properties 'url' not allowed",
+        ),
+        ("jupyterhub: {", "jupyterhub: {bhu: {}, ", "additional properties 'bhu' not allowed"),
+    ] {
+        repo.edit(base, from, to);
+        let said = repo.fails("deploy lake refused");
+        assert!(said.contains(wanted), "{said}");
+        repo.write(base, &good);
+    }
+    let dask = "config/clusters/lake/refused-dask.values.yaml";
+    repo.write(dask, &format!("{}\njupyterhub: {{}}\n", repo.read(dask)));
+    let said = repo.fails("deploy lake refused-dask");
+    assert!(said.contains("additional properties 'jupyterhub' not allowed"), "{said}");
+}
+
+/// Users' servers aren't evicted by who drains a node.
+#[test]
+fn a_user_is_not_evicted() {
+    let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
+    let repo = hubs(&cluster, &upstream, &[("evicted", "basehub")]);
+    repo.ok("deploy lake");
+    cluster.kubectl_apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: jupyter-jo, namespace: evicted, \
+          labels: {app: jupyterhub, component: singleuser-server}}, spec: {containers: [{name: notebook, image: x}]}}",
+    );
+    cluster.kubectl("wait pod jupyter-jo -n evicted --for=condition=Ready --timeout=60s");
+    let evict = |pod: &str| {
+        let eviction = repo.root.join(format!("{pod}.json"));
+        let text = format!(
+            r#"{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{pod}", "namespace": "evicted"}}}}"#
+        );
+        fs::write(&eviction, text).unwrap();
+        let url = format!("/api/v1/namespaces/evicted/pods/{pod}/eviction");
+        let output = crate::repo::tool("kubectl")
+            .args(["create", "--raw", &url, "-f"])
+            .arg(&eviction)
+            .env("KUBECONFIG", &cluster.kubeconfig)
+            .env("KUBECACHEDIR", repo.cache())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    // Until the budget's controller has seen the pod, the answer is that it doesn't know yet: also no.
+    let said = evict("jupyter-jo");
+    assert!(said.contains("disruption budget"), "{said}");
+    let hub = cluster.kubectl("get pods -n evicted -l app=hub -o jsonpath={.items[0].metadata.name}");
+    let said = evict(&hub);
+    assert!(said.contains("Success"), "{said}");
+}
+
+/// A repository whose cluster `lake` is a rehearsal cluster of its own: cert-manager and support are there once in each.
+fn supported(upstream: &Upstream) -> Repo {
+    let mut repo = Repo::new();
+    repo.local = true;
+    upstream.serve(&repo);
+    repo.write(
+        "config/clusters/lake/cluster.yaml",
+        "name: lake\nprovider: local\nsupport:\n  helm_chart_values_files: [support.values.yaml, enc-support.secret.values.yaml]\n",
+    );
+    repo.write("config/clusters/lake/support.values.yaml", "cluster-autoscaler: {enabled: true}\n");
+    let key = Key::new();
+    repo.has_key(&key);
+    repo.write(
+        "config/clusters/lake/enc-support.secret.values.yaml",
+        "prometheusAuthSecret: {username: lake}\n",
+    );
+    repo.encrypt("config/clusters/lake/enc-support.secret.values.yaml", &key);
+    // What all clusters share, which each may set otherwise.
+    repo.write(
+        "helm-charts/support/enc-support.secret.values.yaml",
+        "grafana: {adminPassword: the-same-everywhere}\nprometheusAuthSecret: {username: shared, password: loch-ness-monster}\n",
+    );
+    repo.encrypt("helm-charts/support/enc-support.secret.values.yaml", &key);
+    repo
+}
+
+#[test]
+fn cert_manager_and_support() {
+    let upstream = Upstream::shared();
+    let repo = supported(&upstream);
+
+    // Dry while the cluster is down, and dry while it has nothing.
+    let ran = repo.ok("deploy-support lake --dry-run");
+    assert!(ran.stdout.contains("# cert-manager: what would be applied"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("kind: ClusterIssuer") && ran.stdout.contains("kind: IngressClass"));
+    let config = kubeconfig(&repo.ok("local up").stdout);
+    let kubectl = |args: &str| kubectl(&config, args);
+    let ran = repo.ok("deploy-support lake --dry-run");
+    assert!(
+        ran.stderr.contains("the cluster has no cert-manager yet: rendering `support`"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stdout.contains("# support: what would be applied"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("loch-ness") && !ran.stdout.contains("same-everywhere"), "{}", ran.stdout);
+    let found = kubectl("get namespaces,crds -o name");
+    assert!(
+        !found.contains("support") && !found.contains("cert-manager"),
+        "a dry run made something: {found}"
+    );
+
+    let ran = repo.ok("deploy-support lake");
+    let lines: Vec<_> = ran.stdout.lines().map(|it| it.split(',').next().unwrap()).collect();
+    assert_eq!(
+        lines,
+        ["cert-manager         deployed  revision 1", "support              deployed  revision 1"]
+    );
+    assert!(ran.stdout.contains("v1.20.3"), "{}", ran.stdout);
+    let all = ran.stdout + &ran.stderr;
+    assert!(!all.contains("loch-ness") && !all.contains("same-everywhere"), "{all}");
+    assert_eq!(
+        kubectl("get clusterissuer letsencrypt-prod -o jsonpath={.spec.acme.solvers}"),
+        r#"[{"http01":{"ingress":{"ingressClassName":"nginx"}}}]"#
+    );
+    kubectl(
+        "get deployment -n support support-cluster-autoscaler support-nginx-ingress-controller support-grafana",
+    );
+    let secret = |name: &str, key: &str| {
+        let data = kubectl(&format!("get secret -n support {name} -o jsonpath={{.data.{key}}}"));
+        let base64 =
+            std::process::Command::new("sh").args(["-c", &format!("echo {data} | base64 -d")]).output();
+        String::from_utf8(base64.unwrap().stdout).unwrap()
+    };
+    // The cluster's own values win over the shared ones, which win over the chart's.
+    assert_eq!(secret("prometheus-auth", "username"), "lake");
+    assert_eq!(secret("prometheus-auth", "password"), "loch-ness-monster");
+    assert_eq!(secret("support-grafana", "admin-password"), "the-same-everywhere");
+    let web = secret("prometheus-auth", r"web\.yml");
+    prometheus_asks_for_a_password(
+        &repo,
+        &kubectl("get configmap -n support support-prometheus-server -o jsonpath={.data.prometheus\\.yml}"),
+        &web,
+    );
+
+    // Again: nothing restarts, and the hash keeps its salt.
+    let pods = || kubectl("get pods -A -o name");
+    let running = pods();
+    let ran = repo.ok("deploy-support lake");
+    assert!(ran.stdout.contains("support              deployed  revision 2"), "{}", ran.stdout);
+    assert_eq!(pods(), running, "an upgrade that changes nothing has restarted pods");
+    assert_eq!(secret("prometheus-auth", r"web\.yml"), web);
+    let ran = repo.ok("deploy-support lake --dry-run");
+    assert!(!ran.stderr.contains("without asking it"), "{}", ran.stderr);
+    assert_eq!(
+        kubectl("get secrets -A -l owner=helm -o name").lines().count(),
+        4,
+        "a dry run made a revision"
+    );
+
+    // A password that nobody sets is made once.
+    fs::remove_file(repo.root.join("helm-charts/support/enc-support.secret.values.yaml")).unwrap();
+    repo.ok("deploy-support lake");
+    assert_eq!(secret("prometheus-auth", "password"), "loch-ness-monster");
+    kubectl("delete secret -n support prometheus-auth");
+    repo.ok("deploy-support lake");
+    let made = secret("prometheus-auth", "password");
+    assert_eq!(made.len(), 64, "{made}");
+    repo.ok("deploy-support lake");
+    assert_eq!(secret("prometheus-auth", "password"), made);
+
+    what_support_refuses(&repo);
+    crds_of_cert_manager(&repo, &kubectl);
+    repo.edit("config/clusters/lake/cluster.yaml", "support:\n", "support:\n  cert_manager: false\n");
+    assert!(!repo.ok("deploy-support lake").stdout.contains("cert-manager"));
+}
+
+/// Debian's prometheus, with the configuration and the web.yml that our chart makes.
+fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
+    struct Ended(Child);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let dir = repo.root.join("prometheus");
+    let address = free_address();
+    for (file, text) in [("web.yml", web), ("username", "lake"), ("password", "loch-ness-monster")] {
+        repo.write(&format!("prometheus/{file}"), text);
+    }
+    assert!(config.contains("/etc/prometheus-auth/username"), "{config}");
+    // Debian's is too old for a file with the user's name.
+    let config = config
+        .replace("username_file: /etc/prometheus-auth/username", "username: lake")
+        .replace("/etc/prometheus-auth", dir.to_str().unwrap())
+        .replace("localhost:9090", &address);
+    repo.write("prometheus/prometheus.yml", &format!("global: {{scrape_interval: 1s}}\n{config}"));
+    let mut command = debian("prometheus");
+    for (flag, value) in [
+        ("config.file", dir.join("prometheus.yml")),
+        ("web.config.file", dir.join("web.yml")),
+        ("storage.tsdb.path", dir.join("data")),
+    ] {
+        command.arg(format!("--{flag}={}", value.display()));
+    }
+    let process = command.arg(format!("--web.listen-address={address}")).spawn();
+    let _process = Ended(process.expect("prometheus runs: `cargo xtask ci` installs it"));
+    crate::repo::wait_until("prometheus", || std::net::TcpStream::connect(&address).is_ok());
+    let status = |user: &str, path: &str| match ureq::get(format!("http://{user}{address}/{path}")).call() {
+        Ok(answer) => (answer.status().as_u16(), answer.into_body().read_to_string().unwrap()),
+        Err(ureq::Error::StatusCode(status)) => (status, String::new()),
+        Err(err) => panic!("{err}"),
+    };
+    assert_eq!(status("", "api/v1/query?query=up").0, 401);
+    assert_eq!(status("lake:wrong@", "api/v1/query?query=up").0, 401);
+    assert_eq!(status("shared:loch-ness-monster@", "api/v1/query?query=up").0, 401);
+    // With it, also for the metrics that it asks itself for.
+    crate::repo::wait_until("its own metrics", || {
+        let (status, answer) = status("lake:loch-ness-monster@", "api/v1/query?query=up");
+        assert!([200, 503].contains(&status), "{status} {answer}");
+        answer.contains(r#""1"]"#)
+    });
+}
+
+fn what_support_refuses(repo: &Repo) {
+    let values = "config/clusters/lake/support.values.yaml";
+    let good = repo.read(values);
+    for (text, wanted) in [
+        ("ingress-nginx: {controller: {}}\n", "its successor\\'s values stand under `nginx-ingress:`"),
+        ("prometheusIngressAuthSecret: {enabled: true}\n", "it is `prometheusAuthSecret:` now"),
+        ("prometheusAuthSecret: {username: \"a:b\"}\n", "at '/prometheusAuthSecret/username'"),
+        ("cryptnono: {}\n", "additional properties 'cryptnono' not allowed"),
+        // By a definition that the chart's schema has elsewhere.
+        (
+            "nginx-ingress: {controller: {tolerations: [{key: 5}]}}\n",
+            "at '/controller/tolerations/0/key': got number",
+        ),
+    ] {
+        repo.write(values, text);
+        // For this the cluster's own file may not win.
+        repo.edit("config/clusters/lake/cluster.yaml", ", enc-support.secret.values.yaml", "");
+        let said = repo.fails("deploy-support lake");
+        repo.edit(
+            "config/clusters/lake/cluster.yaml",
+            "[support.values.yaml",
+            "[support.values.yaml, enc-support.secret.values.yaml",
+        );
+        assert!(said.contains(wanted), "{said}");
+        assert!(said.contains("`support` failed"), "{said}");
+    }
+    repo.write(values, &good);
+    let said = repo.fails("deploy-support lake --cert-manager-version v1.14.7");
+    assert!(said.contains("isn't v1.15.0 or newer"), "{said}");
+    let said = repo.fails("deploy-support lake --cert-manager-version v1.99.0");
+    let wanted = "cannot get the chart `cert-manager` v1.99.0 from https://charts.jetstack.io by its mirror http://127.0.0.1";
+    assert!(said.contains(wanted) && said.contains("the newest are: v1.20.3"), "{said}");
+    assert!(said.contains("`support` wasn't tried"), "{said}");
+}
+
+fn crds_of_cert_manager(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
+    let crd = "certificates.cert-manager.io";
+    let uid = || kubectl(&format!("get crd {crd} -o jsonpath={{.metadata.uid}}"));
+    let before = uid();
+    repo.ok("deploy-support lake --skip-crds");
+    assert_eq!(uid(), before, "the CRDs didn't stay");
+    repo.ok("deploy-support lake");
+
+    // Without its annotation helm would remove them now.
+    kubectl(&format!("annotate crd {crd} helm.sh/resource-policy-"));
+    let said = repo.fails("deploy-support lake --skip-crds");
+    assert!(said.contains("helm would remove the CRDs"), "{said}");
+    assert_eq!(uid(), before);
+
+    // Whoever applied them with kubectl, they come into the release.
+    for annotation in ["meta.helm.sh/release-name", "meta.helm.sh/release-namespace"] {
+        for crd in [crd, "clusterissuers.cert-manager.io"] {
+            kubectl(&format!("annotate crd {crd} {annotation}-"));
+            kubectl(&format!("label crd {crd} app.kubernetes.io/managed-by-"));
+        }
+    }
+    repo.ok("deploy-support lake");
+    let owner = kubectl(&format!(
+        "get crd {crd} -o jsonpath={{.metadata.annotations.meta\\.helm\\.sh/release-name}}"
+    ));
+    assert_eq!((owner.as_str(), uid()), ("cert-manager", before));
+}
+
+#[test]
+fn a_cluster_without_support() {
+    let repo = Repo::new();
+    let ran = repo.ok("deploy-support lake");
+    assert_eq!(ran.stdout, "");
+    assert_eq!(ran.stderr, "config/clusters/lake/cluster.yaml has no `support`: nothing to do\n");
+}
+
+/// All that a person needs to know of a chart's own values stands in its README.
+#[test]
+fn tables_of_values_are_complete() {
+    for (chart, prefixes) in [
+        ("basehub", &["nfs", "userServiceAccount", "userPodDisruptionBudget", "jupyterhub.custom"][..]),
+        ("support", &["letsencrypt", "prometheusAuthSecret"]),
+    ] {
+        let dir = workspace().join("helm-charts").join(chart);
+        let values: serde_yaml::Value =
+            serde_yaml::from_str(&fs::read_to_string(dir.join("values.yaml")).unwrap()).unwrap();
+        let readme = fs::read_to_string(dir.join("README.md")).unwrap();
+        let mut keys = Vec::new();
+        leaves(&values, String::new(), &mut keys);
+        let own: Vec<_> =
+            keys.iter().filter(|it| prefixes.iter().any(|prefix| it.starts_with(prefix))).collect();
+        assert!(own.len() >= 5, "{own:?}");
+        for key in own {
+            assert!(
+                readme.contains(&format!("`{key}`")),
+                "helm-charts/{chart}/README.md doesn't have `{key}`"
+            );
+        }
+    }
+}
+
+fn leaves(value: &serde_yaml::Value, path: String, found: &mut Vec<String>) {
+    match value.as_mapping() {
+        Some(entries) if !entries.is_empty() => {
+            for (key, value) in entries {
+                let path = if path.is_empty() { String::new() } else { format!("{path}.") };
+                leaves(value, path + key.as_str().unwrap(), found);
+            }
+        }
+        _ => found.push(path),
+    }
+}
