@@ -11,15 +11,16 @@ use crate::{
     setup::{self, Setup},
 };
 
-/// What tests in a browser take from the system: programs, each with its package on Debian and Ubuntu.
+/// What tests take from the system: programs, each with its package on Debian and Ubuntu.
+const FOR_TESTS: &[(&str, &str)] = &[("docker-registry", "docker-registry"), ("prometheus", "prometheus")];
+
+/// The same for tests on a real node: a browser.
 const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver"), ("chromium", "chromium")];
 
 /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
 pub(crate) fn ci(sh: &Shell) -> Result<()> {
     let real_node = node::possible().is_ok();
-    if real_node {
-        provide_from_system(sh)?;
-    }
+    provide_from_system(sh, real_node)?;
     setup::setup(sh, &Setup::default())?;
     show(cmd!(sh, "cargo fmt --all --check"))?;
     show(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings"))?;
@@ -34,17 +35,23 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// Installs what the tests on a real node need and the system lacks, where that's Debian or one of its children.
-fn provide_from_system(sh: &Shell) -> Result<()> {
+/// Installs what the tests need and the system lacks, as root where that's Debian or one of its children.
+fn provide_from_system(sh: &Shell, real_node: bool) -> Result<()> {
     let check = || {
-        let sh = &node::system(sh)?;
-        setup::refuse_without(sh, setup::SYSTEM_FOR_IMAGES)?;
-        setup::refuse_without(sh, FOR_BROWSER_TESTS)
+        setup::refuse_without(sh, FOR_TESTS)?;
+        if real_node {
+            let sh = &node::system(sh)?;
+            setup::refuse_without(sh, setup::SYSTEM_FOR_IMAGES)?;
+            setup::refuse_without(sh, FOR_BROWSER_TESTS)?;
+        }
+        Ok(())
     };
-    if check().is_ok() || setup::which(sh, "apt-get").is_none() {
+    // Who can have a real node is root.
+    if check().is_ok() || !real_node || setup::which(sh, "apt-get").is_none() {
         return check();
     }
-    let programs = [setup::SYSTEM_FOR_REAL_NODES, setup::SYSTEM_FOR_IMAGES, FOR_BROWSER_TESTS].concat();
+    let programs =
+        [FOR_TESTS, setup::SYSTEM_FOR_REAL_NODES, setup::SYSTEM_FOR_IMAGES, FOR_BROWSER_TESTS].concat();
     let packages: BTreeSet<_> =
         programs.into_iter().map(|(_, package)| package).chain([node::CNI_PACKAGE]).collect();
     show(cmd!(sh, "apt-get update"))?;
