@@ -223,6 +223,9 @@ fn check_files(
         if !root.join(chart).join("Chart.yaml").is_file() {
             problem(format!("there is no chart in `{}`", chart.display()));
         }
+        if root.join(chart).join("values.jsonnet").is_file() {
+            problem(format!("`{}/values.jsonnet`: values in jsonnet aren't supported yet", chart.display()));
+        }
     }
     if !problems.is_empty() {
         bail!("{}", problems.into_iter().collect::<Vec<_>>().join("\n"));

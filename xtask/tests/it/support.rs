@@ -1,9 +1,9 @@
 //! Our own charts with stand-ins for the public ones, on the rehearsal cluster: hubs, cert-manager and support.
 
-use std::{fs, process::Child};
+use std::{fs, path::Path, process::Child};
 
 use crate::{
-    repo::{Key, Repo, Shared, kubeconfig, kubectl, workspace},
+    repo::{Key, Repo, Shared, copy, kubeconfig, kubectl, tool, workspace},
     upstream::{Upstream, debian, free_address},
 };
 
@@ -185,7 +185,7 @@ fn a_user_is_not_evicted() {
         );
         fs::write(&eviction, text).unwrap();
         let url = format!("/api/v1/namespaces/evicted/pods/{pod}/eviction");
-        let output = crate::repo::tool("kubectl")
+        let output = tool("kubectl")
             .args(["create", "--raw", &url, "-f"])
             .arg(&eviction)
             .env("KUBECONFIG", &cluster.kubeconfig)
@@ -367,6 +367,14 @@ fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
 }
 
 fn what_support_refuses(repo: &Repo) {
+    let jsonnet = repo.root.join("helm-charts/support/values.jsonnet");
+    fs::write(&jsonnet, "{}").unwrap();
+    let said = repo.fails("deploy-support lake");
+    assert!(
+        said.contains("`helm-charts/support/values.jsonnet`: values in jsonnet aren't supported yet"),
+        "{said}"
+    );
+    fs::remove_file(jsonnet).unwrap();
     let values = "config/clusters/lake/support.values.yaml";
     let good = repo.read(values);
     for (text, wanted) in [
@@ -459,6 +467,32 @@ fn tables_of_values_are_complete() {
                 "helm-charts/{chart}/README.md doesn't have `{key}`"
             );
         }
+    }
+}
+
+/// Who runs helm without us is told of no difference between Chart.yaml and Chart.lock.
+#[test]
+fn locks_are_as_helm_writes_them() {
+    let repo = Repo::new();
+    for chart in ["basehub", "daskhub", "support"] {
+        let own = workspace().join("helm-charts").join(chart);
+        copy(&own, &repo.root.join("helm-charts").join(chart));
+        let build = |chart: &Path| {
+            let mut helm = tool("helm");
+            helm.args(["dependency", "build"]).arg(chart).env("HELM_REPOSITORY_CONFIG", "/dev/null");
+            String::from_utf8(helm.output().unwrap().stderr).unwrap()
+        };
+        let copied = repo.root.join("helm-charts").join(chart);
+        // It stops at repositories that nobody has added, after it has compared.
+        let said = build(&copied);
+        assert!(said.contains("no repository definition"), "{said}");
+        repo.edit(
+            &format!("helm-charts/{chart}/Chart.yaml"),
+            "repository: https://",
+            "repository: https://x",
+        );
+        let said = build(&copied);
+        assert!(said.contains("out of sync"), "{said}");
     }
 }
 
