@@ -82,17 +82,17 @@ pub(crate) fn prepare(
     let mut missing = BTreeSet::new();
     for source in sources.iter().filter_map(|(source, _)| source.as_ref().ok()) {
         if !source.prepared()?.is_dir() {
-            source.remotes(&mut missing);
+            missing.extend(source.remotes().into_iter().map(|(_, remote)| remote));
         }
     }
-    let missing: Vec<_> =
-        missing.into_iter().map(|(_, remote)| remote).collect::<BTreeSet<_>>().into_iter().collect();
+    let missing: Vec<_> = missing.into_iter().collect();
     let fetched = process::side_by_side(sh, &missing, |sh, it| it.fetch(sh, settings));
-    let fetched: BTreeMap<_, _> = missing.into_iter().zip(fetched).collect();
-    Ok(sources
-        .into_iter()
-        .map(|(source, chart)| (chart, source.and_then(|it| it.prepare(settings, &fetched))))
-        .collect())
+    let fetched = missing.into_iter().zip(fetched).collect();
+    let prepare = |source: &Result<Source>| match source {
+        Ok(source) => source.prepare(settings, &fetched),
+        Err(err) => bail!("{err:#}"),
+    };
+    Ok(sources.iter().map(|(source, chart)| (chart.clone(), prepare(source))).collect())
 }
 
 /// The dependency of this name in a prepared chart, however deep: its version, and the CRDs in it, if it has any.
@@ -203,28 +203,26 @@ impl Source {
     }
 
     /// All dependencies to be fetched, also those of folders, each with the chart that wants it.
-    fn remotes(&self, found: &mut BTreeSet<(String, Remote)>) {
-        for part in &self.parts {
-            match part {
-                Part::Folder(source) => source.remotes(found),
-                Part::InCharts(_) => {}
-                Part::Remote(remote) => _ = found.insert((self.shown.clone(), remote.clone())),
-            }
-        }
+    fn remotes(&self) -> Vec<(&str, &Remote)> {
+        let remotes = self.parts.iter().map(|part| match part {
+            Part::Folder(source) => source.remotes(),
+            Part::InCharts(_) => Vec::new(),
+            Part::Remote(remote) => vec![(self.shown.as_str(), remote)],
+        });
+        remotes.flatten().collect()
     }
 
-    fn prepare(&self, settings: &Settings, fetched: &BTreeMap<Remote, Result<PathBuf>>) -> Result<PathBuf> {
+    /// `fetched` has the archives that the cache lacked.
+    fn prepare(&self, settings: &Settings, fetched: &BTreeMap<&Remote, Result<PathBuf>>) -> Result<PathBuf> {
         let prepared = self.prepared()?;
         if prepared.is_dir() {
             return Ok(prepared);
         }
-        let mut remotes = BTreeSet::new();
-        self.remotes(&mut remotes);
-        let problem = |(chart, remote): &(String, Remote)| {
+        let problem = |(chart, remote): (&str, &Remote)| {
             let err = fetched.get(remote)?.as_ref().err()?;
             Some(format!("{chart}/Chart.yaml: dependency `{}`: {err:#}", remote.name))
         };
-        let problems: Vec<_> = remotes.iter().filter_map(problem).collect();
+        let problems: Vec<_> = self.remotes().into_iter().filter_map(problem).collect();
         ensure!(problems.is_empty(), "{}\n{}", problems.join("\n"), fetch::HINT);
 
         let name = prepared.file_name().expect("it has a name").to_string_lossy();

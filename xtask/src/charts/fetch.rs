@@ -23,7 +23,7 @@ pub(crate) const HINT: &str = "hint: `chart_mirrors` in config/xtask.yaml can na
 /// How long a server may take to begin its answer, and then to give all of it.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(120));
 
-/// The largest index that we know, of prometheus-community, has 20 MB.
+/// Far more than the largest index.yaml has.
 const MAX_SIZE: u64 = 200 * 1024 * 1024;
 
 /// One version of a published chart.
@@ -106,19 +106,20 @@ impl Remote {
         let index: Index = serde_yaml::from_slice(&index)
             .context("index.yaml there isn't the index of a chart repository")?;
         let versions = index.entries.get(name).context("index.yaml there doesn't have the chart")?;
-        let mut entry = None;
-        for it in versions {
-            if it.version == *version || satisfies(&it.version, version).unwrap_or(false) {
-                entry = Some(it);
-                break;
-            }
-        }
+        let entry = versions.iter().find(|it| satisfies(&it.version, version).unwrap_or(false));
         let entry = entry.with_context(|| {
             let known: Vec<_> = versions.iter().take(5).map(|it| it.version.as_str()).collect();
             format!("index.yaml there doesn't have this version; the newest are: {}", known.join(", "))
         })?;
         let url = entry.urls.first().context("index.yaml there has no address for it")?;
-        let url = if url.contains("://") { settings.mirrored(url) } else { format!("{repository}/{url}") };
+        let url = match url.strip_prefix('/') {
+            _ if url.contains("://") => settings.mirrored(url),
+            Some(from_host) => {
+                let host: Vec<_> = repository.splitn(4, '/').take(3).collect();
+                format!("{}/{from_host}", host.join("/"))
+            }
+            None => format!("{repository}/{url}"),
+        };
         let archive = get(&url)?;
         if let Some(wanted) = &entry.digest {
             let wanted = wanted.trim_start_matches("sha256:");

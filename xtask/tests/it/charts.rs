@@ -225,6 +225,39 @@ fn an_archive_that_is_not_whole() {
     assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
 }
 
+/// An index may list archives beside it, from the host's root, or at whole, public addresses.
+#[test]
+fn archives_wherever_they_are() {
+    let work = Repo::new();
+    boulder_chart(&work.root, "1.0.0", &work.root);
+    let archive = fs::read(work.root.join("boulder-1.0.0.tgz")).unwrap();
+    for (url, path) in [
+        ("here/boulder.tgz", "stones/here/boulder.tgz"),
+        ("/there/boulder.tgz", "there/boulder.tgz"),
+        ("https://releases.example.org/v1/boulder.tgz", "releases/v1/boulder.tgz"),
+    ] {
+        let archive = archive.clone();
+        let server = Server::answering(move |asked| match asked {
+            "stones/index.yaml" => Answer::File(
+                format!("entries: {{boulder: [{{version: 1.0.0, urls: ['{url}']}}]}}\n").into_bytes(),
+            ),
+            _ if asked == path => Answer::File(archive.clone()),
+            _ => Answer::Status(404),
+        });
+        let repo = repo("https://charts.example.org/stones", "1.0.0");
+        let address = &server.address;
+        // Only whole steps of a path are a prefix.
+        repo.write(
+            "config/xtask.yaml",
+            &format!(
+                "chart_mirrors:\n  https://charts.example.org: {address}\n  https://charts.example.org/sto: {address}/no\n  \
+                 https://releases.example.org/: {address}/releases/\n"
+            ),
+        );
+        assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
+    }
+}
+
 #[test]
 fn an_archive_that_is_another_chart() {
     let work = Repo::new();
