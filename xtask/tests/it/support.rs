@@ -375,6 +375,12 @@ fn what_support_refuses(repo: &Repo) {
         "{said}"
     );
     fs::remove_file(jsonnet).unwrap();
+    let shared = "helm-charts/support/enc-support.secret.values.yaml";
+    repo.write(shared, "prometheusAuthSecret: {password: in-plain-sight}\n");
+    let said = repo.fails("deploy-support lake");
+    assert!(said.contains(&format!("`{shared}` is called secret and isn't encrypted")), "{said}");
+    assert!(!said.contains("in-plain-sight"), "{said}");
+    fs::remove_file(repo.root.join(shared)).unwrap();
     let values = "config/clusters/lake/support.values.yaml";
     let good = repo.read(values);
     for (text, wanted) in [
