@@ -40,10 +40,10 @@ mod setup;
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
     /// The repository, if not the nearest folder at or above the current one that has config/clusters/
-    #[arg(long, global = true, env = "XTASK_ROOT", value_name = "DIR")]
+    #[arg(long, global = true, display_order = 100, env = "XTASK_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
     /// Show each program that is run
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,

@@ -476,6 +476,19 @@ fn tables_of_values_are_complete() {
     }
 }
 
+/// Images that the chart jupyterhub brings along have its version.
+#[test]
+fn images_of_the_version_in_chart_yaml() {
+    let dir = workspace().join("helm-charts/basehub");
+    let chart: serde_yaml::Value =
+        serde_yaml::from_str(&fs::read_to_string(dir.join("Chart.yaml")).unwrap()).unwrap();
+    let version = chart["dependencies"][0]["version"].as_str().unwrap();
+    let values = fs::read_to_string(dir.join("values.yaml")).unwrap();
+    let images: Vec<_> = values.lines().filter(|it| it.contains("quay.io/jupyterhub/")).collect();
+    assert!(images.len() >= 4, "{images:?}");
+    assert!(images.iter().all(|it| it.ends_with(&format!(":{version}"))), "{images:?}");
+}
+
 /// Who runs helm without us is told of no difference between Chart.yaml and Chart.lock.
 #[test]
 fn locks_are_as_helm_writes_them() {
