@@ -67,6 +67,7 @@ impl Remote {
         if archive.is_file() {
             return Ok(archive);
         }
+        say!("getting the chart `{name}` {version}");
         let part = dependencies.join(format!(".{name}-{version}-{from}.part"));
         paths::remove_dir(&part)?;
         fs::create_dir_all(&part)?;
@@ -159,6 +160,7 @@ fn document<T>(settings: &Settings, what: &str, url: &str, parse: impl Fn(&str) 
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
         return parse(&text);
     }
+    say!("getting {url}");
     let address = settings.mirrored(url);
     let fetched = get(&address).and_then(|it| {
         let text = String::from_utf8(it)?;
