@@ -1,4 +1,4 @@
-//! Installing and upgrading hubs, and what a cluster needs beside them.
+//! Installing and upgrading hubs, and in support.rs what a cluster's hubs share.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,12 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
-    charts::{self, fetch::Remote},
+    charts,
     cluster::{Cluster, Hub, Nodes, Provider, list},
     credentials,
     local::node,
@@ -22,6 +21,8 @@ use crate::{
     settings::Settings,
     setup,
 };
+
+pub(crate) mod support;
 
 /// Install or upgrade the hubs of a cluster
 ///
@@ -37,26 +38,6 @@ pub(crate) struct Deploy {
     /// The version of dask-gateway's CRDs, for hubs that have it [default: that of the chart]
     #[arg(long, value_name = "VERSION")]
     dask_gateway_version: Option<String>,
-    #[command(flatten)]
-    how: How,
-}
-
-/// Install or upgrade cert-manager and the chart `support` of a cluster
-///
-/// What the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values come from
-/// helm-charts/support/enc-support.secret.values.yaml, if there is one, and then from the files that cluster.yaml lists
-/// under `support`; without `support` nothing is done. `support.cert_manager: false` leaves cert-manager out, for a
-/// cluster that has one already.
-#[derive(clap::Args)]
-pub(crate) struct DeploySupport {
-    /// A folder in config/clusters/
-    cluster: String,
-    /// The version of cert-manager's chart, v1.15.0 or newer
-    #[arg(long, value_name = "VERSION", default_value = "v1.20.3")]
-    cert_manager_version: String,
-    /// Leave cert-manager's CRDs as they are in the cluster
-    #[arg(long)]
-    skip_crds: bool,
     #[command(flatten)]
     how: How,
 }
@@ -147,53 +128,6 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
         report.add(&hub.name, started, result)?;
     }
     report.finish(&format!("{} hubs", hubs.len()), &cluster)
-}
-
-pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<()> {
-    let cluster = Cluster::load(root, &args.cluster)?;
-    let Some(support) = &cluster.support else {
-        say!("{} has no `support`: nothing to do", cluster.file().display());
-        return Ok(());
-    };
-    let version = args.cert_manager_version.trim_start_matches('v');
-    ensure!(
-        semver::Version::parse(version).is_ok_and(|it| it >= semver::Version::new(1, 15, 0)),
-        "`--cert-manager-version {}` isn't v1.15.0 or newer: with an older chart CRDs, and with them all certificates, \
-         go when they are left out once",
-        args.cert_manager_version
-    );
-    let chart = Path::new("helm-charts/support");
-    let shared = chart.join("enc-support.secret.values.yaml");
-    let shared = root.join(&shared).exists().then_some(shared);
-    let files = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
-    let files: Vec<PathBuf> = shared.into_iter().chain(files).collect();
-    let listed = [("`support`".to_owned(), chart.to_owned(), files.clone())];
-    let encrypted = check_files(root, &cluster, &listed, BTreeSet::new())?;
-    let settings = Settings::load(root)?;
-    let run = Run::prepare(sh, root, &settings, &cluster, encrypted, [chart.to_owned()].into(), &args.how)?;
-
-    let helm = run.helm(&args.how);
-    let mut report = Report::new(&run, &args.how);
-    let found = if run.render_only { None } else { CertManagerCrds::find(&run.sh)? };
-    if support.cert_manager {
-        let started = Instant::now();
-        let result = run.cert_manager(&helm, &settings, args, found.as_ref());
-        report.add("cert-manager", started, result)?;
-    }
-    if report.failed.is_empty() {
-        let started = Instant::now();
-        let result = run.chart(chart).and_then(|chart| {
-            let release = Release { name: "support", chart, values: run.readable(files)?, flags: Vec::new() };
-            if args.how.dry_run {
-                return run.show(&helm, &release, found.is_none().then_some("cert-manager"));
-            }
-            Ok(format!("revision {}", helm.upgrade(&release)?))
-        });
-        report.add("support", started, result)?;
-    } else {
-        say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
-    }
-    report.finish("the releases", &cluster)
 }
 
 /// The encrypted ones among all files that these hubs, or `support`, list: each with its chart and its files from the
@@ -333,7 +267,7 @@ impl Run {
         let version = wanted.or(found.as_ref().map(|(version, _)| version.as_str())).context(
             "the chart has no dependency `dask-gateway`\nhint: `--dask-gateway-version` says the version of its CRDs",
         )?;
-        if !applied.insert(version.to_owned()) {
+        if applied.contains(version) {
             return Ok(());
         }
         let manifests = match &found {
@@ -354,68 +288,8 @@ impl Run {
         let output = process::run(sh, cmd, manifests.as_bytes())?;
         let said = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
         ensure!(output.success, "cannot apply the CRDs of dask-gateway {version}: {}", said.trim());
+        applied.insert(version.to_owned());
         Ok(())
-    }
-
-    fn cert_manager(
-        &self,
-        helm: &Helm,
-        settings: &Settings,
-        args: &DeploySupport,
-        found: Option<&CertManagerCrds>,
-    ) -> Result<String> {
-        let remote = Remote {
-            name: "cert-manager".to_owned(),
-            version: args.cert_manager_version.clone(),
-            repository: "https://charts.jetstack.io".to_owned(),
-        };
-        let chart =
-            remote.fetch(&self.sh, settings).map_err(|err| anyhow!("{err:#}\n{}", charts::fetch::HINT))?;
-        let mut flags =
-            vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
-        match found {
-            Some(crds) if args.skip_crds && crds.in_release && !crds.kept => bail!(
-                "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
-                 hint: leave `--skip-crds` out once"
-            ),
-            // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
-            Some(crds) if !args.skip_crds && !crds.in_a_release => {
-                flags.extend(["--take-ownership", "--server-side=true", "--force-conflicts"])
-            }
-            _ => {}
-        }
-        let release = Release { name: "cert-manager", chart: &chart, values: Vec::new(), flags };
-        if args.how.dry_run {
-            return self.show(helm, &release, None);
-        }
-        Ok(format!("revision {}, {}", helm.upgrade(&release)?, args.cert_manager_version))
-    }
-}
-
-/// How cert-manager's CRDs lie in a cluster: one of them stands for all.
-struct CertManagerCrds {
-    /// They belong to some Helm release.
-    in_a_release: bool,
-    /// They belong to the one that `deploy-support` makes.
-    in_release: bool,
-    /// helm doesn't remove them.
-    kept: bool,
-}
-
-impl CertManagerCrds {
-    fn find(sh: &Shell) -> Result<Option<CertManagerCrds>> {
-        let fields = "jsonpath={.metadata.name}{.metadata.annotations}";
-        let name = "certificates.cert-manager.io";
-        let cmd = cmd!(sh, "kubectl get crd {name} --ignore-not-found --output {fields}");
-        let said = process::read(sh, cmd)?;
-        let Some(annotations) = said.strip_prefix(name) else { return Ok(None) };
-        let annotations: Value = serde_json::from_str(annotations).unwrap_or_default();
-        let release = &annotations["meta.helm.sh/release-name"];
-        Ok(Some(CertManagerCrds {
-            in_a_release: release.is_string(),
-            in_release: release == "cert-manager",
-            kept: annotations["helm.sh/resource-policy"] == "keep",
-        }))
     }
 }
 

@@ -55,7 +55,7 @@ enum Command {
     #[command(subcommand)]
     Local(local::Local),
     Deploy(deploy::Deploy),
-    DeploySupport(deploy::DeploySupport),
+    DeploySupport(deploy::support::DeploySupport),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
     Ci,
 }
@@ -87,7 +87,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Setup(args) => print(&setup::setup(sh, args)?),
         Command::Local(command) => print(&local::local(sh, root, command)?),
         Command::Deploy(args) => deploy::deploy(sh, root, args),
-        Command::DeploySupport(args) => deploy::deploy_support(sh, root, args),
+        Command::DeploySupport(args) => deploy::support::deploy_support(sh, root, args),
         Command::Ci => ci::ci(sh),
     }
 }
