@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
@@ -62,23 +62,35 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     let settings = Settings::load(root)?;
     let run = Run::prepare(sh, root, &settings, &cluster, encrypted, [chart.to_owned()].into(), &args.how)?;
 
+    let values = run.readable(files)?;
+    let cert_manager = Remote {
+        name: "cert-manager".to_owned(),
+        version: args.cert_manager_version.clone(),
+        repository: "https://charts.jetstack.io".to_owned(),
+    };
+    let cert_manager = support.cert_manager.then(|| cert_manager.fetch(&run.sh, &settings)).transpose();
+    let (cert_manager, chart) = match (cert_manager, run.chart(chart)) {
+        (Ok(cert_manager), Ok(chart)) => (cert_manager, chart),
+        (Err(err), Ok(_)) => bail!("{err:#}\n{}", fetch::HINT),
+        (Ok(_), Err(err)) => return Err(err),
+        (Err(err), Err(other)) => bail!("{err:#}\n{other:#}"),
+    };
+
     let helm = run.helm(&args.how);
     let mut report = Report::new(&run, &args.how);
     let found = if run.render_only { None } else { CertManagerCrds::find(&run.sh)? };
-    if support.cert_manager {
+    if let Some(chart) = &cert_manager {
         let started = Instant::now();
-        let result = run.cert_manager(&helm, &settings, args, found.as_ref());
+        let result = run.cert_manager(&helm, chart, args, found.as_ref());
         report.add("cert-manager", started, result)?;
     }
     if report.failed.is_empty() {
         let started = Instant::now();
-        let result = run.chart(chart).and_then(|chart| {
-            let release = Release { name: "support", chart, values: run.readable(files)?, flags: Vec::new() };
-            if args.how.dry_run {
-                return run.show(&helm, &release, found.is_none().then_some("cert-manager"));
-            }
-            Ok(format!("revision {}", helm.upgrade(&release)?))
-        });
+        let release = Release { name: "support", chart, values, flags: Vec::new() };
+        let result = match args.how.dry_run {
+            true => run.show(&helm, &release, found.is_none().then_some("cert-manager")),
+            false => helm.upgrade(&release).map(|revision| format!("revision {revision}")),
+        };
         report.add("support", started, result)?;
     } else {
         say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
@@ -90,16 +102,10 @@ impl Run {
     fn cert_manager(
         &self,
         helm: &Helm,
-        settings: &Settings,
+        chart: &Path,
         args: &DeploySupport,
         found: Option<&CertManagerCrds>,
     ) -> Result<String> {
-        let remote = Remote {
-            name: "cert-manager".to_owned(),
-            version: args.cert_manager_version.clone(),
-            repository: "https://charts.jetstack.io".to_owned(),
-        };
-        let chart = remote.fetch(&self.sh, settings).map_err(|err| anyhow!("{err:#}\n{}", fetch::HINT))?;
         let mut flags =
             vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
         match found {
@@ -113,7 +119,7 @@ impl Run {
             }
             _ => {}
         }
-        let release = Release { name: "cert-manager", chart: &chart, values: Vec::new(), flags };
+        let release = Release { name: "cert-manager", chart, values: Vec::new(), flags };
         if args.how.dry_run {
             return self.show(helm, &release, None);
         }

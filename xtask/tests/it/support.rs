@@ -367,6 +367,12 @@ fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
 }
 
 fn what_support_refuses(repo: &Repo) {
+    let own = "config/clusters/lake/enc-support.secret.values.yaml";
+    let readable = repo.read(own);
+    repo.write(own, &readable.replace("ENC[AES256_GCM,data:", "ENC[AES256_GCM,data:broken"));
+    let said = repo.fails("deploy-support lake");
+    assert!(said.contains(&format!("cannot decrypt `{own}`")) && !said.contains("upgrading"), "{said}");
+    repo.write(own, &readable);
     let jsonnet = repo.root.join("helm-charts/support/values.jsonnet");
     fs::write(&jsonnet, "{}").unwrap();
     let said = repo.fails("deploy-support lake");
@@ -412,7 +418,16 @@ fn what_support_refuses(repo: &Repo) {
     let said = repo.fails("deploy-support lake --cert-manager-version v1.99.0");
     let wanted = "cannot get the chart `cert-manager` v1.99.0 from https://charts.jetstack.io by its mirror http://127.0.0.1";
     assert!(said.contains(wanted) && said.contains("the newest are: v1.20.3"), "{said}");
-    assert!(said.contains("`support` wasn't tried"), "{said}");
+    // Both that can't be had are named, before anything is done.
+    repo.edit("helm-charts/support/Chart.yaml", "version: 10.5.15", "version: 10.5.16");
+    repo.edit("helm-charts/support/Chart.lock", "version: 10.5.15", "version: 10.5.16");
+    let said = repo.fails("deploy-support lake --cert-manager-version v1.99.0");
+    for chart in ["`cert-manager` v1.99.0", "`grafana` 10.5.16"] {
+        assert!(said.contains(&format!("cannot get the chart {chart} from")), "{said}");
+    }
+    assert!(!said.contains("upgrading"), "{said}");
+    repo.edit("helm-charts/support/Chart.yaml", "version: 10.5.16", "version: 10.5.15");
+    repo.edit("helm-charts/support/Chart.lock", "version: 10.5.16", "version: 10.5.15");
 }
 
 fn crds_of_cert_manager(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
@@ -426,7 +441,7 @@ fn crds_of_cert_manager(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
     // Without its annotation helm would remove them now.
     kubectl(&format!("annotate crd {crd} helm.sh/resource-policy-"));
     let said = repo.fails("deploy-support lake --skip-crds");
-    assert!(said.contains("helm would remove the CRDs"), "{said}");
+    assert!(said.contains("helm would remove the CRDs") && said.contains("`support` wasn't tried"), "{said}");
     assert_eq!(uid(), before);
 
     // Whoever applied them with kubectl, they come into the release.
