@@ -78,6 +78,8 @@ struct Report<'a> {
     dry_run: bool,
     summary: String,
     failed: Vec<&'a str>,
+    /// Which release failed first with each message: what is wrong with a chart is wrong for every hub that has it.
+    messages: BTreeMap<String, &'a str>,
 }
 
 pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
@@ -313,7 +315,8 @@ fn has_dask_gateway(hub: &Hub, release: &Release) -> Result<bool> {
 
 impl<'a> Report<'a> {
     fn new(run: &'a Run, how: &How) -> Report<'a> {
-        Report { mask: &run.mask, dry_run: how.dry_run, summary: String::new(), failed: Vec::new() }
+        let (summary, failed, messages) = (String::new(), Vec::new(), BTreeMap::new());
+        Report { mask: &run.mask, dry_run: how.dry_run, summary, failed, messages }
     }
 
     /// The text of a dry run is printed at once; that of a deployed release is its line in the end.
@@ -323,7 +326,12 @@ impl<'a> Report<'a> {
             Ok(text) if self.dry_run => crate::print(&text)?,
             Ok(text) => self.summary += &format!("{name:<20} deployed  {text}, {seconds:.1} s\n"),
             Err(err) => {
-                say!("`{name}` failed: {}", self.mask.hide(&format!("{err:#}")));
+                let message = self.mask.hide(&format!("{err:#}"));
+                match self.messages.get(&message) {
+                    Some(first) => say!("`{name}` failed as `{first}` did"),
+                    None => say!("`{name}` failed: {message}"),
+                }
+                self.messages.entry(message).or_insert(name);
                 if !self.dry_run {
                     self.summary += &format!("{name:<20} failed    after {seconds:.1} s\n");
                 }

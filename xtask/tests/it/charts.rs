@@ -162,6 +162,25 @@ fn failing(server: &Server) -> String {
     said
 }
 
+/// With a hundred hubs of one chart nobody wants to read it a hundred times.
+#[test]
+fn what_fails_for_two_hubs_is_told_once() {
+    let repo = repo("https://charts.example.org", "1.0.0");
+    repo.write("config/xtask.yaml", "chart_mirrors: {https://charts.example.org: http://127.0.0.1:1}\n");
+    let yaml = repo.read("config/clusters/lake/cluster.yaml");
+    repo.write(
+        "config/clusters/lake/cluster.yaml",
+        &format!("{yaml}{}", yaml.lines().last().unwrap().replace("prod", "twin")),
+    );
+    let said = repo.fails(RENDER);
+    assert_eq!(said.matches("cannot get the chart").count(), 1, "{said}");
+    assert!(
+        said.contains("`twin` failed as `prod` did")
+            && said.contains("2 of 2 hubs of `lake` failed: `prod`, `twin`"),
+        "{said}"
+    );
+}
+
 #[test]
 fn repositories_that_answer_wrongly() {
     let said = failing(&Server::answering(|_| Answer::Status(500)));
