@@ -150,12 +150,17 @@ impl Source {
         }
         let vendored: Vec<PathBuf> = children(&dir.join("charts"))?;
         above.push(dir.clone());
-        let mut parts = Vec::new();
+        let (mut parts, mut problems) = (Vec::new(), Vec::new());
         for wanted in &metadata.dependencies {
-            let part = wanted.find(&dir, root, &lock, &vendored, above);
-            parts.push(part.with_context(|| format!("{shown}/Chart.yaml: dependency `{}`", wanted.name))?);
+            match wanted.find(&dir, root, &lock, &vendored, above) {
+                Ok(part) => parts.push(part),
+                Err(err) => {
+                    problems.push(format!("{shown}/Chart.yaml: dependency `{}`: {err:#}", wanted.name))
+                }
+            }
         }
         above.pop();
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
         let provided = |path: &Path| {
             let in_charts = path.strip_prefix("charts").ok().and_then(|it| it.iter().next());
             in_charts.is_some_and(|it| {

@@ -337,6 +337,21 @@ fn a_lock_that_says_more_than_its_chart() {
     repo.write("helm-charts/stone/Chart.lock", &lock);
     let said = repo.fails(RENDER);
     assert!(said.contains("helm-charts/stone/Chart.lock has `gravel` from"), "{said}");
+    // And one that says other versions: both are told.
+    repo.edit(
+        "helm-charts/stone/Chart.yaml",
+        "dependencies: [",
+        "dependencies: [{name: gravel, version: ^2, repository: X}, ",
+    );
+    repo.edit("helm-charts/stone/Chart.yaml", "X}", &format!("\"{}\"}}", served.address));
+    repo.edit("helm-charts/stone/Chart.yaml", "version: \"1.0.0\"", "version: 1.0.1");
+    let said = repo.fails(RENDER);
+    for wanted in [
+        "`gravel`: Chart.lock has 1.0.0, and Chart.yaml wants ^2",
+        "`boulder`: Chart.lock has 1.0.0, and Chart.yaml wants 1.0.1",
+    ] {
+        assert!(said.contains(&format!("helm-charts/stone/Chart.yaml: dependency {wanted}")), "{said}");
+    }
 }
 
 #[test]
