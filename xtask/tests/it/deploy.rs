@@ -1,14 +1,12 @@
 //! Hubs on the rehearsal cluster: what stands, what fails, and that one doesn't drag the others along.
 
-use crate::repo::{Key, Ran, Repo, Shared, kubeconfig, kubectl, tool_path, wait_until};
+use crate::{
+    repo::{Key, Ran, Repo, Shared, kubeconfig, kubectl, tool_path, wait_until},
+    upstream::free_address,
+};
 
 fn note(cluster: &Shared, hub: &str) -> String {
     cluster.kubectl(&format!("get configmap pond -n {hub} -o jsonpath={{.data.note}}"))
-}
-
-/// An address on loopback where nobody listens.
-fn nobody_listens() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// Lines of the summary as words.
@@ -167,7 +165,7 @@ fn a_missing_sops_is_named_before_anything_is_done() {
 #[test]
 fn a_cluster_that_does_not_answer() {
     let repo = Repo::new();
-    let nobody = nobody_listens();
+    let nobody = free_address();
     repo.write(
         "config/clusters/lake/kubeconfig.yaml",
         &format!(
@@ -190,7 +188,7 @@ fn an_api_server_that_dies_between_two_hubs() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["before", "after"]);
     let kubeconfig = repo.root.join("config/clusters/lake/kubeconfig.yaml");
-    let nobody = nobody_listens();
+    let nobody = free_address();
     // For the second hub the real helm finds an API server that is gone.
     repo.script(
         "helm",

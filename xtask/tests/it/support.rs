@@ -413,6 +413,16 @@ fn what_support_refuses(repo: &Repo) {
         assert!(said.contains("`support` failed"), "{said}");
     }
     repo.write(values, &good);
+    // Of the document that it refers to the prepared chart has what is used: every release keeps it in a Secret.
+    let prepared = fs::read_dir(repo.cache().join("xtask/charts")).unwrap();
+    let schemas = prepared.map(|it| it.unwrap().path().join("charts/nginx-ingress/values.schema.json"));
+    let schemas: Vec<_> = schemas.filter_map(|it| fs::read_to_string(it).ok()).collect();
+    assert!(!schemas.is_empty());
+    assert!(
+        schemas
+            .iter()
+            .all(|it| it.contains("\"text\":") && !it.contains("unused") && !it.contains("left out"))
+    );
     let said = repo.fails("deploy-support lake --cert-manager-version v1.14.7");
     assert!(said.contains("isn't v1.15.0 or newer"), "{said}");
     let said = repo.fails("deploy-support lake --cert-manager-version v1.99.0");

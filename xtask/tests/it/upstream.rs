@@ -89,7 +89,7 @@ pub(crate) fn debian(program: &str) -> Command {
     command
 }
 
-/// An address on loopback that is free.
+/// An address on loopback where nobody listens.
 pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -102,7 +102,7 @@ pub(crate) struct Upstream {
     process: Child,
 }
 
-/// Which charts lie in the registry; its index in that of the repository would be another way to them.
+/// This one lies in the registry only.
 const IN_REGISTRY: &str = "nginx-ingress";
 
 impl Upstream {
@@ -119,7 +119,10 @@ impl Upstream {
     }
 
     fn start() -> Upstream {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("upstream-{}", std::process::id()));
+        // One of its own for each: the last one may be on its way out.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("upstream-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let served = dir.join("served");
         fs::create_dir_all(&served).unwrap();
         let (process, registry) = start_registry(&dir);
