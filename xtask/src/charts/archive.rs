@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Read,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -28,7 +28,10 @@ fn unpack(packed: &[u8]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     for entry in tar::Archive::new(&*tar).entries()? {
         let mut entry = entry?;
         if entry.header().entry_type().is_file() {
-            let path = entry.path()?.iter().skip(1).collect();
+            let path: PathBuf = entry.path()?.iter().skip(1).collect();
+            // What is read here may be written below a folder of ours.
+            let within = path.components().all(|it| matches!(it, Component::Normal(_)));
+            ensure!(within, "`{}` would lie outside of the chart", path.display());
             let mut content = Vec::new();
             entry.read_to_end(&mut content)?;
             files.insert(path, content);
