@@ -56,6 +56,8 @@ struct Source {
     /// The chart's own files by their paths in it, without those in charts/ that a dependency provides.
     files: BTreeMap<PathBuf, Vec<u8>>,
     parts: Vec<Part>,
+    /// Where the prepared chart is, or will be.
+    prepared: PathBuf,
 }
 
 /// Where one dependency comes from.
@@ -81,7 +83,7 @@ pub(crate) fn prepare(
     let sources: Vec<_> = charts.into_iter().map(|it| (read(&it), it)).collect();
     let mut missing = BTreeSet::new();
     for source in sources.iter().filter_map(|(source, _)| source.as_ref().ok()) {
-        if !source.prepared()?.is_dir() {
+        if !source.prepared.is_dir() {
             missing.extend(source.remotes().into_iter().map(|(_, remote)| remote));
         }
     }
@@ -168,43 +170,9 @@ impl Source {
             })
         };
         files.retain(|path, _| !provided(path));
-        Ok(Source { shown: shown.to_string(), files, metadata, parts })
-    }
-
-    /// Stands for everything that goes into the prepared chart.
-    fn key(&self) -> Result<String> {
-        let mut hash = Sha256::new();
-        let mut add = |bytes: &[u8]| {
-            hash.update(bytes.len().to_le_bytes());
-            hash.update(bytes);
-        };
-        add(FORMAT.as_bytes());
-        for (path, content) in &self.files {
-            add(path.as_os_str().as_encoded_bytes());
-            add(content);
-        }
-        for part in &self.parts {
-            match part {
-                Part::Folder(source) => add(source.key()?.as_bytes()),
-                Part::InCharts(path) => {
-                    let mut files = BTreeMap::new();
-                    read_files(path, Path::new(""), &mut files)?;
-                    for (path, content) in &files {
-                        add(path.as_os_str().as_encoded_bytes());
-                        add(content);
-                    }
-                }
-                Part::Remote(Remote { name, version, repository }) => {
-                    [name, version, repository].iter().for_each(|it| add(it.as_bytes()));
-                }
-            }
-        }
-        Ok(paths::hex(&hash.finalize()[..16]))
-    }
-
-    /// Where the prepared chart is, or will be.
-    fn prepared(&self) -> Result<PathBuf> {
-        Ok(paths::cache()?.join("charts").join(format!("{}-{}", self.metadata.name, self.key()?)))
+        let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
+        let prepared = paths::cache()?.join("charts").join(name);
+        Ok(Source { shown: shown.to_string(), files, metadata, parts, prepared })
     }
 
     /// All dependencies to be fetched, also those of folders, each with the chart that wants it.
@@ -219,9 +187,9 @@ impl Source {
 
     /// `fetched` has the archives that the cache lacked.
     fn prepare(&self, settings: &Settings, fetched: &BTreeMap<&Remote, Result<PathBuf>>) -> Result<PathBuf> {
-        let prepared = self.prepared()?;
+        let prepared = &self.prepared;
         if prepared.is_dir() {
-            return Ok(prepared);
+            return Ok(prepared.clone());
         }
         let problem = |(chart, remote): (&str, &Remote)| {
             let err = fetched.get(remote)?.as_ref().err()?;
@@ -235,7 +203,7 @@ impl Source {
         let _lock =
             paths::lock(&charts.join("locks").join(&*name), &format!("prepares the chart `{}`", self.shown))?;
         if prepared.is_dir() {
-            return Ok(prepared);
+            return Ok(prepared.clone());
         }
         let part = charts.join(format!(".{name}.part"));
         paths::remove_dir(&part)?;
@@ -256,8 +224,8 @@ impl Source {
                 },
             }
         }
-        fs::rename(&part, &prepared).with_context(|| format!("cannot make `{}`", prepared.display()))?;
-        Ok(prepared)
+        fs::rename(&part, prepared).with_context(|| format!("cannot make `{}`", prepared.display()))?;
+        Ok(prepared.clone())
     }
 
     /// helm reads only values.schema.json; people write values.schema.yaml.
@@ -271,6 +239,37 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Stands for everything that goes into a prepared chart.
+fn key(files: &BTreeMap<PathBuf, Vec<u8>>, parts: &[Part]) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(bytes);
+    };
+    add(FORMAT.as_bytes());
+    for (path, content) in files {
+        add(path.as_os_str().as_encoded_bytes());
+        add(content);
+    }
+    for part in parts {
+        match part {
+            Part::Folder(source) => add(source.prepared.as_os_str().as_encoded_bytes()),
+            Part::InCharts(path) => {
+                let mut files = BTreeMap::new();
+                read_files(path, Path::new(""), &mut files)?;
+                for (path, content) in &files {
+                    add(path.as_os_str().as_encoded_bytes());
+                    add(content);
+                }
+            }
+            Part::Remote(Remote { name, version, repository }) => {
+                [name, version, repository].iter().for_each(|it| add(it.as_bytes()));
+            }
+        }
+    }
+    Ok(paths::hex(&hash.finalize()[..16]))
 }
 
 /// Puts into the schemas among a chart's files what they refer to elsewhere; whether there is any.

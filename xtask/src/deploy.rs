@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 use crate::{
     charts,
     cluster::{Cluster, Hub, Nodes, Provider, list},
-    credentials,
+    credentials::{self, Login},
     local::node,
     process,
     release::{Helm, Release},
@@ -57,19 +57,15 @@ struct How {
 
 /// What all releases of one command share, ready before the first one is touched.
 struct Run {
-    /// Logged in, if the cluster is asked at all.
+    /// The login's, if there is one.
     sh: Shell,
     /// Prepared charts by their paths from the root.
     charts: BTreeMap<PathBuf, Result<PathBuf>>,
     /// Encrypted files by their paths from the root.
     decrypted: BTreeMap<PathBuf, Result<Decrypted>>,
     mask: Mask,
-    /// What the pods run on, if it's a rehearsal cluster.
-    rehearsal: Option<Nodes>,
-    /// A dry run for a rehearsal cluster that is down.
-    render_only: bool,
-    /// Where KUBECONFIG is a decrypted file, that file.
-    _kubeconfig: Option<Decrypted>,
+    /// There is none in a dry run for a rehearsal cluster that is down: then it's rendered without asking.
+    login: Option<Login>,
 }
 
 /// What came of each release, for the last lines.
@@ -111,7 +107,7 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
             let release = Release { name: &hub.name, chart, values: run.readable(files)?, flags: Vec::new() };
             let has_dask = has_dask_gateway(hub, &release)?;
             if args.how.dry_run {
-                let lacks = has_dask && !run.render_only && run.lacks("daskclusters.gateway.dask.org")?;
+                let lacks = has_dask && run.login.is_some() && run.lacks("daskclusters.gateway.dask.org")?;
                 return run.show(&helm, &release, lacks.then_some("dask-gateway"));
             }
             let domain = run.domain(&cluster, hub)?;
@@ -119,7 +115,7 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
                 run.apply_dask_crds(&settings, &release, args.dask_gateway_version.as_deref(), &mut crds)?;
             }
             let revision = helm.upgrade(&release)?;
-            let address = match run.rehearsal {
+            let address = match run.login.as_ref().and_then(|it| it.rehearsal) {
                 None => format!(", https://{}", run.mask.hide(&domain)),
                 Some(Nodes::Real) => run.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
                 // Nobody answers there.
@@ -187,17 +183,17 @@ impl Run {
         let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
         let decrypted: BTreeMap<_, _> = encrypted.into_iter().zip(decrypted).collect();
         let charts = charts::prepare(sh, root, settings, charts)?;
-        if render_only {
+        let login = if render_only {
             say!("the rehearsal cluster `{}` is down: rendering without it", cluster.name);
-            let mask = Mask::new(decrypted.values().flatten());
-            let (sh, rehearsal, _kubeconfig) = (sh.clone(), None, None);
-            return Ok(Run { sh, charts, decrypted, mask, rehearsal, render_only, _kubeconfig });
-        }
-        let login = credentials::log_in(sh, root, cluster)
-            .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
-        let mask = Mask::new(decrypted.values().flatten().chain(&login.kubeconfig));
-        let (sh, rehearsal, _kubeconfig) = (login.sh, login.rehearsal, login.kubeconfig);
-        Ok(Run { sh, charts, decrypted, mask, rehearsal, render_only, _kubeconfig })
+            None
+        } else {
+            let login = credentials::log_in(sh, root, cluster);
+            Some(login.with_context(|| format!("cannot log in to `{}`", cluster.name))?)
+        };
+        let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
+        let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
+        let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
+        Ok(Run { sh, charts, decrypted, mask, login })
     }
 
     fn helm(&self, how: &How) -> Helm<'_> {
@@ -206,7 +202,7 @@ impl Run {
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
     fn show(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
-        if self.render_only {
+        if self.login.is_none() {
             return helm.render(release);
         }
         let Some(lacks) = lacks else { return helm.dry_run(release) };

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// From the root. A repository without it has the defaults.
-pub(crate) const FILE: &str = "config/xtask.yaml";
+const FILE: &str = "config/xtask.yaml";
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

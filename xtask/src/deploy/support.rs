@@ -78,7 +78,10 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
 
     let helm = run.helm(&args.how);
     let mut report = Report::new(&run, &args.how);
-    let found = if run.render_only { None } else { CertManagerCrds::find(&run.sh)? };
+    let found = match run.login {
+        Some(_) => CertManagerCrds::find(&run.sh)?,
+        None => None,
+    };
     if let Some(chart) = &cert_manager {
         let started = Instant::now();
         let result = run.cert_manager(&helm, chart, args, found.as_ref());

@@ -277,6 +277,27 @@ fn archives_wherever_they_are() {
     }
 }
 
+/// Nothing of an archive is written elsewhere than below the prepared chart.
+#[test]
+fn an_archive_that_reaches_out() {
+    let repo = repo("https://charts.example.org", "1.0.0");
+    repo.write("Chart.yaml", "apiVersion: v2\nname: boulder\nversion: 1.0.0\n");
+    repo.write("reaching", "out");
+    fs::create_dir(repo.root.join("helm-charts/stone/charts")).unwrap();
+    let tar = std::process::Command::new("tar")
+        .args([
+            "-czPf",
+            "helm-charts/stone/charts/boulder-1.0.0.tgz",
+            "--transform=s,^reaching,boulder/../../reaching,",
+        ])
+        .args(["--transform=s,^Chart,boulder/Chart,", "Chart.yaml", "reaching"])
+        .current_dir(&repo.root)
+        .status();
+    assert!(tar.unwrap().success());
+    let said = repo.fails(RENDER);
+    assert!(said.contains("`../../reaching` would lie outside of the chart"), "{said}");
+}
+
 #[test]
 fn an_archive_that_is_another_chart() {
     let work = Repo::new();
@@ -290,7 +311,7 @@ fn an_archive_that_is_another_chart() {
 #[test]
 fn a_registry_that_lost_something() {
     let work = Repo::new();
-    let (mut process, registry) = start_registry(&work.root);
+    let (process, registry) = start_registry(&work.root);
     boulder_chart(&work.root, "1.0.0", &work.root);
     push(&work.root.join("boulder-1.0.0.tgz"), &format!("{registry}/stones"));
     let settings = format!("chart_mirrors: {{\"oci://registry.example.org\": \"{registry}\"}}\n");
@@ -315,8 +336,7 @@ fn a_registry_that_lost_something() {
     fs::write(blob, broken).unwrap();
     let said = repo("1.0.0").fails(RENDER);
     assert!(said.contains("cannot get the chart `boulder` 1.0.0") && said.contains("digest"), "{said}");
-    process.kill().unwrap();
-    process.wait().unwrap();
+    drop(process);
     let said = repo("1.0.0").fails(RENDER);
     assert!(
         said.contains("cannot get the chart `boulder` 1.0.0") && said.contains("connection refused"),

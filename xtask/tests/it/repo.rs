@@ -193,6 +193,17 @@ impl Key {
     }
 }
 
+/// What tests share, as long as one of them has it.
+pub(crate) fn shared<T>(up: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
+    let mut up = up.lock().unwrap_or_else(|it| it.into_inner());
+    if let Some(shared) = up.upgrade() {
+        return shared;
+    }
+    let shared = Arc::new(start());
+    *up = Arc::downgrade(&shared);
+    shared
+}
+
 /// The rehearsal cluster that tests share: up as long as one of them has it.
 pub(crate) struct Shared {
     repo: Repo,
@@ -202,15 +213,15 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn cluster() -> Arc<Shared> {
         static UP: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
-        let mut up = UP.lock().unwrap_or_else(|it| it.into_inner());
-        if let Some(shared) = up.upgrade() {
-            return shared;
-        }
+        shared(&UP, Shared::start)
+    }
+
+    fn start() -> Shared {
         let mut repo = Repo::empty();
         repo.local = true;
         repo.write("config/clusters/shared/cluster.yaml", "name: shared\nprovider: local\n");
         let kubeconfig = kubeconfig(&repo.ok("local up").stdout);
-        let shared = Arc::new(Shared { repo, kubeconfig });
+        let shared = Shared { repo, kubeconfig };
         // A pod with this label never gets ready: it leaves Pending by another way than kwok's own stage.
         shared.kubectl_apply(
             "apiVersion: kwok.x-k8s.io/v1alpha1
@@ -231,7 +242,6 @@ spec:
       - {type: Ready, status: 'False'}
 ",
         );
-        *up = Arc::downgrade(&shared);
         shared
     }
 

@@ -1,10 +1,10 @@
 //! Our own charts with stand-ins for the public ones, on the rehearsal cluster: hubs, cert-manager and support.
 
-use std::{fs, path::Path, process::Child};
+use std::{fs, path::Path};
 
 use crate::{
     repo::{Key, Repo, Shared, copy, kubeconfig, kubectl, tool, workspace},
-    upstream::{Upstream, debian, free_address},
+    upstream::{Running, Upstream, free_address},
 };
 
 /// A repository with our own charts, whose cluster `lake` has these hubs, each with the chart of its name.
@@ -320,13 +320,6 @@ fn cert_manager_and_support() {
 
 /// Debian's prometheus, with the configuration and the web.yml that our chart makes.
 fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
-    struct Ended(Child);
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
     let dir = repo.root.join("prometheus");
     let address = free_address();
     for (file, text) in [("web.yml", web), ("username", "lake"), ("password", "loch-ness-monster")] {
@@ -339,17 +332,13 @@ fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
         .replace("/etc/prometheus-auth", dir.to_str().unwrap())
         .replace("localhost:9090", &address);
     repo.write("prometheus/prometheus.yml", &format!("global: {{scrape_interval: 1s}}\n{config}"));
-    let mut command = debian("prometheus");
-    for (flag, value) in [
-        ("config.file", dir.join("prometheus.yml")),
-        ("web.config.file", dir.join("web.yml")),
-        ("storage.tsdb.path", dir.join("data")),
-    ] {
-        command.arg(format!("--{flag}={}", value.display()));
-    }
-    let process = command.arg(format!("--web.listen-address={address}")).spawn();
-    let _process = Ended(process.expect("prometheus runs: `cargo xtask ci` installs it"));
-    crate::repo::wait_until("prometheus", || std::net::TcpStream::connect(&address).is_ok());
+    let args = [
+        format!("--config.file={}", dir.join("prometheus.yml").display()),
+        format!("--web.config.file={}", dir.join("web.yml").display()),
+        format!("--storage.tsdb.path={}", dir.join("data").display()),
+        format!("--web.listen-address={address}"),
+    ];
+    let _process = Running::start("prometheus", &args, &address);
     let status = |user: &str, path: &str| match ureq::get(format!("http://{user}{address}/{path}")).call() {
         Ok(answer) => (answer.status().as_u16(), answer.into_body().read_to_string().unwrap()),
         Err(ureq::Error::StatusCode(status)) => (status, String::new()),

@@ -2,10 +2,10 @@
 //! tests/charts stand in for the public charts that ours depend on, by names and versions.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, Weak,
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::repo::{Repo, copy, tool, wait_until, workspace};
+use crate::repo::{Repo, copy, shared, tool, wait_until, workspace};
 
 /// What a server says to a GET.
 pub(crate) enum Answer {
@@ -82,11 +82,26 @@ pub(crate) fn package(chart: &Path, to: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A program of Debian's that `cargo xtask ci` installs.
-pub(crate) fn debian(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
+/// A server of Debian's that `cargo xtask ci` installs, ended with this.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(program: &str, args: &[String], address: &str) -> Running {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process =
+            command.spawn().unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask ci` installs it"));
+        let running = Running(process);
+        wait_until(program, || std::net::TcpStream::connect(address).is_ok());
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// An address on loopback where nobody listens.
@@ -96,10 +111,10 @@ pub(crate) fn free_address() -> String {
 
 /// All stand-ins: a chart repository, whose server also has what lies at raw.githubusercontent.com, and a registry.
 pub(crate) struct Upstream {
-    dir: PathBuf,
     pub(crate) address: String,
     registry: String,
-    process: Child,
+    _process: Running,
+    _work: Repo,
 }
 
 /// This one lies in the registry only.
@@ -109,27 +124,19 @@ impl Upstream {
     /// The ones that tests share: there as long as one of them has them.
     pub(crate) fn shared() -> Arc<Upstream> {
         static UP: Mutex<Weak<Upstream>> = Mutex::new(Weak::new());
-        let mut up = UP.lock().unwrap_or_else(|it| it.into_inner());
-        if let Some(shared) = up.upgrade() {
-            return shared;
-        }
-        let shared = Arc::new(Upstream::start());
-        *up = Arc::downgrade(&shared);
-        shared
+        shared(&UP, Upstream::start)
     }
 
     fn start() -> Upstream {
-        // One of its own for each: the last one may be on its way out.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("upstream-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let work = Repo::new();
+        let dir = &work.root;
         let served = dir.join("served");
         fs::create_dir_all(&served).unwrap();
-        let (process, registry) = start_registry(&dir);
+        let (_process, registry) = start_registry(dir);
         let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts");
         for chart in fs::read_dir(charts).unwrap() {
             let chart = chart.unwrap().path();
-            let to = if chart.ends_with(IN_REGISTRY) { &dir } else { &served };
+            let to = if chart.ends_with(IN_REGISTRY) { dir } else { &served };
             package(&chart, to);
         }
         index(&served);
@@ -153,7 +160,7 @@ impl Upstream {
                 .unwrap();
         }
         let address = Server::serving(&served).address;
-        Upstream { dir, address, registry, process }
+        Upstream { address, registry, _process, _work: work }
     }
 
     /// Gives a repository our own charts, and the mirrors that lead to their dependencies.
@@ -184,16 +191,8 @@ impl Upstream {
     }
 }
 
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
 /// Debian's docker-registry with its data in a folder; its address with `oci://`.
-pub(crate) fn start_registry(dir: &Path) -> (Child, String) {
+pub(crate) fn start_registry(dir: &Path) -> (Running, String) {
     let address = free_address();
     let config = dir.join("registry.yaml");
     let data = dir.join("registry");
@@ -202,10 +201,8 @@ pub(crate) fn start_registry(dir: &Path) -> (Child, String) {
         data.display()
     );
     fs::write(&config, text).unwrap();
-    let process = debian("docker-registry").arg("serve").arg(config).spawn();
-    let process = process.expect("docker-registry runs: `cargo xtask ci` installs it");
-    wait_until("the registry", || std::net::TcpStream::connect(&address).is_ok());
-    (process, format!("oci://{address}"))
+    let args = ["serve".to_owned(), config.display().to_string()];
+    (Running::start("docker-registry", &args, &address), format!("oci://{address}"))
 }
 
 pub(crate) fn push(archive: &Path, to: &str) {
