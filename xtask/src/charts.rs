@@ -18,8 +18,17 @@ use self::fetch::Remote;
 use crate::{paths, process, settings::Settings};
 
 mod archive;
+mod embed;
 pub(crate) mod fetch;
+mod format;
+mod load;
+pub(crate) mod pattern;
 mod schema;
+
+pub(crate) use self::{
+    load::Loader,
+    schema::{Schema, Unusable},
+};
 
 /// Part of each prepared chart's name: one that is prepared in another way gets another name.
 const FORMAT: &str = "2";
@@ -28,8 +37,7 @@ const FORMAT: &str = "2";
 struct Metadata {
     name: String,
     version: String,
-    #[serde(default)]
-    dependencies: Vec<Dependency>,
+    dependencies: Option<Vec<Dependency>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -39,13 +47,17 @@ struct Lock {
 }
 
 /// As in Chart.yaml, where the version may be a range, and as in Chart.lock, where it's exact.
-#[derive(Deserialize)]
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
 struct Dependency {
     name: String,
-    #[serde(default)]
     version: String,
-    #[serde(default)]
     repository: String,
+    alias: String,
+    condition: String,
+    tags: Vec<String>,
+    #[serde(rename = "import-values")]
+    import_values: Vec<Value>,
 }
 
 /// A chart in the repository, with all that goes into its prepared form.
@@ -56,6 +68,8 @@ struct Source {
     /// The chart's own files by their paths in it, without those in charts/ that a dependency provides.
     files: BTreeMap<PathBuf, Vec<u8>>,
     parts: Vec<Part>,
+    /// Dependencies by name, and what is wrong with them: then the chart can't be prepared.
+    problems: Vec<(String, String)>,
     /// Where the prepared chart is, or will be.
     prepared: PathBuf,
 }
@@ -120,6 +134,12 @@ pub(crate) fn dependency(prepared: &Path, name: &str) -> Result<Option<(String, 
     Ok(None)
 }
 
+impl Metadata {
+    fn dependencies(&self) -> &[Dependency] {
+        self.dependencies.as_deref().unwrap_or_default()
+    }
+}
+
 impl Source {
     /// `above` holds the charts that depend on this one.
     fn read(dir: &Path, shown: &str, root: &Path, above: &mut Vec<PathBuf>) -> Result<Source> {
@@ -139,7 +159,7 @@ impl Source {
             .with_context(|| format!("cannot read the chart `{shown}`"))?;
         let known = |it: &Dependency| {
             metadata
-                .dependencies
+                .dependencies()
                 .iter()
                 .any(|wanted| wanted.name == it.name && wanted.repository == it.repository)
         };
@@ -153,26 +173,23 @@ impl Source {
         let vendored: Vec<PathBuf> = children(&dir.join("charts"))?;
         above.push(dir.clone());
         let (mut parts, mut problems) = (Vec::new(), Vec::new());
-        for wanted in &metadata.dependencies {
+        for wanted in metadata.dependencies() {
             match wanted.find(&dir, root, &lock, &vendored, above) {
                 Ok(part) => parts.push(part),
-                Err(err) => {
-                    problems.push(format!("{shown}/Chart.yaml: dependency `{}`: {err:#}", wanted.name))
-                }
+                Err(err) => problems.push((wanted.name.clone(), format!("{err:#}"))),
             }
         }
         above.pop();
-        ensure!(problems.is_empty(), "{}", problems.join("\n"));
         let provided = |path: &Path| {
             let in_charts = path.strip_prefix("charts").ok().and_then(|it| it.iter().next());
             in_charts.is_some_and(|it| {
-                metadata.dependencies.iter().any(|dependency| dependency.may_be(Path::new(it)))
+                metadata.dependencies().iter().any(|dependency| dependency.may_be(Path::new(it)))
             })
         };
         files.retain(|path, _| !provided(path));
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
         let prepared = paths::cache()?.join("charts").join(name);
-        Ok(Source { shown: shown.to_string(), files, metadata, parts, prepared })
+        Ok(Source { shown: shown.to_string(), files, metadata, parts, problems, prepared })
     }
 
     /// All dependencies to be fetched, also those of folders, each with the chart that wants it.
@@ -185,8 +202,15 @@ impl Source {
         remotes.flatten().collect()
     }
 
+    fn with_dependency(&self, name: &str, problem: &str) -> String {
+        format!("{}/Chart.yaml: dependency `{name}`: {problem}", self.shown)
+    }
+
     /// `fetched` has the archives that the cache lacked.
     fn prepare(&self, settings: &Settings, fetched: &BTreeMap<&Remote, Result<PathBuf>>) -> Result<PathBuf> {
+        let wrong = self.problems.iter().map(|(name, problem)| self.with_dependency(name, problem));
+        let wrong: Vec<_> = wrong.collect();
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         let prepared = &self.prepared;
         if prepared.is_dir() {
             return Ok(prepared.clone());
@@ -278,7 +302,7 @@ fn complete_schemas(files: &mut BTreeMap<PathBuf, Vec<u8>>, settings: &Settings)
     for (path, content) in files.iter_mut().filter(|(path, _)| path.ends_with("values.schema.json")) {
         let mut schema: Value = serde_json::from_slice(content)
             .with_context(|| format!("{}: not a schema in JSON", path.display()))?;
-        if schema::embed(&mut schema, settings).with_context(|| path.display().to_string())? {
+        if embed::embed(&mut schema, settings).with_context(|| path.display().to_string())? {
             *content = serde_json::to_vec(&schema)?;
             any = true;
         }
@@ -377,7 +401,7 @@ impl Dependency {
 
 /// Whether a version is the wanted one, or in the wanted range as Helm writes ranges: `1.2.3`, `~1.2`, `>=1.2 <2`,
 /// `1.x || 2.x`. No wish is any version.
-fn satisfies(version: &str, wanted: &str) -> Result<bool> {
+pub(crate) fn satisfies(version: &str, wanted: &str) -> Result<bool> {
     if wanted.is_empty() || version == wanted {
         return Ok(true);
     }

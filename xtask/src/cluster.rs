@@ -6,9 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde_json::Value;
+
+use crate::{
+    charts::Schema,
+    yaml::{self, Finding, Node, Place},
+};
 
 /// One cluster and its hubs.
 ///
@@ -23,6 +27,8 @@ pub(crate) struct Cluster {
     pub(crate) support: Option<Support>,
     /// In the file's order.
     pub(crate) hubs: Vec<Hub>,
+    /// cluster.yaml itself, which says where each of these stands.
+    pub(crate) yaml: Node,
 }
 
 /// How to log in.
@@ -115,6 +121,11 @@ impl Cluster {
         self.dir.join("cluster.yaml")
     }
 
+    /// The beginning of cluster.yaml.
+    pub(crate) fn at(&self) -> Place {
+        self.yaml.at.unwrap_or(Place { file: 0, line: 1, column: 1 })
+    }
+
     /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
     pub(crate) fn load(root: &Path, name: &str) -> Result<Cluster> {
         let files = files(root)?;
@@ -160,7 +171,7 @@ pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
 }
 
 /// The cluster.yaml files from the root, sorted. Those below a folder called `templates` aren't clusters.
-fn files(root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
     // The root's own path may hold characters that mean something in a pattern.
     let root_pattern = glob::Pattern::escape(root.to_str().context("the root's path isn't UTF-8")?);
     let mut files = Vec::new();
@@ -175,19 +186,36 @@ fn files(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn parse(root: &Path, file: &Path) -> Result<Cluster> {
-    let shown = file.display();
-    let text = fs::read_to_string(root.join(file)).with_context(|| format!("cannot read `{shown}`"))?;
-    let mut yaml: serde_yaml::Value = serde_yaml::from_str(&text)
-        .with_context(|| format!("{shown}: not the YAML that a cluster.yaml is"))?;
-    yaml.apply_merge().with_context(|| format!("{shown}: cannot merge what `<<` names"))?;
-    let json: Value = serde_json::to_value(yaml).with_context(|| format!("{shown}: a key isn't a string"))?;
-    let problems = problems(&json);
-    if !problems.is_empty() {
-        let lines: Vec<_> = problems.iter().map(|it| format!("{shown}: {it}")).collect();
-        bail!("{}", lines.join("\n"));
+    match read(root, file, 0) {
+        (Some(cluster), _) => Ok(cluster),
+        (None, findings) => {
+            let problems = findings.iter().filter(|it| !it.is_warning);
+            let lines = problems.map(|it| format!("{}:{}:{}: {}", file.display(), it.line, it.column, it.message));
+            bail!("{}", lines.collect::<Vec<_>>().join("\n"))
+        }
     }
-    let parsed: File =
-        serde_json::from_value(json).with_context(|| format!("cannot understand `{shown}`"))?;
+}
+
+/// Reads and checks a cluster.yaml, which gets this number in its places: the cluster, if nothing is wrong with it, and
+/// all that is to be said of it.
+pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, Vec<Finding>) {
+    let broken = |message: String| Finding::problem("yaml", None, message);
+    let content = match yaml::content(&root.join(file)) {
+        Ok(content) => content,
+        Err(err) => return (None, vec![broken(format!("{err:#}"))]),
+    };
+    let (yaml, mut findings) = match yaml::read(&content, number) {
+        Ok(read) => read,
+        Err(finding) => return (None, vec![finding]),
+    };
+    findings.extend(problems(&yaml));
+    if findings.iter().any(|it| !it.is_warning) {
+        return (None, findings);
+    }
+    let parsed: File = match serde_json::from_value(yaml.to_json()) {
+        Ok(parsed) => parsed,
+        Err(err) => return (None, vec![broken(err.to_string())]),
+    };
     let dir = file.parent().expect("cluster.yaml lies in a folder").to_owned();
     let provider = match (parsed.provider.as_str(), parsed.kubeconfig) {
         ("local", _) => Provider::Local(parsed.local.and_then(|it| it.nodes)),
@@ -195,40 +223,45 @@ fn parse(root: &Path, file: &Path) -> Result<Cluster> {
         (other, _) => Provider::Other(other.to_owned()),
     };
     let (name, support) = (folder_name(file).to_owned(), parsed.support);
-    Ok(Cluster { name, dir, provider, support, hubs: parsed.hubs })
+    (Some(Cluster { name, dir, provider, support, hubs: parsed.hubs, yaml }), findings)
 }
 
-/// All that a cluster.yaml does wrong, sorted.
-fn problems(json: &Value) -> Vec<String> {
-    let schema = include_str!("../../config/cluster.schema.json");
-    let schema = serde_json::from_str(schema)
-        .map_err(|err| anyhow!(err))
-        .and_then(|schema: Value| jsonschema::draft7::new(&schema).map_err(|err| anyhow!("{err}")));
-    let schema = schema.expect("config/cluster.schema.json was right when this was compiled");
-    let mut problems: BTreeSet<String> = schema
-        .iter_errors(json)
-        .map(|it| format!("{}{it}", place(json, it.instance_path().as_str())))
+/// What in a cluster.yaml isn't as its schema has it, and hubs of one name.
+fn problems(yaml: &Node) -> Vec<Finding> {
+    let schema = serde_json::from_str(include_str!("../../config/cluster.schema.json"));
+    let schema = schema.expect("config/cluster.schema.json was JSON when this was compiled");
+    let Ok(schema) = Schema::compile(schema, None) else {
+        unreachable!("config/cluster.schema.json was right when this was compiled")
+    };
+    let mut problems: Vec<_> = schema
+        .check(yaml)
+        .into_iter()
+        .map(|it| Finding::problem("cluster-schema", it.place(yaml), place(yaml, &it.path) + &it.message))
         .collect();
-    let names = json["hubs"].as_array().into_iter().flatten().filter_map(|it| it["name"].as_str());
+    let hubs = yaml.get(&["hubs"]).and_then(Node::as_list).unwrap_or_default();
     let mut seen = BTreeSet::new();
-    for name in names {
-        if !seen.insert(name) {
-            problems.insert(format!("two hubs are named `{name}`, and would share a namespace"));
+    for name in hubs.iter().filter_map(|it| it.get(&["name"])) {
+        let Some(text) = name.as_text() else { continue };
+        if !seen.insert(text) {
+            let message = format!("two hubs are named `{text}`, and would share a namespace");
+            problems.push(Finding::problem("hub-names", name.at, message));
         }
     }
-    problems.into_iter().collect()
+    problems
 }
 
-/// `/hubs/1/domain` as "hub `prod`: `domain`: ".
-fn place(json: &Value, pointer: &str) -> String {
-    let mut steps: Vec<&str> = pointer.split('/').skip(1).collect();
+/// `hubs.1.domain` as "hub `prod`: `domain`: ".
+fn place(yaml: &Node, path: &[String]) -> String {
+    let mut steps = path;
     let mut place = String::new();
-    if let ["hubs", index, ..] = steps[..] {
-        place = match json.pointer(&format!("/hubs/{index}/name")).and_then(Value::as_str) {
+    if let [hubs, index, rest @ ..] = path
+        && hubs == "hubs"
+    {
+        place = match yaml.get(&["hubs", index, "name"]).and_then(Node::as_text) {
             Some(name) => format!("hub `{name}`: "),
             None => format!("hub number {}: ", index.parse().map_or(0, |it: usize| it + 1)),
         };
-        steps.drain(..2);
+        steps = rest;
     }
     if !steps.is_empty() {
         place += &format!("`{}`: ", steps.join("."));
@@ -236,7 +269,8 @@ fn place(json: &Value, pointer: &str) -> String {
     place
 }
 
-fn folder_name(file: &Path) -> &str {
+/// The name of the cluster whose cluster.yaml this is.
+pub(crate) fn folder_name(file: &Path) -> &str {
     file.parent().and_then(Path::file_name).and_then(|it| it.to_str()).unwrap_or("?")
 }
 

@@ -32,6 +32,9 @@ mod rollout;
 mod secrets;
 mod settings;
 mod setup;
+mod validate;
+mod values;
+mod yaml;
 
 /// Deploys JupyterHubs to Kubernetes clusters
 ///
@@ -56,13 +59,14 @@ enum Command {
     Local(local::Local),
     Deploy(deploy::Deploy),
     DeploySupport(deploy::support::DeploySupport),
+    Validate(validate::Validate),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
     Ci,
 }
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever read our output has seen enough.
         Err(err)
             if err.downcast_ref().is_some_and(|it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe) =>
@@ -76,7 +80,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     let sh = &Shell::new()?;
     if cli.verbose {
         sh.set_var(process::VERBOSE, "1");
@@ -88,8 +92,10 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Local(command) => print(&local::local(sh, root, command)?),
         Command::Deploy(args) => deploy::deploy(sh, root, args),
         Command::DeploySupport(args) => deploy::support::deploy_support(sh, root, args),
+        Command::Validate(args) => return validate::validate(sh, root, args),
         Command::Ci => ci::ci(sh),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Data, on stdout. All else goes to stderr.

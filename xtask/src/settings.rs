@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// From the root. A repository without it has the defaults.
 const FILE: &str = "config/xtask.yaml";
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// How addresses that charts and manifests are fetched from begin, and what they begin with in their stead.

@@ -19,7 +19,8 @@ pub(super) fn files(archive: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     unpack(&packed).with_context(|| format!("`{}` isn't a whole archive of a chart", archive.display()))
 }
 
-fn unpack(packed: &[u8]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+/// The same for an archive in memory.
+pub(super) fn unpack(packed: &[u8]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut tar = Vec::new();
     // To the end, whose checksum tells that nothing is missing.
     GzDecoder::new(packed).take(MAX_SIZE + 1).read_to_end(&mut tar)?;

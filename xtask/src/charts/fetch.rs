@@ -56,10 +56,10 @@ impl Remote {
     /// the mirror, and wants to be followed by `HINT`.
     pub(crate) fn fetch(&self, sh: &Shell, settings: &Settings) -> Result<PathBuf> {
         let Remote { name, version, repository } = self;
-        let from = paths::hex(&Sha256::digest(repository)[..8]);
-        let dependencies = paths::cache()?.join("dependencies");
-        let dir = dependencies.join(format!("{name}-{version}-{from}"));
-        let archive = dir.join(format!("{name}-{version}.tgz"));
+        let archive = self.archive()?;
+        let dir = archive.parent().expect("it lies in a folder");
+        let dependencies = dir.parent().expect("that lies in the cache");
+        let from = self.origin();
         let _lock = paths::lock(
             &dependencies.join(format!("locks/{name}-{version}-{from}")),
             &format!("gets the chart `{name}` {version}"),
@@ -81,14 +81,26 @@ impl Remote {
                 found.version
             );
             fs::rename(&fetched, part.join(archive.file_name().expect("it is a file")))?;
-            paths::remove_dir(&dir)?;
-            Ok(fs::rename(&part, &dir)?)
+            paths::remove_dir(dir)?;
+            Ok(fs::rename(&part, dir)?)
         });
         if let Err(err) = fetched {
             paths::remove_dir(&part)?;
             bail!(unavailable(&format!("the chart `{name}` {version}"), repository, &address, &err));
         }
         Ok(archive)
+    }
+
+    /// Where the archive is in the cache, or would be.
+    pub(super) fn archive(&self) -> Result<PathBuf> {
+        let Remote { name, version, .. } = self;
+        let dir = format!("dependencies/{name}-{version}-{}", self.origin());
+        Ok(paths::cache()?.join(dir).join(format!("{name}-{version}.tgz")))
+    }
+
+    /// Stands for the repository.
+    fn origin(&self) -> String {
+        paths::hex(&Sha256::digest(&self.repository)[..8])
     }
 
     fn fetch_from(&self, sh: &Shell, settings: &Settings, address: &str, to: &Path) -> Result<PathBuf> {
@@ -152,10 +164,22 @@ pub(super) fn schema(settings: &Settings, url: &str) -> Result<Value> {
     document(settings, "the schema", url, |text| Ok(serde_json::from_str(text)?))
 }
 
+/// The same if the cache has it.
+pub(super) fn cached_schema(url: &str) -> Result<Option<Value>> {
+    match fs::read(cached_document(url)?) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(serde_json::from_slice(&read?)?)),
+    }
+}
+
+fn cached_document(url: &str) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("documents").join(paths::hex(&Sha256::digest(url)[..16])))
+}
+
 /// What is at a public address, kept in the cache: what the address of a version gives doesn't change. What doesn't
 /// parse isn't kept.
 fn document<T>(settings: &Settings, what: &str, url: &str, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
-    let file = paths::cache()?.join("documents").join(paths::hex(&Sha256::digest(url)[..16]));
+    let file = cached_document(url)?;
     if file.is_file() {
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
         return parse(&text);

@@ -1,104 +1,332 @@
-//! Schemas of values as helm needs them: in JSON, and with all that they refer to in them. helm itself would fetch what
-//! lies elsewhere whenever it renders, and fail where that can't be had.
+//! Values against a JSON schema with helm's own verdict: helm 4 uses santhosh-tekuri/jsonschema v6 and Go's regular
+//! expressions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    sync::{Arc, Mutex},
+};
 
-use anyhow::{Context, Result};
+use jsonschema::{
+    JsonType, PatternOptions, Retrieve, Uri, ValidationError, Validator,
+    error::{TypeKind, ValidationErrorKind},
+};
 use serde_json::{Map, Value};
 
-use super::fetch;
-use crate::settings::Settings;
+use super::{fetch, format, pattern};
+use crate::{
+    settings::Settings,
+    yaml::{Data, Node, Place},
+};
 
-/// What a schema refers to in other documents: JSON pointers by the documents' addresses.
-type Wanted = BTreeMap<String, BTreeSet<String>>;
-
-/// Puts into `schema` what it refers to at other addresses, and no more of these documents; whether there is any.
-pub(super) fn embed(schema: &mut Value, settings: &Settings) -> Result<bool> {
-    let mut documents: BTreeMap<String, Value> = BTreeMap::new();
-    let mut embedded = Wanted::new();
-    let mut wanted = Wanted::new();
-    references(schema, "", &mut wanted);
-    wanted.remove(schema["$id"].as_str().unwrap_or_default());
-    while let Some((url, pointers)) = wanted.pop_first() {
-        if !documents.contains_key(&url) {
-            documents.insert(url.clone(), fetch::schema(settings, &url)?);
-        }
-        for pointer in pointers {
-            if embedded.entry(url.clone()).or_default().insert(pointer.clone()) {
-                let part = documents[&url].pointer(&pointer);
-                references(part.with_context(|| format!("{url} has no `#{pointer}`"))?, &url, &mut wanted);
-            }
-        }
-    }
-    if embedded.is_empty() {
-        return Ok(false);
-    }
-    let dialect = schema["$schema"].as_str().unwrap_or("2020-12");
-    let key =
-        if ["2019-09", "2020-12"].iter().any(|it| dialect.contains(it)) { "$defs" } else { "definitions" };
-    let root = schema.as_object_mut().context("a schema that refers to others is an object")?;
-    let places = root.entry(key).or_insert_with(|| Map::new().into());
-    for (url, pointers) in &embedded {
-        let mut part = Map::from_iter([("$id".to_owned(), Value::from(url.as_str()))]);
-        for pointer in pointers {
-            copy(&documents[url], pointer, &mut part);
-        }
-        places[url] = part.into();
-    }
-    Ok(true)
+/// A schema, ready to be held against values.
+pub(crate) struct Schema {
+    validator: Validator,
+    /// As people wrote it, for messages.
+    text: Value,
 }
 
-/// Adds what the `$ref`s in a schema at the address `base` name; without an address those within it are left out.
-fn references(schema: &Value, base: &str, found: &mut Wanted) {
-    match schema {
-        Value::Array(items) => items.iter().for_each(|it| references(it, base, found)),
-        Value::Object(entries) => {
-            if let Some(reference) = entries.get("$ref").and_then(Value::as_str) {
-                let (url, pointer) = reference.split_once('#').unwrap_or((reference, ""));
-                let url = match base.rsplit_once('/') {
-                    _ if url.is_empty() => base.to_owned(),
-                    Some((folder, _)) if !url.contains("://") => format!("{folder}/{url}"),
-                    _ => url.to_owned(),
-                };
-                // The dialects themselves are known to helm.
-                if url.starts_with("http") && !url.contains("//json-schema.org/") {
-                    found.entry(url).or_default().insert(pointer.to_owned());
+/// Why values can't be held against a schema.
+pub(crate) enum Unusable {
+    /// helm refuses the schema itself.
+    Broken(String),
+    /// It refers to what lies at these addresses, and not in the cache.
+    Elsewhere(BTreeSet<String>),
+}
+
+/// What in values isn't as a schema has it.
+pub(crate) struct Fault {
+    /// Keys and numbers of items, down to the value.
+    pub(crate) path: Vec<String>,
+    /// The key in that value which is too much.
+    pub(crate) extra: Option<String>,
+    /// Whether it is about what isn't there.
+    pub(crate) is_lack: bool,
+    pub(crate) message: String,
+}
+
+impl Fault {
+    /// Where to mend it: the key that is too much, or the innermost value on the way that was set somewhere.
+    pub(crate) fn place(&self, values: &Node) -> Option<Place> {
+        let mut path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        if let Some(extra) = &self.extra {
+            path.push(extra);
+            if let Some(node) = values.get(&path) {
+                return node.key_at.or(node.at);
+            }
+        }
+        (0..=path.len()).rev().find_map(|end| values.get(&path[..end])?.at)
+    }
+}
+
+impl Schema {
+    /// With `settings` what it refers to elsewhere is fetched, else only looked for in the cache.
+    pub(crate) fn compile(text: Value, settings: Option<&Settings>) -> Result<Schema, Unusable> {
+        let mut for_rust = text.clone();
+        let mut problems = Vec::new();
+        patterns_for_rust(&mut for_rust, &mut problems);
+        if !problems.is_empty() {
+            return Err(Unusable::Broken(problems.join("\n")));
+        }
+        let missing = Arc::new(Mutex::new(BTreeSet::new()));
+        let elsewhere = Elsewhere { settings: settings.cloned(), missing: missing.clone() };
+        let mut options = jsonschema::options()
+            .with_pattern_options(PatternOptions::regex())
+            .with_retriever(elsewhere)
+            .without_content_encoding_support("base64")
+            .without_content_media_type_support("application/json");
+        for (name, check) in format::FORMATS {
+            options = options.with_format(*name, *check);
+        }
+        match options.build(&for_rust) {
+            Ok(validator) => Ok(Schema { validator, text }),
+            Err(err) => {
+                let missing = std::mem::take(&mut *missing.lock().expect("nobody panics with it"));
+                match missing.is_empty() {
+                    true => Err(Unusable::Broken(short(&err.to_string()))),
+                    false => Err(Unusable::Elsewhere(missing)),
                 }
             }
-            entries.values().for_each(|it| references(it, base, found));
         }
-        _ => {}
     }
-}
 
-/// Copies what is at the pointer to the same place.
-fn copy(from: &Value, pointer: &str, to: &mut Map<String, Value>) {
-    let Some((parent, key)) = pointer.rsplit_once('/') else {
-        to.extend(from.as_object().cloned().unwrap_or_default());
-        return;
-    };
-    let mut place = to;
-    for step in parent.split('/').skip(1) {
-        let next = place.entry(step).or_insert_with(|| Map::new().into());
-        let Some(next) = next.as_object_mut() else { return };
-        place = next;
+    /// All faults of the values. An encrypted value is held to its type alone.
+    pub(crate) fn check(&self, values: &Node) -> Vec<Fault> {
+        let json = values.to_json();
+        let mut faults = Vec::new();
+        for err in self.validator.iter_errors(&json) {
+            self.add(&err, values, &mut faults);
+        }
+        faults
     }
-    let mut part = from.pointer(pointer).cloned().unwrap_or_default();
-    remove_descriptions(&mut part);
-    place.insert(key.replace("~1", "/").replace("~0", "~"), part);
-}
 
-/// Every release keeps its charts' schemas in a Secret, which can't grow beyond a megabyte.
-fn remove_descriptions(schema: &mut Value) {
-    match schema {
-        Value::Array(items) => items.iter_mut().for_each(remove_descriptions),
-        Value::Object(entries) => {
-            // A property may be called so, too, and is a schema then.
-            if entries.get("description").is_some_and(Value::is_string) {
-                entries.remove("description");
+    fn add(&self, err: &ValidationError, values: &Node, faults: &mut Vec<Fault>) {
+        if may_be_right(err, values) {
+            return;
+        }
+        let path = steps(err.instance_path().as_str());
+        let mut add = |extra: Option<&String>, message: String| {
+            let is_lack = matches!(err.kind(), ValidationErrorKind::Required { .. });
+            faults.push(Fault { path: path.clone(), extra: extra.cloned(), is_lack, message });
+        };
+        match err.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected }
+            | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+                let known = self.siblings(err);
+                for key in unexpected {
+                    add(Some(key), format!("there is no key `{key}`{}", meant(key, &known)));
+                }
             }
-            entries.values_mut().for_each(remove_descriptions);
+            ValidationErrorKind::Required { property } => {
+                add(None, format!("the key `{}` is missing", property.as_str().unwrap_or_default()));
+            }
+            ValidationErrorKind::Type { kind } => {
+                let found = kind_of(err.instance());
+                add(None, format!("it is {found}, and must be {}", any_of(allowed(kind).into_iter().map(name_of))));
+            }
+            ValidationErrorKind::Enum { options } => {
+                let options = options.as_array().into_iter().flatten().map(|it| format!("`{it}`"));
+                add(None, format!("`{}` isn't one of {}", short(&err.instance().to_string()), options.collect::<Vec<_>>().join(", ")));
+            }
+            ValidationErrorKind::Constant { expected_value } => {
+                let text = expected_value.as_str().map_or_else(|| expected_value.to_string(), str::to_owned);
+                add(None, format!("only `{text}` may be here"));
+            }
+            ValidationErrorKind::FalseSchema => {
+                add(None, "nothing may be set here".to_owned());
+            }
+            ValidationErrorKind::Pattern { .. } => {
+                let pattern = self.keyword(err).and_then(Value::as_str).unwrap_or_default();
+                add(None, format!("`{}` doesn't match `{pattern}`", short(&err.instance().to_string())));
+            }
+            ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+                // The one form that is of the value's own type tells more than "none of them".
+                let here = err.instance_path().as_str();
+                let is_other = |it: &ValidationError| {
+                    it.instance_path().as_str() == here && matches!(it.kind(), ValidationErrorKind::Type { .. })
+                };
+                let near: Vec<_> = context.iter().filter(|it| !it.iter().any(is_other)).collect();
+                match near[..] {
+                    [one] => one.iter().for_each(|it| self.add(it, values, faults)),
+                    _ => add(None, format!("it is none of the {} things that it may be", context.len())),
+                }
+            }
+            _ => add(None, short(&err.masked_with("it").to_string())),
         }
-        _ => {}
+    }
+
+    /// What stands at the keyword that was violated.
+    fn keyword(&self, err: &ValidationError) -> Option<&Value> {
+        self.text.pointer(err.schema_path().as_str())
+    }
+
+    /// The keys that the schema knows beside an unexpected one.
+    fn siblings(&self, err: &ValidationError) -> Vec<&str> {
+        let path = err.schema_path().as_str();
+        let parent = path.rsplit_once('/').and_then(|(parent, _)| self.text.pointer(parent));
+        let properties = parent.and_then(|it| it.get("properties")).and_then(Value::as_object);
+        properties.into_iter().flat_map(Map::keys).map(String::as_str).collect()
+    }
+}
+
+/// Whether this can be an error only because an encrypted value stands for another one.
+fn may_be_right(err: &ValidationError, values: &Node) -> bool {
+    let path = steps(err.instance_path().as_str());
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let Some(node) = values.get(&path) else { return false };
+    let mut is_encrypted = false;
+    node.visit(&mut |it| is_encrypted |= matches!(it.data, Data::Encrypted(_)));
+    if !is_encrypted {
+        return false;
+    }
+    match err.kind() {
+        // A float may be a whole number.
+        ValidationErrorKind::Type { kind } => {
+            matches!(node.data, Data::Encrypted("float")) && allowed(kind).contains(&JsonType::Integer)
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            context.iter().any(|form| form.iter().all(|it| may_be_right(it, values)))
+        }
+        ValidationErrorKind::AdditionalItems { .. }
+        | ValidationErrorKind::AdditionalProperties { .. }
+        | ValidationErrorKind::FalseSchema
+        | ValidationErrorKind::MaxItems { .. }
+        | ValidationErrorKind::MaxProperties { .. }
+        | ValidationErrorKind::MinItems { .. }
+        | ValidationErrorKind::MinProperties { .. }
+        | ValidationErrorKind::PropertyNames { .. }
+        | ValidationErrorKind::Required { .. }
+        | ValidationErrorKind::UnevaluatedItems { .. }
+        | ValidationErrorKind::UnevaluatedProperties { .. } => false,
+        _ => true,
+    }
+}
+
+/// What a schema refers to by an address.
+struct Elsewhere {
+    settings: Option<Settings>,
+    missing: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Retrieve for Elsewhere {
+    fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
+        let url = uri.as_str();
+        // helm takes one that nobody resolves as a schema that allows everything.
+        if url.starts_with("urn:") {
+            return Ok(Value::Bool(true));
+        }
+        if !url.starts_with("http") {
+            return Err(format!("`{url}` can't be read from a chart").into());
+        }
+        let found = match &self.settings {
+            Some(settings) => fetch::schema(settings, url).map(Some),
+            None => fetch::cached_schema(url),
+        };
+        if let Ok(Some(mut schema)) = found {
+            patterns_for_rust(&mut schema, &mut Vec::new());
+            return Ok(schema);
+        }
+        self.missing.lock().expect("nobody panics with it").insert(url.to_owned());
+        Err("it isn't in the cache".into())
+    }
+}
+
+/// Writes every pattern in a schema as Rust's regular expressions have it.
+fn patterns_for_rust(schema: &mut Value, problems: &mut Vec<String>) {
+    let Value::Object(keywords) = schema else { return };
+    for (keyword, value) in keywords {
+        match (keyword.as_str(), value) {
+            ("pattern", Value::String(pattern)) => {
+                if let Some(rust) = translated(pattern, problems) {
+                    *pattern = rust;
+                }
+            }
+            ("properties" | "patternProperties" | "definitions" | "$defs" | "dependencies" | "dependentSchemas", Value::Object(schemas)) => {
+                schemas.values_mut().for_each(|it| patterns_for_rust(it, problems));
+                if keyword == "patternProperties" {
+                    *schemas = std::mem::take(schemas)
+                        .into_iter()
+                        .map(|(pattern, it)| (translated(&pattern, problems).unwrap_or(pattern), it))
+                        .collect();
+                }
+            }
+            (
+                "additionalItems" | "additionalProperties" | "allOf" | "anyOf" | "contains" | "else" | "if" | "items"
+                | "not" | "oneOf" | "prefixItems" | "propertyNames" | "then" | "unevaluatedItems"
+                | "unevaluatedProperties",
+                value,
+            ) => match value {
+                Value::Array(schemas) => schemas.iter_mut().for_each(|it| patterns_for_rust(it, problems)),
+                schema => patterns_for_rust(schema, problems),
+            },
+            _ => {}
+        }
+    }
+}
+
+fn translated(pattern: &str, problems: &mut Vec<String>) -> Option<String> {
+    match pattern::to_rust(pattern) {
+        Ok(rust) => Some(rust),
+        Err(why) => {
+            problems.push(format!("helm can't use the pattern `{pattern}`: {why}"));
+            None
+        }
+    }
+}
+
+/// A JSON pointer's steps.
+fn steps(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|it| it.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+fn allowed(kind: &TypeKind) -> Vec<JsonType> {
+    match kind {
+        TypeKind::Single(one) => vec![*one],
+        TypeKind::Multiple(several) => several.iter().collect(),
+    }
+}
+
+fn name_of(kind: JsonType) -> &'static str {
+    match kind {
+        JsonType::Array => "a list",
+        JsonType::Boolean => "a boolean",
+        JsonType::Integer => "an integer",
+        JsonType::Null => "null",
+        JsonType::Number => "a number",
+        JsonType::Object => "a map",
+        JsonType::String => "a string",
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "a list",
+        Value::Bool(_) => "a boolean",
+        Value::Null => "null",
+        Value::Number(_) => "a number",
+        Value::Object(_) => "a map",
+        Value::String(_) => "a string",
+    }
+}
+
+/// "a, b or c".
+fn any_of(names: impl Iterator<Item = &'static str>) -> String {
+    let mut names: Vec<_> = names.collect();
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last.to_owned() } else { format!("{} or {last}", names.join(", ")) }
+}
+
+fn meant(key: &str, known: &[&str]) -> String {
+    let near = known.iter().map(|it| (strsim::jaro_winkler(key, it), it));
+    let nearest = near.filter(|(similarity, _)| *similarity > 0.85).max_by(|a, b| a.0.total_cmp(&b.0));
+    nearest.map_or_else(String::new, |(_, it)| format!(": did you mean `{it}`?"))
+}
+
+/// A text that may be a whole chart's values, for one line.
+fn short(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
     }
 }

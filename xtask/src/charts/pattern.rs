@@ -1,0 +1,484 @@
+//! Regular expressions of schemas as helm reads them, which is as Go's package regexp does, written for the crate
+//! regex. Only whether something matches is kept, not where: groups lose their names and repetitions their `?`.
+//! The crate jsonschema takes a pattern for ECMAScript's first (`jsonschema_regex::to_rust_regex`), so what is
+//! written here means the same before and after that: no `\d`, no class in a class, no flag beyond its atom.
+//!
+//! Out of reach: Go's tables are of Unicode 15.0 and regex's of 16.0, so that `\p{…}` and `(?i)` differ for the few
+//! characters added or changed since. Go's limit on the size of the whole isn't kept and that on its depth only
+//! about, for regex refuses far smaller ones: by its size limit, and below a depth of 250.
+
+use std::mem;
+
+const UNKNOWN: &str = "isn't known to Go's regular expressions";
+
+/// How often Go lets something be repeated, also by repetitions in one another, and how deep it lets it lie.
+const MAX_COPIES: u64 = 1000;
+const MAX_DEPTH: u32 = 1000;
+
+/// Sets of ASCII characters, as first and last of each range: `[:alnum:]` and so on, `\d`, `\s` and `\w`.
+const NAMED_SETS: &[(&str, &[u8])] = &[
+    ("alnum", b"09AZaz"),
+    ("alpha", b"AZaz"),
+    ("ascii", b"\0\x7f"),
+    ("blank", b"\t\t  "),
+    ("cntrl", b"\0\x1f\x7f\x7f"),
+    ("digit", b"09"),
+    ("graph", b"!~"),
+    ("lower", b"az"),
+    ("print", b" ~"),
+    ("punct", b"!/:@[`{~"),
+    ("space", b"\t\r  "),
+    ("upper", b"AZ"),
+    ("word", b"09AZ__az"),
+    ("xdigit", b"09AFaf"),
+];
+const DIGIT: &[u8] = b"09";
+/// Without `\v`, unlike `[:space:]`.
+const SPACE: &[u8] = b"\t\n\x0c\r  ";
+const WORD: &[u8] = b"09AZ__az";
+
+/// The categories that Go knows by letters and by words, compared without case, spaces, `_` and `-`.
+const CATEGORIES: &str = " c cc cf cn co cs l lc ll lm lo lt lu m mc me mn n nd nl no p pc pd pe pf pi po ps s sc sk \
+    sm so z zl zp zs casedletter closepunctuation cntrl combiningmark connectorpunctuation control currencysymbol \
+    dashpunctuation decimalnumber digit enclosingmark finalpunctuation format initialpunctuation letter \
+    letternumber lineseparator lowercaseletter mark mathsymbol modifierletter modifiersymbol nonspacingmark number \
+    openpunctuation other otherletter othernumber otherpunctuation othersymbol paragraphseparator privateuse punct \
+    punctuation separator spaceseparator spacingmark surrogate symbol titlecaseletter unassigned uppercaseletter ";
+
+/// The scripts that Go finds: those of Unicode 15.0 with one word as their name. It drops `_` from what it looks for,
+/// but not from the names in its table, such as Old_Italic (seen in Go 1.26).
+const SCRIPTS: &str = " adlam ahom arabic armenian avestan balinese bamum batak bengali bhaiksuki bopomofo brahmi \
+    braille buginese buhid carian chakma cham cherokee chorasmian common coptic cuneiform cypriot cyrillic deseret \
+    devanagari dogra duployan elbasan elymaic ethiopic georgian glagolitic gothic grantha greek gujarati gurmukhi \
+    han hangul hanunoo hatran hebrew hiragana inherited javanese kaithi kannada katakana kawi kharoshthi khmer \
+    khojki khudawadi lao latin lepcha limbu lisu lycian lydian mahajani makasar malayalam mandaic manichaean \
+    marchen medefaidrin miao modi mongolian mro multani myanmar nabataean nandinagari newa nko nushu ogham oriya \
+    osage osmanya palmyrene phoenician rejang runic samaritan saurashtra sharada shavian siddham sinhala sogdian \
+    soyombo sundanese syriac tagalog tagbanwa takri tamil tangsa tangut telugu thaana thai tibetan tifinagh tirhuta \
+    toto ugaritic vai vithkuqi wancho yezidi yi ";
+
+/// An expression for regex that matches what Go's matches, or why Go refuses this one.
+pub(crate) fn to_rust(pattern: &str) -> Result<String, String> {
+    let mut done = Translated::default();
+    // Go refuses `a**`, but not `a*(?i)*`, which repeats `a*`.
+    let mut after_repetition = false;
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        let flags = done.flags;
+        let after = &rest[c.len_utf8()..];
+        if let Some(repetition) = repetition(rest)? {
+            if mem::replace(&mut after_repetition, true) {
+                return Err(format!("`{}` follows another repetition", repetition.operator));
+            }
+            done.repeat(&repetition)?;
+            // Whether few or many are preferred doesn't decide whether something matches.
+            let after = &rest[repetition.operator.len()..];
+            rest = after.strip_prefix('?').unwrap_or(after);
+            continue;
+        }
+        after_repetition = false;
+        rest = match c {
+            '(' => done.open(after)?,
+            ')' => {
+                done.close()?;
+                after
+            }
+            '|' => {
+                done.end_branch();
+                done.text.push('|');
+                after
+            }
+            '^' => done.add(if flags.lines { "(?m:^)" } else { "^" }, after),
+            '$' => done.add(if flags.lines { "(?m:$)" } else { "$" }, after),
+            '.' => done.add(if flags.all { "(?s:.)" } else { "." }, after),
+            '[' => {
+                let (class, after) = class(after, flags.fold)?;
+                done.add(&class, after)
+            }
+            '\\' => done.add_escaped(rest)?,
+            _ => done.add(&literal(c, flags.fold), after),
+        };
+    }
+    if !done.outer.is_empty() {
+        return Err("a `(` isn't closed".to_owned());
+    }
+    done.end_branch();
+    done.group.depth()?;
+    Ok(done.text)
+}
+
+/// The flags that decide whether something matches: `i`, `m` and `s`.
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    fold: bool,
+    lines: bool,
+    all: bool,
+}
+
+/// What is translated so far. Open groups are kept here, as calls within calls could end the stack.
+#[derive(Default)]
+struct Translated {
+    text: String,
+    flags: Flags,
+    group: Group,
+    outer: Vec<Group>,
+}
+
+/// An open group, or all of the expression.
+#[derive(Default)]
+struct Group {
+    start: usize,
+    captures: bool,
+    /// What holds again behind it.
+    flags: Flags,
+    branches: usize,
+    /// The atoms of this branch, and the most of any.
+    atoms: usize,
+    most_atoms: usize,
+    last: Option<Atom>,
+    /// The greatest of all atoms but the last, which may still be repeated.
+    depth: u32,
+    copies: u64,
+}
+
+/// What a repetition can follow: where it begins, how deep it is and how often something in it is repeated.
+#[derive(Default)]
+struct Atom {
+    start: usize,
+    repeated: bool,
+    depth: u32,
+    copies: u64,
+}
+
+struct Repetition<'a> {
+    operator: &'a str,
+    /// Of `{2,3}`, but not of `*`, `+` and `?`.
+    counts: Option<(u64, Option<u64>)>,
+}
+
+impl Translated {
+    /// Adds an atom; hands `rest` on.
+    fn add<'a>(&mut self, text: &str, rest: &'a str) -> &'a str {
+        self.group.push(Atom { start: self.text.len(), depth: 1, copies: 1, ..Atom::default() });
+        self.text.push_str(text);
+        rest
+    }
+
+    /// Adds what `rest` begins with, an escape; what follows it.
+    fn add_escaped<'a>(&mut self, rest: &'a str) -> Result<&'a str, String> {
+        let fold = self.flags.fold;
+        if let Some(after) = rest.strip_prefix(r"\Q") {
+            let (quoted, after) = after.split_once(r"\E").unwrap_or((after, ""));
+            for c in quoted.chars() {
+                self.add(&literal(c, fold), after);
+            }
+            return Ok(after);
+        }
+        for (escape, text) in [(r"\A", "^"), (r"\z", "$"), (r"\b", r"(?-u:\b)"), (r"\B", r"(?-u:\B)")] {
+            if let Some(after) = rest.strip_prefix(escape) {
+                return Ok(self.add(text, after));
+            }
+        }
+        if let Some((set, after)) = set(rest, fold)? {
+            return Ok(self.add(&bracket(&set, false, fold), after));
+        }
+        let (code, after) = character(rest)?;
+        let text = char::from_u32(code).map_or_else(|| bracket("", false, fold), |it| literal(it, fold));
+        Ok(self.add(&text, after))
+    }
+
+    /// Takes what follows a `(`; what follows its flags or name.
+    fn open<'a>(&mut self, rest: &'a str) -> Result<&'a str, String> {
+        let mut flags = self.flags;
+        let mut captures = true;
+        let mut after = rest;
+        if let Some(named) = rest.strip_prefix("?P<").or_else(|| rest.strip_prefix("?<")) {
+            let (name, behind) = named.split_once('>').unwrap_or_default();
+            if name.is_empty() || !name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_') {
+                return Err(format!("`(?<` without a name {UNKNOWN}"));
+            }
+            after = behind;
+        } else if let Some(inner) = rest.strip_prefix('?') {
+            captures = false;
+            let end = inner.find([':', ')']).unwrap_or(inner.len());
+            let unknown = || format!("`(?{}` {UNKNOWN}", inner.chars().next().unwrap_or_default());
+            flags = flags.changed(&inner[..end]).filter(|_| end < inner.len()).ok_or_else(unknown)?;
+            after = &inner[end + 1..];
+            if inner[end..].starts_with(')') {
+                self.flags = flags;
+                return Ok(after);
+            }
+        }
+        let group = Group { start: self.text.len(), captures, flags: self.flags, ..Group::default() };
+        self.outer.push(mem::replace(&mut self.group, group));
+        self.flags = flags;
+        self.text.push_str(if captures { "(" } else { "(?:" });
+        Ok(after)
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        self.end_branch();
+        let outer = self.outer.pop().ok_or("a `)` has no `(`")?;
+        let group = mem::replace(&mut self.group, outer);
+        self.text.push(')');
+        self.flags = group.flags;
+        let depth = group.depth()?;
+        self.group.push(Atom { start: group.start, repeated: false, depth, copies: group.copies });
+        Ok(())
+    }
+
+    fn end_branch(&mut self) {
+        let group = &mut self.group;
+        group.settle();
+        group.branches += 1;
+        group.most_atoms = group.most_atoms.max(mem::take(&mut group.atoms));
+    }
+
+    fn repeat(&mut self, repetition: &Repetition) -> Result<(), String> {
+        let operator = repetition.operator;
+        let atom = self.group.last.as_mut().ok_or_else(|| format!("`{operator}` has nothing to repeat"))?;
+        if let Some((min, max)) = repetition.counts {
+            atom.copies = if max == Some(0) { 1 } else { atom.copies * max.unwrap_or(min).max(1) };
+            if atom.copies > MAX_COPIES {
+                return Err(format!("`{operator}` repeats too often, with those in it"));
+            }
+        }
+        if mem::replace(&mut atom.repeated, true) {
+            self.text.insert_str(atom.start, "(?:");
+            self.text.push(')');
+        }
+        self.text.push_str(operator);
+        atom.depth += 1;
+        Ok(())
+    }
+}
+
+impl Flags {
+    /// These flags after `(?i-s`, for example.
+    fn changed(mut self, text: &str) -> Option<Self> {
+        let (on, off) = text.split_once('-').map_or((text, None), |(on, off)| (on, Some(off)));
+        if off == Some("") {
+            return None;
+        }
+        for (letters, value) in [(on, true), (off.unwrap_or_default(), false)] {
+            for letter in letters.chars() {
+                match letter {
+                    'i' => self.fold = value,
+                    'm' => self.lines = value,
+                    's' => self.all = value,
+                    'U' => {}
+                    _ => return None,
+                }
+            }
+        }
+        Some(self)
+    }
+}
+
+impl Group {
+    fn push(&mut self, atom: Atom) {
+        self.settle();
+        self.atoms += 1;
+        self.last = Some(atom);
+    }
+
+    fn settle(&mut self) {
+        if let Some(atom) = self.last.take() {
+            self.depth = self.depth.max(atom.depth);
+            self.copies = self.copies.max(atom.copies);
+        }
+    }
+
+    /// As Go counts it: a sequence, a choice and a capture are a level each.
+    fn depth(&self) -> Result<u32, String> {
+        let levels = [self.most_atoms > 1, self.branches > 1, self.captures];
+        let depth = self.depth.max(1) + levels.into_iter().map(u32::from).sum::<u32>();
+        if depth > MAX_DEPTH { Err("it nests too deep".to_owned()) } else { Ok(depth) }
+    }
+}
+
+/// The repetition that the text begins with. A `{` that begins none is a character like others.
+fn repetition(text: &str) -> Result<Option<Repetition<'_>>, String> {
+    if text.starts_with(['*', '+', '?']) {
+        return Ok(Some(Repetition { operator: &text[..1], counts: None }));
+    }
+    let Some((inner, _)) = text.strip_prefix('{').and_then(|it| it.split_once('}')) else { return Ok(None) };
+    let (min, max) = inner.split_once(',').unwrap_or((inner, inner));
+    let (Some(min), Some(max)) =
+        (number(min), if max.is_empty() { Some(None) } else { number(max).map(Some) })
+    else {
+        return Ok(None);
+    };
+    let operator = &text[..inner.len() + 2];
+    if min.max(max.unwrap_or(min)) > MAX_COPIES || max.is_some_and(|it| it < min) {
+        return Err(format!(
+            "`{operator}` repeats more than {MAX_COPIES} times, or less at most than at least"
+        ));
+    }
+    Ok(Some(Repetition { operator, counts: Some((min, max)) }))
+}
+
+/// A number without zeros before it; one that is too large for any purpose is the largest.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let padded = text.len() > 1 && text.starts_with('0');
+    (digits && !padded).then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// The class whose `[` was before the text, and what follows it.
+fn class(text: &str, fold: bool) -> Result<(String, &str), String> {
+    let (negated, mut rest) = text.strip_prefix('^').map_or((false, text), |it| (true, it));
+    let mut items = String::new();
+    let mut first = true;
+    while mem::take(&mut first) || !rest.starts_with(']') {
+        if let Some((name, after)) = rest.strip_prefix("[:").and_then(|it| it.split_once(":]")) {
+            let (negated, set) = name.strip_prefix('^').map_or((false, name), |it| (true, it));
+            let known = NAMED_SETS.iter().find(|it| it.0 == set);
+            let (_, pairs) = known.ok_or_else(|| format!("`[:{name}:]` {UNKNOWN}"))?;
+            items.push_str(&ascii_set(pairs, negated, fold));
+            rest = after;
+        } else if let Some((set, after)) = set(rest, fold)? {
+            items.push_str(&set);
+            rest = after;
+        } else {
+            let (low, after) = class_character(rest)?;
+            let (high, after) = match after.strip_prefix('-') {
+                Some(end) if !end.is_empty() && !end.starts_with(']') => class_character(end)?,
+                _ => (low, after),
+            };
+            if high < low {
+                return Err(format!(
+                    "`{}` is a range that ends before it begins",
+                    &rest[..rest.len() - after.len()]
+                ));
+            }
+            items.push_str(&range(low, high));
+            rest = after;
+        }
+    }
+    Ok((bracket(&items, negated, fold), &rest[1..]))
+}
+
+fn class_character(text: &str) -> Result<(u32, &str), String> {
+    match text.chars().next() {
+        Some('\\') => character(text),
+        Some(c) => Ok((c.into(), &text[c.len_utf8()..])),
+        None => Err("a `[` isn't closed".to_owned()),
+    }
+}
+
+/// A class of regex's. One without any items, as of surrogates alone, matches nothing.
+fn bracket(items: &str, negated: bool, fold: bool) -> String {
+    let items = if items.is_empty() { r"\P{Any}" } else { items };
+    let class = format!("[{}{items}]", if negated { "^" } else { "" });
+    if fold { format!("(?i:{class})") } else { class }
+}
+
+/// The items of the set of characters that the text begins with, such as `\d` or `\pL`, and what follows it.
+fn set(text: &str, fold: bool) -> Result<Option<(String, &str)>, String> {
+    let mut chars = text.chars();
+    let (Some('\\'), Some(letter)) = (chars.next(), chars.next()) else { return Ok(None) };
+    let negated = letter.is_ascii_uppercase();
+    let pairs = match letter.to_ascii_lowercase() {
+        'd' => DIGIT,
+        's' => SPACE,
+        'w' => WORD,
+        'p' => return unicode_set(chars.as_str(), negated).map(Some),
+        _ => return Ok(None),
+    };
+    Ok(Some((ascii_set(pairs, negated, fold), chars.as_str())))
+}
+
+/// The items of a set of ASCII characters, or of all others. With `fold` these others lack what differs from one in
+/// the set only by case: Go folds each item and then negates it, regex folds the whole class at last.
+fn ascii_set(pairs: &[u8], negated: bool, fold: bool) -> String {
+    let pairs = if fold && matches!(pairs, b"AZ" | b"az") { b"AZaz" } else { pairs };
+    let mut ranges: Vec<(u32, u32)> = pairs.chunks(2).map(|it| (it[0].into(), it[1].into())).collect();
+    if negated {
+        if fold && ranges.iter().any(|it| (it.0..=it.1).contains(&0x6b)) {
+            // `ſ` and the sign for kelvin, which fold to `s` and `k`.
+            ranges.extend([(0x17f, 0x17f), (0x212a, 0x212a)]);
+        }
+        // The gaps between them.
+        let ends = ranges.iter().map(|it| it.0).chain([0x11_0000]);
+        let starts = [0].into_iter().chain(ranges.iter().map(|it| it.1 + 1));
+        ranges = starts.zip(ends).filter(|it| it.0 < it.1).map(|(start, end)| (start, end - 1)).collect();
+    }
+    ranges.into_iter().map(|(low, high)| range(low, high)).collect()
+}
+
+/// The item for what follows `\p` or `\P`, and the rest.
+fn unicode_set(text: &str, negated: bool) -> Result<(String, &str), String> {
+    let (written, rest) = match text.strip_prefix('{') {
+        Some(braced) => braced.split_once('}').ok_or(r"a `\p{` isn't closed")?,
+        None => text.split_at(text.chars().next().map_or(0, char::len_utf8)),
+    };
+    let (negated, name) = written.strip_prefix('^').map_or((negated, written), |it| (!negated, it));
+    let name = name.replace([' ', '_', '-'], "").to_ascii_lowercase();
+    let listed = |names: &str| !name.is_empty() && names.contains(&format!(" {name} "));
+    let property = match &*name {
+        "any" | "assigned" | "ascii" => name,
+        // There is none in valid UTF-8, so regex doesn't know it.
+        "cs" | "surrogate" => return Ok((format!(r"\{}{{Any}}", if negated { 'p' } else { 'P' }), rest)),
+        _ if listed(CATEGORIES) => format!("gc={name}"),
+        _ if listed(SCRIPTS) => format!("sc={name}"),
+        _ => return Err(format!(r"`\p{{{written}}}` {UNKNOWN}")),
+    };
+    Ok((format!(r"\{}{{{property}}}", if negated { 'P' } else { 'p' }), rest))
+}
+
+/// The number of the character that the text escapes, and what follows it.
+fn character(text: &str) -> Result<(u32, &str), String> {
+    let mut chars = text[1..].chars();
+    let c = chars.next().ok_or(r"it ends with a `\`")?;
+    let rest = chars.as_str();
+    let unknown = || format!("`\\{c}` {UNKNOWN}, or not as it stands");
+    let code = match c {
+        '0'..='7' => {
+            let digits = text[1..].bytes().take(3).take_while(|it| matches!(it, b'0'..=b'7')).count();
+            // A digit alone would refer back to a group.
+            if c != '0' && digits == 1 {
+                return Err(unknown());
+            }
+            let (digits, rest) = text[1..].split_at(digits);
+            return u32::from_str_radix(digits, 8).map(|it| (it, rest)).map_err(|_| unknown());
+        }
+        'x' => {
+            let braced = rest.strip_prefix('{').map(|it| it.split_once('}').unwrap_or_default());
+            let (digits, rest) = braced.or_else(|| rest.split_at_checked(2)).unwrap_or_default();
+            let hex = digits.bytes().all(|it| it.is_ascii_hexdigit());
+            let code = u32::from_str_radix(digits, 16).ok().filter(|it| hex && *it <= char::MAX.into());
+            return code.map(|it| (it, rest)).ok_or_else(unknown);
+        }
+        'a' => 0x7,
+        'f' => 0xc,
+        'n' => 0xa,
+        'r' => 0xd,
+        't' => 0x9,
+        'v' => 0xb,
+        _ if c.is_ascii() && !c.is_ascii_alphanumeric() => c.into(),
+        _ => return Err(unknown()),
+    };
+    Ok((code, rest))
+}
+
+/// An item for a range of numbers, without the surrogates at its ends: regex takes none.
+fn range(low: u32, high: u32) -> String {
+    let low = if (0xd800..0xe000).contains(&low) { 0xe000 } else { low };
+    let high = if (0xd800..0xe000).contains(&high) { 0xd7ff } else { high };
+    let text = |code| char::from_u32(code).map_or_else(String::new, |it| literal(it, false));
+    match high {
+        _ if low > high => String::new(),
+        _ if low == high => text(low),
+        _ => format!("{}-{}", text(low), text(high)),
+    }
+}
+
+fn literal(c: char, fold: bool) -> String {
+    match c {
+        _ if fold && c.is_alphabetic() => format!("(?i:{c})"),
+        _ if c.is_control() => format!(r"\x{{{:x}}}", u32::from(c)),
+        _ if r"\.+*?()|[]{}^$#&-~".contains(c) => format!(r"\{c}"),
+        _ => c.to_string(),
+    }
+}

@@ -1,0 +1,140 @@
+//! Who gets into a hub, by its merged values: `hub.config` of JupyterHub's chart, wherever in the values that is.
+
+use super::Problems;
+use crate::{
+    rollout,
+    yaml::{Data, Node},
+};
+
+type Rule = fn(&Config, &mut Problems);
+
+pub(super) const RULES: &[Rule] =
+    &[no_users_beside_organizations, no_admins_without_password, not_open_to_all, health_check_user_is_blocked];
+
+/// The user that the health check starts servers for.
+const HEALTH_CHECK_USER: &str = "deployment-service-check";
+
+/// Settings of JupyterHub by class and name.
+pub(super) struct Config<'a> {
+    config: &'a Node,
+    hub: &'a str,
+    /// The class of its authenticator, without module and `Authenticator`: `github`, `dummy`, `cilogon`.
+    class: String,
+    /// The class as `hub.config` may have settings for it.
+    class_names: Vec<&'a str>,
+    class_at: &'a Node,
+}
+
+impl<'a> Config<'a> {
+    /// None where the values say nothing of who gets in.
+    pub(super) fn find(values: &'a Node, hub: &'a str) -> Option<Config<'a>> {
+        let charts: [&[&str]; 4] = [&[], &["jupyterhub"], &["basehub", "jupyterhub"], &["binderhub", "jupyterhub"]];
+        let config = charts.iter().find_map(|it| {
+            let config = values.get(it)?.get(&["hub", "config"])?;
+            config.get(&["JupyterHub", "authenticator_class"]).map(|_| config)
+        })?;
+        let class_at = config.get(&["JupyterHub", "authenticator_class"])?;
+        let name = class_at.as_text()?.rsplit(['.', ':']).next()?;
+        let short = name.strip_suffix("Authenticator").unwrap_or(name);
+        let short = short.strip_suffix("OAuth").filter(|it| !it.is_empty()).unwrap_or(short);
+        let class = short.to_ascii_lowercase().replace(['-', '_'], "");
+        let belongs = |it: &&str| {
+            let base = it.strip_suffix("Authenticator").unwrap_or(it);
+            let base = base.strip_suffix("OAuth").filter(|it| !it.is_empty()).unwrap_or(base);
+            *it == "Authenticator" || *it == "OAuthenticator" || base.to_ascii_lowercase() == class
+        };
+        let class_names = config.as_map()?.keys().map(|it| &**it).filter(belongs).collect();
+        Some(Config { config, hub, class, class_names, class_at })
+    }
+
+    /// What is set under this name for any of the authenticator's classes.
+    fn settings(&self, name: &str) -> impl Iterator<Item = &'a Node> {
+        self.class_names.iter().filter_map(move |it| self.config.get(&[it, name])).filter(|it| !is_empty(it))
+    }
+
+    fn names(&self, setting: &str, user: &str) -> bool {
+        self.settings(setting).any(|it| it.as_list().unwrap_or_default().iter().any(|it| it.as_text() == Some(user)))
+    }
+
+    fn allows_all(&self) -> bool {
+        self.settings("allow_all").any(|it| matches!(it.data, Data::Bool(true)))
+    }
+
+    fn has_password(&self) -> bool {
+        ["password", "user_password"].into_iter().any(|it| self.settings(it).next().is_some())
+    }
+
+    fn is_open(&self) -> bool {
+        match self.class.as_str() {
+            "null" => false,
+            "tmp" => true,
+            "dummy" => !self.has_password() && (self.allows_all() || self.settings("allowed_users").next().is_none()),
+            "sharedpassword" | "pam" | "ldap" => false,
+            _ => self.allows_all(),
+        }
+    }
+}
+
+fn is_empty(node: &Node) -> bool {
+    match &node.data {
+        Data::Null | Data::Bool(false) => true,
+        Data::Text(text) => text.is_empty(),
+        Data::List(items) => items.is_empty(),
+        Data::Map(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// With OAuthenticator either of them lets somebody in; who names users as well means to keep others out.
+fn no_users_beside_organizations(config: &Config, problems: &mut Problems) {
+    if config.class != "github" || config.settings("allowed_organizations").next().is_none() {
+        return;
+    }
+    if let Some(users) = config.settings("allowed_users").next() {
+        problems.problem(
+            "github-allowed-users",
+            users.at,
+            format!("hub `{}` has both `allowed_users` and `allowed_organizations`, and either lets people in: name one", config.hub),
+        );
+    }
+}
+
+fn no_admins_without_password(config: &Config, problems: &mut Problems) {
+    if config.class == "dummy"
+        && !config.has_password()
+        && let Some(admins) = config.settings("admin_users").next()
+    {
+        problems.problem(
+            "dummy-password",
+            admins.at,
+            format!("anybody can be an admin of hub `{}`: its dummy authenticator has `admin_users` and no `password`", config.hub),
+        );
+    }
+}
+
+fn not_open_to_all(config: &Config, problems: &mut Problems) {
+    if config.is_open() {
+        problems.warning("open-hub", config.class_at.at, format!("hub `{}` lets everybody in", config.hub));
+    }
+}
+
+fn health_check_user_is_blocked(config: &Config, problems: &mut Problems) {
+    let by_rules = ["allowed_users", "admin_users"].into_iter().any(|it| config.names(it, HEALTH_CHECK_USER));
+    let by_name_only = !config.allows_all()
+        && !config.is_open()
+        && ["allowed_users", "admin_users"].into_iter().any(|it| config.settings(it).next().is_some())
+        && !config.class_names.iter().filter_map(|it| config.config.get(&[it])?.as_map()).any(|it| {
+            it.iter().any(|(key, it)| key.starts_with("allowed_") && &**key != "allowed_users" && !is_empty(it))
+        });
+    if config.class != "null" && !config.names("blocked_users", HEALTH_CHECK_USER) && (by_rules || !by_name_only) {
+        problems.warning(
+            "health-check-user",
+            config.class_at.at,
+            format!(
+                "somebody could log in to hub `{}` as `{HEALTH_CHECK_USER}`, the health check's user: \
+                 name it in `Authenticator.blocked_users`",
+                config.hub
+            ),
+        );
+    }
+}

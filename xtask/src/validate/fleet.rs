@@ -1,0 +1,301 @@
+//! What is checked, read once: clusters, the values files that they list, and the charts of their hubs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{files::ValuesFile, *};
+
+/// The clusters of a repository, and those of their releases that are checked.
+pub(crate) struct Fleet {
+    pub(super) root: PathBuf,
+    what: Vec<What>,
+    /// Every cluster whose cluster.yaml is right, sorted.
+    pub(super) clusters: Vec<Cluster>,
+    /// Names of folders.
+    selected: BTreeSet<String>,
+    /// Nothing for all of them.
+    hubs: Vec<String>,
+    /// Of the selected clusters' releases, by their paths from the root.
+    pub(super) values: BTreeMap<PathBuf, ValuesFile>,
+    /// What is called secret or values in the selected clusters' folders, and that no list in cluster.yaml has.
+    beside: BTreeMap<PathBuf, ValuesFile>,
+    /// By their paths from the root.
+    pub(super) charts: BTreeMap<PathBuf, Result<Chart>>,
+    pub(super) recipients: Vec<encrypted::Rule>,
+    pub(super) files: Files,
+    /// What came up while reading: file, finding, and whose it is.
+    findings: Vec<(u32, Finding, Option<String>)>,
+}
+
+/// A hub, or what a cluster's hubs share.
+pub(crate) struct Release<'a> {
+    pub(crate) cluster: &'a Cluster,
+    /// None for the chart `support`.
+    pub(crate) hub: Option<&'a Hub>,
+    pub(crate) chart: PathBuf,
+    /// Values files by their paths from the root, each with where cluster.yaml lists it; the last one wins.
+    pub(crate) listed: Vec<(PathBuf, Option<Place>)>,
+    /// What else it needs.
+    pub(crate) domain_override: Option<(PathBuf, Option<Place>)>,
+    /// Where cluster.yaml describes it.
+    pub(crate) at: Place,
+}
+
+impl Release<'_> {
+    pub(crate) fn name(&self) -> &str {
+        self.hub.map_or("support", |it| &it.name)
+    }
+
+    /// For messages.
+    pub(super) fn shown(&self) -> String {
+        self.hub.map_or_else(|| "`support`".to_owned(), |it| format!("hub `{}`", it.name))
+    }
+}
+
+impl Fleet {
+    /// Without charts yet.
+    pub(crate) fn load(root: &Path, what: &[What], cluster: Option<&str>, hubs: &[String]) -> Result<Fleet> {
+        let mut files = Files::default();
+        let mut findings = Vec::new();
+        let mut clusters = Vec::new();
+        let mut names = BTreeSet::new();
+        for file in cluster::files(root)? {
+            let number = files.add(&file);
+            let name = cluster::folder_name(&file);
+            names.insert(name.to_owned());
+            let (parsed, found) = cluster::read(root, &file, number);
+            if cluster.is_none_or(|it| it == name) && what.contains(&What::ClusterConfig) || parsed.is_none() {
+                findings.extend(found.into_iter().map(|it| (number, it, Some(name.to_owned()))));
+            }
+            clusters.extend(parsed);
+        }
+        let selected = match cluster {
+            None => names,
+            Some(name) if names.contains(name) => [name.to_owned()].into(),
+            Some(name) => bail!("there is no cluster `{name}` in `config/clusters/`; there are: {}", cluster::list(names)),
+        };
+        findings.retain(|(_, _, name)| name.as_ref().is_some_and(|it| selected.contains(it)));
+        if let Some(cluster) = clusters.iter().find(|it| Some(it.name.as_str()) == cluster)
+            && !hubs.is_empty()
+        {
+            cluster.select_hubs(hubs)?;
+        }
+        let mut fleet = Fleet {
+            root: root.to_owned(),
+            what: what.to_vec(),
+            clusters,
+            selected,
+            hubs: hubs.to_vec(),
+            values: BTreeMap::new(),
+            beside: BTreeMap::new(),
+            charts: BTreeMap::new(),
+            recipients: Vec::new(),
+            files,
+            findings,
+        };
+        let (rules, problem) = encrypted::rules(root, &mut fleet.files);
+        fleet.recipients = rules;
+        fleet.findings.extend(problem.map(|(number, finding)| (number, finding, None)));
+        let releases = fleet.releases();
+        let listed: BTreeSet<PathBuf> = releases
+            .iter()
+            .flat_map(|it| it.listed.iter().chain(&it.domain_override))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in listed {
+            let number = fleet.files.add(&path);
+            fleet.values.insert(path.clone(), ValuesFile::read(root, &path, number));
+        }
+        let beside: Vec<_> = fleet.selected_clusters().flat_map(|it| unlisted(root, it)).collect();
+        for path in beside {
+            let number = fleet.files.add(&path);
+            fleet.beside.insert(path.clone(), ValuesFile::read(root, &path, number));
+        }
+        Ok(fleet)
+    }
+
+    /// The folders of the releases' charts that are there, from the root.
+    pub(crate) fn charts_wanted(&self) -> BTreeSet<PathBuf> {
+        let charts = self.releases().into_iter().map(|it| it.chart);
+        charts.filter(|it| self.root.join(it).join("Chart.yaml").is_file()).collect()
+    }
+
+    /// Reads the charts; with `settings` what their schemas refer to is fetched.
+    pub(crate) fn with_charts(mut self, settings: Option<&Settings>) -> Fleet {
+        let wanted = self.charts_wanted();
+        let mut loader = Loader::new(&self.root, settings, &mut self.files);
+        self.charts = wanted.into_iter().map(|it| (it.clone(), loader.load(&it))).collect();
+        let problems = loader.problems;
+        self.findings.extend(problems.into_iter().map(|(number, finding)| (number, finding, None)));
+        for (chart, err) in self.charts.iter().filter_map(|(chart, it)| Some((chart, it.as_ref().err()?))) {
+            let number = self.files.add(&chart.join("Chart.yaml"));
+            self.findings.push((number, Finding::problem("chart", None, format!("{err:#}")), None));
+        }
+        self
+    }
+
+    pub(super) fn wants(&self, what: What) -> bool {
+        self.what.contains(&what)
+    }
+
+    /// Whether all hubs of the selected clusters are checked.
+    pub(super) fn is_whole(&self) -> bool {
+        self.hubs.is_empty()
+    }
+
+    pub(super) fn selected_clusters(&self) -> impl Iterator<Item = &Cluster> {
+        self.clusters.iter().filter(|it| self.selected.contains(&it.name))
+    }
+
+    /// What is checked, in the order of the files.
+    pub(crate) fn releases(&self) -> Vec<Release<'_>> {
+        let mut releases = Vec::new();
+        for cluster in self.selected_clusters() {
+            if self.wants(What::SupportConfig) && self.is_whole() {
+                releases.extend(self.support(cluster));
+            }
+            if self.wants(What::HubConfig) || self.wants(What::AuthenticatorConfig) {
+                let hubs = cluster.hubs.iter().enumerate();
+                let hubs = hubs.filter(|(_, hub)| self.hubs.is_empty() || self.hubs.contains(&hub.name));
+                releases.extend(hubs.map(|(index, hub)| release_of(cluster, hub, index)));
+            }
+        }
+        releases
+    }
+
+    fn support<'a>(&self, cluster: &'a Cluster) -> Option<Release<'a>> {
+        let support = cluster.support.as_ref()?;
+        let chart = PathBuf::from("helm-charts/support");
+        let shared = chart.join("enc-support.secret.values.yaml");
+        let shared = self.root.join(&shared).exists().then_some((shared, None));
+        let own = listed(cluster, &["support"], &support.helm_chart_values_files);
+        let at = cluster.yaml.get(&["support"]).and_then(|it| it.at);
+        Some(Release {
+            cluster,
+            hub: None,
+            chart,
+            listed: shared.into_iter().chain(own).collect(),
+            domain_override: None,
+            at: at.unwrap_or_else(|| cluster.at()),
+        })
+    }
+
+    /// Runs all rules.
+    pub(crate) fn check(&self, sh: &Shell) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (number, finding, cluster) in &self.findings {
+            let mut problems = self.problems(None, Place { file: *number, line: 1, column: 1 });
+            problems.cluster = cluster.as_deref();
+            problems.finding(*number, finding);
+            found.extend(problems.found);
+        }
+        for cluster in self.selected_clusters() {
+            let mut problems = self.problems(Some(cluster), cluster.at());
+            rules::check_cluster(self, cluster, &mut problems);
+            found.extend(problems.found);
+        }
+        let releases = self.releases();
+        let checked = process::side_by_side(sh, &releases, |_, release| {
+            let mut problems = self.problems_of(release);
+            rules::check_release(self, release, &mut problems);
+            problems.found
+        });
+        found.extend(checked.into_iter().flatten());
+        found
+    }
+
+    pub(super) fn problems_of<'a>(&'a self, release: &'a Release) -> Problems<'a> {
+        let mut problems = self.problems(Some(release.cluster), release.at);
+        problems.hub = release.hub.map(|it| it.name.as_str());
+        problems
+    }
+
+    fn problems<'a>(&'a self, cluster: Option<&'a Cluster>, at: Place) -> Problems<'a> {
+        let cluster = cluster.map(|it| it.name.as_str());
+        Problems { files: &self.files, cluster, hub: None, at, found: Vec::new() }
+    }
+
+    /// All files that a release lists, with where it lists them.
+    pub(super) fn files_of<'a>(
+        &'a self,
+        release: &'a Release,
+    ) -> impl Iterator<Item = (&'a Path, Option<Place>, &'a ValuesFile)> {
+        let listed = release.listed.iter().chain(&release.domain_override);
+        listed.map(|(path, at)| (path.as_path(), *at, &self.values[path]))
+    }
+
+    /// Files in a cluster's folder that are called secret or values, and that nothing lists.
+    pub(super) fn unlisted(&self, cluster: &Cluster) -> impl Iterator<Item = (&PathBuf, &ValuesFile)> {
+        self.beside.iter().filter(move |(path, _)| path.parent() == Some(&cluster.dir))
+    }
+
+    /// Values that people set, all of a release's files together; none if one of them can't be read.
+    pub(super) fn set(&self, release: &Release) -> Option<Map> {
+        let mut set = Map::new();
+        for (path, _) in &release.listed {
+            crate::yaml::merge(&mut set, self.values[path].values()?.clone());
+        }
+        Some(set)
+    }
+
+    /// The encrypted files among those that releases list, from the root.
+    pub(crate) fn encrypted(&self) -> Vec<PathBuf> {
+        self.values.iter().filter(|(_, it)| it.is_encrypted()).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Says why what a chart depends on couldn't be fetched.
+    pub(super) fn not_prepared(&self, chart: &Path, err: &anyhow::Error, found: &mut Vec<Problem>) {
+        let Some(Ok(loaded)) = self.charts.get(chart) else { return };
+        let mut problems = self.problems(None, loaded.at);
+        problems.warning(rules::NOT_CHECKED, None, format!("{err:#}"));
+        found.append(&mut problems.found);
+    }
+
+    /// "26 clusters, 104 hubs".
+    pub(super) fn size(&self) -> String {
+        let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let hubs = self.selected_clusters().flat_map(|it| &it.hubs);
+        let hubs = hubs.filter(|it| self.hubs.is_empty() || self.hubs.contains(&it.name)).count();
+        format!("{}, {}", of(self.selected.len(), "cluster"), of(hubs, "hub"))
+    }
+}
+
+fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {
+    let hubs = cluster.hubs.iter().flat_map(|it| it.helm_chart_values_files.iter().chain(&it.domain_override_file));
+    let support = cluster.support.iter().flat_map(|it| &it.helm_chart_values_files);
+    let listed: BTreeSet<PathBuf> = hubs.chain(support).map(|it| cluster.dir.join(it)).collect();
+    let entries = fs::read_dir(root.join(&cluster.dir)).into_iter().flatten().flatten();
+    let files = entries.filter(|it| it.path().is_file()).map(|it| cluster.dir.join(it.file_name()));
+    let is_of_interest = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_values = name.contains("values") && [".yaml", ".yml", ".json"].iter().any(|it| name.ends_with(it));
+        (is_values || name.contains("secret")) && !listed.contains(path)
+    };
+    files.filter(is_of_interest).collect()
+}
+
+fn release_of<'a>(cluster: &'a Cluster, hub: &'a Hub, index: usize) -> Release<'a> {
+    let path = ["hubs", &index.to_string()];
+    let at = cluster.yaml.get(&path).and_then(|it| it.get(&["name"])?.at);
+    let domain_override = hub.domain_override_file.as_ref().map(|it| {
+        let at = cluster.yaml.get(&path).and_then(|it| it.get(&["domain_override_file"])?.at);
+        (cluster.dir.join(it), at)
+    });
+    Release {
+        cluster,
+        hub: Some(hub),
+        chart: hub.chart(),
+        listed: listed(cluster, &path, &hub.helm_chart_values_files),
+        domain_override,
+        at: at.unwrap_or_else(|| cluster.at()),
+    }
+}
+
+fn listed(cluster: &Cluster, path: &[&str], files: &[PathBuf]) -> Vec<(PathBuf, Option<Place>)> {
+    let list = cluster.yaml.get(path).and_then(|it| it.get(&["helm_chart_values_files"])?.as_list());
+    let places = list.unwrap_or_default().iter().map(|it| it.at);
+    files.iter().map(|it| cluster.dir.join(it)).zip(places).collect()
+}

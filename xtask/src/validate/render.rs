@@ -1,0 +1,2 @@
+use super::*;
+pub(super) fn render(_: &Shell, _: &Fleet, _: &BTreeMap<PathBuf, Result<PathBuf>>) -> Result<Vec<Problem>> { todo!() }
