@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -188,7 +187,8 @@ pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
 fn parse(root: &Path, file: &Path) -> Result<Cluster> {
     match read(root, file, 0) {
         (Some(cluster), _) => Ok(cluster),
-        (None, findings) => {
+        (None, mut findings) => {
+            findings.sort_by_key(|it| (it.line, it.column));
             let problems = findings.iter().filter(|it| !it.is_warning);
             let lines = problems.map(|it| format!("{}:{}:{}: {}", file.display(), it.line, it.column, it.message));
             bail!("{}", lines.collect::<Vec<_>>().join("\n"))

@@ -17,9 +17,10 @@ use crate::{
     local::node,
     process,
     release::{Helm, Release},
-    secrets::{self, Decrypted, Kind, Mask},
+    secrets::{self, Decrypted, Mask},
     settings::Settings,
     setup,
+    validate::{self, What},
 };
 
 pub(crate) mod support;
@@ -81,21 +82,10 @@ struct Report<'a> {
 pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hubs = cluster.select_hubs(&args.hubs)?;
-    let mut listed = Vec::new();
-    let mut problems = BTreeSet::new();
-    for hub in &hubs {
-        let who = format!("hub `{}`", hub.name);
-        if hub.chart_override.is_some() {
-            problems
-                .insert(format!("{}: {who}: `chart_override` isn't supported yet", cluster.file().display()));
-        }
-        let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
-        listed.push((who, hub.chart(), files.map(|it| cluster.dir.join(it)).collect()));
-    }
-    let encrypted = check_files(root, &cluster, &listed, problems)?;
     let settings = Settings::load(root)?;
-    let charts = listed.into_iter().map(|(_, chart, _)| chart).collect();
-    let run = Run::prepare(sh, root, &settings, &cluster, encrypted, charts, &args.how)?;
+    let charts = hubs.iter().map(|it| it.chart()).collect();
+    let what = [What::HubConfig, What::AuthenticatorConfig];
+    let run = Run::prepare(sh, root, &settings, &cluster, &what, &args.hubs, charts, &args.how)?;
 
     let helm = run.helm(&args.how);
     let mut report = Report::new(&run, &args.how);
@@ -128,61 +118,25 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     report.finish(&format!("{} hubs", hubs.len()), &cluster)
 }
 
-/// The encrypted ones among all files that these hubs, or `support`, list: each with its chart and its files from the
-/// root. All that is wrong with any of them is one error, together with other `problems`.
-fn check_files(
-    root: &Path,
-    cluster: &Cluster,
-    listed: &[(String, PathBuf, Vec<PathBuf>)],
-    mut problems: BTreeSet<String>,
-) -> Result<Vec<PathBuf>> {
-    let mut kinds = BTreeMap::new();
-    for (who, chart, files) in listed {
-        let mut problem = |text: String| {
-            problems.insert(format!("{}: {who}: {text}", cluster.file().display()));
-        };
-        for path in files {
-            if path.extension().is_some_and(|it| it == "jsonnet") {
-                let file = path.strip_prefix(&cluster.dir).unwrap_or(path);
-                problem(format!("`{}`: values in jsonnet aren't supported yet", file.display()));
-                continue;
-            }
-            match kinds.entry(path.clone()).or_insert_with(|| secrets::inspect(root, path)) {
-                Ok(_) => {}
-                Err(err) => problem(format!("{err:#}")),
-            }
-        }
-        if !root.join(chart).join("Chart.yaml").is_file() {
-            problem(format!("there is no chart in `{}`", chart.display()));
-        }
-        if root.join(chart).join("values.jsonnet").is_file() {
-            problem(format!("`{}/values.jsonnet`: values in jsonnet aren't supported yet", chart.display()));
-        }
-    }
-    if !problems.is_empty() {
-        bail!("{}", problems.into_iter().collect::<Vec<_>>().join("\n"));
-    }
-    let encrypted = kinds.into_iter().filter(|(_, kind)| matches!(kind, Ok(Kind::Encrypted)));
-    Ok(encrypted.map(|(path, _)| path).collect())
-}
-
 impl Run {
     fn prepare(
         sh: &Shell,
         root: &Path,
         settings: &Settings,
         cluster: &Cluster,
-        encrypted: Vec<PathBuf>,
+        what: &[What],
+        hubs: &[String],
         charts: BTreeSet<PathBuf>,
         how: &How,
     ) -> Result<Run> {
-        let render_only = how.dry_run && credentials::is_down(root, cluster)?;
         let local = matches!(cluster.provider, Provider::Local(_));
         let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
+        let charts = charts::prepare(sh, root, settings, charts)?;
+        let encrypted = validate::before_deploy(sh, root, settings, what, &cluster.name, hubs)?;
+        let render_only = how.dry_run && credentials::is_down(root, cluster)?;
         let sh = &secrets::with_demo_key(sh, root, cluster)?;
         let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
         let decrypted: BTreeMap<_, _> = encrypted.into_iter().zip(decrypted).collect();
-        let charts = charts::prepare(sh, root, settings, charts)?;
         let login = if render_only {
             say!("the rehearsal cluster `{}` is down: rendering without it", cluster.name);
             None

@@ -277,6 +277,8 @@ struct Reader {
     file: u32,
     lines_before: u32,
     findings: Vec<Finding>,
+    /// Whose value is being read.
+    key: Arc<str>,
     /// The aliases that are being read, the innermost last.
     within: Vec<usize>,
     /// How many values were read, and how many of them in aliases.
@@ -292,6 +294,7 @@ impl Reader {
             file,
             lines_before,
             findings: Vec::new(),
+            key: "".into(),
             within: Vec::new(),
             read: 0,
             read_in_aliases: 0,
@@ -473,7 +476,7 @@ impl Reader {
         // A value that many aliases name is said once.
         if tag.is_empty()
             && self.within.is_empty()
-            && let Some(message) = scalar::misread(text, &resolved)
+            && let Some(message) = scalar::misread(&self.key, text, &resolved)
         {
             let warning = Finding { rule: "misread-scalar", is_warning: true, ..self.problem(*mark, message) };
             self.findings.push(warning);
@@ -493,6 +496,7 @@ impl Reader {
             }
             let key_at = self.place(key);
             let name = self.key(key)?;
+            self.key = name.clone();
             let mut node = self.construct(value)?;
             if matches!(node.data, Data::List(_) | Data::Map(_)) {
                 node.at = Some(key_at);
@@ -500,7 +504,7 @@ impl Reader {
             node.key_at = Some(key_at);
             if !own.insert(name.clone()) && self.within.is_empty() {
                 let mark = self.nodes[key].1;
-                let message = format!("`{name}` is set twice in this mapping: helm takes the last one");
+                let message = format!("`{name}` is set twice in this mapping, and only the last one counts");
                 self.findings.push(Finding { rule: "duplicate-key", ..self.problem(mark, message) });
             }
             map.insert(name, node);

@@ -1,7 +1,6 @@
 //! cert-manager and the chart `support`.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -10,13 +9,14 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use super::{How, Report, Run, check_files};
+use super::{How, Report, Run};
 use crate::{
     charts::fetch::{self, Remote},
     cluster::Cluster,
     process,
     release::{Helm, Release},
     settings::Settings,
+    validate::What,
 };
 
 /// Install or upgrade cert-manager and the chart `support` of a cluster
@@ -57,10 +57,8 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     let shared = root.join(&shared).exists().then_some(shared);
     let files = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
     let files: Vec<PathBuf> = shared.into_iter().chain(files).collect();
-    let listed = [("`support`".to_owned(), chart.to_owned(), files.clone())];
-    let encrypted = check_files(root, &cluster, &listed, BTreeSet::new())?;
     let settings = Settings::load(root)?;
-    let run = Run::prepare(sh, root, &settings, &cluster, encrypted, [chart.to_owned()].into(), &args.how)?;
+    let run = Run::prepare(sh, root, &settings, &cluster, &[What::SupportConfig], &[], [chart.to_owned()].into(), &args.how)?;
 
     let values = run.readable(files)?;
     let cert_manager = Remote {

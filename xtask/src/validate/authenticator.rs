@@ -1,10 +1,7 @@
 //! Who gets into a hub, by its merged values: `hub.config` of JupyterHub's chart, wherever in the values that is.
 
 use super::Problems;
-use crate::{
-    rollout,
-    yaml::{Data, Node},
-};
+use crate::yaml::{Data, Node, Place};
 
 type Rule = fn(&Config, &mut Problems);
 
@@ -22,19 +19,21 @@ pub(super) struct Config<'a> {
     class: String,
     /// The class as `hub.config` may have settings for it.
     class_names: Vec<&'a str>,
-    class_at: &'a Node,
+    /// Where people set it, if they did.
+    class_at: Option<Place>,
 }
 
 impl<'a> Config<'a> {
     /// None where the values say nothing of who gets in.
-    pub(super) fn find(values: &'a Node, hub: &'a str) -> Option<Config<'a>> {
+    pub(super) fn find(values: &'a Node, hub: &'a str, is_set: impl Fn(&Place) -> bool) -> Option<Config<'a>> {
         let charts: [&[&str]; 4] = [&[], &["jupyterhub"], &["basehub", "jupyterhub"], &["binderhub", "jupyterhub"]];
         let config = charts.iter().find_map(|it| {
             let config = values.get(it)?.get(&["hub", "config"])?;
             config.get(&["JupyterHub", "authenticator_class"]).map(|_| config)
         })?;
-        let class_at = config.get(&["JupyterHub", "authenticator_class"])?;
-        let name = class_at.as_text()?.rsplit(['.', ':']).next()?;
+        let class = config.get(&["JupyterHub", "authenticator_class"])?;
+        let class_at = class.at.filter(is_set);
+        let name = class.as_text()?.rsplit(['.', ':']).next()?;
         let short = name.strip_suffix("Authenticator").unwrap_or(name);
         let short = short.strip_suffix("OAuth").filter(|it| !it.is_empty()).unwrap_or(short);
         let class = short.to_ascii_lowercase().replace(['-', '_'], "");
@@ -114,7 +113,7 @@ fn no_admins_without_password(config: &Config, problems: &mut Problems) {
 
 fn not_open_to_all(config: &Config, problems: &mut Problems) {
     if config.is_open() {
-        problems.warning("open-hub", config.class_at.at, format!("hub `{}` lets everybody in", config.hub));
+        problems.warning("open-hub", config.class_at, format!("hub `{}` lets everybody in", config.hub));
     }
 }
 
@@ -129,7 +128,7 @@ fn health_check_user_is_blocked(config: &Config, problems: &mut Problems) {
     if config.class != "null" && !config.names("blocked_users", HEALTH_CHECK_USER) && (by_rules || !by_name_only) {
         problems.warning(
             "health-check-user",
-            config.class_at.at,
+            config.class_at,
             format!(
                 "somebody could log in to hub `{}` as `{HEALTH_CHECK_USER}`, the health check's user: \
                  name it in `Authenticator.blocked_users`",

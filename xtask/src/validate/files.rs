@@ -13,6 +13,8 @@ pub(super) struct ValuesFile {
 pub(super) enum State {
     /// There is nothing to read, and why.
     Unreadable(String),
+    /// It is called secret and isn't encrypted: what it holds isn't looked at, lest a message show it.
+    Exposed,
     /// It isn't YAML, or none that helm takes.
     Broken(Finding),
     Plain(Node, Vec<Finding>),
@@ -27,9 +29,11 @@ impl ValuesFile {
             Err(_) if !root.join(path).exists() => State::Unreadable(format!("`{}` doesn't exist", path.display())),
             Err(err) => State::Unreadable(format!("`{}`: {err:#}", path.display())),
             Ok(content) => match yaml::read(&content, number) {
+                Err(_) if is_called_secret(path) => State::Exposed,
                 Err(finding) => State::Broken(finding),
                 Ok((mut node, findings)) => match encrypted::take_sops(&mut node) {
                     Some(sops) => State::Encrypted(node, sops),
+                    None if is_called_secret(path) => State::Exposed,
                     None => State::Plain(node, findings),
                 },
             },
@@ -53,6 +57,6 @@ impl ValuesFile {
 }
 
 /// Whether the name says that the content must not be read.
-pub(super) fn is_called_secret(path: &Path) -> bool {
+fn is_called_secret(path: &Path) -> bool {
     path.file_name().is_some_and(|it| it.to_string_lossy().contains("secret"))
 }

@@ -227,6 +227,11 @@ impl Fleet {
         listed.map(|(path, at)| (path.as_path(), *at, &self.values[path]))
     }
 
+    /// Whether a value of a release is set in one of its files, and no default of its chart.
+    pub(super) fn is_set(&self, release: &Release, at: Place) -> bool {
+        self.files_of(release).any(|(_, _, file)| file.number == at.file)
+    }
+
     /// Files in a cluster's folder that are called secret or values, and that nothing lists.
     pub(super) fn unlisted(&self, cluster: &Cluster) -> impl Iterator<Item = (&PathBuf, &ValuesFile)> {
         self.beside.iter().filter(move |(path, _)| path.parent() == Some(&cluster.dir))

@@ -2,12 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
 };
 
 use super::{
     authenticator, encrypted,
-    files::{State, ValuesFile, is_called_secret},
+    files::{State, ValuesFile},
     *,
 };
 use crate::{
@@ -71,7 +70,7 @@ pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Pro
     }
     if fleet.wants(What::AuthenticatorConfig)
         && let Some(hub) = release.hub
-        && let Some(config) = authenticator::Config::find(&values, &hub.name)
+        && let Some(config) = authenticator::Config::find(&values, &hub.name, |at| fleet.is_set(release, *at))
     {
         authenticator::RULES.iter().for_each(|rule| rule(&config, problems));
     }
@@ -169,7 +168,7 @@ fn files_can_be_read(fleet: &Fleet, release: &Release, problems: &mut Problems) 
             State::Unreadable(why) => problems.problem("file-exists", at, format!("{}: {why}", release.shown())),
             State::Broken(finding) => problems.finding(file.number, finding),
             State::Plain(_, findings) => findings.iter().for_each(|it| problems.finding(file.number, it)),
-            State::Encrypted(..) => {}
+            State::Encrypted(..) | State::Exposed => {}
         }
     }
 }
@@ -183,11 +182,11 @@ fn secrets_are_encrypted(fleet: &Fleet, release: &Release, problems: &mut Proble
 fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: &mut Problems) {
     let at = Some(Place { file: file.number, line: 1, column: 1 });
     match &file.state {
-        State::Plain(..) | State::Broken(_) if is_called_secret(path) => problems.problem(
+        State::Exposed => problems.problem(
             "not-encrypted",
             at,
             format!(
-                "this is called secret and isn't encrypted: it has no `sops` block. If it was ever committed or shared, \
+                "this is called secret and isn't what sops writes: it has no `sops` block. If it was ever committed or shared, \
                  take its content as leaked and replace it where it came from; then `sops encrypt --in-place {}`",
                 path.display()
             ),
@@ -283,10 +282,9 @@ fn values_fit_schemas(
                 let whole: Vec<_> = path.iter().chain(&fault.path).map(String::as_str).collect();
                 let mut message = if whole.is_empty() { String::new() } else { format!("`{}`: ", whole.join(".")) };
                 message += &fault.message;
-                let is_set = |at: Place| fleet.files_of(release).any(|(_, _, file)| file.number == at.file);
                 match at {
                     None => message = format!("{}: {message}", release.shown()),
-                    Some(at) if !is_set(at) => message += &format!(" (a default of the chart `{}`)", part.name),
+                    Some(at) if !fleet.is_set(release, at) => message += &format!(" (a default of the chart `{}`)", part.name),
                     _ => {}
                 }
                 problems.problem("values", at, message);

@@ -14,7 +14,6 @@ const BOOL: &str = "tag:yaml.org,2002:bool";
 const FLOAT: &str = "tag:yaml.org,2002:float";
 const INT: &str = "tag:yaml.org,2002:int";
 const NULL: &str = "tag:yaml.org,2002:null";
-const STR: &str = "tag:yaml.org,2002:str";
 const TIMESTAMP: &str = "tag:yaml.org,2002:timestamp";
 
 /// A scalar with its tag, or with none; the error says why helm refuses it.
@@ -153,15 +152,23 @@ fn is_date(text: &str) -> bool {
         && if time.starts_with(' ') { zone.is_empty() } else { zone_is_right }
 }
 
-/// What to say of a plain scalar that looks like something else than helm reads.
-pub(super) fn misread(text: &str, read: &Scalar) -> Option<String> {
+/// What to say of a plain scalar, at this key, that looks like something else than helm reads.
+pub(super) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
+    let is_version = || ["tag", "version"].iter().any(|it| key.to_ascii_lowercase().contains(it));
     let is = match read {
         Scalar::Bool(it) if !text.eq_ignore_ascii_case("true") && !text.eq_ignore_ascii_case("false") => it.to_string(),
         Scalar::Int(it) if text.contains('_') || has_leading_zero(text) => it.to_string(),
         Scalar::Int(it) if it.unsigned_abs() > 1 << 53 => format!("about {:e}", *it as f64),
         Scalar::Uint(it) => format!("about {:e}", *it as f64),
-        // `1.10` is a version to people; `0.50` is a number to them, too.
-        Scalar::Float(it) if text.ends_with('0') && !text.starts_with('0') && !text.contains(['e', 'E']) => it.to_string(),
+        // `1.10` is a version to people; `0.50` is a number to them, too, and so is `1.0`, unless it's called otherwise.
+        Scalar::Float(it)
+            if text.ends_with('0')
+                && !text.starts_with('0')
+                && !text.contains(['e', 'E'])
+                && (is_version() || !text.ends_with(".0")) =>
+        {
+            it.to_string()
+        }
         // As the first digits of a commit may be.
         Scalar::Float(it) if !text.contains('.') => it.to_string(),
         _ => return None,
