@@ -2,17 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
 use crate::{
     local::node,
+    paths,
     process::show,
     setup::{self, Setup},
 };
 
 /// What tests take from the system: programs, each with its package on Debian and Ubuntu.
-const FOR_TESTS: &[(&str, &str)] = &[("docker-registry", "docker-registry"), ("prometheus", "prometheus")];
+const FOR_TESTS: &[(&str, &str)] = &[
+    ("docker-registry", "docker-registry"),
+    ("pip3", "python3-pip"),
+    ("prometheus", "prometheus"),
+];
+
+/// From PyPI, for the test that it runs `validate` as a hook.
+const PRE_COMMIT: &str = "pre-commit==4.6.0";
 
 /// The same for tests on a real node: a browser.
 const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver"), ("chromium", "chromium")];
@@ -21,6 +29,7 @@ const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver")
 pub(crate) fn ci(sh: &Shell) -> Result<()> {
     let real_node = node::possible().is_ok();
     provide_from_system(sh, real_node)?;
+    provide_pre_commit(sh)?;
     setup::setup(sh, &Setup::default())?;
     show(cmd!(sh, "cargo fmt --all --check"))?;
     show(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings"))?;
@@ -28,9 +37,22 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
         cmd!(sh, "cargo doc --workspace --no-deps --document-private-items --locked")
             .env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
+    show(cmd!(sh, "cargo xtask validate --render --fetch --strict"))?;
     show(cmd!(sh, "cargo test --workspace --locked"))?;
     if !real_node {
         say!("left out: the tests on a real node, which need root on Linux");
+    }
+    Ok(())
+}
+
+/// Puts pre-commit into the cache, where tests find it.
+fn provide_pre_commit(sh: &Shell) -> Result<()> {
+    let dir = paths::cache()?.join("tests").join(PRE_COMMIT);
+    if !dir.is_dir() {
+        let part = dir.with_extension("part");
+        paths::remove_dir(&part)?;
+        show(cmd!(sh, "pip3 install --quiet --target {part} {PRE_COMMIT}"))?;
+        std::fs::rename(&part, &dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
     }
     Ok(())
 }

@@ -137,7 +137,7 @@ impl Problems<'_> {
             column: at.column,
             level,
             rule,
-            message,
+            message: message.replace("\nhint: ", ": ").replace('\n', "; "),
             cluster: self.cluster.map(str::to_owned),
             hub: self.hub.map(str::to_owned),
         });

@@ -82,7 +82,8 @@ impl<'a> Part<'a> {
     fn enable(&mut self, set: &Map, path: &str) -> Result<(), String> {
         let Some(dependencies) = &self.dependencies else { return Ok(()) };
         let is = |wanted: &Dependency, chart: &Chart| {
-            wanted.name == chart.name && charts::satisfies(&chart.version, &wanted.version).unwrap_or(false)
+            let is_wanted = || charts::satisfies(&chart.version, &wanted.version).unwrap_or(false);
+            wanted.name == chart.name && !wanted.version.is_empty() && is_wanted()
         };
         let subcharts = &self.chart.subcharts;
         let listed = dependencies.iter().filter_map(|wanted| {
@@ -167,9 +168,27 @@ impl<'a> Part<'a> {
             };
             pass_globals(values, &mut below);
             part.coalesce(&mut below, keep_nulls)?;
+            share_globals(&below, values);
             values.insert(part.name.into(), Node { data: Data::Map(below), ..own });
         }
+        self.share_globals_below(values);
         Ok(())
+    }
+
+    /// All parts have one and the same map from the second level of `global` on.
+    fn share_globals_below(&self, values: &mut Map) {
+        let Some(global) = values.get("global").and_then(Node::as_map) else { return };
+        if !global.values().filter_map(Node::as_map).any(|it| it.values().any(|it| it.as_map().is_some())) {
+            return;
+        }
+        for part in &self.parts {
+            let Some(mut own) = values.remove(part.name) else { continue };
+            if let Data::Map(below) = &mut own.data {
+                share_globals(values, below);
+                part.share_globals_below(below);
+            }
+            values.insert(part.name.into(), own);
+        }
     }
 }
 
@@ -245,6 +264,21 @@ fn pass_globals(values: &Map, below: &mut Map) {
             _ => node.clone(),
         };
         global.insert(key.clone(), passed);
+    }
+}
+
+/// helm passes maps in the maps of `global` on as they are, not copies: what a subchart's defaults add to them is seen
+/// by its parent and its siblings.
+fn share_globals(from: &Map, to: &mut Map) {
+    let Some(from) = from.get("global").and_then(Node::as_map) else { return };
+    let Some(Node { data: Data::Map(to), .. }) = to.get_mut("global") else { return };
+    for (key, node) in to {
+        let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map)) else { continue };
+        for (key, node) in to {
+            if let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map)) {
+                *to = from.clone();
+            }
+        }
     }
 }
 

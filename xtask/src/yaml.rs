@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use libyaml_safer::{EventData, Mark, Parser};
+use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
 use serde_json::Value;
 
 use self::scalar::Scalar;
@@ -138,9 +138,7 @@ impl Node {
         match &self.data {
             Data::Null => Value::Null,
             Data::Bool(it) => Value::Bool(*it),
-            // An integer is one however it was written.
-            Data::Number(it) if it.fract() == 0.0 && it.abs() < 9e18 => Value::from(*it as i64),
-            Data::Number(it) => Value::from(*it),
+            Data::Number(it) => number(*it),
             Data::Text(text) => Value::from(&**text),
             Data::List(items) => items.iter().map(Node::to_json).collect(),
             Data::Map(map) => map.iter().map(|(key, it)| (key.to_string(), it.to_json())).collect(),
@@ -185,6 +183,11 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
         let line = content[..err.valid_up_to()].iter().filter(|it| **it == b'\n').count();
         finding("not-text", line as u32 + 1, 1, "this isn't text in UTF-8")
     })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(at) = text.find('\u{feff}') {
+        let line = text[..at].matches('\n').count() as u32 + 1;
+        return Err(finding("byte-order-mark", line, 1, "a byte order mark in the midst of the text"));
+    }
     let mut findings = Vec::new();
     let mut whole = Node { data: Data::Map(Map::new()), at: None, key_at: None };
     let mut first: Option<u32> = None;
@@ -233,6 +236,16 @@ pub(crate) fn merge(into: &mut Map, from: Map) {
     }
 }
 
+/// An integer is one however it was written; a large one has no more digits than tell it from the next.
+fn number(value: f64) -> Value {
+    if value.fract() != 0.0 {
+        return Value::from(value);
+    }
+    let digits = value.to_string();
+    let small = digits.parse::<i64>().map(Value::from);
+    small.or_else(|_| digits.parse::<u64>().map(Value::from)).unwrap_or_else(|_| Value::from(value))
+}
+
 fn finding(rule: &'static str, line: u32, column: u32, message: impl Into<String>) -> Finding {
     Finding::problem(rule, Some(Place { file: 0, line, column }), message)
 }
@@ -261,6 +274,20 @@ fn documents(text: &str) -> Result<Vec<(u32, String)>, Finding> {
     }
     found.push((start, document));
     Ok(found)
+}
+
+/// Whether `\/` is among the escapes of a double-quoted scalar: YAML 1.2 has it, and Go's parser of YAML 1.1 hasn't.
+fn escapes_slash(document: &str, start: Mark, end: Mark) -> bool {
+    if !document.contains("\\/") {
+        return false;
+    }
+    let mut chars = document.chars().skip(start.index as usize).take((end.index - start.index) as usize);
+    while let Some(it) = chars.next() {
+        if it == '\\' && chars.next() == Some('/') {
+            return true;
+        }
+    }
+    false
 }
 
 enum Raw {
@@ -307,7 +334,7 @@ impl Reader {
         let mut open: Vec<(usize, Option<usize>)> = Vec::new();
         loop {
             let event = parser.parse().map_err(|err| reader.syntax(document, &err))?;
-            let mark = event.start_mark;
+            let (mark, end) = (event.start_mark, event.end_mark);
             let index = reader.nodes.len();
             let (raw, anchor) = match event.data {
                 EventData::StreamEnd => return Ok(reader),
@@ -323,7 +350,10 @@ impl Reader {
                     };
                     (Raw::Alias(anchor, *target), None)
                 }
-                EventData::Scalar { anchor, tag, value, plain_implicit, .. } => {
+                EventData::Scalar { anchor, tag, value, plain_implicit, style, .. } => {
+                    if style == ScalarStyle::DoubleQuoted && escapes_slash(document, mark, end) {
+                        return Err(reader.problem(mark, "helm doesn't know the escape `\\/` in this text"));
+                    }
                     (Raw::Scalar { text: value, tag, is_plain: plain_implicit }, anchor)
                 }
                 EventData::SequenceStart { anchor, .. } => (Raw::List(Vec::new()), anchor),

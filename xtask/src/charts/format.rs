@@ -5,8 +5,10 @@ use std::net::Ipv6Addr;
 
 use super::pattern;
 
+type Check = fn(&str) -> bool;
+
 /// Each format that the library knows; it takes anything for any other.
-pub(super) const FORMATS: &[(&str, fn(&str) -> bool)] = &[
+pub(super) const FORMATS: &[(&str, Check)] = &[
     ("date", date),
     ("date-time", date_time),
     ("duration", duration),

@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use glob::{MatchOptions, Pattern};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Dependency, Metadata, Part, Schema, Source, Unusable, archive, files_of, satisfies};
@@ -48,10 +50,10 @@ impl<'a> Loader<'a> {
     pub(crate) fn load(&mut self, chart: &Path) -> Result<Chart> {
         let source =
             Source::read(&self.root.join(chart), &chart.display().to_string(), self.root, &mut Vec::new())?;
-        self.source(&source)
+        self.source(Source { files: without_ignored(source.files), ..source })
     }
 
-    fn source(&mut self, source: &Source) -> Result<Chart> {
+    fn source(&mut self, source: Source) -> Result<Chart> {
         let dir = PathBuf::from(&source.shown);
         let number = self.files.add(&dir.join("Chart.yaml"));
         let written = source.files.get(Path::new("Chart.yaml")).map(Vec::as_slice).unwrap_or_default();
@@ -66,14 +68,14 @@ impl<'a> Loader<'a> {
             self.problems.push((number, Finding::problem("chart", Some(place(name)), message)));
         }
         let mut chart = self.chart(&source.files, Origin::Folder { path: &dir, is_ours: true })?;
-        for part in &source.parts {
+        for part in source.parts {
             let subchart = match part {
                 Part::Folder(source) => self.source(source)?,
                 Part::InCharts(path) if path.is_dir() => {
-                    let path = path.strip_prefix(self.root).unwrap_or(path);
+                    let path = path.strip_prefix(self.root).unwrap_or(&path);
                     self.chart(&files_of(&self.root.join(path))?, Origin::Folder { path, is_ours: false })?
                 }
-                Part::InCharts(path) => self.archive(path, place)?,
+                Part::InCharts(path) => self.archive(&path, place)?,
                 Part::Remote(remote) => match remote.archive()? {
                     path if path.is_file() => self.archive(&path, place)?,
                     _ => continue,
@@ -171,6 +173,8 @@ impl<'a> Loader<'a> {
             names.reverse();
         }
         let (name, content) = names.iter().find_map(|it| Some((it, files.get(Path::new(it))?)))?;
+        // helm takes a byte order mark away wherever it reads a chart.
+        let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         let at = match origin {
             Origin::Archive(at) => at,
             Origin::Folder { .. } => Place { file: self.file(origin, name), line: 1, column: 1 },
@@ -186,12 +190,26 @@ impl<'a> Loader<'a> {
                 Err(err) => Err(Unusable::Broken(err)),
             })
         };
-        let schema = self.schemas.entry(content.clone()).or_insert_with(compile);
+        let schema = self.schemas.entry(content.to_vec()).or_insert_with(compile);
         Some((at, schema.clone()))
     }
 }
 
 impl Dependency {
+    fn over(self, before: Dependency) -> Dependency {
+        let text = |it: String, before: String| if it.is_empty() { before } else { it };
+        let list = |it: Vec<_>, before: Vec<_>| if it.is_empty() { before } else { it };
+        Dependency {
+            name: text(self.name, before.name),
+            version: text(self.version, before.version),
+            repository: text(self.repository, before.repository),
+            alias: text(self.alias, before.alias),
+            condition: text(self.condition, before.condition),
+            tags: if self.tags.is_empty() { before.tags } else { self.tags },
+            import_values: list(self.import_values, before.import_values),
+        }
+    }
+
     fn in_values(self) -> values::Dependency {
         let as_path = |it: &Value| match it {
             Value::String(name) => Some((format!("exports.{name}"), ".".to_owned())),
@@ -212,16 +230,42 @@ fn metadata(files: &Content) -> Result<Metadata> {
     let text = files.get(Path::new("Chart.yaml")).context("there is no Chart.yaml")?;
     let mut metadata: Metadata = serde_yaml::from_slice(text).context("Chart.yaml")?;
     if let Some(text) = files.get(Path::new("requirements.yaml")) {
-        #[derive(serde::Deserialize)]
-        struct Requirements {
-            dependencies: Option<Vec<Dependency>>,
-        }
         let requirements: Option<Requirements> = serde_yaml::from_slice(text).context("requirements.yaml")?;
-        if let Some(dependencies) = requirements.and_then(|it| it.dependencies) {
-            metadata.dependencies = Some(dependencies);
+        if let Some(listed) = requirements.and_then(|it| it.dependencies) {
+            // Go reads it over what is there, entry by entry and field by field.
+            let mut before = metadata.dependencies.unwrap_or_default().into_iter();
+            let over = |it: Dependency| it.over(before.next().unwrap_or_default());
+            metadata.dependencies = Some(listed.into_iter().map(over).collect());
         }
     }
     Ok(metadata)
+}
+
+#[derive(Deserialize)]
+struct Requirements {
+    dependencies: Option<Vec<Dependency>>,
+}
+
+/// Without what .helmignore names in a chart's own folder. Our values.schema.yaml isn't helm's to ignore.
+fn without_ignored(files: Content) -> Content {
+    let Some(rules) = files.get(Path::new(".helmignore")) else { return files };
+    let rules = String::from_utf8_lossy(rules).into_owned();
+    let rules: Vec<_> = rules.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#')).collect();
+    let is_ignored = |path: &Path, is_dir: bool| {
+        rules.iter().any(|rule| {
+            let (rule, negated) = rule.strip_prefix('!').map_or((*rule, false), |it| (it, true));
+            let (rule, wants_dir) = rule.strip_suffix('/').map_or((rule, false), |it| (it, true));
+            let subject = if rule.contains('/') { path } else { Path::new(path.file_name().unwrap_or_default()) };
+            let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+            let pattern = Pattern::new(rule.trim_start_matches('/'));
+            let matches = pattern.is_ok_and(|it| it.matches_path_with(subject, options));
+            (!wants_dir || is_dir) && matches != negated || negated && wants_dir && !is_dir
+        })
+    };
+    let goes = |path: &Path| {
+        path.ancestors().enumerate().any(|(up, it)| !it.as_os_str().is_empty() && is_ignored(it, up > 0))
+    };
+    files.into_iter().filter(|(path, _)| path == Path::new("values.schema.yaml") || !goes(path)).collect()
 }
 
 /// What lies in charts/, by name: the files of a folder by their paths in it, or an archive at the empty path.

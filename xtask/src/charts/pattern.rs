@@ -1,7 +1,8 @@
 //! Regular expressions of schemas as helm reads them, which is as Go's package regexp does, written for the crate
 //! regex. Only whether something matches is kept, not where: groups lose their names and repetitions their `?`.
 //! The crate jsonschema takes a pattern for ECMAScript's first (`jsonschema_regex::to_rust_regex`), so what is
-//! written here means the same before and after that: no `\d`, no class in a class, no flag beyond its atom.
+//! written here means the same before and after that: no `\d`, no class in a class, no flag beyond its atom. It is
+//! valid ECMAScript, which the metaschemas of drafts 4 to 7 ask for there, unless it has `(?-u:\b)`.
 //!
 //! Out of reach: Go's tables are of Unicode 15.0 and regex's of 16.0, so that `\p{…}` and `(?i)` differ for the few
 //! characters added or changed since. Go's limit on the size of the whole isn't kept and that on its depth only
@@ -141,11 +142,11 @@ struct Group {
     copies: u64,
 }
 
-/// What a repetition can follow: where it begins, how deep it is and how often something in it is repeated.
-#[derive(Default)]
+/// What a repetition can follow: where it begins, whether it needs no group for that, how deep it is and how often
+/// something in it is repeated.
 struct Atom {
     start: usize,
-    repeated: bool,
+    alone: bool,
     depth: u32,
     copies: u64,
 }
@@ -159,7 +160,9 @@ struct Repetition<'a> {
 impl Translated {
     /// Adds an atom; hands `rest` on.
     fn add<'a>(&mut self, text: &str, rest: &'a str) -> &'a str {
-        self.group.push(Atom { start: self.text.len(), depth: 1, copies: 1, ..Atom::default() });
+        // ECMAScript has no `^*`.
+        let alone = !matches!(text, "^" | "$");
+        self.group.push(Atom { start: self.text.len(), alone, depth: 1, copies: 1 });
         self.text.push_str(text);
         rest
     }
@@ -223,7 +226,9 @@ impl Translated {
         self.text.push(')');
         self.flags = group.flags;
         let depth = group.depth()?;
-        self.group.push(Atom { start: group.start, repeated: false, depth, copies: group.copies });
+        // An empty group counts as well.
+        let copies = group.copies.max(1);
+        self.group.push(Atom { start: group.start, alone: true, depth, copies });
         Ok(())
     }
 
@@ -243,7 +248,7 @@ impl Translated {
                 return Err(format!("`{operator}` repeats too often, with those in it"));
             }
         }
-        if mem::replace(&mut atom.repeated, true) {
+        if !mem::replace(&mut atom.alone, false) {
             self.text.insert_str(atom.start, "(?:");
             self.text.push(')');
         }
@@ -367,7 +372,8 @@ fn class_character(text: &str) -> Result<(u32, &str), String> {
     }
 }
 
-/// A class of regex's. One without any items, as of surrogates alone, matches nothing.
+/// A class of regex's. One without any items, as of surrogates alone, matches nothing. (In Go `^\x{D800}` matches the
+/// replacement character, for it compares some beginnings as UTF-8. That isn't kept.)
 fn bracket(items: &str, negated: bool, fold: bool) -> String {
     let items = if items.is_empty() { r"\P{Any}" } else { items };
     let class = format!("[{}{items}]", if negated { "^" } else { "" });
@@ -477,7 +483,7 @@ fn range(low: u32, high: u32) -> String {
 fn literal(c: char, fold: bool) -> String {
     match c {
         _ if fold && c.is_alphabetic() => format!("(?i:{c})"),
-        _ if c.is_control() => format!(r"\x{{{:x}}}", u32::from(c)),
+        _ if c.is_control() => format!(r"\x{:02x}", u32::from(c)),
         _ if r"\.+*?()|[]{}^$#&-~".contains(c) => format!(r"\{c}"),
         _ => c.to_string(),
     }

@@ -64,6 +64,9 @@ impl Schema {
     pub(crate) fn compile(text: Value, settings: Option<&Settings>) -> Result<Schema, Unusable> {
         let mut for_rust = text.clone();
         let mut problems = Vec::new();
+        if text["$schema"] == "" {
+            problems.push("`$schema` is empty".to_owned());
+        }
         patterns_for_rust(&mut for_rust, &mut problems);
         if !problems.is_empty() {
             return Err(Unusable::Broken(problems.join("\n")));
@@ -121,8 +124,7 @@ impl Schema {
                 add(None, format!("the key `{}` is missing", property.as_str().unwrap_or_default()));
             }
             ValidationErrorKind::Type { kind } => {
-                let found = kind_of(err.instance());
-                add(None, format!("it is {found}, and must be {}", any_of(allowed(kind).into_iter().map(name_of))));
+                add(None, wrong_kind(err.instance(), allowed(kind).into_iter()));
             }
             ValidationErrorKind::Enum { options } => {
                 let options = options.as_array().into_iter().flatten().map(|it| format!("`{it}`"));
@@ -145,9 +147,16 @@ impl Schema {
                 let is_other = |it: &ValidationError| {
                     it.instance_path().as_str() == here && matches!(it.kind(), ValidationErrorKind::Type { .. })
                 };
-                let near: Vec<_> = context.iter().filter(|it| !it.iter().any(is_other)).collect();
+                let (other, near): (Vec<_>, Vec<_>) = context.iter().partition(|it| it.iter().any(is_other));
                 match near[..] {
                     [one] => one.iter().for_each(|it| self.add(it, values, faults)),
+                    [] => {
+                        let kinds = other.into_iter().flatten().filter(|it| is_other(it)).filter_map(|it| match it.kind() {
+                            ValidationErrorKind::Type { kind } => Some(allowed(kind)),
+                            _ => None,
+                        });
+                        add(None, wrong_kind(err.instance(), kinds.flatten()));
+                    }
                     _ => add(None, format!("it is none of the {} things that it may be", context.len())),
                 }
             }
@@ -309,16 +318,17 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// "a, b or c".
-fn any_of(names: impl Iterator<Item = &'static str>) -> String {
-    let mut names: Vec<_> = names.collect();
+fn wrong_kind(found: &Value, wanted: impl Iterator<Item = JsonType>) -> String {
+    let mut names: Vec<_> = wanted.map(name_of).collect();
+    names.dedup();
     let last = names.pop().unwrap_or_default();
-    if names.is_empty() { last.to_owned() } else { format!("{} or {last}", names.join(", ")) }
+    let before = if names.is_empty() { String::new() } else { format!("{} or ", names.join(", ")) };
+    format!("it is {}, and must be {before}{last}", kind_of(found))
 }
 
 fn meant(key: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|it| (strsim::jaro_winkler(key, it), it));
-    let nearest = near.filter(|(similarity, _)| *similarity > 0.85).max_by(|a, b| a.0.total_cmp(&b.0));
+    let near = known.iter().map(|it| (strsim::osa_distance(key, it), it));
+    let nearest = near.filter(|(distance, it)| distance * 3 <= key.len().max(it.len())).min();
     nearest.map_or_else(String::new, |(_, it)| format!(": did you mean `{it}`?"))
 }
 

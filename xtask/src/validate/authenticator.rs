@@ -33,15 +33,9 @@ impl<'a> Config<'a> {
         })?;
         let class = config.get(&["JupyterHub", "authenticator_class"])?;
         let class_at = class.at.filter(is_set);
-        let name = class.as_text()?.rsplit(['.', ':']).next()?;
-        let short = name.strip_suffix("Authenticator").unwrap_or(name);
-        let short = short.strip_suffix("OAuth").filter(|it| !it.is_empty()).unwrap_or(short);
-        let class = short.to_ascii_lowercase().replace(['-', '_'], "");
-        let belongs = |it: &&str| {
-            let base = it.strip_suffix("Authenticator").unwrap_or(it);
-            let base = base.strip_suffix("OAuth").filter(|it| !it.is_empty()).unwrap_or(base);
-            *it == "Authenticator" || *it == "OAuthenticator" || base.to_ascii_lowercase() == class
-        };
+        let class = short(class.as_text()?);
+        // Every authenticator is an `Authenticator`, and most are an `OAuthenticator`.
+        let belongs = |it: &&str| [class.as_str(), ""].contains(&short(it).as_str());
         let class_names = config.as_map()?.keys().map(|it| &**it).filter(belongs).collect();
         Some(Config { config, hub, class, class_names, class_at })
     }
@@ -72,6 +66,14 @@ impl<'a> Config<'a> {
             _ => self.allows_all(),
         }
     }
+}
+
+/// `github` for `GitHubOAuthenticator`, `oauthenticator.github.LocalGitHubOAuthenticator` and the entry point `github`.
+fn short(class: &str) -> String {
+    let name = class.rsplit(['.', ':']).next().unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");
+    let name = name.strip_suffix("authenticator").map_or(&*name, |it| it.strip_suffix('o').unwrap_or(it));
+    let name = name.strip_suffix("oauth").unwrap_or(name);
+    name.strip_prefix("local").unwrap_or(name).to_owned()
 }
 
 fn is_empty(node: &Node) -> bool {
@@ -118,14 +120,15 @@ fn not_open_to_all(config: &Config, problems: &mut Problems) {
 }
 
 fn health_check_user_is_blocked(config: &Config, problems: &mut Problems) {
-    let by_rules = ["allowed_users", "admin_users"].into_iter().any(|it| config.names(it, HEALTH_CHECK_USER));
-    let by_name_only = !config.allows_all()
-        && !config.is_open()
-        && ["allowed_users", "admin_users"].into_iter().any(|it| config.settings(it).next().is_some())
-        && !config.class_names.iter().filter_map(|it| config.config.get(&[it])?.as_map()).any(|it| {
-            it.iter().any(|(key, it)| key.starts_with("allowed_") && &**key != "allowed_users" && !is_empty(it))
-        });
-    if config.class != "null" && !config.names("blocked_users", HEALTH_CHECK_USER) && (by_rules || !by_name_only) {
+    let is_named = ["allowed_users", "admin_users"].into_iter().any(|it| config.names(it, HEALTH_CHECK_USER));
+    let classes = config.class_names.iter().filter_map(|it| config.config.get(&[it])?.as_map());
+    let others = ["allow_all", "allow_existing_users"];
+    let lets_others_in = classes.flatten().any(|(name, it)| {
+        let by_group = name.starts_with("allowed_") && &**name != "allowed_users";
+        (by_group || others.contains(&&**name)) && !is_empty(it)
+    });
+    let only_by_name = config.settings("allowed_users").next().is_some() && !lets_others_in;
+    if config.class != "null" && !config.names("blocked_users", HEALTH_CHECK_USER) && (is_named || !only_by_name) {
         problems.warning(
             "health-check-user",
             config.class_at,

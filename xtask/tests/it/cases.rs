@@ -14,9 +14,7 @@ fn cases() {
     let mut differing = Vec::new();
     for case in &cases {
         let repo = Repo::new();
-        if case.join("config").exists() {
-            copy(&case.join("config"), &repo.root.join("config"));
-        }
+        copy(case, &repo.root);
         let args = fs::read_to_string(case.join("args")).unwrap();
         let first = show(&repo, &args);
         assert_eq!(first, show(&repo, &args), "{}: one input, two outputs", case.display());

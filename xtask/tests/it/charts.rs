@@ -127,7 +127,7 @@ fn a_dependency_that_is_not_to_be_had() {
     repo.edit("helm-charts/pond/Chart.yaml", "file://../stone", "file://../stoen");
     let said = repo.fails(RENDER);
     assert!(
-        said.contains("helm-charts/pond/Chart.yaml: dependency `stone`: there is no chart `../stoen`"),
+        said.contains("helm-charts/pond/Chart.yaml:5:11: dependency `stone`: there is no chart `../stoen`"),
         "{said}"
     );
     repo.edit("helm-charts/pond/Chart.yaml", "file://../stoen", "file://../pond");
@@ -367,10 +367,10 @@ fn a_lock_that_says_more_than_its_chart() {
     repo.edit("helm-charts/stone/Chart.yaml", "version: \"1.0.0\"", "version: 1.0.1");
     let said = repo.fails(RENDER);
     for wanted in [
-        "`gravel`: Chart.lock has 1.0.0, and Chart.yaml wants ^2",
-        "`boulder`: Chart.lock has 1.0.0, and Chart.yaml wants 1.0.1",
+        "4:23: dependency `gravel`: Chart.lock has 1.0.0, and Chart.yaml wants ^2",
+        "4:90: dependency `boulder`: Chart.lock has 1.0.0, and Chart.yaml wants 1.0.1",
     ] {
-        assert!(said.contains(&format!("helm-charts/stone/Chart.yaml: dependency {wanted}")), "{said}");
+        assert!(said.contains(&format!("helm-charts/stone/Chart.yaml:{wanted}")), "{said}");
     }
 }
 
