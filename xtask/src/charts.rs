@@ -454,8 +454,7 @@ fn read_files(dir: &Path, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -
     // Joining an empty path would add a slash, which no file's path may end with.
     let full = if path.as_os_str().is_empty() { dir.to_owned() } else { dir.join(path) };
     let context = || format!("cannot read `{}`", full.display());
-    let leads_back = || full.symlink_metadata().is_ok_and(|it| it.is_symlink()) && leads_back(&full);
-    ensure!(!leads_back(), "`{}` leads back to a folder that it is in", full.display());
+    ensure!(!paths::leads_back(&full), "`{}` leads back to a folder that it is in", full.display());
     if full.metadata().with_context(context)?.is_file() {
         files.insert(path.to_owned(), fs::read(&full).with_context(context)?);
         return Ok(());
@@ -469,12 +468,6 @@ fn read_files(dir: &Path, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -
         }
     }
     Ok(())
-}
-
-/// Whether a link is to a folder above it: who follows it doesn't come to an end.
-fn leads_back(link: &Path) -> bool {
-    let above = |it: &Path| it.parent().and_then(|it| it.canonicalize().ok());
-    link.canonicalize().is_ok_and(|to| above(link).is_some_and(|it| it.starts_with(to)))
 }
 
 /// What lies in a folder, sorted; nothing if it isn't there.

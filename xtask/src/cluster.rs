@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     charts::Schema,
+    paths,
     yaml::{self, Finding, Node, Place},
 };
 
@@ -171,13 +173,19 @@ pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
 
 /// The cluster.yaml files from the root, sorted. Those below a folder called `templates` aren't clusters.
 pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    // The root's own path may hold characters that mean something in a pattern.
-    let root_pattern = glob::Pattern::escape(root.to_str().context("the root's path isn't UTF-8")?);
     let mut files = Vec::new();
-    for file in glob::glob(&format!("{root_pattern}/config/clusters/**/cluster.yaml"))? {
-        let file = file.context("cannot look through `config/clusters/`")?.strip_prefix(root)?.to_owned();
-        if !file.iter().any(|it| it == "templates") {
-            files.push(file);
+    let mut folders = vec![PathBuf::from("config/clusters")];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(root.join(&folder));
+        for entry in entries.with_context(|| format!("cannot look through `{}`", folder.display()))? {
+            let name = entry?.file_name();
+            let path = folder.join(&name);
+            let full = root.join(&path);
+            if name == "cluster.yaml" {
+                files.push(path);
+            } else if name != "templates" && full.is_dir() && !paths::leads_back(&full) {
+                folders.push(path);
+            }
         }
     }
     files.sort();
@@ -190,7 +198,8 @@ fn parse(root: &Path, file: &Path) -> Result<Cluster> {
         (None, mut findings) => {
             findings.sort_by_key(|it| (it.line, it.column));
             let problems = findings.iter().filter(|it| !it.is_warning);
-            let lines = problems.map(|it| format!("{}:{}:{}: {}", file.display(), it.line, it.column, it.message));
+            let lines =
+                problems.map(|it| format!("{}:{}:{}: {}", file.display(), it.line, it.column, it.message));
             bail!("{}", lines.collect::<Vec<_>>().join("\n"))
         }
     }

@@ -60,6 +60,7 @@ struct How {
 struct Run {
     /// The login's, if there is one.
     sh: Shell,
+    settings: Settings,
     /// Prepared charts by their paths from the root.
     charts: BTreeMap<PathBuf, Result<PathBuf>>,
     /// Encrypted files by their paths from the root.
@@ -82,10 +83,9 @@ struct Report<'a> {
 pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hubs = cluster.select_hubs(&args.hubs)?;
-    let settings = Settings::load(root)?;
     let charts = hubs.iter().map(|it| it.chart()).collect();
-    let what = [What::HubConfig, What::AuthenticatorConfig];
-    let run = Run::prepare(sh, root, &settings, &cluster, &what, &args.hubs, charts, &args.how)?;
+    let what = [What::Hubs, What::Authenticators];
+    let run = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.how)?;
 
     let helm = run.helm(&args.how);
     let mut report = Report::new(&run, &args.how);
@@ -102,7 +102,7 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
             }
             let domain = run.domain(&cluster, hub)?;
             if has_dask {
-                run.apply_dask_crds(&settings, &release, args.dask_gateway_version.as_deref(), &mut crds)?;
+                run.apply_dask_crds(&release, args.dask_gateway_version.as_deref(), &mut crds)?;
             }
             let revision = helm.upgrade(&release)?;
             let address = match run.login.as_ref().and_then(|it| it.rehearsal) {
@@ -122,7 +122,6 @@ impl Run {
     fn prepare(
         sh: &Shell,
         root: &Path,
-        settings: &Settings,
         cluster: &Cluster,
         what: &[What],
         hubs: &[String],
@@ -131,8 +130,9 @@ impl Run {
     ) -> Result<Run> {
         let local = matches!(cluster.provider, Provider::Local(_));
         let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
-        let charts = charts::prepare(sh, root, settings, charts)?;
-        let encrypted = validate::before_deploy(sh, root, settings, what, &cluster.name, hubs)?;
+        let settings = Settings::load(root)?;
+        let charts = charts::prepare(sh, root, &settings, charts)?;
+        let encrypted = validate::before_deploy(sh, root, &settings, what, &cluster.name, hubs)?;
         let render_only = how.dry_run && credentials::is_down(root, cluster)?;
         let sh = &secrets::with_demo_key(sh, root, cluster)?;
         let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
@@ -147,7 +147,7 @@ impl Run {
         let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
         let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
-        Ok(Run { sh, charts, decrypted, mask, login })
+        Ok(Run { sh, settings, charts, decrypted, mask, login })
     }
 
     fn helm(&self, how: &How) -> Helm<'_> {
@@ -210,7 +210,6 @@ impl Run {
     /// are there. `applied` has the versions of hubs before this one.
     fn apply_dask_crds(
         &self,
-        settings: &Settings,
         release: &Release,
         wanted: Option<&str>,
         applied: &mut BTreeSet<String>,
@@ -228,7 +227,7 @@ impl Run {
                 let folder = "https://raw.githubusercontent.com/dask/dask-gateway";
                 let manifest = |name: &str| {
                     let path = format!("resources/helm/dask-gateway/crds/{name}.yaml");
-                    charts::fetch::manifest(settings, &format!("{folder}/{version}/{path}"))
+                    charts::fetch::manifest(&self.settings, &format!("{folder}/{version}/{path}"))
                 };
                 format!("{}\n---\n{}", manifest("daskclusters")?, manifest("traefik")?)
             }

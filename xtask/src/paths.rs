@@ -85,6 +85,12 @@ pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
     Ok(lock)
 }
 
+/// Whether this is a link to a folder that it is in: who follows it doesn't come to an end.
+pub(crate) fn leads_back(path: &Path) -> bool {
+    let folder = || path.parent().and_then(|it| it.canonicalize().ok());
+    path.is_symlink() && path.canonicalize().is_ok_and(|to| folder().is_some_and(|it| it.starts_with(to)))
+}
+
 /// Removes a folder and all in it. One that isn't there is fine.
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {

@@ -17,6 +17,7 @@ use crate::{
     cluster::{self, Cluster, Hub},
     process,
     settings::Settings,
+    setup,
     values::Chart,
     yaml::{Files, Finding, Map, Node, Place},
 };
@@ -72,14 +73,13 @@ enum Format {
 /// What of the configuration is checked.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum What {
-    ClusterConfig,
-    HubConfig,
-    SupportConfig,
-    AuthenticatorConfig,
+    Clusters,
+    Hubs,
+    Support,
+    Authenticators,
 }
 
-const EVERYTHING: [What; 4] =
-    [What::ClusterConfig, What::HubConfig, What::SupportConfig, What::AuthenticatorConfig];
+const EVERYTHING: [What; 4] = [What::Clusters, What::Hubs, What::Support, What::Authenticators];
 
 /// Something to mend.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -149,7 +149,10 @@ pub(crate) fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitC
     let settings = Settings::load(root)?;
     let fleet = Fleet::load(root, &what, cluster, &hubs)?;
     let prepared = match args.fetch || args.render {
-        true => charts::prepare(sh, root, &settings, fleet.charts_wanted())?,
+        true => {
+            let sh = &setup::provide(sh, &["helm"], false)?;
+            charts::prepare(sh, root, &settings, fleet.charts_wanted())?
+        }
         false => BTreeMap::new(),
     };
     let fleet = fleet.with_charts((args.fetch || args.render).then_some(&settings));
@@ -180,10 +183,10 @@ pub(crate) fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitC
 fn selection(args: &Validate) -> (Vec<What>, Option<&str>, Vec<String>) {
     let what = match args.what.as_deref() {
         None | Some("all") => EVERYTHING.to_vec(),
-        Some("cluster-config") => vec![What::ClusterConfig],
-        Some("hub-config") => vec![What::HubConfig],
-        Some("support-config") => vec![What::SupportConfig],
-        Some("authenticator-config") => vec![What::AuthenticatorConfig],
+        Some("cluster-config") => vec![What::Clusters],
+        Some("hub-config") => vec![What::Hubs],
+        Some("support-config") => vec![What::Support],
+        Some("authenticator-config") => vec![What::Authenticators],
         Some(cluster) => {
             let hubs = args.cluster.iter().chain(&args.hubs).cloned().collect();
             return (EVERYTHING.to_vec(), Some(cluster), hubs);

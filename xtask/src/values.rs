@@ -118,7 +118,9 @@ impl<'a> Part<'a> {
         let mut imported = Map::new();
         for dependency in dependencies {
             for (child, parent) in &dependency.imports {
-                let Some(found) = table(&values, &format!("{}.{child}", dependency.known_as())) else { continue };
+                let Some(found) = table(&values, &format!("{}.{child}", dependency.known_as())) else {
+                    continue;
+                };
                 let mut tree = found.clone();
                 if parent != "." {
                     for step in parent.rsplit('.') {
@@ -196,7 +198,8 @@ impl<'a> Part<'a> {
 fn is_enabled(dependency: &Dependency, values: &Map, path: &str) -> bool {
     let mut enabled = true;
     if let Some(tags) = table(values, "tags") {
-        let set: Vec<bool> = dependency.tags.iter().filter_map(|it| as_bool(tags.get(it.as_str())?)).collect();
+        let set: Vec<bool> =
+            dependency.tags.iter().filter_map(|it| as_bool(tags.get(it.as_str())?)).collect();
         enabled = set.contains(&true) || set.is_empty();
     }
     let conditions = dependency.condition.trim().split(',').filter(|it| !it.is_empty());
@@ -273,7 +276,9 @@ fn share_globals(from: &Map, to: &mut Map) {
     let Some(from) = from.get("global").and_then(Node::as_map) else { return };
     let Some(Node { data: Data::Map(to), .. }) = to.get_mut("global") else { return };
     for (key, node) in to {
-        let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map)) else { continue };
+        let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map)) else {
+            continue;
+        };
         for (key, node) in to {
             if let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map)) {
                 *to = from.clone();

@@ -2,15 +2,17 @@
 //! libyaml's, as libyaml-safer's is. What that reader drops without a word is a finding here.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Once},
 };
 
 use anyhow::{Context, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
+use libyaml_safer::{Event, EventData, Mark, Parser, ScalarStyle};
 use serde_json::Value;
 
 use self::scalar::Scalar;
@@ -205,7 +207,9 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
                         "second-document",
                         at.line,
                         at.column,
-                        format!("a second document, which helm merges over the one in line {line}: write one"),
+                        format!(
+                            "a second document, which helm merges over the one in line {line}: write one"
+                        ),
                     ));
                     merge(before, map);
                 }
@@ -214,7 +218,14 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
                     whole = Node { data: Data::Map(map), at: Some(at), key_at: None };
                 }
             },
-            _ => return Err(finding("yaml", at.line, at.column, "values are a mapping of keys, and this isn't one")),
+            _ => {
+                return Err(finding(
+                    "yaml",
+                    at.line,
+                    at.column,
+                    "values are a mapping of keys, and this isn't one",
+                ));
+            }
         }
     }
     Ok((whole, findings))
@@ -260,7 +271,8 @@ fn documents(text: &str) -> Result<Vec<(u32, String)>, Finding> {
         if let Some(rest) = line.strip_prefix("---") {
             let rest = rest.trim();
             if !rest.is_empty() && !rest.starts_with('#') {
-                let message = format!("nothing but a comment may follow `---` in its line, and there is `{rest}`");
+                let message =
+                    format!("nothing but a comment may follow `---` in its line, and there is `{rest}`");
                 return Err(finding("yaml", number as u32 + 1, 4, message));
             }
             if !document.is_empty() {
@@ -274,6 +286,25 @@ fn documents(text: &str) -> Result<Vec<(u32, String)>, Finding> {
     }
     found.push((start, document));
     Ok(found)
+}
+
+/// The parser's next event; none where libyaml-safer 0.3 panics, which it does for a tag before a comma (`[!!str, x]`)
+/// and Go refuses.
+fn next(parser: &mut Parser<&mut &[u8]>) -> Option<libyaml_safer::Result<Event>> {
+    static QUIET: Once = Once::new();
+    thread_local!(static PARSING: Cell<bool> = const { Cell::new(false) });
+    QUIET.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !PARSING.get() {
+                usual(info);
+            }
+        }));
+    });
+    PARSING.set(true);
+    let event = panic::catch_unwind(AssertUnwindSafe(|| parser.parse()));
+    PARSING.set(false);
+    event.ok()
 }
 
 /// Whether `\/` is among the escapes of a double-quoted scalar: YAML 1.2 has it, and Go's parser of YAML 1.1 hasn't.
@@ -333,7 +364,12 @@ impl Reader {
         // The collections that are open, each with a key that waits for its value.
         let mut open: Vec<(usize, Option<usize>)> = Vec::new();
         loop {
-            let event = parser.parse().map_err(|err| reader.syntax(document, &err))?;
+            let Some(event) = next(&mut parser) else {
+                let at = reader.nodes.last().map(|(_, mark)| *mark);
+                return Err(reader
+                    .problem(at.unwrap_or_default(), "a tag isn't followed by a blank, here or soon after"));
+            };
+            let event = event.map_err(|err| reader.syntax(document, &err))?;
             let (mark, end) = (event.start_mark, event.end_mark);
             let index = reader.nodes.len();
             let (raw, anchor) = match event.data {
@@ -346,7 +382,9 @@ impl Reader {
                 EventData::StreamStart { .. } | EventData::DocumentStart { .. } => continue,
                 EventData::Alias { anchor } => {
                     let Some(target) = anchors.get(&anchor) else {
-                        return Err(reader.problem(mark, format!("there is no anchor `&{anchor}` before this alias")));
+                        return Err(
+                            reader.problem(mark, format!("there is no anchor `&{anchor}` before this alias"))
+                        );
                     };
                     (Raw::Alias(anchor, *target), None)
                 }
@@ -389,10 +427,11 @@ impl Reader {
 
     /// helm reads the first node of a document and drops what follows.
     fn look_behind(&mut self, parser: &mut Parser<&mut &[u8]>, document: &str) {
-        let at = match parser.parse() {
-            Ok(event) if event.data == EventData::StreamEnd => return,
-            Ok(event) => self.problem(event.start_mark, ""),
-            Err(err) => self.syntax(document, &err),
+        let at = match next(parser) {
+            Some(Ok(event)) if event.data == EventData::StreamEnd => return,
+            Some(Ok(event)) => self.problem(event.start_mark, ""),
+            Some(Err(err)) => self.syntax(document, &err),
+            None => self.problem(self.nodes.last().map_or_else(Mark::default, |(_, mark)| *mark), ""),
         };
         let message = "helm drops, without a word, what begins here: \
                        the lines before it are indented otherwise, or have ended the document";
@@ -420,7 +459,11 @@ impl Reader {
 
     fn place(&self, index: usize) -> Place {
         let mark = self.nodes[index].1;
-        Place { file: self.file, line: self.lines_before + mark.line as u32 + 1, column: mark.column as u32 + 1 }
+        Place {
+            file: self.file,
+            line: self.lines_before + mark.line as u32 + 1,
+            column: mark.column as u32 + 1,
+        }
     }
 
     fn construct(&mut self, index: usize) -> Result<Node, Finding> {
@@ -467,7 +510,9 @@ impl Reader {
     fn enter(&mut self, alias: usize) -> Result<(), Finding> {
         if self.within.contains(&alias) || self.within.len() > MAX_DEPTH {
             let Raw::Alias(name, _) = &self.nodes[alias].0 else { unreachable!("only aliases are entered") };
-            return Err(self.problem(self.nodes[alias].1, format!("what `*{name}` stands for contains itself")));
+            return Err(
+                self.problem(self.nodes[alias].1, format!("what `*{name}` stands for contains itself"))
+            );
         }
         self.within.push(alias);
         Ok(())
@@ -480,7 +525,9 @@ impl Reader {
             Scalar::Int(it) => Data::Number(it as f64),
             Scalar::Uint(it) => Data::Number(it as f64),
             Scalar::Float(it) if !it.is_finite() => {
-                return Err(self.problem(self.nodes[index].1, "helm's values can't hold infinity or not-a-number"));
+                return Err(
+                    self.problem(self.nodes[index].1, "helm's values can't hold infinity or not-a-number")
+                );
             }
             Scalar::Float(it) => Data::Number(it),
             Scalar::Text(it) => Data::Text(it.into()),
@@ -508,7 +555,8 @@ impl Reader {
             && self.within.is_empty()
             && let Some(message) = scalar::misread(&self.key, text, &resolved)
         {
-            let warning = Finding { rule: "misread-scalar", is_warning: true, ..self.problem(*mark, message) };
+            let warning =
+                Finding { rule: "misread-scalar", is_warning: true, ..self.problem(*mark, message) };
             self.findings.push(warning);
         }
         Ok(resolved)
@@ -600,7 +648,9 @@ impl Reader {
             Scalar::Int(it) => Ok(it.to_string().into()),
             Scalar::Float(it) => Ok(scalar::float_key(it).into()),
             Scalar::Null => Err(self.problem(mark, "a mapping's key can't be null: quote it")),
-            Scalar::Uint(_) => Err(self.problem(mark, "helm can't take so large a number as a key: quote it")),
+            Scalar::Uint(_) => {
+                Err(self.problem(mark, "helm can't take so large a number as a key: quote it"))
+            }
         }
     }
 }

@@ -57,10 +57,12 @@ impl<'a> Loader<'a> {
         let dir = PathBuf::from(&source.shown);
         let number = self.files.add(&dir.join("Chart.yaml"));
         let written = source.files.get(Path::new("Chart.yaml")).map(Vec::as_slice).unwrap_or_default();
-        let written = yaml::read(written, number).map_or_else(|_| Node::nowhere(Data::Null), |(node, _)| node);
+        let written =
+            yaml::read(written, number).map_or_else(|_| Node::nowhere(Data::Null), |(node, _)| node);
         let listed = written.get(&["dependencies"]).and_then(Node::as_list).unwrap_or_default();
         let place = |name: &str| {
-            let entry = listed.iter().filter_map(|it| it.get(&["name"])).find(|it| it.as_text() == Some(name));
+            let entry =
+                listed.iter().filter_map(|it| it.get(&["name"])).find(|it| it.as_text() == Some(name));
             entry.and_then(|it| it.at).unwrap_or(Place { file: number, line: 1, column: 1 })
         };
         for (name, problem) in &source.problems {
@@ -84,7 +86,9 @@ impl<'a> Loader<'a> {
             chart.subcharts.push(subchart);
         }
         for wanted in source.metadata.dependencies() {
-            let is_it = |it: &Chart| it.name == wanted.name && satisfies(&it.version, &wanted.version).unwrap_or(false);
+            let is_it = |it: &Chart| {
+                it.name == wanted.name && satisfies(&it.version, &wanted.version).unwrap_or(false)
+            };
             if !chart.subcharts.iter().any(is_it) {
                 chart.subcharts.push(Chart {
                     name: wanted.name.clone(),
@@ -130,7 +134,8 @@ impl<'a> Loader<'a> {
             Origin::Archive(at) => at,
             Origin::Folder { .. } => Place { file: self.file(origin, "Chart.yaml"), line: 1, column: 1 },
         };
-        let dependencies = metadata.dependencies.map(|it| it.into_iter().map(Dependency::in_values).collect());
+        let dependencies =
+            metadata.dependencies.map(|it| it.into_iter().map(Dependency::in_values).collect());
         let Metadata { name, version, .. } = metadata;
         Ok(Chart { name, version, at, defaults, schema, dependencies, subcharts, is_missing: false })
     }
@@ -250,12 +255,14 @@ struct Requirements {
 fn without_ignored(files: Content) -> Content {
     let Some(rules) = files.get(Path::new(".helmignore")) else { return files };
     let rules = String::from_utf8_lossy(rules).into_owned();
-    let rules: Vec<_> = rules.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#')).collect();
+    let rules: Vec<_> =
+        rules.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#')).collect();
     let is_ignored = |path: &Path, is_dir: bool| {
         rules.iter().any(|rule| {
             let (rule, negated) = rule.strip_prefix('!').map_or((*rule, false), |it| (it, true));
             let (rule, wants_dir) = rule.strip_suffix('/').map_or((rule, false), |it| (it, true));
-            let subject = if rule.contains('/') { path } else { Path::new(path.file_name().unwrap_or_default()) };
+            let subject =
+                if rule.contains('/') { path } else { Path::new(path.file_name().unwrap_or_default()) };
             let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
             let pattern = Pattern::new(rule.trim_start_matches('/'));
             let matches = pattern.is_ok_and(|it| it.matches_path_with(subject, options));

@@ -76,10 +76,15 @@ impl Schema {
         let mut options = jsonschema::options()
             .with_pattern_options(PatternOptions::regex())
             .with_retriever(elsewhere)
+            .with_base_uri("file:///values.schema.json")
             .without_content_encoding_support("base64")
             .without_content_media_type_support("application/json");
         for (name, check) in format::FORMATS {
             options = options.with_format(*name, *check);
+        }
+        // What Go's library doesn't know it doesn't check.
+        for name in ["idn-email", "idn-hostname"] {
+            options = options.with_format(name, |_: &str| true);
         }
         match options.build(&for_rust) {
             Ok(validator) => Ok(Schema { validator, text }),
@@ -128,7 +133,14 @@ impl Schema {
             }
             ValidationErrorKind::Enum { options } => {
                 let options = options.as_array().into_iter().flatten().map(|it| format!("`{it}`"));
-                add(None, format!("`{}` isn't one of {}", short(&err.instance().to_string()), options.collect::<Vec<_>>().join(", ")));
+                add(
+                    None,
+                    format!(
+                        "`{}` isn't one of {}",
+                        short(&err.instance().to_string()),
+                        options.collect::<Vec<_>>().join(", ")
+                    ),
+                );
             }
             ValidationErrorKind::Constant { expected_value } => {
                 let text = expected_value.as_str().map_or_else(|| expected_value.to_string(), str::to_owned);
@@ -145,15 +157,18 @@ impl Schema {
                 // The one form that is of the value's own type tells more than "none of them".
                 let here = err.instance_path().as_str();
                 let is_other = |it: &ValidationError| {
-                    it.instance_path().as_str() == here && matches!(it.kind(), ValidationErrorKind::Type { .. })
+                    it.instance_path().as_str() == here
+                        && matches!(it.kind(), ValidationErrorKind::Type { .. })
                 };
                 let (other, near): (Vec<_>, Vec<_>) = context.iter().partition(|it| it.iter().any(is_other));
                 match near[..] {
                     [one] => one.iter().for_each(|it| self.add(it, values, faults)),
                     [] => {
-                        let kinds = other.into_iter().flatten().filter(|it| is_other(it)).filter_map(|it| match it.kind() {
-                            ValidationErrorKind::Type { kind } => Some(allowed(kind)),
-                            _ => None,
+                        let kinds = other.into_iter().flatten().filter(|it| is_other(it)).filter_map(|it| {
+                            match it.kind() {
+                                ValidationErrorKind::Type { kind } => Some(allowed(kind)),
+                                _ => None,
+                            }
                         });
                         add(None, wrong_kind(err.instance(), kinds.flatten()));
                     }
@@ -250,7 +265,11 @@ fn patterns_for_rust(schema: &mut Value, problems: &mut Vec<String>) {
                     *pattern = rust;
                 }
             }
-            ("properties" | "patternProperties" | "definitions" | "$defs" | "dependencies" | "dependentSchemas", Value::Object(schemas)) => {
+            (
+                "properties" | "patternProperties" | "definitions" | "$defs" | "dependencies"
+                | "dependentSchemas",
+                Value::Object(schemas),
+            ) => {
                 schemas.values_mut().for_each(|it| patterns_for_rust(it, problems));
                 if keyword == "patternProperties" {
                     *schemas = std::mem::take(schemas)
@@ -260,8 +279,20 @@ fn patterns_for_rust(schema: &mut Value, problems: &mut Vec<String>) {
                 }
             }
             (
-                "additionalItems" | "additionalProperties" | "allOf" | "anyOf" | "contains" | "else" | "if" | "items"
-                | "not" | "oneOf" | "prefixItems" | "propertyNames" | "then" | "unevaluatedItems"
+                "additionalItems"
+                | "additionalProperties"
+                | "allOf"
+                | "anyOf"
+                | "contains"
+                | "else"
+                | "if"
+                | "items"
+                | "not"
+                | "oneOf"
+                | "prefixItems"
+                | "propertyNames"
+                | "then"
+                | "unevaluatedItems"
                 | "unevaluatedProperties",
                 value,
             ) => match value {

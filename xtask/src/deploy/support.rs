@@ -15,7 +15,6 @@ use crate::{
     cluster::Cluster,
     process,
     release::{Helm, Release},
-    settings::Settings,
     validate::What,
 };
 
@@ -57,8 +56,7 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     let shared = root.join(&shared).exists().then_some(shared);
     let files = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
     let files: Vec<PathBuf> = shared.into_iter().chain(files).collect();
-    let settings = Settings::load(root)?;
-    let run = Run::prepare(sh, root, &settings, &cluster, &[What::SupportConfig], &[], [chart.to_owned()].into(), &args.how)?;
+    let run = Run::prepare(sh, root, &cluster, &[What::Support], &[], [chart.to_owned()].into(), &args.how)?;
 
     let values = run.readable(files)?;
     let cert_manager = Remote {
@@ -66,7 +64,7 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         version: args.cert_manager_version.clone(),
         repository: "https://charts.jetstack.io".to_owned(),
     };
-    let cert_manager = support.cert_manager.then(|| cert_manager.fetch(&run.sh, &settings)).transpose();
+    let cert_manager = support.cert_manager.then(|| cert_manager.fetch(&run.sh, &run.settings)).transpose();
     let (cert_manager, chart) = match (cert_manager, run.chart(chart)) {
         (Ok(cert_manager), Ok(chart)) => (cert_manager, chart),
         (Err(err), Ok(_)) => bail!("{err:#}\n{}", fetch::HINT),

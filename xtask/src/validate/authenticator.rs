@@ -5,8 +5,12 @@ use crate::yaml::{Data, Node, Place};
 
 type Rule = fn(&Config, &mut Problems);
 
-pub(super) const RULES: &[Rule] =
-    &[no_users_beside_organizations, no_admins_without_password, not_open_to_all, health_check_user_is_blocked];
+pub(super) const RULES: &[Rule] = &[
+    no_users_beside_organizations,
+    no_admins_without_password,
+    not_open_to_all,
+    health_check_user_is_blocked,
+];
 
 /// The user that the health check starts servers for.
 const HEALTH_CHECK_USER: &str = "deployment-service-check";
@@ -25,8 +29,13 @@ pub(super) struct Config<'a> {
 
 impl<'a> Config<'a> {
     /// None where the values say nothing of who gets in.
-    pub(super) fn find(values: &'a Node, hub: &'a str, is_set: impl Fn(&Place) -> bool) -> Option<Config<'a>> {
-        let charts: [&[&str]; 4] = [&[], &["jupyterhub"], &["basehub", "jupyterhub"], &["binderhub", "jupyterhub"]];
+    pub(super) fn find(
+        values: &'a Node,
+        hub: &'a str,
+        is_set: impl Fn(&Place) -> bool,
+    ) -> Option<Config<'a>> {
+        let charts: [&[&str]; 4] =
+            [&[], &["jupyterhub"], &["basehub", "jupyterhub"], &["binderhub", "jupyterhub"]];
         let config = charts.iter().find_map(|it| {
             let config = values.get(it)?.get(&["hub", "config"])?;
             config.get(&["JupyterHub", "authenticator_class"]).map(|_| config)
@@ -46,7 +55,8 @@ impl<'a> Config<'a> {
     }
 
     fn names(&self, setting: &str, user: &str) -> bool {
-        self.settings(setting).any(|it| it.as_list().unwrap_or_default().iter().any(|it| it.as_text() == Some(user)))
+        self.settings(setting)
+            .any(|it| it.as_list().unwrap_or_default().iter().any(|it| it.as_text() == Some(user)))
     }
 
     fn allows_all(&self) -> bool {
@@ -61,7 +71,9 @@ impl<'a> Config<'a> {
         match self.class.as_str() {
             "null" => false,
             "tmp" => true,
-            "dummy" => !self.has_password() && (self.allows_all() || self.settings("allowed_users").next().is_none()),
+            "dummy" => {
+                !self.has_password() && (self.allows_all() || self.settings("allowed_users").next().is_none())
+            }
             "sharedpassword" | "pam" | "ldap" => false,
             _ => self.allows_all(),
         }
@@ -70,7 +82,8 @@ impl<'a> Config<'a> {
 
 /// `github` for `GitHubOAuthenticator`, `oauthenticator.github.LocalGitHubOAuthenticator` and the entry point `github`.
 fn short(class: &str) -> String {
-    let name = class.rsplit(['.', ':']).next().unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");
+    let name =
+        class.rsplit(['.', ':']).next().unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");
     let name = name.strip_suffix("authenticator").map_or(&*name, |it| it.strip_suffix('o').unwrap_or(it));
     let name = name.strip_suffix("oauth").unwrap_or(name);
     name.strip_prefix("local").unwrap_or(name).to_owned()
@@ -128,7 +141,10 @@ fn health_check_user_is_blocked(config: &Config, problems: &mut Problems) {
         (by_group || others.contains(&&**name)) && !is_empty(it)
     });
     let only_by_name = config.settings("allowed_users").next().is_some() && !lets_others_in;
-    if config.class != "null" && !config.names("blocked_users", HEALTH_CHECK_USER) && (is_named || !only_by_name) {
+    if config.class != "null"
+        && !config.names("blocked_users", HEALTH_CHECK_USER)
+        && (is_named || !only_by_name)
+    {
         problems.warning(
             "health-check-user",
             config.class_at,

@@ -71,13 +71,19 @@ fn rule(yaml: &Node) -> Result<Rule, Finding> {
     let path = match yaml.get(&["path_regex"]) {
         Some(node) => {
             let text = node.as_text().unwrap_or_default();
-            let compiled = pattern::to_rust(text).and_then(|it| Regex::new(&it).map_err(|err| err.to_string()));
-            Some(compiled.map_err(|why| Finding::problem("recipients", node.at, format!("`path_regex`: {why}")))?)
+            let compiled =
+                pattern::to_rust(text).and_then(|it| Regex::new(&it).map_err(|err| err.to_string()));
+            Some(
+                compiled
+                    .map_err(|why| Finding::problem("recipients", node.at, format!("`path_regex`: {why}")))?,
+            )
         }
         None => None,
     };
     let mut recipients = BTreeSet::new();
-    for group in [yaml].into_iter().chain(yaml.get(&["key_groups"]).and_then(Node::as_list).unwrap_or_default()) {
+    for group in
+        [yaml].into_iter().chain(yaml.get(&["key_groups"]).and_then(Node::as_list).unwrap_or_default())
+    {
         for key in ["age", "gcp_kms", "kms", "azure_keyvault", "hc_vault_transit_uri", "hc_vault", "pgp"] {
             match group.get(&[key]).map(|it| &it.data) {
                 Some(Data::Text(text)) => recipients.extend(text.split(',').map(|it| normal(it.trim()))),
@@ -93,13 +99,20 @@ fn rule(yaml: &Node) -> Result<Rule, Finding> {
 /// A key in a `sops` block, or in a rule's list, as one text.
 fn recipient(node: &Node) -> Option<String> {
     let text = |key: &str| node.get(&[key]).and_then(Node::as_text);
-    let vault = |at: &str, name: &str| Some(format!("{}/keys/{}", text(at)?.trim_end_matches('/'), text(name)?));
+    let vault =
+        |at: &str, name: &str| Some(format!("{}/keys/{}", text(at)?.trim_end_matches('/'), text(name)?));
     let transit = || {
         let (address, engine) = (text("vault_address")?, text("engine_path")?);
-        Some(format!("{}/v1/{}/keys/{}", address.trim_end_matches('/'), engine.trim_matches('/'), text("key_name")?))
+        Some(format!(
+            "{}/v1/{}/keys/{}",
+            address.trim_end_matches('/'),
+            engine.trim_matches('/'),
+            text("key_name")?
+        ))
     };
     let own = node.as_text().or_else(|| ["recipient", "resource_id", "arn", "fp"].into_iter().find_map(text));
-    let id = own.map(str::to_owned).or_else(|| vault("vault_url", "name")).or_else(|| vault("vaultUrl", "key"));
+    let id =
+        own.map(str::to_owned).or_else(|| vault("vault_url", "name")).or_else(|| vault("vaultUrl", "key"));
     id.or_else(transit).map(|it| normal(&it))
 }
 
@@ -107,7 +120,9 @@ fn recipient(node: &Node) -> Option<String> {
 fn normal(id: &str) -> String {
     let id = id.split_once('+').map_or(id, |(arn, _)| arn).trim_end_matches('/');
     match id.split_once(".vault.azure.net/keys/") {
-        Some((vault, key)) => format!("{vault}.vault.azure.net/keys/{}", key.split('/').next().unwrap_or_default()),
+        Some((vault, key)) => {
+            format!("{vault}.vault.azure.net/keys/{}", key.split('/').next().unwrap_or_default())
+        }
         None => id.to_owned(),
     }
 }
@@ -118,7 +133,9 @@ pub(super) fn other_recipients(rules: &[Rule], path: &Path, sops: &Node) -> Opti
     let rule = rules.iter().find(|it| it.path.as_ref().is_none_or(|it| it.is_match(&shown)))?;
     let groups = sops.get(&["key_groups"]).and_then(Node::as_list).unwrap_or_default();
     let lists = [sops].into_iter().chain(groups).flat_map(|group| {
-        ["age", "gcp_kms", "kms", "azure_kv", "hc_vault", "pgp"].into_iter().filter_map(|it| group.get(&[it])?.as_list())
+        ["age", "gcp_kms", "kms", "azure_kv", "hc_vault", "pgp"]
+            .into_iter()
+            .filter_map(|it| group.get(&[it])?.as_list())
     });
     let found: BTreeSet<String> = lists.flatten().filter_map(recipient).collect();
     let listed = |ids: Vec<&String>| ids.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ");
@@ -127,8 +144,12 @@ pub(super) fn other_recipients(rules: &[Rule], path: &Path, sops: &Node) -> Opti
     let said = match (missing.is_empty(), extra.is_empty()) {
         (true, true) => return None,
         (false, true) => format!("it isn't encrypted for {}, and .sops.yaml wants that", listed(missing)),
-        (true, false) => format!("it is encrypted also for {}, and .sops.yaml doesn't want that", listed(extra)),
-        (false, false) => format!("it is encrypted for {}, and .sops.yaml wants {}", listed(extra), listed(missing)),
+        (true, false) => {
+            format!("it is encrypted also for {}, and .sops.yaml doesn't want that", listed(extra))
+        }
+        (false, false) => {
+            format!("it is encrypted for {}, and .sops.yaml wants {}", listed(extra), listed(missing))
+        }
     };
     Some(format!("{said}: `sops updatekeys {shown}`"))
 }

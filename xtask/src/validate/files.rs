@@ -26,7 +26,9 @@ impl ValuesFile {
     /// `path` is relative to the root.
     pub(super) fn read(root: &Path, path: &Path, number: u32) -> ValuesFile {
         let state = match yaml::content(&root.join(path)) {
-            Err(_) if !root.join(path).exists() => State::Unreadable(format!("`{}` doesn't exist", path.display())),
+            Err(_) if !root.join(path).exists() => {
+                State::Unreadable(format!("`{}` doesn't exist", path.display()))
+            }
             Err(err) => State::Unreadable(format!("`{}`: {err:#}", path.display())),
             Ok(content) => match yaml::read(&content, number) {
                 Err(_) if is_called_secret(path) => State::Exposed,
@@ -44,9 +46,8 @@ impl ValuesFile {
     /// None if it can't be read.
     pub(super) fn values(&self) -> Option<&Map> {
         match &self.state {
-            State::Plain(Node { data: Data::Map(map), .. }, _) | State::Encrypted(Node { data: Data::Map(map), .. }, _) => {
-                Some(map)
-            }
+            State::Plain(Node { data: Data::Map(map), .. }, _)
+            | State::Encrypted(Node { data: Data::Map(map), .. }, _) => Some(map),
             _ => None,
         }
     }

@@ -67,7 +67,7 @@ impl Fleet {
             let name = cluster::folder_name(&file);
             names.insert(name.to_owned());
             let (parsed, found) = cluster::read(root, &file, number);
-            if cluster.is_none_or(|it| it == name) && what.contains(&What::ClusterConfig) || parsed.is_none() {
+            if cluster.is_none_or(|it| it == name) && what.contains(&What::Clusters) || parsed.is_none() {
                 findings.extend(found.into_iter().map(|it| (number, it, Some(name.to_owned()))));
             }
             clusters.extend(parsed);
@@ -75,7 +75,10 @@ impl Fleet {
         let selected = match cluster {
             None => names,
             Some(name) if names.contains(name) => [name.to_owned()].into(),
-            Some(name) => bail!("there is no cluster `{name}` in `config/clusters/`; there are: {}", cluster::list(names)),
+            Some(name) => bail!(
+                "there is no cluster `{name}` in `config/clusters/`; there are: {}",
+                cluster::list(names)
+            ),
         };
         findings.retain(|(_, _, name)| name.as_ref().is_some_and(|it| selected.contains(it)));
         if let Some(cluster) = clusters.iter().find(|it| Some(it.name.as_str()) == cluster)
@@ -154,10 +157,10 @@ impl Fleet {
     pub(crate) fn releases(&self) -> Vec<Release<'_>> {
         let mut releases = Vec::new();
         for cluster in self.selected_clusters() {
-            if self.wants(What::SupportConfig) && self.is_whole() {
+            if self.wants(What::Support) && self.is_whole() {
                 releases.extend(self.support(cluster));
             }
-            if self.wants(What::HubConfig) || self.wants(What::AuthenticatorConfig) {
+            if self.wants(What::Hubs) || self.wants(What::Authenticators) {
                 let hubs = cluster.hubs.iter().enumerate();
                 let hubs = hubs.filter(|(_, hub)| self.hubs.is_empty() || self.hubs.contains(&hub.name));
                 releases.extend(hubs.map(|(index, hub)| release_of(cluster, hub, index)));
@@ -269,14 +272,16 @@ impl Fleet {
 }
 
 fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {
-    let hubs = cluster.hubs.iter().flat_map(|it| it.helm_chart_values_files.iter().chain(&it.domain_override_file));
+    let hubs =
+        cluster.hubs.iter().flat_map(|it| it.helm_chart_values_files.iter().chain(&it.domain_override_file));
     let support = cluster.support.iter().flat_map(|it| &it.helm_chart_values_files);
     let listed: BTreeSet<PathBuf> = hubs.chain(support).map(|it| cluster.dir.join(it)).collect();
     let entries = fs::read_dir(root.join(&cluster.dir)).into_iter().flatten().flatten();
     let files = entries.filter(|it| it.path().is_file()).map(|it| cluster.dir.join(it.file_name()));
     let is_of_interest = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_values = name.contains("values") && [".yaml", ".yml", ".json"].iter().any(|it| name.ends_with(it));
+        let is_values =
+            name.contains("values") && [".yaml", ".yml", ".json"].iter().any(|it| name.ends_with(it));
         (is_values || name.contains("secret")) && !listed.contains(path)
     };
     files.filter(is_of_interest).collect()

@@ -45,14 +45,15 @@ pub(super) fn render(
     let helm = process::read(sh, cmd!(sh, "helm version --short"))?;
     let releases = fleet.releases();
     let known = |it: &&Release| {
-        let is_config = fleet.wants(if it.hub.is_some() { What::HubConfig } else { What::SupportConfig });
+        let is_config = fleet.wants(if it.hub.is_some() { What::Hubs } else { What::Support });
         is_config && fleet.set(it).is_some() && matches!(prepared.get(&it.chart), Some(Ok(_)))
     };
     let releases: Vec<_> = releases.iter().filter(known).collect();
     let rendered = process::side_by_side(sh, &releases, |sh, release| {
         let Some(Ok(chart)) = prepared.get(&release.chart) else { unreachable!("others were left out") };
         let mut problems = fleet.problems_of(release);
-        let verdict = verdict(sh, fleet, release, chart, &helm).unwrap_or_else(|err| vec![(false, format!("{err:#}"))]);
+        let verdict =
+            verdict(sh, fleet, release, chart, &helm).unwrap_or_else(|err| vec![(false, format!("{err:#}"))]);
         for (is_warning, message) in verdict {
             let level = if is_warning { Level::Warning } else { Level::Problem };
             problems.add(level, "render", None, format!("{}: {message}", release.shown()));
@@ -63,7 +64,8 @@ pub(super) fn render(
 }
 
 fn verdict(sh: &Shell, fleet: &Fleet, release: &Release, chart: &Path, helm: &str) -> Result<Verdict> {
-    let inputs: Vec<Input> = release.listed.iter().map(|(path, _)| input(fleet, path)).collect::<Result<_>>()?;
+    let inputs: Vec<Input> =
+        release.listed.iter().map(|(path, _)| input(fleet, path)).collect::<Result<_>>()?;
     let file = paths::cache()?.join("rendered").join(key(release, chart, helm, &inputs));
     if let Ok(known) = fs::read(&file)
         && let Ok(verdict) = serde_json::from_slice(&known)
@@ -154,7 +156,10 @@ fn look_at(manifests: &str, namespace: &str) -> Verdict {
             Ok((node, _)) => resources.extend(flat(node).into_iter().map(|it| (source, it))),
             Err(finding) => verdict.push((
                 false,
-                format!("{source}: not YAML in line {} of what is rendered: {}", finding.line, finding.message),
+                format!(
+                    "{source}: not YAML in line {} of what is rendered: {}",
+                    finding.line, finding.message
+                ),
             )),
         }
     }

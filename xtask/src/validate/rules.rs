@@ -1,8 +1,6 @@
 //! The rules, each a small function.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     authenticator, encrypted,
@@ -24,11 +22,11 @@ type ReleaseRule = fn(&Fleet, &Release, &mut Problems);
 /// Beside config/cluster.schema.json and the hubs' names, without which there is no `Cluster`. Each with what it belongs
 /// to.
 const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
-    (&[What::ClusterConfig], name_is_the_folders),
-    (&[What::ClusterConfig], domains_are_unique),
-    (&[What::ClusterConfig], staging_before_prod),
-    (&[What::ClusterConfig], unlisted_secrets_are_encrypted),
-    (&[What::HubConfig, What::SupportConfig], values_files_are_listed),
+    (&[What::Clusters], name_is_the_folders),
+    (&[What::Clusters], domains_are_unique),
+    (&[What::Clusters], staging_before_prod),
+    (&[What::Clusters], unlisted_secrets_are_encrypted),
+    (&[What::Hubs, What::Support], values_files_are_listed),
 ];
 
 /// For hubs and for what they share.
@@ -50,7 +48,7 @@ pub(super) fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Pro
 }
 
 pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Problems) {
-    let config = if release.hub.is_some() { What::HubConfig } else { What::SupportConfig };
+    let config = if release.hub.is_some() { What::Hubs } else { What::Support };
     if fleet.wants(config) {
         RELEASE_RULES.iter().for_each(|rule| rule(fleet, release, problems));
     }
@@ -60,7 +58,11 @@ pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Pro
         Err(subchart) => {
             if fleet.wants(config) {
                 let at = set.get(subchart.as_str()).and_then(|it| it.at);
-                problems.problem("values", at, format!("`{subchart}` holds the values of a subchart, and must be a map"));
+                problems.problem(
+                    "values",
+                    at,
+                    format!("`{subchart}` holds the values of a subchart, and must be a map"),
+                );
             }
             return;
         }
@@ -68,7 +70,7 @@ pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Pro
     if fleet.wants(config) {
         values_fit_schemas(fleet, release, &part, &values, &mut Vec::new(), problems);
     }
-    if fleet.wants(What::AuthenticatorConfig)
+    if fleet.wants(What::Authenticators)
         && let Some(hub) = release.hub
         && let Some(config) = authenticator::Config::find(&values, &hub.name, |at| fleet.is_set(release, *at))
     {
@@ -81,7 +83,11 @@ fn name_is_the_folders(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
         && let Some(text) = name.as_text()
         && text != cluster.name
     {
-        problems.warning("cluster-name", name.at, format!("the name is `{text}`, and the folder is `{}`", cluster.name));
+        problems.warning(
+            "cluster-name",
+            name.at,
+            format!("the name is `{text}`, and the folder is `{}`", cluster.name),
+        );
     }
 }
 
@@ -107,7 +113,11 @@ fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
 fn staging_before_prod(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     if !cluster.hubs.is_empty() && !cluster.hubs.iter().any(|it| it.name.contains("staging")) {
         let at = cluster.yaml.get(&["hubs"]).and_then(|it| it.at);
-        problems.warning("no-staging", at, "no hub has `staging` in its name: nothing is tried before the others");
+        problems.warning(
+            "no-staging",
+            at,
+            "no hub has `staging` in its name: nothing is tried before the others",
+        );
     }
 }
 
@@ -141,12 +151,16 @@ fn chart_exists(fleet: &Fleet, release: &Release, problems: &mut Problems) {
 }
 
 fn nothing_in_jsonnet(fleet: &Fleet, release: &Release, problems: &mut Problems) {
-    for (path, at) in release.listed.iter().filter(|(path, _)| path.extension().is_some_and(|it| it == "jsonnet")) {
-        let message = format!("{}: `{}`: values in jsonnet aren't supported yet", release.shown(), path.display());
+    for (path, at) in
+        release.listed.iter().filter(|(path, _)| path.extension().is_some_and(|it| it == "jsonnet"))
+    {
+        let message =
+            format!("{}: `{}`: values in jsonnet aren't supported yet", release.shown(), path.display());
         problems.problem("not-yet", *at, message);
     }
     if fleet.root.join(&release.chart).join("values.jsonnet").is_file() {
-        let message = format!("`{}/values.jsonnet`: values in jsonnet aren't supported yet", release.chart.display());
+        let message =
+            format!("`{}/values.jsonnet`: values in jsonnet aren't supported yet", release.chart.display());
         problems.problem("not-yet", None, message);
     }
 }
@@ -155,7 +169,11 @@ fn files_are_listed_once(_: &Fleet, release: &Release, problems: &mut Problems) 
     let mut seen = BTreeSet::new();
     for (path, at) in &release.listed {
         if !seen.insert(path) {
-            problems.problem("listed-once", *at, format!("{}: `{}` is listed twice", release.shown(), path.display()));
+            problems.problem(
+                "listed-once",
+                *at,
+                format!("{}: `{}` is listed twice", release.shown(), path.display()),
+            );
         }
     }
 }
@@ -165,7 +183,9 @@ fn files_can_be_read(fleet: &Fleet, release: &Release, problems: &mut Problems) 
         match &file.state {
             // Jsonnet isn't read, and said so elsewhere.
             _ if path.extension().is_some_and(|it| it == "jsonnet") => {}
-            State::Unreadable(why) => problems.problem("file-exists", at, format!("{}: {why}", release.shown())),
+            State::Unreadable(why) => {
+                problems.problem("file-exists", at, format!("{}: {why}", release.shown()))
+            }
             State::Broken(finding) => problems.finding(file.number, finding),
             State::Plain(_, findings) => findings.iter().for_each(|it| problems.finding(file.number, it)),
             State::Encrypted(..) | State::Exposed => {}
@@ -206,7 +226,9 @@ fn no_secrets_in_plain_text(fleet: &Fleet, release: &Release, problems: &mut Pro
         let State::Plain(values, _) = &file.state else { continue };
         values.visit(&mut |node| {
             if let Some(what) = node.as_text().and_then(secret_in) {
-                let message = format!("this looks like {what}: it belongs into an encrypted file, and is to be replaced");
+                let message = format!(
+                    "this looks like {what}: it belongs into an encrypted file, and is to be replaced"
+                );
                 problems.problem("plain-secret", node.at, message);
             }
         });
@@ -261,7 +283,9 @@ fn values_fit_schemas(
     match part.chart.schema.as_ref().map(|(at, schema)| (*at, &**schema)) {
         None => {}
         Some((at, Err(Unusable::Broken(why)))) => {
-            why.lines().for_each(|it| problems.problem("schema", Some(at), format!("`{}`: its schema: {it}", part.name)));
+            why.lines().for_each(|it| {
+                problems.problem("schema", Some(at), format!("`{}`: its schema: {it}", part.name))
+            });
         }
         Some((at, Err(Unusable::Elsewhere(urls)))) => {
             let urls = cluster::list(urls);
@@ -280,11 +304,14 @@ fn values_fit_schemas(
                 }
                 let at = fault.place(values);
                 let whole: Vec<_> = path.iter().chain(&fault.path).map(String::as_str).collect();
-                let mut message = if whole.is_empty() { String::new() } else { format!("`{}`: ", whole.join(".")) };
+                let mut message =
+                    if whole.is_empty() { String::new() } else { format!("`{}`: ", whole.join(".")) };
                 message += &fault.message;
                 match at {
                     None => message = format!("{}: {message}", release.shown()),
-                    Some(at) if !fleet.is_set(release, at) => message += &format!(" (a default of the chart `{}`)", part.name),
+                    Some(at) if !fleet.is_set(release, at) => {
+                        message += &format!(" (a default of the chart `{}`)", part.name)
+                    }
                     _ => {}
                 }
                 problems.problem("values", at, message);

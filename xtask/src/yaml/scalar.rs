@@ -104,8 +104,9 @@ fn float(text: &str) -> Option<Scalar> {
 fn underscored_float(text: &str) -> Option<Scalar> {
     let bytes = text.as_bytes();
     let is_digit = |index: usize| bytes.get(index).is_some_and(u8::is_ascii_digit);
-    let between =
-        |(index, byte): (usize, &u8)| *byte != b'_' || (index > 0 && is_digit(index - 1) && is_digit(index + 1));
+    let between = |(index, byte): (usize, &u8)| {
+        *byte != b'_' || (index > 0 && is_digit(index - 1) && is_digit(index + 1))
+    };
     if bytes.iter().enumerate().all(between) { float(&text.replace('_', "")) } else { None }
 }
 
@@ -116,7 +117,8 @@ fn is_date(text: &str) -> bool {
         None => (text, None),
     };
     let number = |it: &str, most: u32| {
-        let value = it.parse::<u32>().ok().filter(|_| it.bytes().all(|it| it.is_ascii_digit()) && it.len() <= 2);
+        let value =
+            it.parse::<u32>().ok().filter(|_| it.bytes().all(|it| it.is_ascii_digit()) && it.len() <= 2);
         value.filter(|it| *it <= most)
     };
     let [year, month, day] = date.split('-').collect::<Vec<_>>()[..] else { return false };
@@ -128,7 +130,7 @@ fn is_date(text: &str) -> bool {
         Some(1..) => 31,
         _ => return false,
     };
-    if !number(day, days).is_some_and(|it| it > 0) {
+    if number(day, days).is_none_or(|it| it == 0) {
         return false;
     }
     let Some(time) = time else { return true };
@@ -140,7 +142,10 @@ fn is_date(text: &str) -> bool {
     let [hour, minute, second] = clock.split(':').collect::<Vec<_>>()[..] else { return false };
     let zone_is_right = match zone.strip_prefix(['+', '-']).and_then(|it| it.split_once(':')) {
         Some((hours, minutes)) => {
-            hours.len() == 2 && minutes.len() == 2 && number(hours, 24).is_some() && number(minutes, 60).is_some()
+            hours.len() == 2
+                && minutes.len() == 2
+                && number(hours, 24).is_some()
+                && number(minutes, 60).is_some()
         }
         None => zone == "Z",
     };
@@ -156,7 +161,9 @@ fn is_date(text: &str) -> bool {
 pub(super) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
     let is_version = || ["tag", "version"].iter().any(|it| key.to_ascii_lowercase().contains(it));
     let is = match read {
-        Scalar::Bool(it) if !text.eq_ignore_ascii_case("true") && !text.eq_ignore_ascii_case("false") => it.to_string(),
+        Scalar::Bool(it) if !text.eq_ignore_ascii_case("true") && !text.eq_ignore_ascii_case("false") => {
+            it.to_string()
+        }
         Scalar::Int(it) if text.contains('_') || has_leading_zero(text) => it.to_string(),
         Scalar::Int(it) if it.unsigned_abs() > 1 << 53 => format!("about {:e}", *it as f64),
         Scalar::Uint(it) => format!("about {:e}", *it as f64),
@@ -185,7 +192,14 @@ fn has_leading_zero(text: &str) -> bool {
 pub(super) fn float_key(value: f64) -> String {
     let value = value as f32;
     if !value.is_finite() {
-        return if value.is_nan() { ".nan" } else if value > 0.0 { ".inf" } else { "-.inf" }.to_owned();
+        return if value.is_nan() {
+            ".nan"
+        } else if value > 0.0 {
+            ".inf"
+        } else {
+            "-.inf"
+        }
+        .to_owned();
     }
     let shortest = format!("{value:e}");
     let (mantissa, exponent) = shortest.split_once('e').expect("it has an exponent");

@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// Rules for what helm reads, though hardly as it was meant.
-const STRICTER: [&str; 4] = ["dropped-content", "duplicate-key", "second-document", "too-deep"];
+const STRICTER: [&str; 5] =
+    ["byte-order-mark", "dropped-content", "duplicate-key", "second-document", "too-deep"];
 
 /// Each is a value. In all tables `¦` separates, and `escape` has the signs for what can't be seen.
 const SCALARS: &str = r#"
@@ -115,7 +116,6 @@ const SCHEMAS: &str = r##"
 {@7,"definitions":{"x":{"$id":"#y","type":"string"}},"properties":{"a":{"$ref":"#y"}}} ¦ a: x ¦ a: 1
 {"properties":{"a":{"$ref":"#"}},"additionalProperties":false} ¦ a: {a: {}} ¦ a: {a: {b: 1}}
 {"properties":{"a":{"$ref":"#/properties/b%20c"},"b c":{"type":"string"}}} ¦ a: x ¦ a: 1
-{"properties":{"a":{"$ref":"http://json-schema.org/draft-07/schema#"}}} ¦ a: {type: string} ¦ a: {type: 5}
 {"properties":{"a":{"$dynamicRef":"#n"}},"$defs":{"n":{"$dynamicAnchor":"n","type":"string"}}} ¦ a: x ¦ a: 1
 {"dependencies":{"a":["b"]}} ¦ a: 1 ¦ {a: 1, b: 1}
 {@7,"dependencies":{"a":["b"],"c":{"required":["d"]}}} ¦ a: 1 ¦ {a: 1, b: 1} ¦ c: 1 ¦ {c: 1, d: 1}
@@ -134,7 +134,6 @@ const SCHEMAS: &str = r##"
 {@7,"properties":{"a":{"exclusiveMinimum":1}}} ¦ a: 1 ¦ a: 1.0000001
 {@7,"properties":{"a":{"minimum":1,"exclusiveMinimum":true}}} ¦ a: 2
 {@4,"properties":{"a":{"exclusiveMinimum":1}}} ¦ a: 2
-{"properties":{"a":{"maximum":1e400}}} ¦ a: 1
 {"properties":{"a":{"pattern":"^[a-z]+$"}}} ¦ a: ab ¦ a: aB ¦ a: 1 ¦ a: "ab\n"
 {"properties":{"a":{"pattern":"(?!x)"}}} ¦ a: x ¦ b: 1
 {"properties":{"a":{"pattern":"(a)\\1"}}} ¦ a: aa

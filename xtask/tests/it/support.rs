@@ -154,7 +154,11 @@ fn our_charts_refuse_what_they_do_not_know() {
             "jupyterhub: {custom: {homepage: {url: x}}, ",
             "`jupyterhub.custom.homepage`: there is no key `url`",
         ),
-        ("jupyterhub: {", "jupyterhub: {bhu: {}, ", "`jupyterhub`: there is no key `bhu`: did you mean `hub`?"),
+        (
+            "jupyterhub: {",
+            "jupyterhub: {bhu: {}, ",
+            "`jupyterhub`: there is no key `bhu`: did you mean `hub`?",
+        ),
     ] {
         repo.edit(base, from, to);
         let said = repo.fails("deploy lake refused");
@@ -373,7 +377,10 @@ fn what_support_refuses(repo: &Repo) {
     let shared = "helm-charts/support/enc-support.secret.values.yaml";
     repo.write(shared, "prometheusAuthSecret: {password: in-plain-sight}\n");
     let said = repo.fails("deploy-support lake");
-    assert!(said.contains(&format!("{shared}:1:1: this is called secret and isn't what sops writes")), "{said}");
+    assert!(
+        said.contains(&format!("{shared}:1:1: this is called secret and isn't what sops writes")),
+        "{said}"
+    );
     assert!(!said.contains("in-plain-sight"), "{said}");
     fs::remove_file(repo.root.join(shared)).unwrap();
     let values = "config/clusters/lake/support.values.yaml";
