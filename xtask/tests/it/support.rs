@@ -154,11 +154,7 @@ fn our_charts_refuse_what_they_do_not_know() {
             "jupyterhub: {custom: {homepage: {url: x}}, ",
             "`jupyterhub.custom.homepage`: there is no key `url`",
         ),
-        (
-            "jupyterhub: {",
-            "jupyterhub: {bhu: {}, ",
-            "`jupyterhub`: there is no key `bhu`: did you mean `hub`?",
-        ),
+        ("jupyterhub: {", "jupyterhub: {bhu: {}, ", "`jupyterhub`: there is no key `bhu`"),
     ] {
         repo.edit(base, from, to);
         let said = repo.fails("deploy lake refused");
@@ -393,7 +389,7 @@ fn what_support_refuses(repo: &Repo) {
         // By a definition that the chart's schema has elsewhere.
         (
             "nginx-ingress: {controller: {tolerations: [{key: 5}]}}\n",
-            "`nginx-ingress.controller.tolerations.0.key`: it is a number, and must be a string or null",
+            "`nginx-ingress.controller.tolerations.0.key`: it is a number, and must be null or a string",
         ),
     ] {
         repo.write(values, text);
@@ -406,7 +402,7 @@ fn what_support_refuses(repo: &Repo) {
             "[support.values.yaml, enc-support.secret.values.yaml",
         );
         assert!(said.contains(wanted), "{said}");
-        assert!(said.contains("`support` failed"), "{said}");
+        assert!(!said.contains("upgrading"), "{said}");
     }
     repo.write(values, &good);
     // Of the document that it refers to the prepared chart has what is used: every release keeps it in a Secret.
