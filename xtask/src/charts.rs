@@ -18,6 +18,7 @@ use self::fetch::Remote;
 use crate::{paths, process, settings::Settings};
 
 mod archive;
+mod dialect;
 mod embed;
 pub(crate) mod fetch;
 mod format;

@@ -55,11 +55,7 @@ fn references(schema: &Value, base: &str, found: &mut Wanted) {
         Value::Object(entries) => {
             if let Some(reference) = entries.get("$ref").and_then(Value::as_str) {
                 let (url, pointer) = reference.split_once('#').unwrap_or((reference, ""));
-                let url = match base.rsplit_once('/') {
-                    _ if url.is_empty() => base.to_owned(),
-                    Some((folder, _)) if !url.contains("://") => format!("{folder}/{url}"),
-                    _ => url.to_owned(),
-                };
+                let url = join(base, url);
                 // The dialects themselves are known to helm.
                 if url.starts_with("http") && !url.contains("//json-schema.org/") {
                     found.entry(url).or_default().insert(pointer.to_owned());
@@ -68,6 +64,15 @@ fn references(schema: &Value, base: &str, found: &mut Wanted) {
             entries.values().for_each(|it| references(it, base, found));
         }
         _ => {}
+    }
+}
+
+/// The address that one without a fragment means in a document at `base`.
+pub(super) fn join(base: &str, url: &str) -> String {
+    match base.rsplit_once('/') {
+        _ if url.is_empty() => base.to_owned(),
+        Some((folder, _)) if !url.contains(':') => format!("{folder}/{url}"),
+        _ => url.to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use jsonschema::{
 };
 use serde_json::{Map, Value};
 
-use super::{fetch, format, pattern};
+use super::{dialect, fetch, format};
 use crate::{
     settings::Settings,
     yaml::{Data, Node, Place},
@@ -63,11 +63,10 @@ impl Schema {
     /// With `settings` what it refers to elsewhere is fetched, else only looked for in the cache.
     pub(crate) fn compile(text: Value, settings: Option<&Settings>) -> Result<Schema, Unusable> {
         let mut for_rust = text.clone();
-        let mut problems = Vec::new();
+        let mut problems = dialect::for_crate(&mut for_rust);
         if text["$schema"] == "" {
             problems.push("`$schema` is empty".to_owned());
         }
-        patterns_for_rust(&mut for_rust, &mut problems);
         if !problems.is_empty() {
             return Err(Unusable::Broken(problems.join("\n")));
         }
@@ -148,6 +147,9 @@ impl Schema {
             }
             ValidationErrorKind::FalseSchema => {
                 add(None, "nothing may be set here".to_owned());
+            }
+            ValidationErrorKind::Not { schema } if schema["title"] == dialect::WITHOUT_END => {
+                add(None, format!("its schema has {} here", dialect::WITHOUT_END));
             }
             ValidationErrorKind::Pattern { .. } => {
                 let pattern = self.keyword(err).and_then(Value::as_str).unwrap_or_default();
@@ -247,70 +249,11 @@ impl Retrieve for Elsewhere {
             None => fetch::cached_schema(url),
         };
         if let Ok(Some(mut schema)) = found {
-            patterns_for_rust(&mut schema, &mut Vec::new());
+            dialect::for_crate(&mut schema);
             return Ok(schema);
         }
         self.missing.lock().expect("nobody panics with it").insert(url.to_owned());
         Err("it isn't in the cache".into())
-    }
-}
-
-/// Writes every pattern in a schema as Rust's regular expressions have it.
-fn patterns_for_rust(schema: &mut Value, problems: &mut Vec<String>) {
-    let Value::Object(keywords) = schema else { return };
-    for (keyword, value) in keywords {
-        match (keyword.as_str(), value) {
-            ("pattern", Value::String(pattern)) => {
-                if let Some(rust) = translated(pattern, problems) {
-                    *pattern = rust;
-                }
-            }
-            (
-                "properties" | "patternProperties" | "definitions" | "$defs" | "dependencies"
-                | "dependentSchemas",
-                Value::Object(schemas),
-            ) => {
-                schemas.values_mut().for_each(|it| patterns_for_rust(it, problems));
-                if keyword == "patternProperties" {
-                    *schemas = std::mem::take(schemas)
-                        .into_iter()
-                        .map(|(pattern, it)| (translated(&pattern, problems).unwrap_or(pattern), it))
-                        .collect();
-                }
-            }
-            (
-                "additionalItems"
-                | "additionalProperties"
-                | "allOf"
-                | "anyOf"
-                | "contains"
-                | "else"
-                | "if"
-                | "items"
-                | "not"
-                | "oneOf"
-                | "prefixItems"
-                | "propertyNames"
-                | "then"
-                | "unevaluatedItems"
-                | "unevaluatedProperties",
-                value,
-            ) => match value {
-                Value::Array(schemas) => schemas.iter_mut().for_each(|it| patterns_for_rust(it, problems)),
-                schema => patterns_for_rust(schema, problems),
-            },
-            _ => {}
-        }
-    }
-}
-
-fn translated(pattern: &str, problems: &mut Vec<String>) -> Option<String> {
-    match pattern::to_rust(pattern) {
-        Ok(rust) => Some(rust),
-        Err(why) => {
-            problems.push(format!("helm can't use the pattern `{pattern}`: {why}"));
-            None
-        }
     }
 }
 

@@ -175,6 +175,35 @@ const SCHEMAS: &str = r##"
 {"$schema":"http://json-schema.org/schema#"} ¦ a: 1
 {"$schema":""} ¦ a: 1
 {"$id":"#x"} ¦ a: 1
+{"$defs":{"x":{"$id":"https://example.org/x"},"y":{"$id":"https://example.org/x"}}} ¦ a: 1
+{"$id":"https://example.org/s","$defs":{"x":{"$id":"s"}}} ¦ a: 1
+{@7,"$id":"https://example.org/s","definitions":{"x":{"$id":"s","$ref":"#"}}} ¦ a: 1
+{"$defs":{"x":{"$anchor":"y"},"z":{"$anchor":"y"}}} ¦ a: 1
+{"$defs":{"x":{"$anchor":"y","$dynamicAnchor":"y"}}} ¦ a: 1
+{"$defs":{"x":{"$anchor":"y"},"z":{"$id":"z","$anchor":"y"}}} ¦ a: 1
+{@7,"definitions":{"x":{"$id":"#y"},"z":{"$id":"#y"}}} ¦ a: 1
+{@4,"definitions":{"x":{"id":"#y"},"z":{"id":"#y"}}} ¦ a: 1
+{@4,"enum":[]} ¦ a: 1
+{@6,"properties":{"a":{"enum":[1,2,1]}}} ¦ a: 1
+{"$ref":"#"} ¦ a: 1
+{"properties":{"a":{"$ref":"#/properties/a"}}} ¦ a: 1 ¦ b: 1
+{"properties":{"a":{"allOf":[{"$ref":"#/properties/a"}]}}} ¦ a: 1 ¦ b: 1
+{"properties":{"a":{"anyOf":[{"$ref":"#/properties/a"},{"type":"string"}]}}} ¦ a: 1 ¦ a: x
+{"$defs":{"x":{"$ref":"#/$defs/y"},"y":{"anyOf":[{"$ref":"#/$defs/x"},{"type":"string"}]}},"properties":{"a":{"$ref":"#/$defs/x"}}} ¦ a: 1 ¦ a: x
+{"properties":{"a":{"not":{"$ref":"#/properties/a"}}}} ¦ a: 1
+{@7,"properties":{"a":{"$ref":"#/properties/a","type":"string"}}} ¦ a: 1 ¦ a: x ¦ b: 1
+{"properties":{"a":{"$ref":"#/$defs/a~2b"}},"$defs":{"a~2b":{}}} ¦ a: 1
+{"properties":{"a":{"$ref":"#/$defs/a~0b"}},"$defs":{"a~b":{"type":"string"}}} ¦ a: 1 ¦ a: x
+{"properties":{"a":{"$ref":"#/$defs/a b"}},"$defs":{"a b":{"type":"string"}}} ¦ a: 1 ¦ a: x
+{"properties":{"a":{"$recursiveRef":"#"}},"required":["b"]} ¦ b: 1 ¦ {a: {}, b: 1} ¦ {a: {b: 1}, b: 1}
+{@19,"properties":{"a":{"$recursiveRef":"#"}},"required":["b"]} ¦ b: 1 ¦ {a: {}, b: 1} ¦ {a: {b: 1}, b: 1}
+{"properties":{"a":{"$schema":"http://json-schema.org/draft-04/schema#","exclusiveMinimum":1}}} ¦ a: 1 ¦ a: 2
+{@4,"properties":{"a":{"minLength":1.0}}} ¦ a: x ¦ a: ""
+{@7,"properties":{"a":{"pattern":"\bx\b"}}} ¦ a: a x ¦ a: ax
+{"properties":{"a":{"pattern":"\bx\b"}}} ¦ a: éx ¦ a: ax
+{@7,"properties":{"a":{"pattern":"^\Bx"}}} ¦ a: x
+{@7,"patternProperties":{"\bx":{"type":"string"},"x":{"minLength":2}}} ¦ x: 1 ¦ x: a ¦ x: ab
+{"patternProperties":{"\d":{"type":"string"},"[0-9]":{"minLength":2}}} ¦ a1: 1 ¦ a1: a ¦ a1: ab
 {"title":5} ¦ a: 1
 {"default":5,"unknown":{"type":5}} ¦ a: 1
 {"$defs":{"x":{"type":5}}} ¦ a: 1
