@@ -8,12 +8,11 @@
     reason = "it measures programs as a person runs them"
 )]
 
-use std::{
-    env,
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+mod measure;
+
+use std::{env, path::Path, process::Command};
+
+use measure::{median, run};
 
 const ROUNDS: usize = 15;
 const HUBS: [&str; 2] = ["staging", "demo"];
@@ -68,18 +67,6 @@ fn main() {
     println!("bare helm and rollout status      {theirs:?}");
     println!("ratio                             {:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
     println!("--help                            {:?}", median(starts));
-}
-
-fn run(command: &mut Command) -> Duration {
-    let started = Instant::now();
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{command:?}");
-    started.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 fn tempdir() -> std::path::PathBuf {

@@ -8,12 +8,15 @@
     reason = "it measures programs as a person runs them"
 )]
 
+mod measure;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
+
+use measure::{median, run};
 
 const ROUNDS: usize = 7;
 const HUBS: usize = 100;
@@ -84,16 +87,4 @@ fn repository(dir: &Path) -> PathBuf {
     }
     fs::write(lake.join("cluster.yaml"), yaml).unwrap();
     repo
-}
-
-fn run(command: &mut Command) -> Duration {
-    let started = Instant::now();
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{command:?}");
-    started.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }

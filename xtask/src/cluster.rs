@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use anyhow::{Context, Result, bail};
@@ -90,6 +91,14 @@ struct Kubeconfig {
 #[derive(Deserialize)]
 struct Local {
     nodes: Option<Nodes>,
+}
+
+impl Support {
+    /// The values file of all clusters from the root, if there is one; it comes before a cluster's own.
+    pub(crate) fn shared_values(root: &Path) -> Option<PathBuf> {
+        let shared = PathBuf::from("helm-charts/support/enc-support.secret.values.yaml");
+        root.join(&shared).exists().then_some(shared)
+    }
 }
 
 impl std::fmt::Display for Nodes {
@@ -237,12 +246,15 @@ pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, V
 
 /// What in a cluster.yaml isn't as its schema has it, and hubs of one name.
 fn problems(yaml: &Node) -> Vec<Finding> {
-    let schema = serde_json::from_str(include_str!("../../config/cluster.schema.json"));
-    let schema = schema.expect("config/cluster.schema.json was JSON when this was compiled");
-    let Ok(schema) = Schema::compile(schema, None) else {
-        unreachable!("config/cluster.schema.json was right when this was compiled")
-    };
-    let mut problems: Vec<_> = schema
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+        let schema = serde_json::from_str(include_str!("../../config/cluster.schema.json"));
+        let schema = schema.expect("config/cluster.schema.json was JSON when this was compiled");
+        let Ok(schema) = Schema::compile(schema, None) else {
+            unreachable!("config/cluster.schema.json was right when this was compiled")
+        };
+        schema
+    });
+    let mut problems: Vec<_> = SCHEMA
         .check(yaml)
         .into_iter()
         .map(|it| Finding::problem("cluster-schema", it.place(yaml), place(yaml, &it.path) + &it.message))

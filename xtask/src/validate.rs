@@ -14,7 +14,7 @@ use xshell::Shell;
 
 use crate::{
     charts::{self, Loader},
-    cluster::{self, Cluster, Hub},
+    cluster::{self, Cluster, Hub, Support},
     process,
     settings::Settings,
     setup,
@@ -239,12 +239,15 @@ fn github(found: &[Problem]) -> String {
 }
 
 fn count(problems: usize, warnings: usize) -> String {
-    let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match (problems, warnings) {
         (0, 0) => "no problems".to_owned(),
-        (_, 0) => of(problems, "problem"),
-        _ => format!("{}, {}", of(problems, "problem"), of(warnings, "warning")),
+        (_, 0) => number_of(problems, "problem"),
+        _ => format!("{}, {}", number_of(problems, "problem"), number_of(warnings, "warning")),
     }
+}
+
+fn number_of(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Checks what a deploy is about before anything is touched; the error has all problems. What is encrypted among the

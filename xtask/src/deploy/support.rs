@@ -1,9 +1,6 @@
 //! cert-manager and the chart `support`.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
@@ -12,7 +9,7 @@ use xshell::{Shell, cmd};
 use super::{How, Report, Run};
 use crate::{
     charts::fetch::{self, Remote},
-    cluster::Cluster,
+    cluster::{Cluster, Support},
     process,
     release::{Helm, Release},
     validate::What,
@@ -52,10 +49,8 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         args.cert_manager_version
     );
     let chart = Path::new("helm-charts/support");
-    let shared = chart.join("enc-support.secret.values.yaml");
-    let shared = root.join(&shared).exists().then_some(shared);
-    let files = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
-    let files: Vec<PathBuf> = shared.into_iter().chain(files).collect();
+    let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+    let files: Vec<_> = Support::shared_values(root).into_iter().chain(own).collect();
     let run = Run::prepare(sh, root, &cluster, &[What::Support], &[], [chart.to_owned()].into(), &args.how)?;
 
     let values = run.readable(files)?;

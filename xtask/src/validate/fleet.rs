@@ -171,15 +171,13 @@ impl Fleet {
 
     fn support<'a>(&self, cluster: &'a Cluster) -> Option<Release<'a>> {
         let support = cluster.support.as_ref()?;
-        let chart = PathBuf::from("helm-charts/support");
-        let shared = chart.join("enc-support.secret.values.yaml");
-        let shared = self.root.join(&shared).exists().then_some((shared, None));
+        let shared = Support::shared_values(&self.root).map(|it| (it, None));
         let own = listed(cluster, &["support"], &support.helm_chart_values_files);
         let at = cluster.yaml.get(&["support"]).and_then(|it| it.at);
         Some(Release {
             cluster,
             hub: None,
-            chart,
+            chart: PathBuf::from("helm-charts/support"),
             listed: shared.into_iter().chain(own).collect(),
             domain_override: None,
             at: at.unwrap_or_else(|| cluster.at()),
@@ -264,10 +262,9 @@ impl Fleet {
 
     /// "26 clusters, 104 hubs".
     pub(super) fn size(&self) -> String {
-        let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let hubs = self.selected_clusters().flat_map(|it| &it.hubs);
         let hubs = hubs.filter(|it| self.hubs.is_empty() || self.hubs.contains(&it.name)).count();
-        format!("{}, {}", of(self.selected.len(), "cluster"), of(hubs, "hub"))
+        format!("{}, {}", number_of(self.selected.len(), "cluster"), number_of(hubs, "hub"))
     }
 }
 
