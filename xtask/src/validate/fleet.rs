@@ -238,13 +238,18 @@ impl Fleet {
         self.beside.iter().filter(move |(path, _)| path.parent() == Some(&cluster.dir))
     }
 
-    /// Values that people set, all of a release's files together; none if one of them can't be read.
-    pub(super) fn set(&self, release: &Release) -> Option<Map> {
+    /// Values that people set, all of a release's files together that can be read.
+    pub(super) fn set(&self, release: &Release) -> Map {
         let mut set = Map::new();
-        for (path, _) in &release.listed {
-            crate::yaml::merge(&mut set, self.values[path].values()?.clone());
+        for values in release.listed.iter().filter_map(|(path, _)| self.values[path].values()) {
+            crate::yaml::merge(&mut set, values.clone());
         }
-        Some(set)
+        set
+    }
+
+    /// Whether all of a release's values are known.
+    pub(super) fn is_readable(&self, release: &Release) -> bool {
+        release.listed.iter().all(|(path, _)| self.values[path].values().is_some())
     }
 
     /// The encrypted files among those that releases list, from the root.

@@ -46,7 +46,7 @@ pub(super) fn render(
     let releases = fleet.releases();
     let known = |it: &&Release| {
         let is_config = fleet.wants(if it.hub.is_some() { What::Hubs } else { What::Support });
-        is_config && fleet.set(it).is_some() && matches!(prepared.get(&it.chart), Some(Ok(_)))
+        is_config && fleet.is_readable(it) && matches!(prepared.get(&it.chart), Some(Ok(_)))
     };
     let releases: Vec<_> = releases.iter().filter(known).collect();
     let rendered = process::side_by_side(sh, &releases, |sh, release| {

@@ -52,7 +52,8 @@ pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Pro
     if fleet.wants(config) {
         RELEASE_RULES.iter().for_each(|rule| rule(fleet, release, problems));
     }
-    let (Some(set), Some(Ok(chart))) = (fleet.set(release), fleet.charts.get(&release.chart)) else { return };
+    let Some(Ok(chart)) = fleet.charts.get(&release.chart) else { return };
+    let set = fleet.set(release);
     let (values, part) = match values::compute(chart, &set) {
         Ok((values, part)) => (Node::nowhere(Data::Map(values)), part),
         Err(subchart) => {
@@ -71,6 +72,7 @@ pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Pro
         values_fit_schemas(fleet, release, &part, &values, &mut Vec::new(), problems);
     }
     if fleet.wants(What::Authenticators)
+        && fleet.is_readable(release)
         && let Some(hub) = release.hub
         && let Some(config) = authenticator::Config::find(&values, &hub.name, |at| fleet.is_set(release, *at))
     {
@@ -298,8 +300,10 @@ fn values_fit_schemas(
         Some((_, Ok(schema))) => {
             let missing = |name: &String| part.parts.iter().any(|it| it.chart.is_missing && it.name == name);
             for fault in schema.check(values) {
-                // The defaults of a subchart that isn't here may have it.
-                if fault.is_lack && fault.path.first().is_some_and(missing) {
+                // The defaults of a subchart that isn't here may have it, and a file that can't be read much else.
+                if fault.is_lack && fault.path.first().is_some_and(missing)
+                    || fault.extra.is_none() && !fleet.is_readable(release)
+                {
                     continue;
                 }
                 let at = fault.place(values);
