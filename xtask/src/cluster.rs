@@ -62,6 +62,16 @@ pub(crate) struct Hub {
     pub(crate) chart_override: Option<String>,
     /// Relative to the cluster's folder; the last one wins.
     pub(crate) helm_chart_values_files: Vec<PathBuf>,
+    stage: Option<Stage>,
+    /// The staging hubs that have to stand before this one is deployed; all of the cluster's by default.
+    pub(crate) gates: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    Staging,
+    Production,
 }
 
 /// The chart `support`, and cert-manager before it.
@@ -111,6 +121,11 @@ impl std::fmt::Display for Nodes {
 }
 
 impl Hub {
+    /// Whether changes are tried on it before others get them: `stage` says it, or else the name.
+    pub(crate) fn is_staging(&self) -> bool {
+        self.stage.map_or_else(|| self.name.contains("staging"), |it| it == Stage::Staging)
+    }
+
     /// The folder of the chart from the root: `helm-charts/NAME`, or the path that cluster.yaml gives.
     pub(crate) fn chart(&self) -> PathBuf {
         if self.helm_chart.contains('/') {
@@ -234,6 +249,10 @@ pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, V
         Ok(parsed) => parsed,
         Err(err) => return (None, vec![broken(err.to_string())]),
     };
+    findings.extend(wrong_gates(&parsed.hubs, &yaml));
+    if findings.iter().any(|it| !it.is_warning) {
+        return (None, findings);
+    }
     let dir = file.parent().expect("cluster.yaml lies in a folder").to_owned();
     let provider = match (parsed.provider.as_str(), parsed.kubeconfig) {
         ("local", _) => Provider::Local(parsed.local.and_then(|it| it.nodes)),
@@ -269,6 +288,27 @@ fn problems(yaml: &Node) -> Vec<Finding> {
         }
     }
     problems
+}
+
+/// Gates that don't name a staging hub, or hold back one.
+fn wrong_gates(hubs: &[Hub], yaml: &Node) -> Vec<Finding> {
+    let staging: Vec<_> = hubs.iter().filter(|it| it.is_staging()).map(|it| it.name.as_str()).collect();
+    let mut findings = Vec::new();
+    for (index, hub) in hubs.iter().enumerate() {
+        for (nth, gate) in hub.gates.iter().flatten().enumerate() {
+            let wrong = if hub.is_staging() {
+                "it is a staging hub itself, and waits for none".to_owned()
+            } else if !staging.contains(&gate.as_str()) {
+                format!("no staging hub of this cluster is called `{gate}`; there are: {}", list(&staging))
+            } else {
+                continue;
+            };
+            let path = ["hubs", &index.to_string(), "gates", &nth.to_string()];
+            let at = yaml.get(&path).and_then(|it| it.at);
+            findings.push(Finding::problem("gates", at, format!("hub `{}`: `gates`: {wrong}", hub.name)));
+        }
+    }
+    findings
 }
 
 /// `hubs.1.domain` as "hub `prod`: `domain`: ".

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -11,11 +14,13 @@ use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
+    api::Api,
     charts,
     cluster::{Cluster, Hub, Nodes, Provider, list},
     credentials::{self, Login},
     local::node,
     process,
+    record::Record,
     release::{Helm, Release},
     secrets::{self, Decrypted, Mask},
     settings::Settings,
@@ -39,6 +44,12 @@ pub(crate) struct Deploy {
     /// The version of dask-gateway's CRDs, for hubs that have it [default: that of the chart]
     #[arg(long, value_name = "VERSION")]
     dask_gateway_version: Option<String>,
+    /// Deploy the other hubs even if a staging hub doesn't stand; helm's history keeps the reason
+    #[arg(long, value_name = "REASON")]
+    ignore_staging: Option<String>,
+    /// How many hubs at once [default: one a core, 8 at most]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
     #[command(flatten)]
     how: How,
 }
@@ -58,8 +69,6 @@ struct How {
 
 /// What all releases of one command share, ready before the first one is touched.
 struct Run {
-    /// The login's, if there is one.
-    sh: Shell,
     settings: Settings,
     /// Prepared charts by their paths from the root.
     charts: BTreeMap<PathBuf, Result<PathBuf>>,
@@ -67,17 +76,34 @@ struct Run {
     decrypted: BTreeMap<PathBuf, Result<Decrypted>>,
     mask: Mask,
     /// There is none in a dry run for a rehearsal cluster that is down: then it's rendered without asking.
-    login: Option<Login>,
+    cluster: Option<LoggedIn>,
+}
+
+/// The cluster that a run is for.
+struct LoggedIn {
+    api: Api,
+    /// Where KUBECONFIG came out of an encrypted file.
+    _kubeconfig: Option<Decrypted>,
+    /// What the pods run on, if it's a rehearsal cluster.
+    rehearsal: Option<Nodes>,
 }
 
 /// What came of each release, for the last lines.
 struct Report<'a> {
     mask: &'a Mask,
     dry_run: bool,
-    summary: String,
-    failed: Vec<&'a str>,
+    releases: Vec<&'a str>,
+    results: Mutex<Results>,
+}
+
+#[derive(Default)]
+struct Results {
+    /// What is printed in the end, by the releases' numbers.
+    lines: BTreeMap<usize, String>,
+    failed: BTreeSet<usize>,
+    held_back: BTreeSet<usize>,
     /// Which release failed first with each message: what is wrong with a chart is wrong for every hub that has it.
-    messages: BTreeMap<String, &'a str>,
+    messages: BTreeMap<String, usize>,
 }
 
 pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
@@ -85,37 +111,46 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let hubs = cluster.select_hubs(&args.hubs)?;
     let charts = hubs.iter().map(|it| it.chart()).collect();
     let what = [What::Hubs, What::Authenticators];
-    let run = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.how)?;
-
-    let helm = run.helm(&args.how);
-    let mut report = Report::new(&run, &args.how);
-    let mut crds = BTreeSet::new();
-    for hub in &hubs {
-        let started = Instant::now();
-        let result = run.chart(&hub.chart()).and_then(|chart| {
-            let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
-            let release = Release { name: &hub.name, chart, values: run.readable(files)?, flags: Vec::new() };
-            let has_dask = has_dask_gateway(hub, &release)?;
-            if args.how.dry_run {
-                let lacks = has_dask && run.login.is_some() && run.lacks("daskclusters.gateway.dask.org")?;
-                return run.show(&helm, &release, lacks.then_some("dask-gateway"));
-            }
-            let domain = run.domain(&cluster, hub)?;
-            if has_dask {
-                run.apply_dask_crds(&release, args.dask_gateway_version.as_deref(), &mut crds)?;
-            }
-            let revision = helm.upgrade(&release)?;
-            let address = match run.login.as_ref().and_then(|it| it.rehearsal) {
-                None => format!(", https://{}", run.mask.hide(&domain)),
-                Some(Nodes::Real) => run.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
-                // Nobody answers there.
-                Some(Nodes::Simulated) => String::new(),
-            };
-            Ok(format!("revision {revision}{address}"))
-        });
-        report.add(&hub.name, started, result)?;
+    let (sh, run) = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.how)?;
+    let record = Record::new(&sh, root, args.ignore_staging.as_deref());
+    if let Some(warning) = record.warning().filter(|_| !args.how.dry_run) {
+        say!("{warning}");
     }
+
+    let report = Report::new(&run, &args.how, hubs.iter().map(|it| it.name.as_str()).collect());
+    let crds = Mutex::new(BTreeSet::new());
+    // Nothing has to stand where nothing is changed.
+    let gates: Vec<_> =
+        hubs.iter().map(|it| if args.how.dry_run { vec![] } else { gates(it, &hubs) }).collect();
+    let jobs = args.jobs.map_or_else(default_jobs, NonZero::get);
+    process::in_order(&sh, jobs, &gates, |sh, index| {
+        let hub = hubs[index];
+        let missing: Vec<_> = gates[index].iter().filter(|it| !report.stands(**it)).collect();
+        if !missing.is_empty() {
+            let missing = list(missing.into_iter().map(|it| &hubs[*it].name));
+            match &args.ignore_staging {
+                Some(reason) => say!("{}: going on without {missing}: {reason}", hub.name),
+                None => return report.hold_back(index, &missing),
+            }
+        }
+        let started = Instant::now();
+        report.add(index, started, run.hub(sh, &cluster, hub, args, &record, &crds));
+    });
     report.finish(&format!("{} hubs", hubs.len()), &cluster)
+}
+
+fn default_jobs() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(8)
+}
+
+/// The numbers of the hubs which have to stand before this one is deployed: those among the run's that gate it.
+fn gates(hub: &Hub, hubs: &[&Hub]) -> Vec<usize> {
+    if hub.is_staging() {
+        return Vec::new();
+    }
+    let is_gate =
+        |it: &Hub| it.is_staging() && hub.gates.as_ref().is_none_or(|gates| gates.contains(&it.name));
+    hubs.iter().enumerate().filter(|(_, it)| is_gate(it)).map(|(index, _)| index).collect()
 }
 
 impl Run {
@@ -127,7 +162,7 @@ impl Run {
         hubs: &[String],
         charts: BTreeSet<PathBuf>,
         how: &How,
-    ) -> Result<Run> {
+    ) -> Result<(Shell, Run)> {
         let local = matches!(cluster.provider, Provider::Local(_));
         let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
         let settings = Settings::load(root)?;
@@ -147,16 +182,59 @@ impl Run {
         let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
         let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
-        Ok(Run { sh, settings, charts, decrypted, mask, login })
+        let start = |Login { sh, kubeconfig, rehearsal }| -> Result<LoggedIn> {
+            Ok(LoggedIn { api: Api::start(&sh)?, _kubeconfig: kubeconfig, rehearsal })
+        };
+        let cluster = login.map(start).transpose()?;
+        Ok((sh, Run { settings, charts, decrypted, mask, cluster }))
     }
 
-    fn helm(&self, how: &How) -> Helm<'_> {
-        Helm { sh: &self.sh, mask: &self.mask, debug: how.debug, timeout: how.timeout }
+    fn helm<'a>(&'a self, sh: &'a Shell, how: &How) -> Helm<'a> {
+        Helm { sh, mask: &self.mask, debug: how.debug, timeout: how.timeout }
+    }
+
+    /// There is one wherever something is changed.
+    fn api(&self) -> Result<&Api> {
+        Ok(&self.cluster.as_ref().context("there is no login")?.api)
+    }
+
+    /// One hub: what a dry run shows, or what its line in the end says.
+    fn hub(
+        &self,
+        sh: &Shell,
+        cluster: &Cluster,
+        hub: &Hub,
+        args: &Deploy,
+        record: &Record,
+        crds: &Mutex<BTreeSet<String>>,
+    ) -> Result<String> {
+        let helm = self.helm(sh, &args.how);
+        let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+        let values = self.readable(files)?;
+        let release =
+            Release { name: &hub.name, chart: self.chart(&hub.chart())?, values, flags: Vec::new() };
+        let has_dask = has_dask_gateway(hub, &release)?;
+        if args.how.dry_run {
+            let lacks = has_dask && self.cluster.is_some() && self.lacks("daskclusters.gateway.dask.org")?;
+            return self.show(&helm, &release, lacks.then_some("dask-gateway"));
+        }
+        let domain = self.domain(cluster, hub)?;
+        if has_dask {
+            self.apply_dask_crds(sh, &release, args.dask_gateway_version.as_deref(), crds)?;
+        }
+        let revision = helm.upgrade(&release, self.api()?, record)?;
+        let address = match self.cluster.as_ref().and_then(|it| it.rehearsal) {
+            None => format!(", https://{}", self.mask.hide(&domain)),
+            Some(Nodes::Real) => self.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
+            // Nobody answers there.
+            Some(Nodes::Simulated) => String::new(),
+        };
+        Ok(format!("revision {revision}{address}"))
     }
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
     fn show(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
-        if self.login.is_none() {
+        if self.cluster.is_none() {
             return helm.render(release);
         }
         let Some(lacks) = lacks else { return helm.dry_run(release) };
@@ -165,8 +243,8 @@ impl Run {
     }
 
     fn lacks(&self, crd: &str) -> Result<bool> {
-        let sh = &self.sh;
-        Ok(process::read(sh, cmd!(sh, "kubectl get crd {crd} --ignore-not-found --output name"))?.is_empty())
+        let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}");
+        Ok(self.api()?.find(&path)?.is_none())
     }
 
     fn chart(&self, chart: &Path) -> Result<&Path> {
@@ -190,7 +268,8 @@ impl Run {
     fn domain(&self, cluster: &Cluster, hub: &Hub) -> Result<String> {
         let Some(file) = &hub.domain_override_file else { return Ok(hub.domain.clone()) };
         let path = cluster.dir.join(file);
-        let text = self.sh.read_file(&self.readable([path.clone()])?[0])?;
+        let text = fs::read_to_string(&self.readable([path.clone()])?[0])
+            .with_context(|| format!("cannot read `{}`", path.display()))?;
         let yaml: serde_yaml::Value =
             serde_yaml::from_str(&text).with_context(|| format!("`{}` isn't YAML", path.display()))?;
         let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
@@ -199,10 +278,8 @@ impl Run {
 
     /// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
     fn node_port(&self, hub: &Hub) -> Option<String> {
-        let (sh, name) = (&self.sh, &hub.name);
-        let field = "jsonpath={.spec.ports[0].nodePort}";
-        let cmd = cmd!(sh, "kubectl get service proxy-public --namespace {name} --output {field}");
-        let port = process::read(sh, cmd).ok().filter(|it| !it.is_empty())?;
+        let service = self.api().ok()?.get(&format!("/api/v1/namespaces/{}/services/proxy-public", hub.name));
+        let port = service.ok()?["spec"]["ports"][0]["nodePort"].as_u64()?;
         Some(format!("http://{}:{port}", node::ADDRESS))
     }
 
@@ -210,14 +287,16 @@ impl Run {
     /// are there. `applied` has the versions of hubs before this one.
     fn apply_dask_crds(
         &self,
+        sh: &Shell,
         release: &Release,
         wanted: Option<&str>,
-        applied: &mut BTreeSet<String>,
+        applied: &Mutex<BTreeSet<String>>,
     ) -> Result<()> {
         let found = charts::dependency(release.chart, "dask-gateway")?;
         let version = wanted.or(found.as_ref().map(|(version, _)| version.as_str())).context(
             "the chart has no dependency `dask-gateway`\nhint: `--dask-gateway-version` says the version of its CRDs",
         )?;
+        let mut applied = applied.lock().expect("nobody panics with it");
         if applied.contains(version) {
             return Ok(());
         }
@@ -233,7 +312,6 @@ impl Run {
             }
         };
         say!("{}: applying the CRDs of dask-gateway {version}", release.name);
-        let sh = &self.sh;
         // They are too large for an annotation of kubectl's own, and whoever applied them before gives way.
         let cmd = cmd!(sh, "kubectl apply --server-side --force-conflicts --filename -");
         let output = process::run(sh, cmd, manifests.as_bytes())?;
@@ -263,38 +341,67 @@ fn has_dask_gateway(hub: &Hub, release: &Release) -> Result<bool> {
 }
 
 impl<'a> Report<'a> {
-    fn new(run: &'a Run, how: &How) -> Report<'a> {
-        let (summary, failed, messages) = (String::new(), Vec::new(), BTreeMap::new());
-        Report { mask: &run.mask, dry_run: how.dry_run, summary, failed, messages }
+    fn new(run: &'a Run, how: &How, releases: Vec<&'a str>) -> Report<'a> {
+        Report { mask: &run.mask, dry_run: how.dry_run, releases, results: Mutex::default() }
     }
 
-    /// The text of a dry run is printed at once; that of a deployed release is its line in the end.
-    fn add(&mut self, name: &'a str, started: Instant, result: Result<String>) -> Result<()> {
-        let seconds = started.elapsed().as_secs_f32();
+    fn results(&self) -> MutexGuard<'_, Results> {
+        self.results.lock().expect("nobody panics with it")
+    }
+
+    /// Whether a release has been deployed, or shown.
+    fn stands(&self, index: usize) -> bool {
+        let results = self.results();
+        !results.failed.contains(&index) && !results.held_back.contains(&index)
+    }
+
+    fn hold_back(&self, index: usize, missing: &str) {
+        let name = self.releases[index];
+        say!("`{name}` is held back: {missing} doesn't stand");
+        let mut results = self.results();
+        results.lines.insert(index, format!("{name:<20} held back by {missing}\n"));
+        results.held_back.insert(index);
+    }
+
+    /// The text is that of a dry run, or a deployed release's line in the end.
+    fn add(&self, index: usize, started: Instant, result: Result<String>) {
+        let (name, seconds) = (self.releases[index], started.elapsed().as_secs_f32());
+        let mut results = self.results();
         match result {
-            Ok(text) if self.dry_run => crate::print(&text)?,
-            Ok(text) => self.summary += &format!("{name:<20} deployed  {text}, {seconds:.1} s\n"),
+            Ok(text) if self.dry_run => _ = results.lines.insert(index, text),
+            Ok(text) => {
+                let line = format!("{name:<20} deployed  {text}, {seconds:.1} s\n");
+                results.lines.insert(index, line);
+            }
             Err(err) => {
                 let message = self.mask.hide(&format!("{err:#}"));
-                match self.messages.get(&message) {
-                    Some(first) => say!("`{name}` failed as `{first}` did"),
+                match results.messages.get(&message) {
+                    Some(first) => say!("`{name}` failed as `{}` did", self.releases[*first]),
                     None => say!("`{name}` failed: {message}"),
                 }
-                self.messages.entry(message).or_insert(name);
+                results.messages.entry(message).or_insert(index);
                 if !self.dry_run {
-                    self.summary += &format!("{name:<20} failed    after {seconds:.1} s\n");
+                    results.lines.insert(index, format!("{name:<20} failed    after {seconds:.1} s\n"));
                 }
-                self.failed.push(name);
+                results.failed.insert(index);
             }
         }
-        Ok(())
     }
 
     fn finish(self, all: &str, cluster: &Cluster) -> Result<()> {
-        let printed = crate::print(&self.summary);
-        if !self.failed.is_empty() {
-            let count = self.failed.len();
-            bail!("{count} of {all} of `{}` failed: {}", cluster.name, list(self.failed));
+        let Results { lines, failed, held_back, .. } =
+            self.results.into_inner().expect("nobody panics with it");
+        let printed = crate::print(&lines.into_values().collect::<String>());
+        let names = |them: &BTreeSet<usize>| list(them.iter().map(|it| self.releases[*it]));
+        if !failed.is_empty() {
+            let held = match held_back.is_empty() {
+                true => String::new(),
+                false => format!(
+                    "; held back: {}\nhint: `--ignore-staging REASON` deploys them all the same",
+                    names(&held_back)
+                ),
+            };
+            bail!("{} of {all} of `{}` failed: {}{held}", failed.len(), cluster.name, names(&failed));
         }
         printed
     }

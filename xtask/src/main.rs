@@ -19,6 +19,7 @@ macro_rules! say {
     }};
 }
 
+mod api;
 mod charts;
 mod ci;
 mod cluster;
@@ -27,6 +28,7 @@ mod deploy;
 mod local;
 mod paths;
 mod process;
+mod record;
 mod release;
 mod rollout;
 mod secrets;

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Read, Seek, Write},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{Condvar, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -35,15 +35,7 @@ pub(crate) fn run_within(sh: &Shell, cmd: Cmd, limit: Duration) -> Result<Output
 }
 
 fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
-    if sh.var_os(VERBOSE).is_some() {
-        say!("$ {cmd}");
-    }
-    let mut command = Command::from(cmd);
-    let name = command.get_program().to_string_lossy().into_owned();
-    let (mut stdout, mut stderr) = (capture()?, capture()?);
-    command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    die_with_us(&mut command);
-    let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
+    let (mut child, name, [mut stdout, mut stderr]) = spawn(sh, cmd)?;
     let mut input = child.stdin.take().expect("stdin is piped");
     let status = thread::scope(|scope| {
         // A program may end without reading it all; its exit status tells whether that matters.
@@ -55,6 +47,49 @@ fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Res
         .with_context(|| format!("`{name}`"))
     })?;
     Ok(Output { success: status.success(), stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
+}
+
+/// A program that runs beside us, and ends with this.
+pub(crate) struct Beside {
+    child: Child,
+    stderr: File,
+}
+
+/// Starts a program that works for us while we go on.
+pub(crate) fn start(sh: &Shell, cmd: Cmd) -> Result<Beside> {
+    let (child, _, [_, stderr]) = spawn(sh, cmd)?;
+    Ok(Beside { child, stderr })
+}
+
+impl Beside {
+    /// What the program wrote to stderr, if it is no longer there.
+    pub(crate) fn ended(&mut self) -> Result<Option<String>> {
+        if self.child.try_wait()?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8_lossy(&whole(&mut self.stderr)?).into_owned()))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, its name, and where its stdout and stderr go.
+fn spawn(sh: &Shell, cmd: Cmd) -> Result<(Child, String, [File; 2])> {
+    if sh.var_os(VERBOSE).is_some() {
+        say!("$ {cmd}");
+    }
+    let mut command = Command::from(cmd);
+    let name = command.get_program().to_string_lossy().into_owned();
+    let (stdout, stderr) = (capture()?, capture()?);
+    command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    die_with_us(&mut command);
+    let child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
+    Ok((child, name, [stdout, stderr]))
 }
 
 fn wait_within(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
@@ -126,17 +161,46 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(
     items: &[T],
     f: impl Fn(&Shell, &T) -> R + Sync,
 ) -> Vec<R> {
-    let next = AtomicUsize::new(0);
+    in_order(sh, 8, &vec![Vec::new(); items.len()], |sh, index| f(sh, &items[index]))
+}
+
+/// Calls `f` with each number below `after.len()`, up to `jobs` at once, and with each one only when it has returned for
+/// those that `after` names, which must not name one another in a circle. The results are in the numbers' order.
+pub(crate) fn in_order<R: Send>(
+    sh: &Shell,
+    jobs: usize,
+    after: &[Vec<usize>],
+    f: impl Fn(&Shell, usize) -> R + Sync,
+) -> Vec<R> {
+    struct Queue {
+        waiting: Vec<usize>,
+        done: Vec<bool>,
+    }
+    let queue = Queue { waiting: (0..after.len()).collect(), done: vec![false; after.len()] };
+    let (queue, changed) = (Mutex::new(queue), Condvar::new());
+    let lock = || queue.lock().expect("nobody panics with it");
+    let take = || {
+        let mut queue = lock();
+        while !queue.waiting.is_empty() {
+            let is_next = |it: &usize| after[*it].iter().all(|it| queue.done[*it]);
+            match queue.waiting.iter().position(is_next) {
+                Some(position) => return Some(queue.waiting.remove(position)),
+                None => queue = changed.wait(queue).expect("nobody panics with it"),
+            }
+        }
+        None
+    };
     let work = |sh: Shell| {
         let mut results = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else { return results };
-            results.push((index, f(&sh, item)));
+        while let Some(index) = take() {
+            results.push((index, f(&sh, index)));
+            lock().done[index] = true;
+            changed.notify_all();
         }
+        results
     };
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-        let shells = (0..items.len().min(8)).map(|_| sh.clone());
+        let shells = (0..after.len().min(jobs)).map(|_| sh.clone());
         let workers: Vec<_> = shells
             .map(|sh| {
                 let work = &work;

@@ -1,6 +1,7 @@
 //! One Helm release: brought to what its chart and values say and followed until it stands, or shown as it would be.
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -10,8 +11,10 @@ use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 use crate::{
+    api::Api,
     process::{self, Output},
-    rollout,
+    record::Record,
+    rollout::{self, Pods},
     secrets::Mask,
     setup,
 };
@@ -62,19 +65,25 @@ impl Release<'_> {
 
 impl Helm<'_> {
     /// Installs or upgrades the release, and waits until it stands: its new revision.
-    pub(crate) fn upgrade(&self, release: &Release) -> Result<u32> {
+    pub(crate) fn upgrade(&self, release: &Release, api: &Api, record: &Record) -> Result<u32> {
         let until = Instant::now() + self.timeout;
         say!("{}: upgrading", release.name);
-        let answer = self.run_upgrade(release, None)?;
+        let answer = self.run_upgrade(release, Some(record))?;
         say!("{}: revision {} is applied, waiting for its pods", release.name, answer.version);
-        rollout::follow(self.sh, release.name, &answer.manifest, until)
+        let pods = Cell::new(Pods::default());
+        let progress = |now: Pods| {
+            if pods.replace(now) != now && now.ready < now.wanted {
+                say!("{}: {} of {} pods are ready", release.name, now.ready, now.wanted);
+            }
+        };
+        rollout::follow(api, release.name, &answer.manifest, until, &progress)
             .with_context(|| format!("revision {} doesn't stand", answer.version))?;
         Ok(answer.version)
     }
 
     /// The manifests as the cluster would take them, without secrets.
     pub(crate) fn dry_run(&self, release: &Release) -> Result<String> {
-        let answer = self.run_upgrade(release, Some("--dry-run=server"))?;
+        let answer = self.run_upgrade(release, None)?;
         let mut manifest = answer.manifest;
         for hook in answer.hooks {
             manifest += &format!("\n---\n{}\n", hook.manifest);
@@ -96,16 +105,18 @@ impl Helm<'_> {
         Ok(self.shown(release, &String::from_utf8(output.stdout)?))
     }
 
-    fn run_upgrade(&self, release: &Release, dry_run: Option<&str>) -> Result<Answer> {
+    /// Without a record nothing is changed.
+    fn run_upgrade(&self, release: &Release, record: Option<&Record>) -> Result<Answer> {
         let (sh, Release { name, chart, flags, .. }) = (self.sh, release);
         let values = release.values_args();
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
         // Without --reset-values helm takes the last release's values where the files hold none.
         let debug = self.debug.then_some("--debug");
+        let recorded = record.map_or_else(|| vec!["--dry-run=server".to_owned()], Record::flags);
         let cmd = cmd!(
             sh,
             "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...} {flags...}
-             --reset-values --timeout {timeout} --output json {dry_run...} {debug...}"
+             --reset-values --timeout {timeout} --output json {recorded...} {debug...}"
         );
         let output = self.run(release, cmd)?;
         serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")

@@ -3,14 +3,14 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Result, bail, ensure};
-use serde_json::Value;
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 use super::{How, Report, Run};
 use crate::{
+    api::Api,
     charts::fetch::{self, Remote},
     cluster::{Cluster, Support},
-    process,
+    record::Record,
     release::{Helm, Release},
     validate::What,
 };
@@ -51,7 +51,8 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     let chart = Path::new("helm-charts/support");
     let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
     let files: Vec<_> = Support::shared_values(root).into_iter().chain(own).collect();
-    let run = Run::prepare(sh, root, &cluster, &[What::Support], &[], [chart.to_owned()].into(), &args.how)?;
+    let (sh, run) =
+        Run::prepare(sh, root, &cluster, &[What::Support], &[], [chart.to_owned()].into(), &args.how)?;
 
     let values = run.readable(files)?;
     let cert_manager = Remote {
@@ -59,7 +60,7 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         version: args.cert_manager_version.clone(),
         repository: "https://charts.jetstack.io".to_owned(),
     };
-    let cert_manager = support.cert_manager.then(|| cert_manager.fetch(&run.sh, &run.settings)).transpose();
+    let cert_manager = support.cert_manager.then(|| cert_manager.fetch(&sh, &run.settings)).transpose();
     let (cert_manager, chart) = match (cert_manager, run.chart(chart)) {
         (Ok(cert_manager), Ok(chart)) => (cert_manager, chart),
         (Err(err), Ok(_)) => bail!("{err:#}\n{}", fetch::HINT),
@@ -67,25 +68,28 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         (Err(err), Err(other)) => bail!("{err:#}\n{other:#}"),
     };
 
-    let helm = run.helm(&args.how);
-    let mut report = Report::new(&run, &args.how);
-    let found = match run.login {
-        Some(_) => CertManagerCrds::find(&run.sh)?,
+    let helm = run.helm(&sh, &args.how);
+    let record = Record::new(&sh, root, None);
+    let report = Report::new(&run, &args.how, vec!["cert-manager", "support"]);
+    let found = match &run.cluster {
+        Some(cluster) => CertManagerCrds::find(&cluster.api)?,
         None => None,
     };
     if let Some(chart) = &cert_manager {
         let started = Instant::now();
-        let result = run.cert_manager(&helm, chart, args, found.as_ref());
-        report.add("cert-manager", started, result)?;
+        let result = run.cert_manager(&helm, chart, args, found.as_ref(), &record);
+        report.add(0, started, result);
     }
-    if report.failed.is_empty() {
+    if report.stands(0) {
         let started = Instant::now();
         let release = Release { name: "support", chart, values, flags: Vec::new() };
         let result = match args.how.dry_run {
             true => run.show(&helm, &release, found.is_none().then_some("cert-manager")),
-            false => helm.upgrade(&release).map(|revision| format!("revision {revision}")),
+            false => {
+                helm.upgrade(&release, run.api()?, &record).map(|revision| format!("revision {revision}"))
+            }
         };
-        report.add("support", started, result)?;
+        report.add(1, started, result);
     } else {
         say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
     }
@@ -99,6 +103,7 @@ impl Run {
         chart: &Path,
         args: &DeploySupport,
         found: Option<&CertManagerCrds>,
+        record: &Record,
     ) -> Result<String> {
         let mut flags =
             vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
@@ -117,7 +122,11 @@ impl Run {
         if args.how.dry_run {
             return self.show(helm, &release, None);
         }
-        Ok(format!("revision {}, {}", helm.upgrade(&release)?, args.cert_manager_version))
+        Ok(format!(
+            "revision {}, {}",
+            helm.upgrade(&release, self.api()?, record)?,
+            args.cert_manager_version
+        ))
     }
 }
 
@@ -132,13 +141,10 @@ struct CertManagerCrds {
 }
 
 impl CertManagerCrds {
-    fn find(sh: &Shell) -> Result<Option<CertManagerCrds>> {
-        let fields = "jsonpath={.metadata.name}{.metadata.annotations}";
-        let name = "certificates.cert-manager.io";
-        let cmd = cmd!(sh, "kubectl get crd {name} --ignore-not-found --output {fields}");
-        let said = process::read(sh, cmd)?;
-        let Some(annotations) = said.strip_prefix(name) else { return Ok(None) };
-        let annotations: Value = serde_json::from_str(annotations).unwrap_or_default();
+    fn find(api: &Api) -> Result<Option<CertManagerCrds>> {
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.cert-manager.io";
+        let Some(crd) = api.find(path)? else { return Ok(None) };
+        let annotations = &crd["metadata"]["annotations"];
         let release = &annotations["meta.helm.sh/release-name"];
         Ok(Some(CertManagerCrds {
             in_a_release: release.is_string(),

@@ -111,14 +111,14 @@ fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
     }
 }
 
-/// A hub is upgraded before the others of its cluster if it's called staging.
+/// Staging hubs are upgraded before the others of their cluster.
 fn staging_before_prod(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    if !cluster.hubs.is_empty() && !cluster.hubs.iter().any(|it| it.name.contains("staging")) {
+    if !cluster.hubs.is_empty() && !cluster.hubs.iter().any(Hub::is_staging) {
         let at = cluster.yaml.get(&["hubs"]).and_then(|it| it.at);
         problems.warning(
             "no-staging",
             at,
-            "no hub has `staging` in its name: nothing is tried before the others",
+            "no hub has `staging` in its name, or as its `stage`: nothing is tried before the others",
         );
     }
 }

@@ -91,7 +91,7 @@ fn one_broken_hub_does_not_stop_the_others() {
     repo.has_key(&ours);
     let values = |hub: &str| format!("config/clusters/lake/{hub}.values.yaml");
     repo.write(&values("template"), "fail: because\n");
-    repo.write(&values("stuck"), "stuck: true\n");
+    repo.write(&values("stuck"), "fate: stuck\n");
     repo.write(&values("undecrypted"), "note: a secret\n");
     repo.encrypt(&values("undecrypted"), &theirs);
     repo.write(&values("fine"), "note: fine\n");
@@ -122,7 +122,7 @@ fn one_broken_hub_does_not_stop_the_others() {
         assert!(ran.stderr.contains(message), "no {message:?} in\n{}", ran.stderr);
     }
 
-    repo.write(&values("stuck"), "stuck: false\n");
+    repo.write(&values("stuck"), "{}\n");
     repo.ok("deploy lake stuck fine");
 }
 
@@ -198,7 +198,7 @@ fn an_api_server_that_dies_between_two_hubs() {
             tool_path("helm").display()
         ),
     );
-    let ran = repo.run("deploy lake");
+    let ran = repo.run("deploy lake --jobs 1");
     assert_eq!(ran.code, Some(1));
     assert!(ran.stdout.contains("before               deployed"), "{}", ran.stdout);
     assert!(ran.stderr.contains("`after` failed:") && ran.stderr.contains(&nobody), "{}", ran.stderr);
@@ -314,4 +314,48 @@ fn its_own_config_with_tokens_that_stay() {
     let said = repo.fails("deploy local");
     let wanted = "config/clusters/local/demo.values.yaml:5:3: `singleuser`: there is no key `memroy`: did you mean `memory`?";
     assert!(said.contains(wanted) && !said.contains("staging"), "{said}");
+}
+
+#[test]
+fn staging_hubs_gate_the_others() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["gate-prod", "gate-staging", "gate-free", "gate-other"]);
+    repo.env.push(("GITHUB_ACTOR".into(), "ann".into()));
+    let yaml = "config/clusters/lake/cluster.yaml";
+    repo.edit(yaml, "- name: gate-other", "- name: gate-other\n  stage: staging");
+    repo.edit(yaml, "- name: gate-free", "- name: gate-free\n  gates: [gate-other]");
+    repo.write("config/clusters/lake/gate-staging.values.yaml", "fail: it has to\n");
+    let ran = repo.run("deploy lake --jobs 4");
+    assert_eq!(ran.code, Some(1));
+    let states: Vec<_> = summary(&ran).iter().map(|it| (it[0], it[1])).collect();
+    let expected = [
+        ("gate-prod", "held"),
+        ("gate-staging", "failed"),
+        ("gate-free", "deployed"),
+        ("gate-other", "deployed"),
+    ];
+    assert_eq!(states, expected, "{}", ran.stderr);
+    let order = |part: &str| ran.stderr.find(part).unwrap_or_else(|| panic!("no {part:?} in {}", ran.stderr));
+    assert!(order("gate-other: upgrading") < order("gate-free: upgrading"));
+    assert!(ran.stderr.contains("`gate-prod` is held back: `gate-staging` doesn't stand"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("held back: `gate-prod`\nhint: `--ignore-staging REASON`"), "{}", ran.stderr);
+    assert!(!cluster.kubectl("get namespaces -o name").contains("gate-prod"));
+
+    let ran = repo.run("deploy lake gate-prod gate-staging --ignore-staging exams");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.starts_with("gate-prod            deployed"), "{}", ran.stdout);
+    let history = crate::repo::tool("helm")
+        .args(["history", "gate-prod", "--namespace", "gate-prod"])
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .output()
+        .unwrap();
+    let history = String::from_utf8(history.stdout).unwrap();
+    assert!(history.contains("by ann") && history.contains("staging ignored: exams"), "{history}");
+    // Gates hold among the hubs of one run.
+    repo.ok("deploy lake gate-prod");
+    // In a dry run nothing has to stand, and what is shown has the order of cluster.yaml.
+    repo.write("config/clusters/lake/gate-staging.values.yaml", "{}\n");
+    let shown = repo.ok("deploy lake --dry-run").stdout;
+    let at = |hub: &str| shown.find(&format!("# {hub}: what would be applied")).unwrap();
+    assert!(at("gate-prod") < at("gate-staging") && at("gate-staging") < at("gate-free"));
 }

@@ -222,26 +222,7 @@ impl Shared {
         repo.write("config/clusters/shared/cluster.yaml", "name: shared\nprovider: local\n");
         let kubeconfig = kubeconfig(&repo.ok("local up").stdout);
         let shared = Shared { repo, kubeconfig };
-        // A pod with this label never gets ready: it leaves Pending by another way than kwok's own stage.
-        shared.kubectl_apply(
-            "apiVersion: kwok.x-k8s.io/v1alpha1
-kind: Stage
-metadata: {name: pod-stuck}
-spec:
-  weight: 1000
-  resourceRef: {apiGroup: v1, kind: Pod}
-  selector:
-    matchLabels: {stuck: 'true'}
-    matchExpressions:
-    - {key: .metadata.deletionTimestamp, operator: DoesNotExist}
-    - {key: .status.phase, operator: In, values: [Pending]}
-  next:
-    statusTemplate: |
-      phase: Running
-      conditions:
-      - {type: Ready, status: 'False'}
-",
-        );
+        shared.kubectl_apply(include_str!("stages.yaml"));
         shared
     }
 

@@ -1,0 +1,164 @@
+//! The API server of the cluster that we are logged in to, through a `kubectl proxy` of ours: one process that has
+//! the login's credentials and renews them, however much is asked. It listens on a socket that only this user can open.
+//!
+//! The requests are HTTP/1.0, where an answer ends with its connection, and a watch is lines until then.
+
+use std::{
+    fmt, fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
+use serde_json::Value;
+use xshell::{Shell, cmd};
+
+use crate::{
+    paths,
+    process::{self, Beside},
+};
+
+/// Of the sockets' names; a process' number follows.
+const PREFIX: &str = "proxy-";
+
+/// How long an answer may take; kubectl may first have to ask for a credential.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Api {
+    // Ends before its socket is removed.
+    _proxy: Beside,
+    socket: PathBuf,
+}
+
+/// An answer with an error in it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    message: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the API server answers {}: {}", self.status, self.message.trim())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Api {
+    /// For the cluster that `sh` is logged in to.
+    pub(crate) fn start(sh: &Shell) -> Result<Api> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let folder = paths::in_memory()?;
+        remove_leftovers(&folder);
+        let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let socket = folder.join(name);
+        let mut proxy = process::start(sh, cmd!(sh, "kubectl proxy --unix-socket {socket}"))?;
+        let until = Instant::now() + PATIENCE;
+        while UnixStream::connect(&socket).is_err() {
+            if let Some(said) = proxy.ended()? {
+                bail!("`kubectl proxy` ended: {}", said.trim());
+            }
+            ensure!(Instant::now() < until, "`kubectl proxy` didn't open `{}`", socket.display());
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Api { _proxy: proxy, socket })
+    }
+
+    /// The object or list at a path such as `/api/v1/namespaces`.
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
+        let text = self.text(path)?;
+        serde_json::from_str(&text).with_context(|| format!("the answer to `GET {path}` isn't JSON"))
+    }
+
+    /// The same, or none if there's nothing at the path.
+    pub(crate) fn find(&self, path: &str) -> Result<Option<Value>> {
+        match self.get(path) {
+            Err(err) if err.downcast_ref::<Refused>().is_some_and(|it| it.status == 404) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// The same for what isn't JSON, such as logs.
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
+        let mut answer = self.ask(path)?;
+        let mut content = Vec::new();
+        answer.read_to_end(&mut content).with_context(|| format!("`GET {path}`"))?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    }
+
+    /// The lines of a watch, with its connection: who shuts that down ends the watch.
+    pub(crate) fn watch(
+        &self,
+        path: &str,
+    ) -> Result<(UnixStream, impl Iterator<Item = std::io::Result<String>> + use<>)> {
+        let answer = self.ask(path)?;
+        answer.get_ref().set_read_timeout(None)?;
+        Ok((answer.get_ref().try_clone()?, answer.lines()))
+    }
+
+    /// Returns with the beginning of the answer's content.
+    fn ask(&self, path: &str) -> Result<BufReader<UnixStream>> {
+        let asked = || format!("`GET {path}`");
+        let mut stream = UnixStream::connect(&self.socket).with_context(asked)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let request =
+            format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json, */*\r\n\r\n");
+        stream.write_all(request.as_bytes()).with_context(asked)?;
+        let mut answer = BufReader::new(stream);
+        let mut line = || -> Result<String> {
+            let mut line = String::new();
+            answer.read_line(&mut line).with_context(asked)?;
+            Ok(line.trim_end().to_owned())
+        };
+        let first = line()?;
+        while !line()?.is_empty() {}
+        let status = first.split(' ').nth(1).and_then(|it| it.parse().ok());
+        let status: u16 =
+            status.with_context(|| format!("{}: `kubectl proxy` answers `{first}`", asked()))?;
+        if status < 400 {
+            return Ok(answer);
+        }
+        let mut content = String::new();
+        answer.read_to_string(&mut content).with_context(asked)?;
+        let said: Value = serde_json::from_str(&content).unwrap_or_default();
+        let message = said["message"].as_str().unwrap_or(&content).to_owned();
+        Err(Refused { status, message }).with_context(asked)
+    }
+}
+
+/// Removes sockets of runs that were killed.
+fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(PREFIX).and_then(|it| it.split_once('-')?.0.parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && test_kill_process(pid) == Err(Errno::SRCH)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+/// A text as part of a query.
+pub(crate) fn quoted(text: &str) -> String {
+    let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"-._~".contains(&it);
+    text.bytes()
+        .map(|it| if is_plain(it) { char::from(it).to_string() } else { format!("%{it:02X}") })
+        .collect()
+}
