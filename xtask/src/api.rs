@@ -26,6 +26,8 @@ use crate::{
     process::{self, Beside},
 };
 
+const JSON: &str = "application/json";
+
 /// Of the sockets' names; a process' number follows.
 const PREFIX: &str = "proxy-";
 
@@ -76,8 +78,18 @@ impl Api {
 
     /// The object or list at a path such as `/api/v1/namespaces`.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        let text = self.text(path)?;
-        serde_json::from_str(&text).with_context(|| format!("the answer to `GET {path}` isn't JSON"))
+        read(self.ask("GET", path, JSON, None)?)
+    }
+
+    /// The same with nothing but `metadata`.
+    pub(crate) fn metadata(&self, path: &str) -> Result<Value> {
+        let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        read(self.ask("GET", path, accept, None)?)
+    }
+
+    /// Makes, replaces or removes something: the object as it is then.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        read(self.ask(method, path, JSON, Some(body))?)
     }
 
     /// The same, or none if there's nothing at the path.
@@ -90,7 +102,7 @@ impl Api {
 
     /// The same for what isn't JSON, such as logs.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let mut answer = self.ask(path)?;
+        let mut answer = self.ask("GET", path, "*/*", None)?;
         let mut content = Vec::new();
         answer.read_to_end(&mut content).with_context(|| format!("`GET {path}`"))?;
         Ok(String::from_utf8_lossy(&content).into_owned())
@@ -101,18 +113,28 @@ impl Api {
         &self,
         path: &str,
     ) -> Result<(UnixStream, impl Iterator<Item = std::io::Result<String>> + use<>)> {
-        let answer = self.ask(path)?;
+        let answer = self.ask("GET", path, JSON, None)?;
         answer.get_ref().set_read_timeout(None)?;
         Ok((answer.get_ref().try_clone()?, answer.lines()))
     }
 
     /// Returns with the beginning of the answer's content.
-    fn ask(&self, path: &str) -> Result<BufReader<UnixStream>> {
-        let asked = || format!("`GET {path}`");
+    fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> Result<BufReader<UnixStream>> {
+        let asked = || format!("`{method} {path}`");
         let mut stream = UnixStream::connect(&self.socket).with_context(asked)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let request =
-            format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json, */*\r\n\r\n");
+        let body = body.map_or_else(String::new, Value::to_string);
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {JSON}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(request.as_bytes()).with_context(asked)?;
         let mut answer = BufReader::new(stream);
         let mut line = || -> Result<String> {
@@ -134,6 +156,12 @@ impl Api {
         let message = said["message"].as_str().unwrap_or(&content).to_owned();
         Err(Refused { status, message }).with_context(asked)
     }
+}
+
+fn read(mut answer: BufReader<UnixStream>) -> Result<Value> {
+    let mut content = Vec::new();
+    answer.read_to_end(&mut content).context("the API server's answer broke off")?;
+    serde_json::from_slice(&content).context("the API server's answer isn't JSON")
 }
 
 /// Removes sockets of runs that were killed.

@@ -5,7 +5,7 @@ use std::{
     fs,
     num::NonZero,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +18,8 @@ use crate::{
     charts,
     cluster::{Cluster, Hub, Nodes, Provider, list},
     credentials::{self, Login},
+    history,
+    lease::Leases,
     local::node,
     process,
     record::Record,
@@ -75,13 +77,15 @@ struct Run {
     /// Encrypted files by their paths from the root.
     decrypted: BTreeMap<PathBuf, Result<Decrypted>>,
     mask: Mask,
+    record: Record,
     /// There is none in a dry run for a rehearsal cluster that is down: then it's rendered without asking.
     cluster: Option<LoggedIn>,
 }
 
 /// The cluster that a run is for.
 struct LoggedIn {
-    api: Api,
+    api: Arc<Api>,
+    leases: Leases,
     /// Where KUBECONFIG came out of an encrypted file.
     _kubeconfig: Option<Decrypted>,
     /// What the pods run on, if it's a rehearsal cluster.
@@ -111,11 +115,8 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let hubs = cluster.select_hubs(&args.hubs)?;
     let charts = hubs.iter().map(|it| it.chart()).collect();
     let what = [What::Hubs, What::Authenticators];
-    let (sh, run) = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.how)?;
-    let record = Record::new(&sh, root, args.ignore_staging.as_deref());
-    if let Some(warning) = record.warning().filter(|_| !args.how.dry_run) {
-        say!("{warning}");
-    }
+    let (sh, mut run) = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.how)?;
+    run.record.ignore_staging = args.ignore_staging.clone();
 
     let report = Report::new(&run, &args.how, hubs.iter().map(|it| it.name.as_str()).collect());
     let crds = Mutex::new(BTreeSet::new());
@@ -125,16 +126,19 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let jobs = args.jobs.map_or_else(default_jobs, NonZero::get);
     process::in_order(&sh, jobs, &gates, |sh, index| {
         let hub = hubs[index];
+        if process::check_stopped().is_err() {
+            return report.hold_back(index, "not begun");
+        }
         let missing: Vec<_> = gates[index].iter().filter(|it| !report.stands(**it)).collect();
         if !missing.is_empty() {
             let missing = list(missing.into_iter().map(|it| &hubs[*it].name));
             match &args.ignore_staging {
                 Some(reason) => say!("{}: going on without {missing}: {reason}", hub.name),
-                None => return report.hold_back(index, &missing),
+                None => return report.hold_back(index, &format!("held back by {missing}")),
             }
         }
         let started = Instant::now();
-        report.add(index, started, run.hub(sh, &cluster, hub, args, &record, &crds));
+        report.add(index, started, run.hub(sh, &cluster, hub, args, &crds));
     });
     report.finish(&format!("{} hubs", hubs.len()), &cluster)
 }
@@ -182,11 +186,18 @@ impl Run {
         let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
         let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
+        let record = Record::new(&sh, root);
+        if !how.dry_run {
+            record.warn();
+            process::end_in_order();
+        }
         let start = |Login { sh, kubeconfig, rehearsal }| -> Result<LoggedIn> {
-            Ok(LoggedIn { api: Api::start(&sh)?, _kubeconfig: kubeconfig, rehearsal })
+            let api = Arc::new(Api::start(&sh)?);
+            let leases = Leases::new(api.clone(), &record)?;
+            Ok(LoggedIn { api, leases, _kubeconfig: kubeconfig, rehearsal })
         };
         let cluster = login.map(start).transpose()?;
-        Ok((sh, Run { settings, charts, decrypted, mask, cluster }))
+        Ok((sh, Run { settings, charts, decrypted, mask, record, cluster }))
     }
 
     fn helm<'a>(&'a self, sh: &'a Shell, how: &How) -> Helm<'a> {
@@ -198,6 +209,20 @@ impl Run {
         Ok(&self.cluster.as_ref().context("there is no login")?.api)
     }
 
+    /// Brings a release to what it is to be: its new revision.
+    fn upgrade(&self, helm: &Helm, release: &Release) -> Result<u32> {
+        let LoggedIn { api, leases, .. } = self.cluster.as_ref().context("there is no login")?;
+        let upgraded = helm.upgrade(release, api, leases, &self.record);
+        if process::check_stopped().is_ok() {
+            return upgraded;
+        }
+        upgraded.with_context(|| match history::revisions(api, release.name).as_deref() {
+            Ok([.., last]) => format!("it is at revision {} ({})", last.number, last.status),
+            Ok([]) => "nothing of it is in the cluster".to_owned(),
+            Err(_) => "what state it is in can't be told".to_owned(),
+        })
+    }
+
     /// One hub: what a dry run shows, or what its line in the end says.
     fn hub(
         &self,
@@ -205,7 +230,6 @@ impl Run {
         cluster: &Cluster,
         hub: &Hub,
         args: &Deploy,
-        record: &Record,
         crds: &Mutex<BTreeSet<String>>,
     ) -> Result<String> {
         let helm = self.helm(sh, &args.how);
@@ -222,7 +246,7 @@ impl Run {
         if has_dask {
             self.apply_dask_crds(sh, &release, args.dask_gateway_version.as_deref(), crds)?;
         }
-        let revision = helm.upgrade(&release, self.api()?, record)?;
+        let revision = self.upgrade(&helm, &release)?;
         let address = match self.cluster.as_ref().and_then(|it| it.rehearsal) {
             None => format!(", https://{}", self.mask.hide(&domain)),
             Some(Nodes::Real) => self.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
@@ -355,11 +379,12 @@ impl<'a> Report<'a> {
         !results.failed.contains(&index) && !results.held_back.contains(&index)
     }
 
-    fn hold_back(&self, index: usize, missing: &str) {
+    /// A release isn't tried, and why.
+    fn hold_back(&self, index: usize, why: &str) {
         let name = self.releases[index];
-        say!("`{name}` is held back: {missing} doesn't stand");
+        say!("{name}: {why}");
         let mut results = self.results();
-        results.lines.insert(index, format!("{name:<20} held back by {missing}\n"));
+        results.lines.insert(index, format!("{name:<20} {why}\n"));
         results.held_back.insert(index);
     }
 
@@ -375,13 +400,14 @@ impl<'a> Report<'a> {
             }
             Err(err) => {
                 let message = self.mask.hide(&format!("{err:#}"));
+                let failed = if process::check_stopped().is_ok() { "failed" } else { "stopped" };
                 match results.messages.get(&message) {
-                    Some(first) => say!("`{name}` failed as `{}` did", self.releases[*first]),
-                    None => say!("`{name}` failed: {message}"),
+                    Some(first) => say!("`{name}` {failed} as `{}` did", self.releases[*first]),
+                    None => say!("`{name}` {failed}: {message}"),
                 }
                 results.messages.entry(message).or_insert(index);
                 if !self.dry_run {
-                    results.lines.insert(index, format!("{name:<20} failed    after {seconds:.1} s\n"));
+                    results.lines.insert(index, format!("{name:<20} {failed:<9} after {seconds:.1} s\n"));
                 }
                 results.failed.insert(index);
             }
@@ -396,6 +422,7 @@ impl<'a> Report<'a> {
         if !failed.is_empty() {
             let held = match held_back.is_empty() {
                 true => String::new(),
+                false if process::check_stopped().is_err() => format!("; not begun: {}", names(&held_back)),
                 false => format!(
                     "; held back: {}\nhint: `--ignore-staging REASON` deploys them all the same",
                     names(&held_back)

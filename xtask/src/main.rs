@@ -25,6 +25,8 @@ mod ci;
 mod cluster;
 mod credentials;
 mod deploy;
+mod history;
+mod lease;
 mod local;
 mod paths;
 mod process;

@@ -4,13 +4,24 @@ use std::{
     fs::File,
     io::{Read, Seek, Write},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex, Once,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Error, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
 use xshell::{Cmd, Shell};
+
+use crate::secrets;
 
 /// Set on our own `Shell` by `--verbose`: each program that is run is shown.
 pub(crate) const VERBOSE: &str = "XTASK_VERBOSE";
@@ -35,7 +46,9 @@ pub(crate) fn run_within(sh: &Shell, cmd: Cmd, limit: Duration) -> Result<Output
 }
 
 fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
+    check_stopped()?;
     let (mut child, name, [mut stdout, mut stderr]) = spawn(sh, cmd)?;
+    let _running = Running::new(child.id());
     let mut input = child.stdin.take().expect("stdin is piped");
     let status = thread::scope(|scope| {
         // A program may end without reading it all; its exit status tells whether that matters.
@@ -90,6 +103,71 @@ fn spawn(sh: &Shell, cmd: Cmd) -> Result<(Child, String, [File; 2])> {
     die_with_us(&mut command);
     let child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
     Ok((child, name, [stdout, stderr]))
+}
+
+/// Set by the first signal in a command that ends in order.
+static IS_STOPPED: AtomicBool = AtomicBool::new(false);
+static ENDS_IN_ORDER: AtomicBool = AtomicBool::new(false);
+/// Programs that are at work for us.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// Lets Ctrl-C and SIGTERM end the programs that work for us, and then this one when it has said what it leaves behind.
+/// A second signal ends it at once.
+pub(crate) fn end_in_order() {
+    ENDS_IN_ORDER.store(true, Ordering::SeqCst);
+    on_signals();
+}
+
+/// What is to be done before a signal ends us.
+pub(crate) fn on_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) else { return };
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                if ENDS_IN_ORDER.load(Ordering::SeqCst) && !IS_STOPPED.swap(true, Ordering::SeqCst) {
+                    say!("stopping; a second signal ends it at once");
+                    RUNNING.lock().expect("nobody panics with it").iter().for_each(|it| terminate(*it));
+                } else {
+                    secrets::remove_files();
+                    let _ = emulate_default_handler(signal);
+                }
+            }
+        });
+    });
+}
+
+/// An error once somebody wants us to stop.
+pub(crate) fn check_stopped() -> Result<()> {
+    match IS_STOPPED.load(Ordering::SeqCst) {
+        true => bail!("stopped"),
+        false => Ok(()),
+    }
+}
+
+fn terminate(pid: u32) {
+    if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+}
+
+struct Running(u32);
+
+impl Running {
+    fn new(pid: u32) -> Running {
+        RUNNING.lock().expect("nobody panics with it").push(pid);
+        // The signal may have come just before.
+        if check_stopped().is_err() {
+            terminate(pid);
+        }
+        Running(pid)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.lock().expect("nobody panics with it").retain(|it| *it != self.0);
+    }
 }
 
 fn wait_within(child: &mut Child, limit: Duration) -> Result<ExitStatus> {

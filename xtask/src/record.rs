@@ -16,11 +16,11 @@ pub(crate) struct Record {
     /// The address of the workflow's or pipeline's run.
     run: Option<String>,
     /// Why hubs are deployed although staging hubs don't stand.
-    ignore_staging: Option<String>,
+    pub(crate) ignore_staging: Option<String>,
 }
 
 impl Record {
-    pub(crate) fn new(sh: &Shell, root: &Path, ignore_staging: Option<&str>) -> Record {
+    pub(crate) fn new(sh: &Shell, root: &Path) -> Record {
         let read = |cmd: xshell::Cmd| process::read(sh, cmd).ok().map(|it| it.trim().to_owned());
         let variable = |name: &str| env::var(name).ok().filter(|it| !it.is_empty());
         let of_github = || {
@@ -36,14 +36,23 @@ impl Record {
             is_changed: changes.is_some_and(|it| !it.is_empty()),
             actor: actor.or_else(|| read(cmd!(sh, "id -un"))).unwrap_or_else(|| "somebody".to_owned()),
             run: of_github().or_else(|| variable("CI_JOB_URL")),
-            ignore_staging: ignore_staging.map(str::to_owned),
+            ignore_staging: None,
         }
     }
 
-    /// What the person should know before it is recorded.
-    pub(crate) fn warning(&self) -> Option<&'static str> {
-        self.is_changed
-            .then_some("the work tree has changes that are in no commit: this is recorded with the releases")
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    pub(crate) fn run(&self) -> Option<&str> {
+        self.run.as_deref()
+    }
+
+    /// Says what the person should know before it is recorded.
+    pub(crate) fn warn(&self) {
+        if self.is_changed {
+            say!("the work tree has changes that are in no commit: this is recorded with the releases");
+        }
     }
 
     /// For `helm upgrade`.

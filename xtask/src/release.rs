@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 use crate::{
     api::Api,
+    history,
+    lease::Leases,
     process::{self, Output},
     record::Record,
     rollout::{self, Pods},
@@ -64,8 +66,16 @@ impl Release<'_> {
 }
 
 impl Helm<'_> {
-    /// Installs or upgrades the release, and waits until it stands: its new revision.
-    pub(crate) fn upgrade(&self, release: &Release, api: &Api, record: &Record) -> Result<u32> {
+    /// Installs or upgrades the release, which nobody else does meanwhile, and waits until it stands: its new revision.
+    pub(crate) fn upgrade(
+        &self,
+        release: &Release,
+        api: &Api,
+        leases: &Leases,
+        record: &Record,
+    ) -> Result<u32> {
+        let _lease = leases.take(release.name)?;
+        history::heal(api, self, release.name)?;
         let until = Instant::now() + self.timeout;
         say!("{}: upgrading", release.name);
         let answer = self.run_upgrade(release, Some(record))?;
@@ -79,6 +89,15 @@ impl Helm<'_> {
         rollout::follow(api, release.name, &answer.manifest, until, &progress)
             .with_context(|| format!("revision {} doesn't stand", answer.version))?;
         Ok(answer.version)
+    }
+
+    pub(crate) fn roll_back(&self, release: &str, revision: u32) -> Result<()> {
+        let (sh, revision) = (self.sh, revision.to_string());
+        let timeout = format!("{}s", self.timeout.as_secs().max(1));
+        let cmd = cmd!(sh, "helm rollback {release} {revision} --namespace {release} --timeout {timeout}");
+        let output = process::run(sh, cmd, b"")?;
+        ensure!(output.success, "{}", self.mask.hide(String::from_utf8_lossy(&output.stderr).trim()));
+        Ok(())
     }
 
     /// The manifests as the cluster would take them, without secrets.

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::{
     api::{Api, quoted},
+    process,
     secrets::split_documents,
 };
 
@@ -128,6 +129,9 @@ pub(crate) fn follow(
                 wanted: sum.wanted + it.wanted,
             });
             progress(pods);
+            if let Err(err) = process::check_stopped() {
+                break Err(err.context("its pods weren't waited for"));
+            }
             let is_late = Instant::now() >= until;
             let waiting: Vec<_> = states.iter().filter(|(_, (it, _))| *it != State::Stands).collect();
             let has_failed = waiting.iter().any(|(_, (it, _))| matches!(it, State::Failed(_)));

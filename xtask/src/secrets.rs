@@ -231,7 +231,7 @@ fn mask_secrets(value: &mut Value) -> bool {
     found
 }
 
-pub(crate) use private_file::PrivateFile;
+pub(crate) use private_file::{PrivateFile, remove_files};
 
 #[cfg(target_os = "linux")]
 mod private_file {
@@ -268,6 +268,9 @@ mod private_file {
             &self.path
         }
     }
+
+    /// They go with us.
+    pub(crate) fn remove_files() {}
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -284,9 +287,8 @@ mod private_file {
     };
 
     use anyhow::{Context, Result};
-    use signal_hook::{consts::TERM_SIGNALS, iterator::Signals, low_level::emulate_default_handler};
 
-    use crate::paths;
+    use crate::{paths, process};
 
     /// A file in the user's private temporary folder, removed when this is dropped or a signal ends us.
     pub(crate) struct PrivateFile {
@@ -325,16 +327,15 @@ mod private_file {
         }
     }
 
+    /// Removes all that are there, before a signal ends us.
+    pub(crate) fn remove_files() {
+        for path in WRITTEN.lock().expect("nobody panics with it").iter() {
+            let _ = fs::remove_file(path);
+        }
+    }
+
     fn remove_on_signals() {
         say!("this system has no files in memory: decrypted files lie in a private folder while we work");
-        let Ok(mut signals) = Signals::new(TERM_SIGNALS) else { return };
-        std::thread::spawn(move || {
-            for signal in signals.forever() {
-                for path in WRITTEN.lock().expect("nobody panics with it").iter() {
-                    let _ = fs::remove_file(path);
-                }
-                let _ = emulate_default_handler(signal);
-            }
-        });
+        process::on_signals();
     }
 }

@@ -10,7 +10,6 @@ use crate::{
     api::Api,
     charts::fetch::{self, Remote},
     cluster::{Cluster, Support},
-    record::Record,
     release::{Helm, Release},
     validate::What,
 };
@@ -69,7 +68,6 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     };
 
     let helm = run.helm(&sh, &args.how);
-    let record = Record::new(&sh, root, None);
     let report = Report::new(&run, &args.how, vec!["cert-manager", "support"]);
     let found = match &run.cluster {
         Some(cluster) => CertManagerCrds::find(&cluster.api)?,
@@ -77,7 +75,7 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     };
     if let Some(chart) = &cert_manager {
         let started = Instant::now();
-        let result = run.cert_manager(&helm, chart, args, found.as_ref(), &record);
+        let result = run.cert_manager(&helm, chart, args, found.as_ref());
         report.add(0, started, result);
     }
     if report.stands(0) {
@@ -85,9 +83,7 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         let release = Release { name: "support", chart, values, flags: Vec::new() };
         let result = match args.how.dry_run {
             true => run.show(&helm, &release, found.is_none().then_some("cert-manager")),
-            false => {
-                helm.upgrade(&release, run.api()?, &record).map(|revision| format!("revision {revision}"))
-            }
+            false => run.upgrade(&helm, &release).map(|revision| format!("revision {revision}")),
         };
         report.add(1, started, result);
     } else {
@@ -103,7 +99,6 @@ impl Run {
         chart: &Path,
         args: &DeploySupport,
         found: Option<&CertManagerCrds>,
-        record: &Record,
     ) -> Result<String> {
         let mut flags =
             vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
@@ -122,11 +117,7 @@ impl Run {
         if args.how.dry_run {
             return self.show(helm, &release, None);
         }
-        Ok(format!(
-            "revision {}, {}",
-            helm.upgrade(&release, self.api()?, record)?,
-            args.cert_manager_version
-        ))
+        Ok(format!("revision {}, {}", self.upgrade(helm, &release)?, args.cert_manager_version))
     }
 }
 

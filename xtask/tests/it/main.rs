@@ -14,6 +14,7 @@ mod real;
 mod repo;
 mod rollout;
 mod setup;
+mod stop;
 mod support;
 mod tidy;
 mod upstream;
