@@ -168,6 +168,38 @@ impl Cluster {
         }
     }
 
+    /// All clusters, sorted. The error has what is wrong with each that can't be read.
+    pub(crate) fn all(root: &Path) -> Result<Vec<Cluster>> {
+        let read: Vec<_> = files(root)?.iter().map(|it| parse(root, it)).collect();
+        let (good, bad): (Vec<_>, Vec<_>) = read.into_iter().partition(Result::is_ok);
+        if !bad.is_empty() {
+            let lines: Vec<_> = bad.into_iter().filter_map(|it| Some(format!("{:#}", it.err()?))).collect();
+            bail!("{}", lines.join("\n"));
+        }
+        let mut clusters: Vec<_> = good.into_iter().flatten().collect();
+        clusters.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(clusters)
+    }
+
+    /// As cluster.yaml has it.
+    pub(crate) fn provider_name(&self) -> Option<&str> {
+        self.yaml.get(&["provider"])?.as_text()
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.provider, Provider::Local(_))
+    }
+
+    /// The name of one of its releases: a hub, or what hubs share.
+    pub(crate) fn release<'a>(&self, name: &'a str) -> Result<&'a str> {
+        let shared = self.support.iter().flat_map(|_| ["support", "cert-manager"]);
+        let known: Vec<_> = self.hubs.iter().map(|it| it.name.as_str()).chain(shared).collect();
+        if !known.contains(&name) {
+            bail!("cluster `{}` has no hub `{name}`; it has: {}", self.name, list(known));
+        }
+        Ok(name)
+    }
+
     /// The hubs of these names, or all of them without names, in the order of cluster.yaml.
     pub(crate) fn select_hubs(&self, names: &[String]) -> Result<Vec<&Hub>> {
         let known: Vec<_> = self.hubs.iter().map(|it| it.name.as_str()).collect();

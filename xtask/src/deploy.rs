@@ -5,7 +5,7 @@ use std::{
     fs,
     num::NonZero,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -17,14 +17,13 @@ use crate::{
     api::Api,
     charts,
     cluster::{Cluster, Hub, Nodes, Provider, list},
-    credentials::{self, Login},
-    history,
-    lease::Leases,
+    credentials,
     local::node,
     process,
     record::Record,
     release::{Helm, Release},
     secrets::{self, Decrypted, Mask},
+    session::Session,
     settings::Settings,
     setup,
     validate::{self, What},
@@ -52,6 +51,21 @@ pub(crate) struct Deploy {
     /// How many hubs at once [default: one a core, 8 at most]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// Deploy although the cluster has a newer commit
+    #[arg(long)]
+    force_older: bool,
+    /// Take over fields that somebody set by other means, such as `kubectl edit`
+    #[arg(long)]
+    force_conflicts: bool,
+    /// Replace objects that can't be changed
+    #[arg(long)]
+    force_replace: bool,
+    /// Remove new objects of an upgrade that helm gives up
+    #[arg(long)]
+    cleanup_on_fail: bool,
+    /// Return a hub that fails to its last good revision, and follow that
+    #[arg(long)]
+    rollback_on_failure: bool,
     #[command(flatten)]
     how: How,
 }
@@ -77,19 +91,8 @@ struct Run {
     /// Encrypted files by their paths from the root.
     decrypted: BTreeMap<PathBuf, Result<Decrypted>>,
     mask: Mask,
-    record: Record,
     /// There is none in a dry run for a rehearsal cluster that is down: then it's rendered without asking.
-    cluster: Option<LoggedIn>,
-}
-
-/// The cluster that a run is for.
-struct LoggedIn {
-    api: Arc<Api>,
-    leases: Leases,
-    /// Where KUBECONFIG came out of an encrypted file.
-    _kubeconfig: Option<Decrypted>,
-    /// What the pods run on, if it's a rehearsal cluster.
-    rehearsal: Option<Nodes>,
+    session: Option<Session>,
 }
 
 /// What came of each release, for the last lines.
@@ -116,7 +119,9 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let charts = hubs.iter().map(|it| it.chart()).collect();
     let what = [What::Hubs, What::Authenticators];
     let (sh, mut run) = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.how)?;
-    run.record.ignore_staging = args.ignore_staging.clone();
+    if let Some(session) = &mut run.session {
+        session.record.ignore_staging = args.ignore_staging.clone();
+    }
 
     let report = Report::new(&run, &args.how, hubs.iter().map(|it| it.name.as_str()).collect());
     let crds = Mutex::new(BTreeSet::new());
@@ -141,6 +146,19 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
         report.add(index, started, run.hub(sh, &cluster, hub, args, &crds));
     });
     report.finish(&format!("{} hubs", hubs.len()), &cluster)
+}
+
+impl Deploy {
+    /// What helm is told besides.
+    fn flags(&self) -> Vec<&'static str> {
+        let flags: [(bool, &[&'static str]); 3] = [
+            // A release that helm 3 made would keep to its way.
+            (self.force_conflicts, &["--server-side=true", "--force-conflicts"]),
+            (self.force_replace, &["--force-replace"]),
+            (self.cleanup_on_fail, &["--cleanup-on-fail"]),
+        ];
+        flags.into_iter().filter(|(is_set, _)| *is_set).flat_map(|(_, it)| it).copied().collect()
+    }
 }
 
 fn default_jobs() -> usize {
@@ -191,36 +209,23 @@ impl Run {
             record.warn();
             process::end_in_order();
         }
-        let start = |Login { sh, kubeconfig, rehearsal }| -> Result<LoggedIn> {
-            let api = Arc::new(Api::start(&sh)?);
-            let leases = Leases::new(api.clone(), &record)?;
-            Ok(LoggedIn { api, leases, _kubeconfig: kubeconfig, rehearsal })
-        };
-        let cluster = login.map(start).transpose()?;
-        Ok((sh, Run { settings, charts, decrypted, mask, record, cluster }))
+        let session = login.map(|it| Session::start(it, record)).transpose()?;
+        Ok((sh, Run { settings, charts, decrypted, mask, session }))
     }
 
     fn helm<'a>(&'a self, sh: &'a Shell, how: &How) -> Helm<'a> {
-        Helm { sh, mask: &self.mask, debug: how.debug, timeout: how.timeout }
+        Helm { debug: how.debug, ..Helm::new(sh, &self.mask, how.timeout) }
     }
 
     /// There is one wherever something is changed.
     fn api(&self) -> Result<&Api> {
-        Ok(&self.cluster.as_ref().context("there is no login")?.api)
+        Ok(&self.session.as_ref().context("there is no login")?.api)
     }
 
     /// Brings a release to what it is to be: its new revision.
     fn upgrade(&self, helm: &Helm, release: &Release) -> Result<u32> {
-        let LoggedIn { api, leases, .. } = self.cluster.as_ref().context("there is no login")?;
-        let upgraded = helm.upgrade(release, api, leases, &self.record);
-        if process::check_stopped().is_ok() {
-            return upgraded;
-        }
-        upgraded.with_context(|| match history::revisions(api, release.name).as_deref() {
-            Ok([.., last]) => format!("it is at revision {} ({})", last.number, last.status),
-            Ok([]) => "nothing of it is in the cluster".to_owned(),
-            Err(_) => "what state it is in can't be told".to_owned(),
-        })
+        let session = self.session.as_ref().context("there is no login")?;
+        session.unless_stopped(release.name, helm.upgrade(release, session))
     }
 
     /// One hub: what a dry run shows, or what its line in the end says.
@@ -232,14 +237,19 @@ impl Run {
         args: &Deploy,
         crds: &Mutex<BTreeSet<String>>,
     ) -> Result<String> {
-        let helm = self.helm(sh, &args.how);
+        let helm = Helm {
+            rolls_back: args.rollback_on_failure,
+            force_older: args.force_older,
+            flags: args.flags(),
+            ..self.helm(sh, &args.how)
+        };
         let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
         let values = self.readable(files)?;
         let release =
             Release { name: &hub.name, chart: self.chart(&hub.chart())?, values, flags: Vec::new() };
         let has_dask = has_dask_gateway(hub, &release)?;
         if args.how.dry_run {
-            let lacks = has_dask && self.cluster.is_some() && self.lacks("daskclusters.gateway.dask.org")?;
+            let lacks = has_dask && self.session.is_some() && self.lacks("daskclusters.gateway.dask.org")?;
             return self.show(&helm, &release, lacks.then_some("dask-gateway"));
         }
         let domain = self.domain(cluster, hub)?;
@@ -247,7 +257,7 @@ impl Run {
             self.apply_dask_crds(sh, &release, args.dask_gateway_version.as_deref(), crds)?;
         }
         let revision = self.upgrade(&helm, &release)?;
-        let address = match self.cluster.as_ref().and_then(|it| it.rehearsal) {
+        let address = match self.session.as_ref().and_then(|it| it.rehearsal) {
             None => format!(", https://{}", self.mask.hide(&domain)),
             Some(Nodes::Real) => self.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
             // Nobody answers there.
@@ -258,7 +268,7 @@ impl Run {
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
     fn show(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
-        if self.cluster.is_none() {
+        if self.session.is_none() {
             return helm.render(release);
         }
         let Some(lacks) = lacks else { return helm.dry_run(release) };

@@ -1,6 +1,6 @@
 //! What helm keeps of a release in its namespace: a Secret for each revision.
 
-use std::io::Read;
+use std::{collections::BTreeMap, io::Read};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -14,56 +14,116 @@ pub(crate) struct Revision {
     pub(crate) number: u32,
     /// `deployed`, `superseded`, `failed`, `pending-upgrade`, …
     pub(crate) status: String,
+    /// Of the commit that it was deployed from.
+    pub(crate) commit: Option<String>,
+    /// Who deployed it.
+    pub(crate) actor: Option<String>,
     secret: String,
+}
+
+impl Revision {
+    /// "4 (superseded, commit 0123456789ab)"
+    pub(crate) fn shown(&self) -> String {
+        let commit = self.commit.as_ref().map(|it| format!(", commit {}", it.get(..12).unwrap_or(it)));
+        format!("{} ({}{})", self.number, self.status, commit.unwrap_or_default())
+    }
+}
+
+/// The newest revision of a release, of whoever made it.
+pub(crate) struct Newest {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) revision: Revision,
+}
+
+impl Newest {
+    /// All that helm keeps of it: `chart`, `info`, `manifest`, `hooks`, and values, which may be secret.
+    pub(crate) fn content(&self, api: &Api) -> Result<Value> {
+        content(&api.get(&path(&self.namespace, &self.revision.secret))?)
+    }
+}
+
+/// The newest revisions of all releases in the cluster.
+pub(crate) fn newest(api: &Api) -> Result<Vec<Newest>> {
+    let list = api.metadata("/api/v1/secrets?labelSelector=owner%3Dhelm")?;
+    let mut newest: BTreeMap<(String, String), Revision> = BTreeMap::new();
+    for secret in list["items"].as_array().into_iter().flatten() {
+        let metadata = &secret["metadata"];
+        let (Some(namespace), Some(name)) =
+            (metadata["namespace"].as_str(), metadata["labels"]["name"].as_str())
+        else {
+            continue;
+        };
+        let Some(revision) = revision(secret) else { continue };
+        let key = (namespace.to_owned(), name.to_owned());
+        if newest.get(&key).is_none_or(|it| it.number < revision.number) {
+            newest.insert(key, revision);
+        }
+    }
+    Ok(newest.into_iter().map(|((namespace, name), revision)| Newest { namespace, name, revision }).collect())
 }
 
 /// The revisions that the cluster has of a release, the newest one last.
 pub(crate) fn revisions(api: &Api, release: &str) -> Result<Vec<Revision>> {
     let path = format!("/api/v1/namespaces/{release}/secrets?labelSelector=owner%3Dhelm%2Cname%3D{release}");
     let list = api.metadata(&path)?;
-    let found = list["items"].as_array().into_iter().flatten().filter_map(|it| {
-        let labels = &it["metadata"]["labels"];
-        Some(Revision {
-            number: labels["version"].as_str()?.parse().ok()?,
-            status: labels["status"].as_str()?.to_owned(),
-            secret: it["metadata"]["name"].as_str()?.to_owned(),
-        })
-    });
-    let mut revisions: Vec<_> = found.collect();
+    let mut revisions: Vec<_> = list["items"].as_array().into_iter().flatten().filter_map(revision).collect();
     revisions.sort_by_key(|it| it.number);
     Ok(revisions)
 }
 
+fn revision(secret: &Value) -> Option<Revision> {
+    let labels = &secret["metadata"]["labels"];
+    let label = |name: &str| labels[name].as_str().map(str::to_owned);
+    Some(Revision {
+        number: label("version")?.parse().ok()?,
+        status: label("status")?,
+        commit: label("commit"),
+        actor: label("actor"),
+        secret: secret["metadata"]["name"].as_str()?.to_owned(),
+    })
+}
+
+fn path(namespace: &str, secret: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets/{secret}")
+}
+
+/// What is in a revision's Secret: JSON in gzip, in helm's base64 and the API server's.
+fn content(secret: &Value) -> Result<Value> {
+    let data = secret["data"]["release"].as_str().context("the release's Secret has no `release`")?;
+    let packed = BASE64_STANDARD.decode(BASE64_STANDARD.decode(data)?)?;
+    let mut text = String::new();
+    GzDecoder::new(&packed[..]).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 /// Makes a release whose last deploy was cut off one that helm upgrades again: rolled back, or, where nothing ever stood,
-/// without the revision that was cut off. For who holds its Lease.
-pub(crate) fn heal(api: &Api, helm: &Helm, release: &str) -> Result<()> {
-    let revisions = revisions(api, release)?;
-    let Some(last) = revisions.last().filter(|it| it.status.starts_with("pending-")) else { return Ok(()) };
+/// without the revision that was cut off. For who holds its Lease. The revisions that it has then.
+pub(crate) fn heal(api: &Api, helm: &Helm, release: &str) -> Result<Vec<Revision>> {
+    let revisions = self::revisions(api, release)?;
+    let Some(last) = revisions.last().filter(|it| it.status.starts_with("pending-")) else {
+        return Ok(revisions);
+    };
     let is_good = |status: &str| revisions.iter().rev().find(|it| it.status == status);
-    let secret = format!("/api/v1/namespaces/{release}/secrets/{}", last.secret);
+    let secret = path(release, &last.secret);
     let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
     remove_hook_jobs(api, release, &api.get(&secret)?).with_context(|| cut_off.clone())?;
     match is_good("deployed").or_else(|| is_good("superseded")) {
         Some(good) => {
             say!("{release}: {cut_off}: rolling back to revision {}", good.number);
-            helm.roll_back(release, good.number).with_context(|| cut_off)
+            helm.roll_back(release, good.number, None).with_context(|| cut_off)?;
         }
         None => {
             say!("{release}: {cut_off}, and nothing stood before: removing what helm keeps of it");
             api.send("DELETE", &secret, &json!({})).with_context(|| cut_off)?;
-            Ok(())
         }
     }
+    self::revisions(api, release)
 }
 
 /// Removes jobs that hooks of a revision have left: helm makes them anew, and would find them in its way.
 fn remove_hook_jobs(api: &Api, release: &str, secret: &Value) -> Result<()> {
-    let data = secret["data"]["release"].as_str().context("its Secret has no `release`")?;
-    // The API server's base64, helm's, and gzip.
-    let packed = BASE64_STANDARD.decode(BASE64_STANDARD.decode(data)?)?;
-    let mut text = String::new();
-    GzDecoder::new(&packed[..]).read_to_string(&mut text)?;
-    let content: Value = serde_json::from_str(&text)?;
+    let content = content(secret)?;
     let hooks = content["hooks"].as_array().into_iter().flatten();
     for name in hooks.filter(|it| it["kind"] == "Job").filter_map(|it| it["name"].as_str()) {
         let path = format!("/apis/batch/v1/namespaces/{release}/jobs/{name}");

@@ -23,6 +23,7 @@ mod api;
 mod charts;
 mod ci;
 mod cluster;
+mod config;
 mod credentials;
 mod deploy;
 mod history;
@@ -32,10 +33,13 @@ mod paths;
 mod process;
 mod record;
 mod release;
+mod rollback;
 mod rollout;
 mod secrets;
+mod session;
 mod settings;
 mod setup;
+mod status;
 mod validate;
 mod values;
 mod yaml;
@@ -63,7 +67,11 @@ enum Command {
     Local(local::Local),
     Deploy(deploy::Deploy),
     DeploySupport(deploy::support::DeploySupport),
+    Status(status::Status),
+    Rollback(rollback::Rollback),
     Validate(validate::Validate),
+    #[command(subcommand)]
+    Config(config::Config),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
     Ci,
 }
@@ -96,6 +104,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Local(command) => print(&local::local(sh, root, command)?),
         Command::Deploy(args) => deploy::deploy(sh, root, args),
         Command::DeploySupport(args) => deploy::support::deploy_support(sh, root, args),
+        Command::Status(args) => status::status(sh, root, args),
+        Command::Config(command) => print(&config::config(root, command)?),
+        Command::Rollback(args) => rollback::rollback(sh, root, args),
         Command::Validate(args) => return validate::validate(sh, root, args),
         Command::Ci => ci::ci(sh),
     }?;

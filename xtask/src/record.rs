@@ -1,6 +1,9 @@
 //! Who deploys what: each revision of a release in the cluster carries it.
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use xshell::{Shell, cmd};
 
@@ -8,6 +11,7 @@ use crate::process;
 
 /// What one run leaves with every release that it upgrades.
 pub(crate) struct Record {
+    root: PathBuf,
     /// None outside of git.
     commit: Option<String>,
     /// Whether there is something in the work tree that the commit doesn't have.
@@ -32,6 +36,7 @@ impl Record {
         let commit = read(cmd!(sh, "git -C {root} rev-parse HEAD"));
         let changes = commit.as_ref().and_then(|_| read(cmd!(sh, "git -C {root} status --porcelain")));
         Record {
+            root: root.to_owned(),
             commit,
             is_changed: changes.is_some_and(|it| !it.is_empty()),
             actor: actor.or_else(|| read(cmd!(sh, "id -un"))).unwrap_or_else(|| "somebody".to_owned()),
@@ -55,26 +60,39 @@ impl Record {
         }
     }
 
+    /// Whether this commit comes before another one. Not so if git doesn't know that one.
+    pub(crate) fn is_older_than(&self, sh: &Shell, other: &str) -> bool {
+        let (Some(commit), root) = (self.commit.as_deref().filter(|it| *it != other), &self.root) else {
+            return false;
+        };
+        process::read(sh, cmd!(sh, "git -C {root} merge-base --is-ancestor {commit} {other}")).is_ok()
+    }
+
+    /// For people who look at the release's history: 256 characters at most, as helm wants it.
+    pub(crate) fn description(&self, what: &str) -> String {
+        let mut parts = vec![format!("{what} by {}", self.actor)];
+        if let Some(commit) = &self.commit {
+            let changed = if self.is_changed { " with changes that are in no commit" } else { "" };
+            parts.push(format!("commit {}{changed}", &commit[..commit.len().min(12)]));
+        }
+        parts.extend(self.run.clone());
+        parts.extend(self.ignore_staging.iter().map(|it| format!("staging ignored: {it}")));
+        let text = parts.join(", ");
+        match text.char_indices().nth(255) {
+            Some((end, _)) if text.chars().count() > 256 => format!("{}…", &text[..end]),
+            _ => text,
+        }
+    }
+
     /// For `helm upgrade`.
     pub(crate) fn flags(&self) -> Vec<String> {
-        let mut description = format!("by {}", self.actor);
         let mut labels = vec![format!("actor={}", label(&self.actor))];
         if let Some(commit) = &self.commit {
-            description += &format!(", commit {}", &commit[..commit.len().min(12)]);
             labels.push(format!("commit={commit}"));
-            if self.is_changed {
-                description += " with changes that are in no commit";
-            }
             labels.push(format!("tree={}", if self.is_changed { "changed" } else { "clean" }));
         }
-        if let Some(run) = &self.run {
-            description += &format!(", {run}");
-        }
-        if let Some(reason) = &self.ignore_staging {
-            description += &format!(", staging ignored: {reason}");
-        }
-        let labels = ["--labels".to_owned(), labels.join(",")];
-        ["--description".to_owned(), description].into_iter().chain(labels).collect()
+        let flags = ["--description", &self.description("deployed"), "--labels", &labels.join(",")];
+        flags.map(str::to_owned).to_vec()
     }
 }
 

@@ -6,18 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 use crate::{
-    api::Api,
     history,
-    lease::Leases,
     process::{self, Output},
     record::Record,
     rollout::{self, Pods},
     secrets::Mask,
+    session::Session,
     setup,
 };
 
@@ -41,6 +40,12 @@ pub(crate) struct Helm<'a> {
     pub(crate) debug: bool,
     /// How long one release may take.
     pub(crate) timeout: Duration,
+    /// Whether one that fails is returned to its last good revision.
+    pub(crate) rolls_back: bool,
+    /// Whether an older commit than the live one may be deployed.
+    pub(crate) force_older: bool,
+    /// What `helm upgrade` is told besides.
+    pub(crate) flags: Vec<&'static str>,
 }
 
 /// What `helm … --output json` tells of a release.
@@ -65,38 +70,74 @@ impl Release<'_> {
     }
 }
 
-impl Helm<'_> {
-    /// Installs or upgrades the release, which nobody else does meanwhile, and waits until it stands: its new revision.
-    pub(crate) fn upgrade(
-        &self,
-        release: &Release,
-        api: &Api,
-        leases: &Leases,
-        record: &Record,
-    ) -> Result<u32> {
-        let _lease = leases.take(release.name)?;
-        history::heal(api, self, release.name)?;
-        let until = Instant::now() + self.timeout;
-        say!("{}: upgrading", release.name);
-        let answer = self.run_upgrade(release, Some(record))?;
-        say!("{}: revision {} is applied, waiting for its pods", release.name, answer.version);
-        let pods = Cell::new(Pods::default());
-        let progress = |now: Pods| {
-            if pods.replace(now) != now && now.ready < now.wanted {
-                say!("{}: {} of {} pods are ready", release.name, now.ready, now.wanted);
-            }
-        };
-        rollout::follow(api, release.name, &answer.manifest, until, &progress)
-            .with_context(|| format!("revision {} doesn't stand", answer.version))?;
-        Ok(answer.version)
+impl<'a> Helm<'a> {
+    pub(crate) fn new(sh: &'a Shell, mask: &'a Mask, timeout: Duration) -> Helm<'a> {
+        Helm { sh, mask, timeout, debug: false, rolls_back: false, force_older: false, flags: Vec::new() }
     }
 
-    pub(crate) fn roll_back(&self, release: &str, revision: u32) -> Result<()> {
+    /// Installs or upgrades the release, which nobody else does meanwhile, and waits until it stands: its new revision.
+    pub(crate) fn upgrade(&self, release: &Release, session: &Session) -> Result<u32> {
+        let _lease = session.leases.take(release.name)?;
+        let before = history::heal(&session.api, self, release.name)?;
+        let live = before.iter().rfind(|it| it.status == "deployed").and_then(|it| it.commit.as_deref());
+        if let Some(live) = live.filter(|it| !self.force_older && session.record.is_older_than(self.sh, it)) {
+            bail!(
+                "it is deployed from commit {live}, which is newer than this one\n                 hint: `--force-older` deploys it all the same"
+            );
+        }
+        let until = Instant::now() + self.timeout;
+        say!("{}: upgrading", release.name);
+        let upgraded = self.run_upgrade(release, Some(&session.record)).and_then(|answer| {
+            say!("{}: revision {} is applied, waiting for its pods", release.name, answer.version);
+            follow(session, release.name, &answer.manifest, until)
+                .with_context(|| format!("revision {} doesn't stand", answer.version))?;
+            Ok(answer.version)
+        });
+        match upgraded {
+            Err(err) if self.rolls_back && process::check_stopped().is_ok() => {
+                let said = match before.iter().rfind(|it| it.status == "deployed") {
+                    None => "no revision before it stood, to which it could be rolled back".to_owned(),
+                    Some(good) => match self.return_to(release.name, good.number, session) {
+                        Ok(()) => format!("rolled back to revision {}, which stands again", good.number),
+                        Err(err) => format!("rolling back to revision {} failed: {err:#}", good.number),
+                    },
+                };
+                Err(anyhow!("{err:#}\n{said}"))
+            }
+            upgraded => upgraded,
+        }
+    }
+
+    /// Makes a new revision of an earlier one, which nobody else does meanwhile, and waits until that stands.
+    pub(crate) fn roll_back_and_follow(&self, release: &str, revision: u32, session: &Session) -> Result<()> {
+        let _lease = session.leases.take(release)?;
+        self.return_to(release, revision, session)
+    }
+
+    fn return_to(&self, release: &str, revision: u32, session: &Session) -> Result<()> {
+        let until = Instant::now() + self.timeout;
+        say!("{release}: rolling back to revision {revision}");
+        self.roll_back(release, revision, Some(&session.record))?;
+        let (sh, revision) = (self.sh, revision.to_string());
+        let manifest = process::read(
+            sh,
+            cmd!(sh, "helm get manifest {release} --namespace {release} --revision {revision}"),
+        )?;
+        follow(session, release, &manifest, until)
+    }
+
+    pub(crate) fn roll_back(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {
         let (sh, revision) = (self.sh, revision.to_string());
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
-        let cmd = cmd!(sh, "helm rollback {release} {revision} --namespace {release} --timeout {timeout}");
+        let recorded = record.map(|it| it.description(&format!("rolled back to revision {revision}")));
+        let recorded = recorded.into_iter().flat_map(|it| ["--description".to_owned(), it]);
+        let cmd = cmd!(
+            sh,
+            "helm rollback {release} {revision} --namespace {release} --timeout {timeout} {recorded...}"
+        );
         let output = process::run(sh, cmd, b"")?;
-        ensure!(output.success, "{}", self.mask.hide(String::from_utf8_lossy(&output.stderr).trim()));
+        let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
+        ensure!(output.success, "{}", self.failure(&log));
         Ok(())
     }
 
@@ -131,11 +172,12 @@ impl Helm<'_> {
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
         // Without --reset-values helm takes the last release's values where the files hold none.
         let debug = self.debug.then_some("--debug");
+        let own = &self.flags;
         let recorded = record.map_or_else(|| vec!["--dry-run=server".to_owned()], Record::flags);
         let cmd = cmd!(
             sh,
             "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...} {flags...}
-             --reset-values --timeout {timeout} --output json {recorded...} {debug...}"
+             --reset-values --timeout {timeout} --output json {recorded...} {own...} {debug...}"
         );
         let output = self.run(release, cmd)?;
         serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")
@@ -146,7 +188,7 @@ impl Helm<'_> {
         let output = process::run(self.sh, cmd, b"")?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
         if !output.success {
-            bail!("{}", log.trim());
+            bail!("{}", self.failure(&log));
         }
         for line in log.lines() {
             say!("{}: {line}", release.name);
@@ -154,9 +196,31 @@ impl Helm<'_> {
         Ok(output)
     }
 
+    /// What helm says of its failure, which its log says once more.
+    fn failure(&self, log: &str) -> String {
+        let is_log = |line: &&str| line.starts_with("level=") && log.contains("\nError: ") && !self.debug;
+        let lines: Vec<_> = log.trim().lines().filter(|it| !is_log(it)).collect();
+        let hint = match log.contains("Apply failed with") && log.contains("conflict") {
+            true => "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over",
+            false => "",
+        };
+        lines.join("\n") + hint
+    }
+
     fn shown(&self, release: &Release, manifest: &str) -> String {
         let manifest = self.mask.hide_in_manifest(manifest);
         let name = release.name;
         format!("# {name}: what would be applied in the namespace `{name}`\n---\n{}\n", manifest.trim_end())
     }
+}
+
+/// Waits until all of a release stands, and says how its pods get on.
+fn follow(session: &Session, release: &str, manifest: &str, until: Instant) -> Result<()> {
+    let pods = Cell::new(Pods::default());
+    let progress = |now: Pods| {
+        if pods.replace(now) != now && now.ready < now.wanted {
+            say!("{release}: {} of {} pods are ready", now.ready, now.wanted);
+        }
+    };
+    rollout::follow(&session.api, release, manifest, until, &progress)
 }

@@ -162,6 +162,20 @@ pub(crate) fn follow(
     })
 }
 
+/// How many of a release's pods are ready now.
+pub(crate) fn pods(api: &Api, namespace: &str, manifest: &str) -> Result<Pods> {
+    let mut sum = Pods::default();
+    for document in split_documents(manifest) {
+        if let Some(workload) = workload(document, namespace)?
+            && let Some(object) = api.find(&format!("{}/{}", workload.source(), workload.name))?
+        {
+            let (_, pods) = rolled_out(workload.kind, &object);
+            sum = Pods { ready: sum.ready + pods.ready, wanted: sum.wanted + pods.wanted };
+        }
+    }
+    Ok(sum)
+}
+
 /// The workload in a document, if it has to stand: with OnDelete nothing rolls, z2jh's placeholders stay pending until a
 /// node is free for them, and a suspended job waits for somebody.
 fn workload(document: &str, namespace: &str) -> Result<Option<Workload>> {

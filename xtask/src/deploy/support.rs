@@ -69,8 +69,8 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
 
     let helm = run.helm(&sh, &args.how);
     let report = Report::new(&run, &args.how, vec!["cert-manager", "support"]);
-    let found = match &run.cluster {
-        Some(cluster) => CertManagerCrds::find(&cluster.api)?,
+    let found = match &run.session {
+        Some(session) => CertManagerCrds::find(&session.api)?,
         None => None,
     };
     if let Some(chart) = &cert_manager {

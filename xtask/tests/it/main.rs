@@ -14,6 +14,7 @@ mod real;
 mod repo;
 mod rollout;
 mod setup;
+mod status;
 mod stop;
 mod support;
 mod tidy;

@@ -118,6 +118,8 @@ impl Repo {
         command.args(args.split_whitespace()).current_dir(&self.root).env_clear();
         command.env("PATH", env::var_os("PATH").unwrap());
         command.env("HOME", self.home()).env("XDG_CACHE_HOME", self.cache()).env("TERM", "dumb");
+        // The checkout that the tests are in isn't theirs.
+        command.env("GIT_CEILING_DIRECTORIES", env!("CARGO_TARGET_TMPDIR"));
         command.envs(self.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

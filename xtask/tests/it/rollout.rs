@@ -103,3 +103,74 @@ fn what_may_get_well_is_waited_for() {
     let said = repo.fails("deploy lake no-node --timeout 10m");
     assert!(said.contains("`deployment/pond` failed: pod `pond-"), "{said}");
 }
+
+#[test]
+fn back_to_what_stood() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["back"]);
+    repo.env.push(("GITHUB_ACTOR".into(), "ann".into()));
+    let note = || cluster.kubectl("get configmap pond -n back -o jsonpath={.data.note}");
+    let said = repo.fails("rollback lake back --yes");
+    assert!(said.contains("`back` of `lake` was never deployed"), "{said}");
+    let (said, _) = fails(&repo, "back", "fate: pull\n");
+    assert!(said.contains("revision 1 doesn't stand"), "{said}");
+    repo.write("config/clusters/lake/back.values.yaml", "note: good\n");
+    repo.ok("deploy lake");
+
+    repo.write("config/clusters/lake/back.values.yaml", "note: bad\nfate: pull\n");
+    let said = repo.fails("deploy lake --rollback-on-failure");
+    assert!(
+        said.contains("ImagePullBackOff")
+            && said.contains("\nrolled back to revision 2, which stands again\n"),
+        "{said}"
+    );
+    assert_eq!(note(), "good");
+    repo.write("config/clusters/lake/back.values.yaml", "note: worse\nfail: at all\n");
+    repo.ok("rollback lake back 4 --yes");
+
+    repo.write("config/clusters/lake/back.values.yaml", "note: newer\n");
+    repo.ok("deploy lake");
+    let said = repo.fails("rollback lake back");
+    assert!(
+        said.contains(
+            "Return `back` of `lake` from revision 6 (deployed) to 5 (superseded): nobody can be asked here"
+        ),
+        "{said}"
+    );
+    let said = repo.fails("rollback lake back 9 --yes");
+    assert!(
+        said.contains("`back` of `lake` has no revision 9; it has: `1`, `2`, `3`, `4`, `5`, `6`"),
+        "{said}"
+    );
+    let said = repo.fails("rollback lake front --yes");
+    assert!(said.contains("cluster `lake` has no hub `front`; it has: `back`"), "{said}");
+    assert_eq!(note(), "newer");
+    assert!(repo.ok("rollback lake back --yes").stdout.contains("back is as in revision 5, and stands\n"));
+    assert_eq!(note(), "good");
+    let history = crate::repo::tool("helm")
+        .args(["history", "back", "--namespace", "back"])
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .output()
+        .unwrap();
+    let history = String::from_utf8(history.stdout).unwrap();
+    assert!(history.contains("rolled back to revision 5 by ann"), "{history}");
+}
+
+#[test]
+fn fields_that_somebody_else_set() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["by-hand"]);
+    repo.ok("deploy lake");
+    cluster.kubectl("set image deployment/pond pond=other -n by-hand");
+    repo.write("config/clusters/lake/by-hand.values.yaml", "note: new\n");
+    let said = repo.fails("deploy lake");
+    for part in [
+        "conflict with \"kubectl-set\"",
+        ".image",
+        "hint: somebody set these fields by other means; `--force-conflicts`",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    repo.ok("deploy lake --force-conflicts");
+    assert_eq!(cluster.kubectl("get deployment pond -n by-hand -o jsonpath={..containers[0].image}"), "pond");
+}

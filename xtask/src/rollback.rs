@@ -1,0 +1,74 @@
+//! Going back to an earlier revision of a release.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use xshell::Shell;
+
+use crate::{
+    cluster::{Cluster, list},
+    credentials, history, process,
+    record::Record,
+    release::Helm,
+    secrets::Mask,
+    session::{self, Session},
+    setup,
+};
+
+/// Return a hub to an earlier revision
+///
+/// By default that is the last one that was deployed before. helm makes a new revision of it, and it is followed until
+/// it stands. Hubs alone, and `support` and `cert-manager`, can be named.
+#[derive(clap::Args)]
+pub(crate) struct Rollback {
+    /// A folder in config/clusters/
+    cluster: String,
+    /// The hub, or another release
+    hub: String,
+    /// As `helm history` numbers them
+    revision: Option<u32>,
+    /// How long it may take
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<()> {
+    let cluster = Cluster::load(root, &args.cluster)?;
+    let release = cluster.release(&args.hub)?;
+    let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
+    let sh = &crate::secrets::with_demo_key(sh, root, &cluster)?;
+    let login = credentials::log_in(sh, root, &cluster)
+        .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
+    let (sh, mask) = (login.sh.clone(), Mask::new(&login.kubeconfig));
+    process::end_in_order();
+    let session = Session::start(login, Record::new(&sh, root))?;
+    let helm = Helm::new(&sh, &mask, args.timeout);
+
+    let revisions = history::revisions(&session.api, release)?;
+    let Some(last) = revisions.last() else {
+        bail!("`{release}` of `{}` was never deployed", cluster.name);
+    };
+    let is_good = |status: &str| ["deployed", "superseded"].contains(&status);
+    let wanted = match args.revision {
+        Some(wanted) => revisions.iter().find(|it| it.number == wanted).with_context(|| {
+            let known = list(revisions.iter().map(|it| it.number));
+            format!("`{release}` of `{}` has no revision {wanted}; it has: {known}", cluster.name)
+        })?,
+        None => revisions.iter().rev().skip(1).find(|it| is_good(&it.status)).with_context(|| {
+            format!("`{release}` of `{}` has no revision before {} that stood", cluster.name, last.number)
+        })?,
+    };
+    let question = format!(
+        "Return `{release}` of `{}` from revision {} to {}",
+        cluster.name,
+        last.shown(),
+        wanted.shown()
+    );
+    session::confirm(&question, args.yes)?;
+    let result = helm.roll_back_and_follow(release, wanted.number, &session);
+    session.unless_stopped(release, result).with_context(|| format!("`{release}` of `{}`", cluster.name))?;
+    crate::print(&format!("{release} is as in revision {}, and stands\n", wanted.number))
+}

@@ -1,0 +1,62 @@
+//! A login that changes releases: what all of them need while it lasts.
+
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    api::Api, cluster::Nodes, credentials::Login, history, lease::Leases, process, record::Record,
+    secrets::Decrypted,
+};
+
+pub(crate) struct Session {
+    pub(crate) api: Arc<Api>,
+    pub(crate) leases: Leases,
+    pub(crate) record: Record,
+    /// What the pods run on, if it's a rehearsal cluster.
+    pub(crate) rehearsal: Option<Nodes>,
+    /// Where KUBECONFIG came out of an encrypted file.
+    _kubeconfig: Option<Decrypted>,
+}
+
+impl Session {
+    pub(crate) fn start(login: Login, record: Record) -> Result<Session> {
+        let Login { sh, kubeconfig, rehearsal } = login;
+        let api = Arc::new(Api::start(&sh)?);
+        let leases = Leases::new(api.clone(), &record)?;
+        Ok(Session { api, leases, record, rehearsal, _kubeconfig: kubeconfig })
+    }
+
+    /// What was done to a release, with the state that it's left in if a signal cut that off.
+    pub(crate) fn unless_stopped<T>(&self, release: &str, result: Result<T>) -> Result<T> {
+        if process::check_stopped().is_ok() {
+            return result;
+        }
+        result.with_context(|| match history::revisions(&self.api, release).as_deref() {
+            Ok([.., last]) => format!("it is at revision {} ({})", last.number, last.status),
+            Ok([]) => "nothing of it is in the cluster".to_owned(),
+            Err(_) => "what state it is in can't be told".to_owned(),
+        })
+    }
+}
+
+/// Goes on only if `--yes` was given, or a person at a terminal says so.
+pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    ensure!(
+        std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
+        "{question}: nobody can be asked here\nhint: `--yes` answers"
+    );
+    let _ = write!(std::io::stderr(), "{question}? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("no answer")?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => bail!("nothing was done"),
+    }
+}
