@@ -13,8 +13,12 @@ use crate::{
 };
 
 /// What tests take from the system: programs, each with its package on Debian and Ubuntu.
-const FOR_TESTS: &[(&str, &str)] =
-    &[("docker-registry", "docker-registry"), ("pip3", "python3-pip"), ("prometheus", "prometheus")];
+const FOR_TESTS: &[(&str, &str)] = &[
+    ("docker-registry", "docker-registry"),
+    ("pip3", "python3-pip"),
+    ("prometheus", "prometheus"),
+    ("tmux", "tmux"),
+];
 
 /// From PyPI, for the test that it runs `validate` as a hook.
 const PRE_COMMIT: &str = "pre-commit==4.6.0";

@@ -5,12 +5,13 @@ use std::{
     fs,
     num::NonZero,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -29,7 +30,10 @@ use crate::{
     validate::{self, What},
 };
 
+mod report;
 pub(crate) mod support;
+
+use report::{Done, Report};
 
 /// Install or upgrade the hubs of a cluster
 ///
@@ -81,6 +85,17 @@ struct How {
     /// How long each release may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// How the outcome is printed; a dry run's manifests are YAML
+    #[arg(long, default_value = "text", conflicts_with = "dry_run")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// A line for each release
+    Text,
+    /// An object with a list of releases
+    Json,
 }
 
 /// What all releases of one command share, ready before the first one is touched.
@@ -95,24 +110,6 @@ struct Run {
     session: Option<Session>,
 }
 
-/// What came of each release, for the last lines.
-struct Report<'a> {
-    mask: &'a Mask,
-    dry_run: bool,
-    releases: Vec<&'a str>,
-    results: Mutex<Results>,
-}
-
-#[derive(Default)]
-struct Results {
-    /// What is printed in the end, by the releases' numbers.
-    lines: BTreeMap<usize, String>,
-    failed: BTreeSet<usize>,
-    held_back: BTreeSet<usize>,
-    /// Which release failed first with each message: what is wrong with a chart is wrong for every hub that has it.
-    messages: BTreeMap<String, usize>,
-}
-
 pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hubs = cluster.select_hubs(&args.hubs)?;
@@ -123,7 +120,8 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
         session.record.ignore_staging = args.ignore_staging.clone();
     }
 
-    let report = Report::new(&run, &args.how, hubs.iter().map(|it| it.name.as_str()).collect());
+    let report =
+        Report::new(&run.mask, &args.how, &cluster, hubs.iter().map(|it| it.name.as_str()).collect());
     let crds = Mutex::new(BTreeSet::new());
     // Nothing has to stand where nothing is changed.
     let gates: Vec<_> =
@@ -132,20 +130,20 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
     process::in_order(&sh, jobs, &gates, |sh, index| {
         let hub = hubs[index];
         if process::check_stopped().is_err() {
-            return report.hold_back(index, "not begun");
+            return report.not_begun(index);
         }
         let missing: Vec<_> = gates[index].iter().filter(|it| !report.stands(**it)).collect();
         if !missing.is_empty() {
             let missing = list(missing.into_iter().map(|it| &hubs[*it].name));
             match &args.ignore_staging {
                 Some(reason) => say!("{}: going on without {missing}: {reason}", hub.name),
-                None => return report.hold_back(index, &format!("held back by {missing}")),
+                None => return report.hold_back(index, &missing),
             }
         }
         let started = Instant::now();
         report.add(index, started, run.hub(sh, &cluster, hub, args, &crds));
     });
-    report.finish(&format!("{} hubs", hubs.len()), &cluster)
+    report.finish(&format!("{} hubs", hubs.len()))
 }
 
 impl Deploy {
@@ -205,6 +203,7 @@ impl Run {
         let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
         let record = Record::new(&sh, root);
+        mask.announce();
         if !how.dry_run {
             record.warn();
             process::end_in_order();
@@ -236,7 +235,7 @@ impl Run {
         hub: &Hub,
         args: &Deploy,
         crds: &Mutex<BTreeSet<String>>,
-    ) -> Result<String> {
+    ) -> Result<Done> {
         let helm = Helm {
             rolls_back: args.rollback_on_failure,
             force_older: args.force_older,
@@ -258,22 +257,25 @@ impl Run {
         }
         let revision = self.upgrade(&helm, &release)?;
         let address = match self.session.as_ref().and_then(|it| it.rehearsal) {
-            None => format!(", https://{}", self.mask.hide(&domain)),
-            Some(Nodes::Real) => self.node_port(hub).map_or_else(String::new, |it| format!(", {it}")),
+            None => Some(format!("https://{}", self.mask.hide(&domain))),
+            Some(Nodes::Real) => self.node_port(hub),
             // Nobody answers there.
-            Some(Nodes::Simulated) => String::new(),
+            Some(Nodes::Simulated) => None,
         };
-        Ok(format!("revision {revision}{address}"))
+        Ok(Done { revision: Some(revision), note: address, shown: None })
     }
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
-    fn show(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
-        if self.session.is_none() {
-            return helm.render(release);
-        }
-        let Some(lacks) = lacks else { return helm.dry_run(release) };
-        say!("the cluster has no {lacks} yet: rendering `{}` without asking it", release.name);
-        helm.render(release)
+    fn show(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<Done> {
+        let shown = match lacks {
+            None if self.session.is_some() => helm.dry_run(release)?,
+            Some(lacks) if self.session.is_some() => {
+                say!("the cluster has no {lacks} yet: rendering `{}` without asking it", release.name);
+                helm.render(release)?
+            }
+            _ => helm.render(release)?,
+        };
+        Ok(Done { shown: Some(shown), ..Done::default() })
     }
 
     fn lacks(&self, crd: &str) -> Result<bool> {
@@ -372,74 +374,4 @@ fn has_dask_gateway(hub: &Hub, release: &Release) -> Result<bool> {
         enabled = set.unwrap_or(enabled);
     }
     Ok(enabled)
-}
-
-impl<'a> Report<'a> {
-    fn new(run: &'a Run, how: &How, releases: Vec<&'a str>) -> Report<'a> {
-        Report { mask: &run.mask, dry_run: how.dry_run, releases, results: Mutex::default() }
-    }
-
-    fn results(&self) -> MutexGuard<'_, Results> {
-        self.results.lock().expect("nobody panics with it")
-    }
-
-    /// Whether a release has been deployed, or shown.
-    fn stands(&self, index: usize) -> bool {
-        let results = self.results();
-        !results.failed.contains(&index) && !results.held_back.contains(&index)
-    }
-
-    /// A release isn't tried, and why.
-    fn hold_back(&self, index: usize, why: &str) {
-        let name = self.releases[index];
-        say!("{name}: {why}");
-        let mut results = self.results();
-        results.lines.insert(index, format!("{name:<20} {why}\n"));
-        results.held_back.insert(index);
-    }
-
-    /// The text is that of a dry run, or a deployed release's line in the end.
-    fn add(&self, index: usize, started: Instant, result: Result<String>) {
-        let (name, seconds) = (self.releases[index], started.elapsed().as_secs_f32());
-        let mut results = self.results();
-        match result {
-            Ok(text) if self.dry_run => _ = results.lines.insert(index, text),
-            Ok(text) => {
-                let line = format!("{name:<20} deployed  {text}, {seconds:.1} s\n");
-                results.lines.insert(index, line);
-            }
-            Err(err) => {
-                let message = self.mask.hide(&format!("{err:#}"));
-                let failed = if process::check_stopped().is_ok() { "failed" } else { "stopped" };
-                match results.messages.get(&message) {
-                    Some(first) => say!("`{name}` {failed} as `{}` did", self.releases[*first]),
-                    None => say!("`{name}` {failed}: {message}"),
-                }
-                results.messages.entry(message).or_insert(index);
-                if !self.dry_run {
-                    results.lines.insert(index, format!("{name:<20} {failed:<9} after {seconds:.1} s\n"));
-                }
-                results.failed.insert(index);
-            }
-        }
-    }
-
-    fn finish(self, all: &str, cluster: &Cluster) -> Result<()> {
-        let Results { lines, failed, held_back, .. } =
-            self.results.into_inner().expect("nobody panics with it");
-        let printed = crate::print(&lines.into_values().collect::<String>());
-        let names = |them: &BTreeSet<usize>| list(them.iter().map(|it| self.releases[*it]));
-        if !failed.is_empty() {
-            let held = match held_back.is_empty() {
-                true => String::new(),
-                false if process::check_stopped().is_err() => format!("; not begun: {}", names(&held_back)),
-                false => format!(
-                    "; held back: {}\nhint: `--ignore-staging REASON` deploys them all the same",
-                    names(&held_back)
-                ),
-            };
-            bail!("{} of {all} of `{}` failed: {}{held}", failed.len(), cluster.name, names(&failed));
-        }
-        printed
-    }
 }

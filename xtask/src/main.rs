@@ -13,10 +13,9 @@ use xshell::Shell;
 
 /// A line for the person at the terminal, on stderr. Work goes on when nobody reads it.
 macro_rules! say {
-    ($($arg:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($arg)*);
-    }};
+    ($($arg:tt)*) => {
+        crate::progress::say(format_args!($($arg)*))
+    };
 }
 
 mod api;
@@ -31,6 +30,7 @@ mod lease;
 mod local;
 mod paths;
 mod process;
+mod progress;
 mod record;
 mod release;
 mod rollback;

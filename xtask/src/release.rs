@@ -1,7 +1,6 @@
 //! One Helm release: brought to what its chart and values say and followed until it stands, or shown as it would be.
 
 use std::{
-    cell::Cell,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -13,8 +12,9 @@ use xshell::{Shell, cmd};
 use crate::{
     history,
     process::{self, Output},
+    progress::Progress,
     record::Record,
-    rollout::{self, Pods},
+    rollout,
     secrets::Mask,
     session::Session,
     setup,
@@ -82,14 +82,16 @@ impl<'a> Helm<'a> {
         let live = before.iter().rfind(|it| it.status == "deployed").and_then(|it| it.commit.as_deref());
         if let Some(live) = live.filter(|it| !self.force_older && session.record.is_older_than(self.sh, it)) {
             bail!(
-                "it is deployed from commit {live}, which is newer than this one\n                 hint: `--force-older` deploys it all the same"
+                "it is deployed from commit {live}, which is newer than this one\n\
+                 hint: `--force-older` deploys it all the same"
             );
         }
         let until = Instant::now() + self.timeout;
-        say!("{}: upgrading", release.name);
+        let progress = Progress::new(release.name);
+        progress.phase("upgrading");
         let upgraded = self.run_upgrade(release, Some(&session.record)).and_then(|answer| {
-            say!("{}: revision {} is applied, waiting for its pods", release.name, answer.version);
-            follow(session, release.name, &answer.manifest, until)
+            progress.phase(&format!("revision {} is applied, waiting for its pods", answer.version));
+            rollout::follow(&session.api, release.name, &answer.manifest, until, &progress)
                 .with_context(|| format!("revision {} doesn't stand", answer.version))?;
             Ok(answer.version)
         });
@@ -116,14 +118,15 @@ impl<'a> Helm<'a> {
 
     fn return_to(&self, release: &str, revision: u32, session: &Session) -> Result<()> {
         let until = Instant::now() + self.timeout;
-        say!("{release}: rolling back to revision {revision}");
+        let progress = Progress::new(release);
+        progress.phase(&format!("rolling back to revision {revision}"));
         self.roll_back(release, revision, Some(&session.record))?;
         let (sh, revision) = (self.sh, revision.to_string());
         let manifest = process::read(
             sh,
             cmd!(sh, "helm get manifest {release} --namespace {release} --revision {revision}"),
         )?;
-        follow(session, release, &manifest, until)
+        rollout::follow(&session.api, release, &manifest, until, &progress)
     }
 
     pub(crate) fn roll_back(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {
@@ -212,15 +215,4 @@ impl<'a> Helm<'a> {
         let name = release.name;
         format!("# {name}: what would be applied in the namespace `{name}`\n---\n{}\n", manifest.trim_end())
     }
-}
-
-/// Waits until all of a release stands, and says how its pods get on.
-fn follow(session: &Session, release: &str, manifest: &str, until: Instant) -> Result<()> {
-    let pods = Cell::new(Pods::default());
-    let progress = |now: Pods| {
-        if pods.replace(now) != now && now.ready < now.wanted {
-            say!("{release}: {} of {} pods are ready", now.ready, now.wanted);
-        }
-    };
-    rollout::follow(&session.api, release, manifest, until, &progress)
 }

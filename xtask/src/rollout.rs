@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::{
     api::{Api, quoted},
     process,
+    progress::Progress,
     secrets::split_documents,
 };
 
@@ -99,13 +100,13 @@ struct Trouble {
 }
 
 /// Follows a release until all workloads in its manifest stand. The error tells of each one that doesn't: as soon as one
-/// certainly won't, or when `until` has come. `progress` is told of pods whenever something changes.
+/// certainly won't, or when `until` has come.
 pub(crate) fn follow(
     api: &Api,
     namespace: &str,
     manifest: &str,
     until: Instant,
-    progress: &dyn Fn(Pods),
+    progress: &Progress,
 ) -> Result<()> {
     let found: Result<Vec<_>> = split_documents(manifest).map(|it| workload(it, namespace)).collect();
     let workloads: Vec<Workload> = found?.into_iter().flatten().collect();
@@ -128,7 +129,7 @@ pub(crate) fn follow(
                 ready: sum.ready + it.ready,
                 wanted: sum.wanted + it.wanted,
             });
-            progress(pods);
+            progress.pods(pods);
             if let Err(err) = process::check_stopped() {
                 break Err(err.context("its pods weren't waited for"));
             }

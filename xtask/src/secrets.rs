@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -131,6 +131,17 @@ impl Mask {
         replacements.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
         replacements.dedup();
         Mask { replacements }
+    }
+
+    /// Tells a GitHub workflow's runner what to hide in its log, where others write to it, too.
+    pub(crate) fn announce(&self) {
+        if env::var_os("GITHUB_ACTIONS").is_some_and(|it| it == "true") {
+            for (secret, _) in self.replacements.iter().filter(|(_, shown)| shown == "***") {
+                for line in secret.lines().filter(|it| it.trim().len() >= 8) {
+                    say!("::add-mask::{}", line.trim().replace('%', "%25"));
+                }
+            }
+        }
     }
 
     pub(crate) fn hide(&self, text: &str) -> String {

@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use anyhow::{Result, bail, ensure};
 use xshell::Shell;
 
-use super::{How, Report, Run};
+use super::{Done, How, Report, Run};
 use crate::{
     api::Api,
     charts::fetch::{self, Remote},
@@ -68,7 +68,7 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     };
 
     let helm = run.helm(&sh, &args.how);
-    let report = Report::new(&run, &args.how, vec!["cert-manager", "support"]);
+    let report = Report::new(&run.mask, &args.how, &cluster, vec!["cert-manager", "support"]);
     let found = match &run.session {
         Some(session) => CertManagerCrds::find(&session.api)?,
         None => None,
@@ -83,13 +83,15 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         let release = Release { name: "support", chart, values, flags: Vec::new() };
         let result = match args.how.dry_run {
             true => run.show(&helm, &release, found.is_none().then_some("cert-manager")),
-            false => run.upgrade(&helm, &release).map(|revision| format!("revision {revision}")),
+            false => run
+                .upgrade(&helm, &release)
+                .map(|revision| Done { revision: Some(revision), ..Done::default() }),
         };
         report.add(1, started, result);
     } else {
         say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
     }
-    report.finish("the releases", &cluster)
+    report.finish("the releases")
 }
 
 impl Run {
@@ -99,7 +101,7 @@ impl Run {
         chart: &Path,
         args: &DeploySupport,
         found: Option<&CertManagerCrds>,
-    ) -> Result<String> {
+    ) -> Result<Done> {
         let mut flags =
             vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
         match found {
@@ -117,7 +119,8 @@ impl Run {
         if args.how.dry_run {
             return self.show(helm, &release, None);
         }
-        Ok(format!("revision {}, {}", self.upgrade(helm, &release)?, args.cert_manager_version))
+        let revision = self.upgrade(helm, &release)?;
+        Ok(Done { revision: Some(revision), note: Some(args.cert_manager_version.clone()), shown: None })
     }
 }
 

@@ -337,7 +337,7 @@ fn staging_hubs_gate_the_others() {
     assert_eq!(states, expected, "{}", ran.stderr);
     let order = |part: &str| ran.stderr.find(part).unwrap_or_else(|| panic!("no {part:?} in {}", ran.stderr));
     assert!(order("gate-other: upgrading") < order("gate-free: upgrading"));
-    assert!(ran.stderr.contains("`gate-prod` is held back: `gate-staging` doesn't stand"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("gate-prod: held back by `gate-staging`\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("held back: `gate-prod`\nhint: `--ignore-staging REASON`"), "{}", ran.stderr);
     assert!(!cluster.kubectl("get namespaces -o name").contains("gate-prod"));
 

@@ -12,6 +12,7 @@ mod leaks;
 mod local;
 mod real;
 mod repo;
+mod report;
 mod rollout;
 mod setup;
 mod status;

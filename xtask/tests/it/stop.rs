@@ -68,7 +68,7 @@ fn ctrl_c_says_what_is_left() {
     for part in [
         "stopping; a second signal ends it at once\n",
         "`ctrl-c` stopped: it is at revision 1 (deployed): revision 1 doesn't stand: its pods weren't waited for",
-        "ctrl-d: not begun\n",
+        "; not begun: `ctrl-d`\n",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
     }

@@ -1,0 +1,229 @@
+//! What came of each release of a command: for the person, for a workflow's page, for other programs.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::File,
+    io::Write,
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::How;
+use crate::{
+    cluster::{Cluster, list},
+    process,
+    secrets::Mask,
+};
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Deployed,
+    /// In a dry run.
+    Shown,
+    Failed,
+    /// A signal came.
+    Stopped,
+    HeldBack,
+    NotBegun,
+}
+
+/// A release that was deployed, or what a dry run has to show of it.
+#[derive(Default)]
+pub(crate) struct Done {
+    pub(crate) revision: Option<u32>,
+    /// Its address, or the version of its chart.
+    pub(crate) note: Option<String>,
+    pub(crate) shown: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    release: String,
+    state: State,
+    revision: Option<u32>,
+    note: Option<String>,
+    seconds: f64,
+    message: Option<String>,
+    #[serde(skip)]
+    shown: Option<String>,
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Whole<'a> {
+    cluster: &'a str,
+    releases: &'a [Outcome],
+}
+
+pub(super) struct Report<'a> {
+    mask: &'a Mask,
+    cluster: &'a str,
+    releases: Vec<&'a str>,
+    format: super::Format,
+    outcomes: Mutex<BTreeMap<usize, Outcome>>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(mask: &'a Mask, how: &How, cluster: &'a Cluster, releases: Vec<&'a str>) -> Report<'a> {
+        Report { mask, cluster: &cluster.name, releases, format: how.format, outcomes: Mutex::default() }
+    }
+
+    fn outcomes(&self) -> MutexGuard<'_, BTreeMap<usize, Outcome>> {
+        self.outcomes.lock().expect("nobody panics with it")
+    }
+
+    /// Whether a release has been deployed, or shown.
+    pub(super) fn stands(&self, index: usize) -> bool {
+        self.outcomes().get(&index).is_some_and(|it| [State::Deployed, State::Shown].contains(&it.state))
+    }
+
+    /// A release isn't tried, since these others don't stand.
+    pub(super) fn hold_back(&self, index: usize, missing: &str) {
+        let message = format!("held back by {missing}");
+        say!("{}: {message}", self.releases[index]);
+        self.put(index, State::HeldBack, None, Done::default(), Some(message));
+    }
+
+    /// A release isn't tried, since a signal came.
+    pub(super) fn not_begun(&self, index: usize) {
+        self.put(index, State::NotBegun, None, Done::default(), None);
+    }
+
+    pub(super) fn add(&self, index: usize, started: Instant, result: Result<Done>) {
+        let name = self.releases[index];
+        let (state, done, message) = match result {
+            Ok(done) if done.shown.is_some() => (State::Shown, done, None),
+            Ok(done) => (State::Deployed, done, None),
+            Err(err) => {
+                let message = self.mask.hide(&format!("{err:#}"));
+                let state = if process::check_stopped().is_ok() { State::Failed } else { State::Stopped };
+                // What is wrong with a chart is wrong for every hub that has it.
+                let first = self
+                    .outcomes()
+                    .values()
+                    .find(|it| it.message.as_deref() == Some(&message))
+                    .map(|it| it.release.clone());
+                match first {
+                    Some(first) => say!("`{name}` {} as `{first}` did", state.word()),
+                    None => tell_failure(&format!("`{name}` {}", state.word()), &message),
+                }
+                (state, Done::default(), Some(message))
+            }
+        };
+        self.put(index, state, Some(started), done, message);
+    }
+
+    fn put(&self, index: usize, state: State, started: Option<Instant>, done: Done, message: Option<String>) {
+        let seconds = started.map_or(0.0, |it| (it.elapsed().as_secs_f64() * 10.0).round() / 10.0);
+        let Done { revision, note, shown } = done;
+        let release = self.releases[index].to_owned();
+        self.outcomes().insert(index, Outcome { release, state, revision, note, seconds, message, shown });
+    }
+
+    /// Prints the outcomes in the releases' order. `all` is what they are called together.
+    pub(super) fn finish(self, all: &str) -> Result<()> {
+        let outcomes: Vec<_> =
+            self.outcomes.into_inner().expect("nobody panics with it").into_values().collect();
+        let text = match self.format {
+            super::Format::Text => outcomes.iter().map(Outcome::line).collect(),
+            super::Format::Json => {
+                serde_json::to_string_pretty(&Whole { cluster: self.cluster, releases: &outcomes })? + "\n"
+            }
+        };
+        let printed = crate::print(&text).and_then(|()| summarize(self.cluster, &outcomes));
+        let names = |states: &[State]| -> Vec<&str> {
+            outcomes.iter().filter(|it| states.contains(&it.state)).map(|it| it.release.as_str()).collect()
+        };
+        let failed = names(&[State::Failed, State::Stopped]);
+        let (held_back, not_begun) = (names(&[State::HeldBack]), names(&[State::NotBegun]));
+        if failed.is_empty() && not_begun.is_empty() {
+            return printed;
+        }
+        let mut said = format!("{} of {all} of `{}` failed", failed.len(), self.cluster);
+        for (what, names) in [("", &failed), ("; not begun", &not_begun), ("; held back", &held_back)] {
+            if !names.is_empty() {
+                said += &format!("{what}: {}", list(names));
+            }
+        }
+        if !held_back.is_empty() {
+            said += "\nhint: `--ignore-staging REASON` deploys them all the same";
+        }
+        bail!("{said}")
+    }
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Deployed => "deployed",
+            State::Shown => "shown",
+            State::Failed => "failed",
+            State::Stopped => "stopped",
+            State::HeldBack => "held back",
+            State::NotBegun => "not begun",
+        }
+    }
+}
+
+impl Outcome {
+    /// "revision 4, https://…, 1.2 s"
+    fn details(&self) -> String {
+        let revision = self.revision.map(|it| format!("revision {it}"));
+        let seconds = format!("{:.1} s", self.seconds);
+        match self.state {
+            State::Deployed => {
+                revision.into_iter().chain(self.note.clone()).chain([seconds]).collect::<Vec<_>>().join(", ")
+            }
+            State::HeldBack => {
+                self.message.as_deref().unwrap_or_default().trim_start_matches("held back ").to_owned()
+            }
+            State::Failed | State::Stopped => format!("after {seconds}"),
+            State::Shown | State::NotBegun => String::new(),
+        }
+    }
+
+    fn line(&self) -> String {
+        match &self.shown {
+            Some(shown) => shown.clone(),
+            None => {
+                format!("{:<20} {:<9} {}", self.release, self.state.word(), self.details())
+                    .trim_end()
+                    .to_owned()
+                    + "\n"
+            }
+        }
+    }
+}
+
+/// In a GitHub workflow a long message folds, and its first line is an annotation of the run.
+fn tell_failure(what: &str, message: &str) {
+    if env::var_os("GITHUB_ACTIONS").is_none() {
+        return say!("{what}: {message}");
+    }
+    let first = message.lines().next().unwrap_or_default().replace('%', "%25");
+    say!("::error title={what}::{first}\n::group::{what}\n{message}\n::endgroup::");
+}
+
+/// The page of a GitHub workflow's run gets a table.
+/// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary>
+fn summarize(cluster: &str, outcomes: &[Outcome]) -> Result<()> {
+    let Some(file) = env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty()) else { return Ok(()) };
+    let mut text = format!("### `{cluster}`\n\n| release | | |\n| --- | --- | --- |\n");
+    for it in outcomes {
+        text += &format!("| {} | {} | {} |\n", it.release, it.state.word(), it.details());
+    }
+    for it in outcomes.iter().filter(|it| [State::Failed, State::Stopped].contains(&it.state)) {
+        let message = it.message.as_deref().unwrap_or_default();
+        text +=
+            &format!("\n<details><summary>{}</summary>\n\n````\n{message}\n````\n\n</details>\n", it.release);
+    }
+    let opened = File::options().append(true).create(true).open(&file);
+    opened
+        .and_then(|mut it| it.write_all((text + "\n").as_bytes()))
+        .context("cannot write $GITHUB_STEP_SUMMARY")
+}

@@ -1,0 +1,110 @@
+//! What a deploy shows: to a person at a terminal, to a workflow, to another program.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::repo::{Key, Repo, Shared, wait_until};
+
+#[test]
+fn a_line_for_each_hub_on_a_terminal() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["seen-staging", "seen", "seen-too"]);
+    for hub in ["seen", "seen-too"] {
+        repo.write(&format!("config/clusters/lake/{hub}.values.yaml"), "fate: slow\n");
+    }
+    let socket = repo.home().join("tmux");
+    let tmux = |args: &[&str]| -> Output {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(&socket).args(args).env_remove("TMUX").env_remove("CI");
+        command.output().expect("tmux is there")
+    };
+    let command = repo.command("deploy lake --jobs 2");
+    let variables = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}='{}'", name.to_str()?, value?.to_str()?)));
+    let variables: Vec<_> = variables.filter(|it| !it.starts_with("TERM=")).collect();
+    let script = repo.home().join("deploy.sh");
+    fs::write(
+        &script,
+        format!(
+            "cd {}\nenv -i TERM=screen {} {} deploy lake --jobs 2\necho exit $?\nsleep 60\n",
+            repo.root.display(),
+            variables.join(" "),
+            command.get_program().display()
+        ),
+    )
+    .unwrap();
+    let script = format!("sh {}", script.display());
+    let started = tmux(&["new-session", "-d", "-x", "100", "-y", "30", &script]);
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let screen = || String::from_utf8(tmux(&["capture-pane", "-p"]).stdout).unwrap();
+    // Both at once, each in a line of its own.
+    let pods = |hub: &str| format!("{hub:<20} 0 of 1 pods are ready ");
+    wait_until("both lines", || {
+        let screen = screen();
+        screen.contains(&pods("seen")) && screen.contains(&pods("seen-too"))
+    });
+    wait_until("the end", || screen().contains("\nexit 0"));
+    let screen = screen();
+    tmux(&["kill-server"]);
+    assert!(!screen.contains("pods are ready"), "lines are left over: {screen}");
+    let lines: Vec<_> = screen.lines().map(|it| it.split_whitespace().take(2).collect::<Vec<_>>()).collect();
+    let expected: Vec<_> =
+        ["seen-staging", "seen", "seen-too"].iter().map(|it| vec![*it, "deployed"]).collect();
+    assert_eq!(lines[..3], expected, "{screen}");
+}
+
+#[test]
+fn for_workflows_and_programs() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["told-staging", "told"]);
+    let key = Key::new();
+    repo.has_key(&key);
+    let values = "config/clusters/lake/told-staging.values.yaml";
+    repo.write(values, "fate: pull\nnote: 3-in-the-morning\n");
+    repo.encrypt(values, &key);
+    fs::remove_file(repo.root.join(".sops.yaml")).unwrap();
+    let summary = repo.home().join("summary.md");
+    fs::write(&summary, "before\n").unwrap();
+    let plain = repo.env.clone();
+    repo.env.extend([
+        ("GITHUB_ACTIONS".to_owned(), "true".to_owned()),
+        ("GITHUB_STEP_SUMMARY".to_owned(), summary.display().to_string()),
+    ]);
+    let ran = repo.run("deploy lake");
+    assert_eq!(ran.code, Some(1));
+    for part in [
+        "::add-mask::3-in-the-morning\n",
+        "::error title=`told-staging` failed::revision 1 doesn't stand: `deployment/pond` failed: ",
+        "\n::group::`told-staging` failed\nrevision 1 doesn't stand",
+        "more\n::endgroup::\n",
+    ] {
+        assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
+    }
+    let unmasked =
+        ran.stderr.lines().filter(|it| !it.starts_with("::add-mask::") && it.contains("3-in-the-m"));
+    assert_eq!(unmasked.count(), 0, "{}", ran.stderr);
+    let summary = fs::read_to_string(&summary).unwrap();
+    for part in [
+        "before\n### `lake`\n\n| release | | |\n",
+        "\n| told-staging | failed | after ",
+        "\n| told | held back | by `told-staging` |\n",
+        "<details><summary>told-staging</summary>",
+        "ImagePullBackOff",
+    ] {
+        assert!(summary.contains(part), "no {part:?} in {summary}");
+    }
+
+    repo.env = plain;
+    repo.write(values, "note: fine\n");
+    let ran = repo.ok("deploy lake --format json");
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&told["cluster"], told["releases"].as_array().unwrap().len()), (&"lake".into(), 2));
+    let first = &told["releases"][0];
+    assert_eq!((&first["release"], &first["state"]), (&"told-staging".into(), &"deployed".into()));
+    assert_eq!((&first["revision"], &first["note"]), (&2.into(), &"https://told-staging.example.org".into()));
+}
