@@ -1,6 +1,6 @@
-//! What a warm `deploy local` of two unchanged hubs costs beside the programs that it runs: `cargo bench --bench deploy`
-//! in the repository, with the rehearsal cluster of this checkout. Ours and the bare programs take turns; the ratio of
-//! the medians is what counts, since machines are noisy.
+//! What a deploy of unchanged hubs costs beside the programs that it runs: `cargo bench --bench deploy` in the repository,
+//! with the two hubs of this checkout's rehearsal cluster, and then with 24 side by side on one of its own. Ours and the
+//! bare programs take turns; the ratio of the medians is what counts, since machines are noisy.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -10,14 +10,29 @@
 
 mod measure;
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use measure::{median, run};
 
 const ROUNDS: usize = 15;
 const HUBS: [&str; 2] = ["staging", "demo"];
 
+/// Those on a cluster of their own, and how many at once.
+const MANY: usize = 24;
+const JOBS: usize = 8;
+const ROUNDS_OF_MANY: usize = 5;
+
 fn main() {
+    two_hubs();
+    many_hubs();
+}
+
+fn two_hubs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let xtask = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -67,6 +82,64 @@ fn main() {
     println!("bare helm and rollout status      {theirs:?}");
     println!("ratio                             {:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
     println!("--help                            {:?}", median(starts));
+}
+
+fn many_hubs() {
+    let repo = tempdir();
+    let folder = repo.join("config/clusters/many");
+    std::fs::create_dir_all(&folder).unwrap();
+    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("helm-charts");
+    std::os::unix::fs::symlink(&charts, repo.join("helm-charts")).unwrap();
+    let hubs = (1..=MANY).map(|hub| {
+        format!("- {{name: hub-{hub}, domain: {hub}.example.org, helm_chart: minihub, helm_chart_values_files: []}}\n")
+    });
+    let yaml = format!("name: many\nprovider: local\nhubs:\n{}", hubs.collect::<String>());
+    std::fs::write(folder.join("cluster.yaml"), yaml).unwrap();
+    let xtask = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.arg("--root").arg(&repo).args(args);
+        command
+    };
+    let text = |command: &mut Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let deploy = ["deploy", "many", "--jobs", &JOBS.to_string()];
+    run(&mut xtask(&deploy));
+    let status = text(&mut xtask(&["local", "status"]));
+    let kubeconfig = status.trim().split_once("KUBECONFIG=").expect("it is up").1.to_owned();
+    let path =
+        format!("{}:{}", text(&mut xtask(&["setup", "--print-path"])).trim(), env::var("PATH").unwrap());
+    let one = format!(
+        "helm upgrade --install --namespace hub-_ hub-_ {}/minihub && \
+         for it in hub proxy; do kubectl rollout status -n hub-_ deployment/$it; done",
+        charts.display()
+    );
+    let shell = |jobs: usize| {
+        let mut command = Command::new("sh");
+        let script = format!("seq {MANY} | xargs -P{jobs} -I_ sh -euc '{one}'");
+        command.args(["-euc", &script]).env("PATH", &path).env("KUBECONFIG", &kubeconfig);
+        command
+    };
+    let (mut ours, mut theirs, mut most) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..ROUNDS_OF_MANY {
+        let started = Instant::now();
+        let mut child = xtask(&deploy).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+            let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+            most = most.max(peak.and_then(|it| it.parse::<u64>().ok()).unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(child.wait().unwrap().success());
+        ours.push(started.elapsed());
+        theirs.push(run(&mut shell(JOBS)));
+    }
+    let alone = run(&mut shell(1));
+    run(&mut xtask(&["local", "down"]));
+    std::fs::remove_dir_all(&repo).unwrap();
+    let (ours, theirs) = (median(ours), median(theirs));
+    println!("deploy of {MANY} unchanged hubs, --jobs {JOBS}  {ours:?}, at most {most} kB");
+    println!("xargs -P{JOBS} helm and rollout status    {theirs:?}");
+    println!("the same one after another           {alone:?}");
+    println!("ratio to xargs                       {:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
 }
 
 fn tempdir() -> std::path::PathBuf {
