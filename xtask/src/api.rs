@@ -42,9 +42,9 @@ pub(crate) struct Api {
 
 /// An answer with an error in it.
 #[derive(Debug)]
-pub(crate) struct Refused {
+struct Refused {
     /// The HTTP status.
-    pub(crate) status: u16,
+    status: u16,
     message: String,
 }
 
@@ -87,7 +87,7 @@ impl Api {
         read(self.ask("GET", path, accept, None)?)
     }
 
-    /// Makes, replaces or removes something: the object as it is then.
+    /// Makes, replaces, applies (`PATCH`) or removes something: the object as it is then.
     pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         read(self.ask(method, path, JSON, Some(body))?)
     }
@@ -95,7 +95,7 @@ impl Api {
     /// The same, or none if there's nothing at the path.
     pub(crate) fn find(&self, path: &str) -> Result<Option<Value>> {
         match self.get(path) {
-            Err(err) if err.downcast_ref::<Refused>().is_some_and(|it| it.status == 404) => Ok(None),
+            Err(err) if status(&err) == Some(404) => Ok(None),
             found => found.map(Some),
         }
     }
@@ -129,9 +129,10 @@ impl Api {
         let asked = || format!("`{method} {path}`");
         let mut stream = UnixStream::connect(&self.socket).with_context(asked)?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        let content = if method == "PATCH" { "application/apply-patch+yaml" } else { JSON };
         let body = body.map_or_else(String::new, Value::to_string);
         let request = format!(
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {JSON}\r\n\
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {content}\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -156,6 +157,11 @@ impl Api {
         let message = said["message"].as_str().unwrap_or(&content).to_owned();
         Err(Refused { status, message }).with_context(asked)
     }
+}
+
+/// The HTTP status of an answer with an error in it.
+pub(crate) fn status(err: &anyhow::Error) -> Option<u16> {
+    err.downcast_ref::<Refused>().map(|it| it.status)
 }
 
 fn read(mut answer: BufReader<UnixStream>) -> Result<Value> {

@@ -2,9 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    env, fs,
+    io::IsTerminal,
     num::NonZero,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -19,15 +21,16 @@ use crate::{
     charts,
     cluster::{Cluster, Hub, Nodes, Provider, list},
     credentials,
+    diff::{self, Differ},
     local::node,
     process,
     record::Record,
     release::{Helm, Release},
     secrets::{self, Decrypted, Mask},
-    session::Session,
+    session::{self, Session},
     settings::Settings,
     setup,
-    validate::{self, What},
+    validate::{self, Fleet, What, number_of},
 };
 
 mod report;
@@ -79,6 +82,15 @@ struct How {
     /// Change nothing: print the manifests that would be applied, with secrets hidden
     #[arg(long)]
     dry_run: bool,
+    /// Show what would change in the cluster's objects, secrets hidden, and ask before going on
+    #[arg(long)]
+    diff: bool,
+    /// End with 3 if anything would change
+    #[arg(long, requires = "dry_run", requires = "diff")]
+    detailed_exitcode: bool,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
     /// Show what helm logs, with secrets hidden
     #[arg(long)]
     debug: bool,
@@ -88,6 +100,12 @@ struct How {
     /// How the outcome is printed; a dry run's manifests are YAML
     #[arg(long, default_value = "text", conflicts_with = "dry_run")]
     format: Format,
+}
+
+impl How {
+    fn exit_code(&self, differs: bool) -> ExitCode {
+        if self.detailed_exitcode && differs { ExitCode::from(3) } else { ExitCode::SUCCESS }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -103,6 +121,7 @@ struct Run {
     settings: Settings,
     /// Prepared charts by their paths from the root.
     charts: BTreeMap<PathBuf, Result<PathBuf>>,
+    fleet: Fleet,
     /// Encrypted files by their paths from the root.
     decrypted: BTreeMap<PathBuf, Result<Decrypted>>,
     mask: Mask,
@@ -110,7 +129,7 @@ struct Run {
     session: Option<Session>,
 }
 
-pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
+pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hubs = cluster.select_hubs(&args.hubs)?;
     let charts = hubs.iter().map(|it| it.chart()).collect();
@@ -120,13 +139,32 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
         session.record.ignore_staging = args.ignore_staging.clone();
     }
 
+    let jobs = args.jobs.map_or_else(default_jobs, NonZero::get);
+    if args.how.diff {
+        let diffs = process::in_order(&sh, jobs, &vec![Vec::new(); hubs.len()], |sh, index| {
+            let helm = Helm { flags: args.flags(), ..run.helm(sh, &args.how) };
+            let diff = || {
+                let release = run.release(&cluster, hubs[index])?;
+                let has_dask = has_dask_gateway(hubs[index], &release)?;
+                run.diff(&helm, &release, run.lacking(has_dask)?)
+            };
+            (hubs[index].name.as_str(), diff())
+        });
+        let differs = run.show_diffs(diffs)?;
+        if args.how.dry_run {
+            return Ok(args.how.exit_code(differs));
+        }
+        session::confirm(
+            &format!("Deploy {} of `{}`", number_of(hubs.len(), "hub"), cluster.name),
+            args.how.yes,
+        )?;
+    }
     let report =
         Report::new(&run.mask, &args.how, &cluster, hubs.iter().map(|it| it.name.as_str()).collect());
     let crds = Mutex::new(BTreeSet::new());
     // Nothing has to stand where nothing is changed.
     let gates: Vec<_> =
         hubs.iter().map(|it| if args.how.dry_run { vec![] } else { gates(it, &hubs) }).collect();
-    let jobs = args.jobs.map_or_else(default_jobs, NonZero::get);
     process::in_order(&sh, jobs, &gates, |sh, index| {
         let hub = hubs[index];
         if process::check_stopped().is_err() {
@@ -143,7 +181,8 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<()> {
         let started = Instant::now();
         report.add(index, started, run.hub(sh, &cluster, hub, args, &crds));
     });
-    report.finish(&format!("{} hubs", hubs.len()))
+    report.finish(&format!("{} hubs", hubs.len()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Deploy {
@@ -187,7 +226,8 @@ impl Run {
         let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
         let settings = Settings::load(root)?;
         let charts = charts::prepare(sh, root, &settings, charts)?;
-        let encrypted = validate::before_deploy(sh, root, &settings, what, &cluster.name, hubs)?;
+        let fleet = validate::before_deploy(sh, root, &settings, what, &cluster.name, hubs)?;
+        let encrypted = fleet.encrypted();
         let render_only = how.dry_run && credentials::is_down(root, cluster)?;
         let sh = &secrets::with_demo_key(sh, root, cluster)?;
         let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
@@ -209,7 +249,7 @@ impl Run {
             process::end_in_order();
         }
         let session = login.map(|it| Session::start(it, record)).transpose()?;
-        Ok((sh, Run { settings, charts, decrypted, mask, session }))
+        Ok((sh, Run { settings, charts, fleet, decrypted, mask, session }))
     }
 
     fn helm<'a>(&'a self, sh: &'a Shell, how: &How) -> Helm<'a> {
@@ -227,6 +267,43 @@ impl Run {
         session.unless_stopped(release.name, helm.upgrade(release, session))
     }
 
+    fn release<'a>(&'a self, cluster: &Cluster, hub: &'a Hub) -> Result<Release<'a>> {
+        let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+        let values = self.readable(files)?;
+        Ok(Release { name: &hub.name, chart: self.chart(&hub.chart())?, values, flags: Vec::new() })
+    }
+
+    /// What would change in the cluster; nothing if nothing does.
+    fn diff(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
+        let session =
+            self.session.as_ref().context("there's nothing to compare with: the cluster is down")?;
+        let manifest = helm.manifest(release, lacks.is_none())?;
+        let plain = self.fleet.plain(release.name);
+        Differ::new(&session.api, &self.mask, release.name, plain).diff(&manifest)
+    }
+
+    /// Prints what would change, release by release; whether anything does.
+    fn show_diffs(&self, diffs: Vec<(&str, Result<String>)>) -> Result<bool> {
+        let is_coloured =
+            std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+        let mut differs = false;
+        let mut failures = Vec::new();
+        for (name, result) in diffs {
+            match result {
+                Ok(text) if text.is_empty() => say!("{name}: nothing would change"),
+                Ok(text) => {
+                    differs = true;
+                    let text = self.mask.hide(&text);
+                    let text = if is_coloured { diff::coloured(&text) } else { text };
+                    crate::print(&format!("# {name}\n{text}"))?;
+                }
+                Err(err) => failures.push(format!("`{name}`: {}", self.mask.hide(&format!("{err:#}")))),
+            }
+        }
+        ensure!(failures.is_empty(), "{}", failures.join("\n"));
+        Ok(differs)
+    }
+
     /// One hub: what a dry run shows, or what its line in the end says.
     fn hub(
         &self,
@@ -242,14 +319,10 @@ impl Run {
             flags: args.flags(),
             ..self.helm(sh, &args.how)
         };
-        let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
-        let values = self.readable(files)?;
-        let release =
-            Release { name: &hub.name, chart: self.chart(&hub.chart())?, values, flags: Vec::new() };
+        let release = self.release(cluster, hub)?;
         let has_dask = has_dask_gateway(hub, &release)?;
         if args.how.dry_run {
-            let lacks = has_dask && self.session.is_some() && self.lacks("daskclusters.gateway.dask.org")?;
-            return self.show(&helm, &release, lacks.then_some("dask-gateway"));
+            return self.show(&helm, &release, self.lacking(has_dask)?);
         }
         let domain = self.domain(cluster, hub)?;
         if has_dask {
@@ -278,9 +351,13 @@ impl Run {
         Ok(Done { shown: Some(shown), ..Done::default() })
     }
 
-    fn lacks(&self, crd: &str) -> Result<bool> {
-        let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}");
-        Ok(self.api()?.find(&path)?.is_none())
+    /// What a hub needs that the cluster hasn't got yet.
+    fn lacking(&self, has_dask: bool) -> Result<Option<&'static str>> {
+        if !has_dask || self.session.is_none() {
+            return Ok(None);
+        }
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/daskclusters.gateway.dask.org";
+        Ok(self.api()?.find(path)?.is_none().then_some("dask-gateway"))
     }
 
     fn chart(&self, chart: &Path) -> Result<&Path> {

@@ -37,6 +37,11 @@ pub(crate) struct Newest {
 }
 
 impl Newest {
+    /// Whether it's the release of this name in the namespace of this name, as all of ours are.
+    pub(crate) fn is(&self, release: &str) -> bool {
+        self.namespace == release && self.name == release
+    }
+
     /// All that helm keeps of it: `chart`, `info`, `manifest`, `hooks`, and values, which may be secret.
     pub(crate) fn content(&self, api: &Api) -> Result<Value> {
         content(&api.get(&path(&self.namespace, &self.revision.secret))?)

@@ -17,7 +17,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Api, Refused},
+    api::{self, Api},
     paths, process,
     record::Record,
 };
@@ -218,7 +218,7 @@ fn pause() -> Result<()> {
 }
 
 fn is(err: &anyhow::Error, status: u16) -> bool {
-    err.downcast_ref::<Refused>().is_some_and(|it| it.status == status)
+    api::status(err) == Some(status)
 }
 
 /// "ann, since 2026-11-21T10:00:00Z, https://…"

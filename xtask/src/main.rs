@@ -25,6 +25,7 @@ mod cluster;
 mod config;
 mod credentials;
 mod deploy;
+mod diff;
 mod history;
 mod lease;
 mod local;
@@ -102,8 +103,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Setup(args) => print(&setup::setup(sh, args)?),
         Command::Local(command) => print(&local::local(sh, root, command)?),
-        Command::Deploy(args) => deploy::deploy(sh, root, args),
-        Command::DeploySupport(args) => deploy::support::deploy_support(sh, root, args),
+        Command::Deploy(args) => return deploy::deploy(sh, root, args),
+        Command::DeploySupport(args) => return deploy::support::deploy_support(sh, root, args),
         Command::Status(args) => status::status(sh, root, args),
         Command::Config(command) => print(&config::config(root, command)?),
         Command::Rollback(args) => rollback::rollback(sh, root, args),

@@ -144,6 +144,14 @@ impl<'a> Helm<'a> {
         Ok(())
     }
 
+    /// The manifest as it would be applied, with secrets, and without hooks if the cluster can be asked.
+    pub(crate) fn manifest(&self, release: &Release, asks: bool) -> Result<String> {
+        if asks {
+            return Ok(self.run_upgrade(release, None)?.manifest);
+        }
+        Ok(String::from_utf8(self.template(release)?.stdout)?)
+    }
+
     /// The manifests as the cluster would take them, without secrets.
     pub(crate) fn dry_run(&self, release: &Release) -> Result<String> {
         let answer = self.run_upgrade(release, None)?;
@@ -156,6 +164,10 @@ impl<'a> Helm<'a> {
 
     /// The manifests as the chart makes them, without asking a cluster and without secrets.
     pub(crate) fn render(&self, release: &Release) -> Result<String> {
+        Ok(self.shown(release, &String::from_utf8(self.template(release)?.stdout)?))
+    }
+
+    fn template(&self, release: &Release) -> Result<Output> {
         let (sh, Release { name, chart, flags, .. }) = (self.sh, release);
         let values = release.values_args();
         let version = setup::KUBERNETES.to_string();
@@ -164,8 +176,7 @@ impl<'a> Helm<'a> {
             sh,
             "helm template {name} {chart} --namespace {name} {values...} {flags...} --kube-version {version} {debug...}"
         );
-        let output = self.run(release, cmd)?;
-        Ok(self.shown(release, &String::from_utf8(output.stdout)?))
+        self.run(release, cmd)
     }
 
     /// Without a record nothing is changed.

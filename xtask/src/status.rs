@@ -90,7 +90,7 @@ fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
     let mut missing: Vec<&str> = cluster.hubs.iter().map(|it| it.name.as_str()).collect();
     missing.extend(cluster.support.as_ref().map(|_| "support"));
     for release in &newest {
-        let is_ours = release.name == release.namespace && cluster.release(&release.name).is_ok();
+        let is_ours = release.is(&release.name) && cluster.release(&release.name).is_ok();
         missing.retain(|it| *it != release.name || !is_ours);
         let content = release.content(&api)?;
         let pods = rollout::pods(&api, &release.namespace, content["manifest"].as_str().unwrap_or_default());

@@ -246,12 +246,12 @@ fn count(problems: usize, warnings: usize) -> String {
     }
 }
 
-fn number_of(count: usize, what: &str) -> String {
+/// "1 hub", "2 hubs".
+pub(crate) fn number_of(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Checks what a deploy is about before anything is touched; the error has all problems. What is encrypted among the
-/// files, from the root.
+/// Checks what a deploy is about before anything is touched; the error has all problems.
 pub(crate) fn before_deploy(
     sh: &Shell,
     root: &Path,
@@ -259,12 +259,12 @@ pub(crate) fn before_deploy(
     what: &[What],
     cluster: &str,
     hubs: &[String],
-) -> Result<Vec<PathBuf>> {
+) -> Result<Fleet> {
     let fleet = Fleet::load(root, what, Some(cluster), hubs)?.with_charts(Some(settings));
     let found = once(fleet.check(sh), false);
     let problems: Vec<_> = found.into_iter().filter(|it| it.level == Level::Problem).collect();
     if !problems.is_empty() {
         bail!("{}\n{}: {}", text(&problems).trim_end(), fleet.size(), count(problems.len(), 0));
     }
-    Ok(fleet.encrypted())
+    Ok(fleet)
 }

@@ -86,43 +86,48 @@ impl<'a> Report<'a> {
     pub(super) fn hold_back(&self, index: usize, missing: &str) {
         let message = format!("held back by {missing}");
         say!("{}: {message}", self.releases[index]);
-        self.put(index, State::HeldBack, None, Done::default(), Some(message));
+        self.put(&mut self.outcomes(), index, State::HeldBack, None, Done::default(), Some(message));
     }
 
     /// A release isn't tried, since a signal came.
     pub(super) fn not_begun(&self, index: usize) {
-        self.put(index, State::NotBegun, None, Done::default(), None);
+        self.put(&mut self.outcomes(), index, State::NotBegun, None, Done::default(), None);
     }
 
     pub(super) fn add(&self, index: usize, started: Instant, result: Result<Done>) {
-        let name = self.releases[index];
-        let (state, done, message) = match result {
-            Ok(done) if done.shown.is_some() => (State::Shown, done, None),
-            Ok(done) => (State::Deployed, done, None),
+        match result {
+            Ok(done) => {
+                let state = if done.shown.is_some() { State::Shown } else { State::Deployed };
+                self.put(&mut self.outcomes(), index, state, Some(started), done, None);
+            }
             Err(err) => {
                 let message = self.mask.hide(&format!("{err:#}"));
                 let state = if process::check_stopped().is_ok() { State::Failed } else { State::Stopped };
+                let failed = format!("`{}` {}", self.releases[index], state.word());
+                let mut outcomes = self.outcomes();
                 // What is wrong with a chart is wrong for every hub that has it.
-                let first = self
-                    .outcomes()
-                    .values()
-                    .find(|it| it.message.as_deref() == Some(&message))
-                    .map(|it| it.release.clone());
-                match first {
-                    Some(first) => say!("`{name}` {} as `{first}` did", state.word()),
-                    None => tell_failure(&format!("`{name}` {}", state.word()), &message),
+                match outcomes.values().find(|it| it.message.as_deref() == Some(&message)) {
+                    Some(first) => say!("{failed} as `{}` did", first.release),
+                    None => tell_failure(&failed, &message),
                 }
-                (state, Done::default(), Some(message))
+                self.put(&mut outcomes, index, state, Some(started), Done::default(), Some(message));
             }
-        };
-        self.put(index, state, Some(started), done, message);
+        }
     }
 
-    fn put(&self, index: usize, state: State, started: Option<Instant>, done: Done, message: Option<String>) {
+    fn put(
+        &self,
+        outcomes: &mut BTreeMap<usize, Outcome>,
+        index: usize,
+        state: State,
+        started: Option<Instant>,
+        done: Done,
+        message: Option<String>,
+    ) {
         let seconds = started.map_or(0.0, |it| (it.elapsed().as_secs_f64() * 10.0).round() / 10.0);
         let Done { revision, note, shown } = done;
         let release = self.releases[index].to_owned();
-        self.outcomes().insert(index, Outcome { release, state, revision, note, seconds, message, shown });
+        outcomes.insert(index, Outcome { release, state, revision, note, seconds, message, shown });
     }
 
     /// Prints the outcomes in the releases' order. `all` is what they are called together.

@@ -1,8 +1,8 @@
 //! cert-manager and the chart `support`.
 
-use std::{path::Path, time::Instant};
+use std::{path::Path, process::ExitCode, time::Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use xshell::Shell;
 
 use super::{Done, How, Report, Run};
@@ -11,6 +11,7 @@ use crate::{
     charts::fetch::{self, Remote},
     cluster::{Cluster, Support},
     release::{Helm, Release},
+    session,
     validate::What,
 };
 
@@ -34,11 +35,11 @@ pub(crate) struct DeploySupport {
     how: How,
 }
 
-pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<()> {
+pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let Some(support) = &cluster.support else {
         say!("{} has no `support`: nothing to do", cluster.file().display());
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     let version = args.cert_manager_version.trim_start_matches('v');
     ensure!(
@@ -73,16 +74,27 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         Some(session) => CertManagerCrds::find(&session.api)?,
         None => None,
     };
-    if let Some(chart) = &cert_manager {
-        let started = Instant::now();
-        let result = run.cert_manager(&helm, chart, args, found.as_ref());
-        report.add(0, started, result);
+    let cert_manager = cert_manager.as_deref().map(|it| cert_manager_release(it, args, found.as_ref()));
+    let release = Release { name: "support", chart, values, flags: Vec::new() };
+    // Its issuer is of a kind that cert-manager brings.
+    let lacks = found.is_none().then_some("cert-manager");
+    if args.how.diff {
+        let first = cert_manager.iter().map(|it| ("cert-manager", run.diff_of(&helm, it, None)));
+        let diffs = first.chain([("support", run.diff(&helm, &release, lacks))]).collect();
+        let differs = run.show_diffs(diffs)?;
+        if args.how.dry_run {
+            return Ok(args.how.exit_code(differs));
+        }
+        session::confirm(&format!("Deploy them to `{}`", cluster.name), args.how.yes)?;
     }
-    if report.stands(0) {
+    if let Some(release) = &cert_manager {
         let started = Instant::now();
-        let release = Release { name: "support", chart, values, flags: Vec::new() };
+        report.add(0, started, run.cert_manager(&helm, release, args));
+    }
+    if cert_manager.is_none() || report.stands(0) {
+        let started = Instant::now();
         let result = match args.how.dry_run {
-            true => run.show(&helm, &release, found.is_none().then_some("cert-manager")),
+            true => run.show(&helm, &release, lacks),
             false => run
                 .upgrade(&helm, &release)
                 .map(|revision| Done { revision: Some(revision), ..Done::default() }),
@@ -91,37 +103,43 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     } else {
         say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
     }
-    report.finish("the releases")
+    report.finish("the releases")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Run {
-    fn cert_manager(
-        &self,
-        helm: &Helm,
-        chart: &Path,
-        args: &DeploySupport,
-        found: Option<&CertManagerCrds>,
-    ) -> Result<Done> {
-        let mut flags =
-            vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
-        match found {
-            Some(crds) if args.skip_crds && crds.in_release && !crds.kept => bail!(
-                "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
-                 hint: leave `--skip-crds` out once"
-            ),
-            // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
-            Some(crds) if !args.skip_crds && !crds.in_a_release => {
-                flags.extend(["--take-ownership", "--server-side=true", "--force-conflicts"])
-            }
-            _ => {}
-        }
-        let release = Release { name: "cert-manager", chart, values: Vec::new(), flags };
+    fn cert_manager(&self, helm: &Helm, release: &Result<Release>, args: &DeploySupport) -> Result<Done> {
+        let release = release.as_ref().map_err(|err| anyhow!("{err:#}"))?;
         if args.how.dry_run {
-            return self.show(helm, &release, None);
+            return self.show(helm, release, None);
         }
-        let revision = self.upgrade(helm, &release)?;
+        let revision = self.upgrade(helm, release)?;
         Ok(Done { revision: Some(revision), note: Some(args.cert_manager_version.clone()), shown: None })
     }
+
+    fn diff_of(&self, helm: &Helm, release: &Result<Release>, lacks: Option<&str>) -> Result<String> {
+        self.diff(helm, release.as_ref().map_err(|err| anyhow!("{err:#}"))?, lacks)
+    }
+}
+
+fn cert_manager_release<'a>(
+    chart: &'a Path,
+    args: &DeploySupport,
+    found: Option<&CertManagerCrds>,
+) -> Result<Release<'a>> {
+    let mut flags = vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
+    match found {
+        Some(crds) if args.skip_crds && crds.in_release && !crds.kept => bail!(
+            "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
+             hint: leave `--skip-crds` out once"
+        ),
+        // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
+        Some(crds) if !args.skip_crds && !crds.in_a_release => {
+            flags.extend(["--take-ownership", "--server-side=true", "--force-conflicts"])
+        }
+        _ => {}
+    }
+    Ok(Release { name: "cert-manager", chart, values: Vec::new(), flags })
 }
 
 /// How cert-manager's CRDs lie in a cluster: one of them stands for all.

@@ -7,6 +7,11 @@ use std::{
 };
 
 use super::{files::ValuesFile, *};
+use crate::{
+    diff::{self, Plain},
+    values,
+    yaml::Data,
+};
 
 /// The clusters of a repository, and those of their releases that are checked.
 pub(crate) struct Fleet {
@@ -250,6 +255,19 @@ impl Fleet {
     /// Whether all of a release's values are known.
     pub(super) fn is_readable(&self, release: &Release) -> bool {
         release.listed.iter().all(|(path, _)| self.values[path].values().is_some())
+    }
+
+    /// What of a release's values anybody may see: those of its plain files, and its charts' defaults.
+    pub(crate) fn plain(&self, name: &str) -> Plain {
+        let mut plain = Plain::new();
+        for release in self.releases().iter().filter(|it| it.name() == name) {
+            if let Some(Ok(chart)) = self.charts.get(&release.chart)
+                && let Ok((values, _)) = values::compute(chart, &self.set(release))
+            {
+                diff::add_plain("", &Node::nowhere(Data::Map(values)), &mut plain);
+            }
+        }
+        plain
     }
 
     /// The encrypted files among those that releases list, from the root.

@@ -6,6 +6,7 @@ mod browser;
 mod cases;
 mod charts;
 mod deploy;
+mod diff;
 mod differential;
 mod hub;
 mod leaks;

@@ -295,6 +295,13 @@ fn cert_manager_and_support() {
     assert_eq!(secret("prometheus-auth", r"web\.yml"), web);
     let ran = repo.ok("deploy-support lake --dry-run");
     assert!(!ran.stderr.contains("without asking it"), "{}", ran.stderr);
+    let ran = repo.ok("deploy-support lake --diff --dry-run --detailed-exitcode");
+    assert!(
+        ran.stderr.contains("cert-manager: nothing would change\nsupport: nothing would change\n"),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
     assert_eq!(
         kubectl("get secrets -A -l owner=helm -o name").lines().count(),
         4,
@@ -315,7 +322,11 @@ fn cert_manager_and_support() {
     what_support_refuses(&repo);
     crds_of_cert_manager(&repo, &kubectl);
     repo.edit("config/clusters/lake/cluster.yaml", "support:\n", "support:\n  cert_manager: false\n");
-    assert!(!repo.ok("deploy-support lake").stdout.contains("cert-manager"));
+    let printed = repo.ok("deploy-support lake").stdout;
+    assert!(
+        !printed.contains("cert-manager") && printed.starts_with("support              deployed"),
+        "{printed}"
+    );
 }
 
 /// Debian's prometheus, with the configuration and the web.yml that our chart makes.
