@@ -118,8 +118,35 @@ impl Api {
         Ok((answer.get_ref().try_clone()?, answer.lines()))
     }
 
-    /// Returns with the beginning of the answer's content.
+    /// Asks again while the API server is away or busy, for a while.
     fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> Result<BufReader<UnixStream>> {
+        let mut pause = Duration::from_millis(500);
+        loop {
+            let answer = self.ask_once(method, path, accept, body);
+            let is_away = |err: &anyhow::Error| match status(err) {
+                Some(429 | 502..=504) => true,
+                Some(500) => may_pass(&format!("{err:#}")),
+                _ => false,
+            };
+            match &answer {
+                Err(err) if is_away(err) && pause < Duration::from_secs(10) => {
+                    process::check_stopped()?;
+                    thread::sleep(pause);
+                    pause *= 2;
+                }
+                _ => return answer,
+            }
+        }
+    }
+
+    /// Returns with the beginning of the answer's content.
+    fn ask_once(
         &self,
         method: &str,
         path: &str,
@@ -187,6 +214,24 @@ impl Drop for Api {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.socket);
     }
+}
+
+/// Whether a failure is one of the connection to the API server, or of that server's own, as Go's programs say it.
+pub(crate) fn may_pass(said: &str) -> bool {
+    [
+        "EOF",
+        "TLS handshake timeout",
+        "Too Many Requests",
+        "connection refused",
+        "connection reset by peer",
+        "etcdserver: leader changed",
+        "etcdserver: request timed out",
+        "http2: client connection lost",
+        "http2: server sent GOAWAY",
+        "the server is currently unable to handle the request",
+    ]
+    .iter()
+    .any(|it| said.contains(it))
 }
 
 /// A text as part of a query.

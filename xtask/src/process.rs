@@ -170,13 +170,18 @@ impl Drop for Running {
     }
 }
 
+/// A program that is late is asked to end, so that helm marks its release as failed, and then killed.
 fn wait_within(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
-    let until = Instant::now() + limit;
+    let (until, mut is_asked) = (Instant::now() + limit, false);
     loop {
-        if let Some(status) = child.try_wait()? {
+        if let Some(status) = child.try_wait()?.filter(|_| !is_asked) {
             return Ok(status);
         }
-        if Instant::now() > until {
+        if Instant::now() > until && !is_asked {
+            terminate(child.id());
+            is_asked = true;
+        }
+        if is_asked && (child.try_wait()?.is_some() || Instant::now() > until + Duration::from_secs(5)) {
             child.kill()?;
             child.wait()?;
             bail!("didn't end within {} s", limit.as_secs());

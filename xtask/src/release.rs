@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 use crate::{
-    history,
+    api, history,
     process::{self, Output},
     progress::Progress,
     record::Record,
@@ -19,6 +20,9 @@ use crate::{
     session::Session,
     setup,
 };
+
+/// How long helm may take beyond a release's time to say how it went.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// A release as it is to be.
 pub(crate) struct Release<'a> {
@@ -89,7 +93,7 @@ impl<'a> Helm<'a> {
         let until = Instant::now() + self.timeout;
         let progress = Progress::new(release.name);
         progress.phase("upgrading");
-        let upgraded = self.run_upgrade(release, Some(&session.record)).and_then(|answer| {
+        let upgraded = self.apply(release, session, until, &progress).and_then(|answer| {
             progress.phase(&format!("revision {} is applied, waiting for its pods", answer.version));
             rollout::follow(&session.api, release.name, &answer.manifest, until, &progress)
                 .with_context(|| format!("revision {} doesn't stand", answer.version))?;
@@ -107,6 +111,33 @@ impl<'a> Helm<'a> {
                 Err(anyhow!("{err:#}\n{said}"))
             }
             upgraded => upgraded,
+        }
+    }
+
+    /// Gives the release to helm, again if the API server was away or busy meanwhile.
+    fn apply(
+        &self,
+        release: &Release,
+        session: &Session,
+        until: Instant,
+        progress: &Progress,
+    ) -> Result<Answer> {
+        let mut pause = Duration::from_secs(1);
+        loop {
+            let applied = self.run_upgrade(release, Some(&session.record));
+            let Some(err) = applied.as_ref().err().filter(|it| api::may_pass(&it.to_string())) else {
+                return applied;
+            };
+            if pause > Duration::from_secs(8) || Instant::now() + pause > until {
+                return applied;
+            }
+            let said = err.to_string();
+            let said = said.lines().last().unwrap_or_default();
+            progress.phase(&format!("trying again in {} s: {said}", pause.as_secs()));
+            thread::sleep(pause);
+            pause *= 2;
+            process::check_stopped()?;
+            history::heal(&session.api, self, release.name)?;
         }
     }
 
@@ -138,7 +169,7 @@ impl<'a> Helm<'a> {
             sh,
             "helm rollback {release} {revision} --namespace {release} --timeout {timeout} {recorded...}"
         );
-        let output = process::run(sh, cmd, b"")?;
+        let output = process::run_within(sh, cmd, self.timeout + GRACE)?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
         ensure!(output.success, "{}", self.failure(&log));
         Ok(())
@@ -199,7 +230,8 @@ impl<'a> Helm<'a> {
 
     /// Runs helm, and shows what it logs. A failure is helm's own message.
     fn run(&self, release: &Release, cmd: xshell::Cmd) -> Result<Output> {
-        let output = process::run(self.sh, cmd, b"")?;
+        // helm's own limit is for each single wait.
+        let output = process::run_within(self.sh, cmd, self.timeout + GRACE)?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
         if !output.success {
             bail!("{}", self.failure(&log));

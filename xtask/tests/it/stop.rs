@@ -159,3 +159,39 @@ fn two_deploys_at_once() {
     assert!(ran.stderr.contains("twice: bob is at work on it, or was cut off"), "{}", ran.stderr);
     assert_eq!(leases(&cluster, "twice"), "");
 }
+
+/// The API server goes away when helm begins, and comes back: helm is started again, and the Lease is kept.
+#[test]
+fn an_api_server_that_comes_back() {
+    let mut repo = Repo::own();
+    repo.ok("deploy local");
+    let kubeconfig = crate::repo::kubeconfig(&repo.ok("local status").stdout);
+    let folder = kubeconfig.parent().unwrap();
+    let kwokctl = |args: &[&str]| {
+        let mut command = crate::repo::tool("kwokctl");
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        command.args(args).args(["--name", name]).env("KWOK_WORKDIR", folder);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (at, go) = (repo.home().join("at"), repo.home().join("go"));
+    repo.script(
+        "helm",
+        &format!(
+            "case \"$*\" in *'--namespace demo'*) touch {}; until [ -e {} ]; do sleep 0.05; done ;; esac\nexec {} \"$@\"",
+            at.display(),
+            go.display(),
+            crate::repo::tool_path("helm").display()
+        ),
+    );
+    let child = repo.start("deploy local");
+    wait_until("helm for demo", || at.exists());
+    kwokctl(&["stop", "cluster"]);
+    std::fs::write(&go, "").unwrap();
+    thread::sleep(Duration::from_secs(2));
+    kwokctl(&["start", "cluster"]);
+    let ran = Ran::from(child);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("demo: trying again in 1 s: "), "{}", ran.stderr);
+    assert!(ran.stdout.contains("demo                 deployed  revision 2"), "{}", ran.stdout);
+}
