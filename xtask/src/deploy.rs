@@ -21,11 +21,13 @@ use crate::{
     charts,
     cluster::{Cluster, Hub, Nodes, Provider, list},
     credentials,
-    diff::{self, Differ},
+    diff::{self, Differ, Plain},
+    history,
     local::node,
     process,
     record::Record,
     release::{Helm, Release},
+    rollout,
     secrets::{self, Decrypted, Mask},
     session::{self, Session},
     settings::Settings,
@@ -58,6 +60,9 @@ pub(crate) struct Deploy {
     /// How many hubs at once [default: one a core, 8 at most]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// Leave out hubs that stand, and of which nothing would change
+    #[arg(long)]
+    skip_unchanged: bool,
     /// Deploy although the cluster has a newer commit
     #[arg(long)]
     force_older: bool,
@@ -277,9 +282,30 @@ impl Run {
     fn diff(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
         let session =
             self.session.as_ref().context("there's nothing to compare with: the cluster is down")?;
-        let manifest = helm.manifest(release, lacks.is_none())?;
+        let manifest = match lacks {
+            None => helm.manifests(release)?.0,
+            Some(_) => helm.template(release)?,
+        };
         let plain = self.fleet.plain(release.name);
         Differ::new(&session.api, &self.mask, release.name, plain).diff(&manifest)
+    }
+
+    /// The revision of a release that is deployed and stands, if a deploy would make the same of it.
+    fn unchanged(&self, helm: &Helm, release: &Release) -> Result<Option<u32>> {
+        let Some(Session { api, .. }) = &self.session else { return Ok(None) };
+        let Some(newest) = history::last(api, release.name)?.filter(|it| it.revision.status == "deployed")
+        else {
+            return Ok(None);
+        };
+        let (manifest, hooks) = helm.manifests(release)?;
+        let deployed = newest.content(api)?;
+        let deployed_hooks = deployed["hooks"].as_array().into_iter().flatten();
+        let is_same = deployed["manifest"] == *manifest
+            && deployed_hooks.map(|it| it["manifest"].as_str().unwrap_or_default()).eq(hooks.iter());
+        let is_same = is_same
+            && rollout::look(api, release.name, &manifest)?.0
+            && Differ::new(api, &self.mask, release.name, Plain::new()).diff(&manifest)?.is_empty();
+        Ok(is_same.then_some(newest.revision.number))
     }
 
     /// Prints what would change, release by release; whether anything does.
@@ -325,6 +351,12 @@ impl Run {
             return self.show(&helm, &release, self.lacking(has_dask)?);
         }
         let domain = self.domain(cluster, hub)?;
+        if args.skip_unchanged
+            && self.lacking(has_dask)?.is_none()
+            && let Some(revision) = self.unchanged(&helm, &release)?
+        {
+            return Ok(Done { revision: Some(revision), is_unchanged: true, ..Done::default() });
+        }
         if has_dask {
             self.apply_dask_crds(sh, &release, args.dask_gateway_version.as_deref(), crds)?;
         }
@@ -335,7 +367,7 @@ impl Run {
             // Nobody answers there.
             Some(Nodes::Simulated) => None,
         };
-        Ok(Done { revision: Some(revision), note: address, shown: None })
+        Ok(Done { revision: Some(revision), note: address, ..Done::default() })
     }
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.

@@ -40,7 +40,7 @@ impl<'a> Differ<'a> {
     /// The differences that a manifest makes, object by object; nothing if it makes none.
     pub(crate) fn diff(&mut self, manifest: &str) -> Result<String> {
         let new = objects(manifest)?;
-        let deployed = history::newest(self.api)?.into_iter().find(|it| it.is(self.release));
+        let deployed = history::last(self.api, self.release)?;
         let deployed = deployed.map(|it| it.content(self.api)).transpose()?.unwrap_or_default();
         let old = objects(deployed["manifest"].as_str().unwrap_or_default())?;
         let mut text = String::new();

@@ -68,6 +68,12 @@ pub(crate) fn newest(api: &Api) -> Result<Vec<Newest>> {
     Ok(newest.into_iter().map(|((namespace, name), revision)| Newest { namespace, name, revision }).collect())
 }
 
+/// The newest revision of one of our releases.
+pub(crate) fn last(api: &Api, release: &str) -> Result<Option<Newest>> {
+    let (namespace, name) = (release.to_owned(), release.to_owned());
+    Ok(revisions(api, release)?.pop().map(|revision| Newest { namespace, name, revision }))
+}
+
 /// The revisions that the cluster has of a release, the newest one last.
 pub(crate) fn revisions(api: &Api, release: &str) -> Result<Vec<Revision>> {
     let path = format!("/api/v1/namespaces/{release}/secrets?labelSelector=owner%3Dhelm%2Cname%3D{release}");

@@ -175,30 +175,14 @@ impl<'a> Helm<'a> {
         Ok(())
     }
 
-    /// The manifest as it would be applied, with secrets, and without hooks if the cluster can be asked.
-    pub(crate) fn manifest(&self, release: &Release, asks: bool) -> Result<String> {
-        if asks {
-            return Ok(self.run_upgrade(release, None)?.manifest);
-        }
-        Ok(String::from_utf8(self.template(release)?.stdout)?)
-    }
-
-    /// The manifests as the cluster would take them, without secrets.
-    pub(crate) fn dry_run(&self, release: &Release) -> Result<String> {
+    /// The manifest as the cluster would take it, with secrets, and those of hooks.
+    pub(crate) fn manifests(&self, release: &Release) -> Result<(String, Vec<String>)> {
         let answer = self.run_upgrade(release, None)?;
-        let mut manifest = answer.manifest;
-        for hook in answer.hooks {
-            manifest += &format!("\n---\n{}\n", hook.manifest);
-        }
-        Ok(self.shown(release, &manifest))
+        Ok((answer.manifest, answer.hooks.into_iter().map(|it| it.manifest).collect()))
     }
 
-    /// The manifests as the chart makes them, without asking a cluster and without secrets.
-    pub(crate) fn render(&self, release: &Release) -> Result<String> {
-        Ok(self.shown(release, &String::from_utf8(self.template(release)?.stdout)?))
-    }
-
-    fn template(&self, release: &Release) -> Result<Output> {
+    /// All manifests as the chart makes them, with secrets, without asking a cluster.
+    pub(crate) fn template(&self, release: &Release) -> Result<String> {
         let (sh, Release { name, chart, flags, .. }) = (self.sh, release);
         let values = release.values_args();
         let version = setup::KUBERNETES.to_string();
@@ -207,7 +191,21 @@ impl<'a> Helm<'a> {
             sh,
             "helm template {name} {chart} --namespace {name} {values...} {flags...} --kube-version {version} {debug...}"
         );
-        self.run(release, cmd)
+        Ok(String::from_utf8(self.run(release, cmd)?.stdout)?)
+    }
+
+    /// The manifests as the cluster would take them, without secrets.
+    pub(crate) fn dry_run(&self, release: &Release) -> Result<String> {
+        let (mut manifest, hooks) = self.manifests(release)?;
+        for hook in hooks {
+            manifest += &format!("\n---\n{hook}\n");
+        }
+        Ok(self.shown(release, &manifest))
+    }
+
+    /// The manifests as the chart makes them, without asking a cluster and without secrets.
+    pub(crate) fn render(&self, release: &Release) -> Result<String> {
+        Ok(self.shown(release, &self.template(release)?))
     }
 
     /// Without a record nothing is changed.

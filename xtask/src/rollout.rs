@@ -163,18 +163,18 @@ pub(crate) fn follow(
     })
 }
 
-/// How many of a release's pods are ready now.
-pub(crate) fn pods(api: &Api, namespace: &str, manifest: &str) -> Result<Pods> {
-    let mut sum = Pods::default();
+/// Whether all of a release stands now, and how many of its pods are ready.
+pub(crate) fn look(api: &Api, namespace: &str, manifest: &str) -> Result<(bool, Pods)> {
+    let (mut stands, mut sum) = (true, Pods::default());
     for document in split_documents(manifest) {
-        if let Some(workload) = workload(document, namespace)?
-            && let Some(object) = api.find(&format!("{}/{}", workload.source(), workload.name))?
-        {
-            let (_, pods) = rolled_out(workload.kind, &object);
+        if let Some(workload) = workload(document, namespace)? {
+            let object = api.find(&format!("{}/{}", workload.source(), workload.name))?.unwrap_or_default();
+            let (state, pods) = rolled_out(workload.kind, &object);
+            stands &= state == State::Stands;
             sum = Pods { ready: sum.ready + pods.ready, wanted: sum.wanted + pods.wanted };
         }
     }
-    Ok(sum)
+    Ok((stands, sum))
 }
 
 /// The workload in a document, if it has to stand: with OnDelete nothing rolls, z2jh's placeholders stay pending until a

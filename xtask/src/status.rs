@@ -93,8 +93,11 @@ fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
         let is_ours = release.is(&release.name) && cluster.release(&release.name).is_ok();
         missing.retain(|it| *it != release.name || !is_ours);
         let content = release.content(&api)?;
-        let pods = rollout::pods(&api, &release.namespace, content["manifest"].as_str().unwrap_or_default());
-        let pods = pods.inspect_err(|err| say!("{}: {}", release.name, mask.hide(&format!("{err:#}")))).ok();
+        let pods = rollout::look(&api, &release.namespace, content["manifest"].as_str().unwrap_or_default());
+        let pods = pods
+            .inspect_err(|err| say!("{}: {}", release.name, mask.hide(&format!("{err:#}"))))
+            .ok()
+            .map(|(_, it)| it);
         let chart = &content["chart"]["metadata"];
         let text = |key: &str| chart[key].as_str().unwrap_or("?");
         let deployed = content["info"]["last_deployed"].as_str().and_then(|it| it.get(..16));

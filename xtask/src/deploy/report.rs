@@ -23,6 +23,8 @@ use crate::{
 #[serde(rename_all = "kebab-case")]
 enum State {
     Deployed,
+    /// It was left out, since it stands as it is.
+    Unchanged,
     /// In a dry run.
     Shown,
     Failed,
@@ -39,6 +41,8 @@ pub(crate) struct Done {
     /// Its address, or the version of its chart.
     pub(crate) note: Option<String>,
     pub(crate) shown: Option<String>,
+    /// Nothing was done.
+    pub(crate) is_unchanged: bool,
 }
 
 #[derive(Serialize)]
@@ -77,9 +81,10 @@ impl<'a> Report<'a> {
         self.outcomes.lock().expect("nobody panics with it")
     }
 
-    /// Whether a release has been deployed, or shown.
+    /// Whether a release has been deployed, left out as it stands, or shown.
     pub(super) fn stands(&self, index: usize) -> bool {
-        self.outcomes().get(&index).is_some_and(|it| [State::Deployed, State::Shown].contains(&it.state))
+        let standing = [State::Deployed, State::Unchanged, State::Shown];
+        self.outcomes().get(&index).is_some_and(|it| standing.contains(&it.state))
     }
 
     /// A release isn't tried, since these others don't stand.
@@ -97,7 +102,11 @@ impl<'a> Report<'a> {
     pub(super) fn add(&self, index: usize, started: Instant, result: Result<Done>) {
         match result {
             Ok(done) => {
-                let state = if done.shown.is_some() { State::Shown } else { State::Deployed };
+                let state = match &done {
+                    Done { is_unchanged: true, .. } => State::Unchanged,
+                    Done { shown: Some(_), .. } => State::Shown,
+                    _ => State::Deployed,
+                };
                 self.put(&mut self.outcomes(), index, state, Some(started), done, None);
             }
             Err(err) => {
@@ -125,7 +134,7 @@ impl<'a> Report<'a> {
         message: Option<String>,
     ) {
         let seconds = started.map_or(0.0, |it| (it.elapsed().as_secs_f64() * 10.0).round() / 10.0);
-        let Done { revision, note, shown } = done;
+        let Done { revision, note, shown, .. } = done;
         let release = self.releases[index].to_owned();
         outcomes.insert(index, Outcome { release, state, revision, note, seconds, message, shown });
     }
@@ -166,6 +175,7 @@ impl State {
     fn word(self) -> &'static str {
         match self {
             State::Deployed => "deployed",
+            State::Unchanged => "unchanged",
             State::Shown => "shown",
             State::Failed => "failed",
             State::Stopped => "stopped",
@@ -181,7 +191,7 @@ impl Outcome {
         let revision = self.revision.map(|it| format!("revision {it}"));
         let seconds = format!("{:.1} s", self.seconds);
         match self.state {
-            State::Deployed => {
+            State::Deployed | State::Unchanged => {
                 revision.into_iter().chain(self.note.clone()).chain([seconds]).collect::<Vec<_>>().join(", ")
             }
             State::HeldBack => {

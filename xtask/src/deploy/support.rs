@@ -114,7 +114,11 @@ impl Run {
             return self.show(helm, release, None);
         }
         let revision = self.upgrade(helm, release)?;
-        Ok(Done { revision: Some(revision), note: Some(args.cert_manager_version.clone()), shown: None })
+        Ok(Done {
+            revision: Some(revision),
+            note: Some(args.cert_manager_version.clone()),
+            ..Done::default()
+        })
     }
 
     fn diff_of(&self, helm: &Helm, release: &Result<Release>, lacks: Option<&str>) -> Result<String> {

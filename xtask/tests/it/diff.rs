@@ -80,4 +80,19 @@ fn shows_what_differs_and_no_secret() {
     );
     assert_eq!(note(), "goodbye");
     assert_eq!(repo.run("deploy lake --detailed-exitcode").code, Some(2));
+
+    // What stands as it is can be left out, until somebody changes it.
+    let deploy = || repo.ok("deploy lake --skip-unchanged --force-conflicts").stdout;
+    let revision =
+        |printed: &str| printed.split_whitespace().nth(3).unwrap().trim_end_matches(',').to_owned();
+    let first = deploy();
+    assert!(first.starts_with("shown                unchanged revision 2,"), "{first}");
+    cluster.kubectl("set image deployment/pond pond=by-hand -n shown");
+    assert_eq!(revision(&deploy()), "3");
+    assert_eq!(revision(&deploy()), "3");
+    repo.write(plain, "note: goodbye\ndepth: 7\nhook: true\n");
+    let printed = repo.run("deploy lake --skip-unchanged --timeout 3s");
+    assert!(printed.stderr.contains("`shown` failed"), "{}", printed.stderr);
+    repo.write(plain, "note: goodbye\ndepth: 7\n");
+    assert!(deploy().contains("shown                deployed"));
 }
