@@ -1,13 +1,16 @@
 //! What helm keeps of a release in its namespace: a Secret for each revision.
 
-use std::{collections::BTreeMap, io::Read};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use flate2::read::GzDecoder;
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 
-use crate::{api::Api, release::Helm};
+use crate::{api::Api, release::Helm, secrets::split_documents};
 
 /// A revision by its Secret's labels.
 pub(crate) struct Revision {
@@ -130,6 +133,29 @@ pub(crate) fn heal(api: &Api, helm: &Helm, release: &str) -> Result<Vec<Revision
         }
     }
     self::revisions(api, release)
+}
+
+/// Makes helm forget the volumes and claims of a release's newest revision, so that it leaves them when it uninstalls. A
+/// release that is installed under this name again takes them over, since they keep their labels.
+pub(crate) fn forget_volumes(api: &Api, newest: &Newest) -> Result<()> {
+    let path = path(&newest.namespace, &newest.revision.secret);
+    let mut secret = api.get(&path)?;
+    let mut content = content(&secret)?;
+    let manifest = content["manifest"].as_str().unwrap_or_default();
+    let kind = |document: &str| -> Option<String> {
+        let yaml: serde_yaml::Value = serde_yaml::from_str(document).ok()?;
+        Some(yaml.get("kind")?.as_str()?.to_owned())
+    };
+    let is_volume = |it: &&str| {
+        kind(it).is_some_and(|it| ["PersistentVolumeClaim", "PersistentVolume"].contains(&it.as_str()))
+    };
+    let others: Vec<_> = split_documents(manifest).filter(|it| !is_volume(it)).collect();
+    content["manifest"] = others.iter().map(|it| format!("---\n{it}")).collect::<String>().into();
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(content.to_string().as_bytes())?;
+    let packed = BASE64_STANDARD.encode(BASE64_STANDARD.encode(packed.finish()?));
+    secret["data"]["release"] = packed.into();
+    api.send("PUT", &path, &secret).map(|_| ())
 }
 
 /// Removes jobs that hooks of a revision have left: helm makes them anew, and would find them in its way.

@@ -34,6 +34,7 @@ mod process;
 mod progress;
 mod record;
 mod release;
+mod retire;
 mod rollback;
 mod rollout;
 mod secrets;
@@ -70,6 +71,7 @@ enum Command {
     DeploySupport(deploy::support::DeploySupport),
     Status(status::Status),
     Rollback(rollback::Rollback),
+    Retire(retire::Retire),
     Validate(validate::Validate),
     #[command(subcommand)]
     Config(config::Config),
@@ -108,6 +110,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Status(args) => status::status(sh, root, args),
         Command::Config(command) => print(&config::config(root, command)?),
         Command::Rollback(args) => rollback::rollback(sh, root, args),
+        Command::Retire(args) => retire::retire(sh, root, args),
         Command::Validate(args) => return validate::validate(sh, root, args),
         Command::Ci => ci::ci(sh),
     }?;

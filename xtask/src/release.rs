@@ -175,6 +175,16 @@ impl<'a> Helm<'a> {
         Ok(())
     }
 
+    pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
+        let sh = self.sh;
+        let timeout = format!("{}s", self.timeout.as_secs().max(1));
+        let cmd = cmd!(sh, "helm uninstall {release} --namespace {release} --wait --timeout {timeout}");
+        let output = process::run_within(sh, cmd, self.timeout + GRACE)?;
+        let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
+        ensure!(output.success, "{}", self.failure(&log));
+        Ok(())
+    }
+
     /// The manifest as the cluster would take it, with secrets, and those of hooks.
     pub(crate) fn manifests(&self, release: &Release) -> Result<(String, Vec<String>)> {
         let answer = self.run_upgrade(release, None)?;

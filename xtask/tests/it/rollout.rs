@@ -174,3 +174,40 @@ fn fields_that_somebody_else_set() {
     repo.ok("deploy lake --force-conflicts");
     assert_eq!(cluster.kubectl("get deployment pond -n by-hand -o jsonpath={..containers[0].image}"), "pond");
 }
+
+#[test]
+fn a_hub_is_taken_away() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["retired"]);
+    repo.write("config/clusters/lake/retired.values.yaml", "claim: true\n");
+    repo.ok("deploy lake");
+    cluster.kubectl("run jupyter-ann --image=x -n retired");
+    let claim = || cluster.kubectl("get pvc pond -n retired -o jsonpath={.metadata.uid}");
+    let before = claim();
+    let said = repo.fails("retire lake retired");
+    for part in [
+        "Take `retired` of `lake` away: revision 1 (deployed), 1 server of users, 1 volume claim that will stay: ",
+        "nobody can be asked here\nhint: `--yes`",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    // It need not be in cluster.yaml any more.
+    let yaml = repo.read("config/clusters/lake/cluster.yaml");
+    repo.write(
+        "config/clusters/lake/cluster.yaml",
+        yaml.split_once("- name").unwrap().0.replace("hubs:", "hubs: []").as_str(),
+    );
+    let ran = repo.ok("retire lake retired --yes");
+    assert_eq!(ran.stdout, "retired is gone; its volume claims stay: `pond`\n");
+    assert_eq!(cluster.kubectl("get pods,deployments,secrets,leases -n retired -o name"), "");
+    let said = repo.fails("retire lake retired --yes");
+    assert!(said.contains("cluster `lake` has no release `retired`; it has: "), "{said}");
+
+    // The next hub of this name gets them back.
+    repo.write("config/clusters/lake/cluster.yaml", &yaml);
+    repo.ok("deploy lake");
+    assert_eq!(claim(), before);
+    let ran = repo.ok("retire lake retired --yes --delete-volumes");
+    assert_eq!(ran.stdout, "retired is gone, with its volume claims and its namespace\n");
+    assert!(!cluster.kubectl("get namespaces -o name").contains("namespace/retired\n"));
+}
