@@ -9,14 +9,14 @@ use crate::{
     cluster::{Cluster, Nodes, Provider},
     local::{Rehearsal, State},
     paths, process,
-    secrets::{self, Decrypted, Kind, Mask},
+    secrets::{self, InMemory, Kind, Mask},
 };
 
 /// A `Shell` whose helm and kubectl talk to one cluster.
 pub(crate) struct Login {
     pub(crate) sh: Shell,
     /// Where KUBECONFIG came out of an encrypted file. It lives as long as the login.
-    pub(crate) kubeconfig: Option<Decrypted>,
+    pub(crate) kubeconfig: Option<InMemory>,
     /// What the pods run on, if it's a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
 }
@@ -61,7 +61,7 @@ pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
 }
 
 impl Login {
-    fn new(sh: &Shell, kubeconfig: &Path, decrypted: Option<Decrypted>) -> Result<Login> {
+    fn new(sh: &Shell, kubeconfig: &Path, decrypted: Option<InMemory>) -> Result<Login> {
         let sh = sh.clone();
         sh.set_var("KUBECONFIG", kubeconfig);
         sh.set_var("KUBECACHEDIR", paths::cache()?.join("kube"));

@@ -28,7 +28,7 @@ use crate::{
     record::Record,
     release::{Helm, Release},
     rollout,
-    secrets::{self, Decrypted, Mask},
+    secrets::{self, InMemory, Mask},
     session::{self, Session},
     settings::Settings,
     setup,
@@ -43,8 +43,12 @@ use report::{Done, Report};
 /// Install or upgrade the hubs of a cluster
 ///
 /// Checks cluster.yaml and the files that it lists, decrypts secrets in memory, logs in, prepares the charts, and
-/// then gives each hub to helm and follows its rollout. A hub that fails doesn't stop the others; the exit status is
-/// 1 then. With `provider: local` the rehearsal cluster is brought up first.
+/// then gives the hubs to helm side by side and follows their rollouts. Staging hubs come first, and the others follow
+/// if those stand. A hub that fails doesn't stop the others; the exit status is 1 then. With `provider: local` the
+/// rehearsal cluster is brought up first.
+///
+/// Ctrl-C ends in order, and says what each hub is left at. What was cut off, however that came, is healed by the next
+/// deploy.
 #[derive(clap::Args)]
 pub(crate) struct Deploy {
     /// A folder in config/clusters/
@@ -103,7 +107,7 @@ struct How {
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// How the outcome is printed; a dry run's manifests are YAML
-    #[arg(long, default_value = "text", conflicts_with = "dry_run")]
+    #[arg(long, default_value = "text", conflicts_with_all = ["dry_run", "diff"])]
     format: Format,
 }
 
@@ -127,8 +131,8 @@ struct Run {
     /// Prepared charts by their paths from the root.
     charts: BTreeMap<PathBuf, Result<PathBuf>>,
     fleet: Fleet,
-    /// Encrypted files by their paths from the root.
-    decrypted: BTreeMap<PathBuf, Result<Decrypted>>,
+    /// What the releases list, by the paths from the root.
+    files: BTreeMap<PathBuf, Result<InMemory>>,
     mask: Mask,
     /// There is none in a dry run for a rehearsal cluster that is down: then it's rendered without asking.
     session: Option<Session>,
@@ -232,11 +236,14 @@ impl Run {
         let settings = Settings::load(root)?;
         let charts = charts::prepare(sh, root, &settings, charts)?;
         let fleet = validate::before_deploy(sh, root, &settings, what, &cluster.name, hubs)?;
-        let encrypted = fleet.encrypted();
         let render_only = how.dry_run && credentials::is_down(root, cluster)?;
         let sh = &secrets::with_demo_key(sh, root, cluster)?;
-        let decrypted = process::side_by_side(sh, &encrypted, |sh, file| secrets::decrypt(sh, file));
-        let decrypted: BTreeMap<_, _> = encrypted.into_iter().zip(decrypted).collect();
+        let files = fleet.listed();
+        let read = process::side_by_side(sh, &files, |sh, (file, is_encrypted)| match is_encrypted {
+            true => secrets::decrypt(sh, file),
+            false => secrets::read(root, file),
+        });
+        let files: BTreeMap<_, _> = files.into_iter().map(|(file, _)| file).zip(read).collect();
         let login = if render_only {
             say!("the rehearsal cluster `{}` is down: rendering without it", cluster.name);
             None
@@ -245,7 +252,7 @@ impl Run {
             Some(login.with_context(|| format!("cannot log in to `{}`", cluster.name))?)
         };
         let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
-        let mask = Mask::new(decrypted.values().flatten().chain(kubeconfig));
+        let mask = Mask::new(files.values().flatten().chain(kubeconfig));
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
         let record = Record::new(&sh, root);
         mask.announce();
@@ -254,7 +261,7 @@ impl Run {
             process::end_in_order();
         }
         let session = login.map(|it| Session::start(it, record)).transpose()?;
-        Ok((sh, Run { settings, charts, fleet, decrypted, mask, session }))
+        Ok((sh, Run { settings, charts, fleet, files, mask, session }))
     }
 
     fn helm<'a>(&'a self, sh: &'a Shell, how: &How) -> Helm<'a> {
@@ -399,12 +406,11 @@ impl Run {
         }
     }
 
-    /// Each file itself, or a file in memory with what it holds decrypted.
+    /// Where programs can read each file's content.
     fn readable(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
-        let readable = |file: PathBuf| match self.decrypted.get(&file) {
-            Some(Ok(decrypted)) => Ok(decrypted.file.path().to_owned()),
-            Some(Err(err)) => bail!("{err:#}"),
-            None => Ok(file),
+        let readable = |file: PathBuf| match &self.files[&file] {
+            Ok(read) => Ok(read.file.path().to_owned()),
+            Err(err) => bail!("{err:#}"),
         };
         files.into_iter().map(readable).collect()
     }

@@ -77,7 +77,12 @@ impl Leases {
     /// Waits until nobody else can be at work on the release. The namespace is made for it.
     pub(crate) fn take(&self, release: &str) -> Result<Lease<'_>> {
         let api = &self.shared.api;
-        if api.find(&format!("/api/v1/namespaces/{release}"))?.is_none() {
+        let is_missing = match api.find(&format!("/api/v1/namespaces/{release}")) {
+            // Who may not see namespaces works in one that others made.
+            Err(err) if is(&err, 403) => false,
+            found => found?.is_none(),
+        };
+        if is_missing {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": release}});
             match api.send("POST", "/api/v1/namespaces", &namespace) {
                 Err(err) if !is(&err, 409) => return Err(err).context("cannot make the namespace"),

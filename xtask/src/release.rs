@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
@@ -103,7 +103,7 @@ impl<'a> Helm<'a> {
             Err(err) if self.rolls_back && process::check_stopped().is_ok() => {
                 let said = match before.iter().rfind(|it| it.status == "deployed") {
                     None => "no revision before it stood, to which it could be rolled back".to_owned(),
-                    Some(good) => match self.return_to(release.name, good.number, session) {
+                    Some(good) => match self.return_to(release.name, good.number, session, &progress) {
                         Ok(()) => format!("rolled back to revision {}, which stands again", good.number),
                         Err(err) => format!("rolling back to revision {} failed: {err:#}", good.number),
                     },
@@ -144,12 +144,11 @@ impl<'a> Helm<'a> {
     /// Makes a new revision of an earlier one, which nobody else does meanwhile, and waits until that stands.
     pub(crate) fn roll_back_and_follow(&self, release: &str, revision: u32, session: &Session) -> Result<()> {
         let _lease = session.leases.take(release)?;
-        self.return_to(release, revision, session)
+        self.return_to(release, revision, session, &Progress::new(release))
     }
 
-    fn return_to(&self, release: &str, revision: u32, session: &Session) -> Result<()> {
+    fn return_to(&self, release: &str, revision: u32, session: &Session, progress: &Progress) -> Result<()> {
         let until = Instant::now() + self.timeout;
-        let progress = Progress::new(release);
         progress.phase(&format!("rolling back to revision {revision}"));
         self.roll_back(release, revision, Some(&session.record))?;
         let (sh, revision) = (self.sh, revision.to_string());
@@ -157,7 +156,7 @@ impl<'a> Helm<'a> {
             sh,
             cmd!(sh, "helm get manifest {release} --namespace {release} --revision {revision}"),
         )?;
-        rollout::follow(&session.api, release, &manifest, until, &progress)
+        rollout::follow(&session.api, release, &manifest, until, progress)
     }
 
     pub(crate) fn roll_back(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {
@@ -169,20 +168,14 @@ impl<'a> Helm<'a> {
             sh,
             "helm rollback {release} {revision} --namespace {release} --timeout {timeout} {recorded...}"
         );
-        let output = process::run_within(sh, cmd, self.timeout + GRACE)?;
-        let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
-        ensure!(output.success, "{}", self.failure(&log));
-        Ok(())
+        self.run(release, cmd).map(|_| ())
     }
 
     pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
         let sh = self.sh;
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
         let cmd = cmd!(sh, "helm uninstall {release} --namespace {release} --wait --timeout {timeout}");
-        let output = process::run_within(sh, cmd, self.timeout + GRACE)?;
-        let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
-        ensure!(output.success, "{}", self.failure(&log));
-        Ok(())
+        self.run(release, cmd).map(|_| ())
     }
 
     /// The manifest as the cluster would take it, with secrets, and those of hooks.
@@ -201,7 +194,7 @@ impl<'a> Helm<'a> {
             sh,
             "helm template {name} {chart} --namespace {name} {values...} {flags...} --kube-version {version} {debug...}"
         );
-        Ok(String::from_utf8(self.run(release, cmd)?.stdout)?)
+        Ok(String::from_utf8(self.run(name, cmd)?.stdout)?)
     }
 
     /// The manifests as the cluster would take them, without secrets.
@@ -232,12 +225,12 @@ impl<'a> Helm<'a> {
             "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...} {flags...}
              --reset-values --timeout {timeout} --output json {recorded...} {own...} {debug...}"
         );
-        let output = self.run(release, cmd)?;
+        let output = self.run(name, cmd)?;
         serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")
     }
 
     /// Runs helm, and shows what it logs. A failure is helm's own message.
-    fn run(&self, release: &Release, cmd: xshell::Cmd) -> Result<Output> {
+    fn run(&self, release: &str, cmd: xshell::Cmd) -> Result<Output> {
         // helm's own limit is for each single wait.
         let output = process::run_within(self.sh, cmd, self.timeout + GRACE)?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
@@ -245,7 +238,7 @@ impl<'a> Helm<'a> {
             bail!("{}", self.failure(&log));
         }
         for line in log.lines() {
-            say!("{}: {line}", release.name);
+            say!("{release}: {line}");
         }
         Ok(output)
     }

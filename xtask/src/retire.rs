@@ -13,12 +13,9 @@ use xshell::Shell;
 use crate::{
     api::Api,
     cluster::{Cluster, list},
-    credentials, history, process,
-    record::Record,
+    history, process,
     release::Helm,
-    secrets::{self, Mask},
     session::{self, Session},
-    setup,
     validate::number_of,
 };
 
@@ -46,13 +43,7 @@ pub(crate) struct Retire {
 
 pub(crate) fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<()> {
     let cluster = Cluster::load(root, &args.cluster)?;
-    let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
-    let sh = &secrets::with_demo_key(sh, root, &cluster)?;
-    let login = credentials::log_in(sh, root, &cluster)
-        .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
-    let (sh, mask) = (login.sh.clone(), Mask::new(&login.kubeconfig));
-    process::end_in_order();
-    let session = Session::start(login, Record::new(&sh, root))?;
+    let (sh, mask, session) = Session::open(sh, root, &cluster)?;
     let api = &session.api;
     let hub = &args.hub;
     let Some(newest) = history::last(api, hub)? else {

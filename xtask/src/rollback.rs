@@ -7,12 +7,9 @@ use xshell::Shell;
 
 use crate::{
     cluster::{Cluster, list},
-    credentials, history, process,
-    record::Record,
+    history,
     release::Helm,
-    secrets::Mask,
     session::{self, Session},
-    setup,
 };
 
 /// Return a hub to an earlier revision
@@ -38,13 +35,7 @@ pub(crate) struct Rollback {
 pub(crate) fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<()> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let release = cluster.release(&args.hub)?;
-    let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
-    let sh = &crate::secrets::with_demo_key(sh, root, &cluster)?;
-    let login = credentials::log_in(sh, root, &cluster)
-        .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
-    let (sh, mask) = (login.sh.clone(), Mask::new(&login.kubeconfig));
-    process::end_in_order();
-    let session = Session::start(login, Record::new(&sh, root))?;
+    let (sh, mask, session) = Session::open(sh, root, &cluster)?;
     let helm = Helm::new(&sh, &mask, args.timeout);
 
     let revisions = history::revisions(&session.api, release)?;

@@ -21,8 +21,9 @@ pub(crate) enum Kind {
     Encrypted,
 }
 
-/// What a decrypted file held, readable by the programs that we start as long as this lives.
-pub(crate) struct Decrypted {
+/// What a file held when we read it, decrypted if it was encrypted. The programs that we start can read it as long as this
+/// lives, whatever becomes of the file.
+pub(crate) struct InMemory {
     pub(crate) file: PrivateFile,
     /// What must not show, each of eight characters or more.
     secrets: Vec<String>,
@@ -73,7 +74,7 @@ pub(crate) fn with_demo_key(sh: &Shell, root: &Path, cluster: &Cluster) -> Resul
 }
 
 /// Decrypts a file of `Kind::Encrypted`; `file` is relative to the root, where `sh` works.
-pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<Decrypted> {
+pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<InMemory> {
     let shown = file.display();
     let encrypted = sh.read_file(file)?;
     let format = if encrypted.trim_start().starts_with('{') { "json" } else { "yaml" };
@@ -97,7 +98,14 @@ pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<Decrypted> {
     let mut plain = BTreeSet::new();
     leaves(&serde_yaml::from_str(&encrypted)?, &mut plain);
     let secrets = secrets.difference(&plain).cloned().collect();
-    Ok(Decrypted { file: PrivateFile::new(&text)?, secrets, source: file.to_owned() })
+    Ok(InMemory { file: PrivateFile::new(&text)?, secrets, source: file.to_owned() })
+}
+
+/// Takes in a file of `Kind::Plain`.
+pub(crate) fn read(root: &Path, file: &Path) -> Result<InMemory> {
+    let text =
+        fs::read_to_string(root.join(file)).with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(InMemory { file: PrivateFile::new(&text)?, secrets: Vec::new(), source: file.to_owned() })
 }
 
 /// All scalars that are long enough to be told from ordinary words.
@@ -119,7 +127,7 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    pub(crate) fn new<'a>(files: impl IntoIterator<Item = &'a Decrypted>) -> Mask {
+    pub(crate) fn new<'a>(files: impl IntoIterator<Item = &'a InMemory>) -> Mask {
         let mut replacements = Vec::new();
         for file in files {
             let path = file.file.path().display().to_string();

@@ -2,14 +2,23 @@
 
 use std::{
     io::{BufRead, IsTerminal, Write},
+    path::Path,
     sync::Arc,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use xshell::Shell;
 
 use crate::{
-    api::Api, cluster::Nodes, credentials::Login, history, lease::Leases, process, record::Record,
-    secrets::Decrypted,
+    api::Api,
+    cluster::{Cluster, Nodes},
+    credentials::{self, Login},
+    history,
+    lease::Leases,
+    process,
+    record::Record,
+    secrets::{self, InMemory, Mask},
+    setup,
 };
 
 pub(crate) struct Session {
@@ -19,7 +28,7 @@ pub(crate) struct Session {
     /// What the pods run on, if it's a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
     /// Where KUBECONFIG came out of an encrypted file.
-    _kubeconfig: Option<Decrypted>,
+    _kubeconfig: Option<InMemory>,
 }
 
 impl Session {
@@ -28,6 +37,18 @@ impl Session {
         let api = Arc::new(Api::start(&sh)?);
         let leases = Leases::new(api.clone(), &record)?;
         Ok(Session { api, leases, record, rehearsal, _kubeconfig: kubeconfig })
+    }
+
+    /// Logs in to change releases without their charts and values; with what of the login must not show.
+    pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<(Shell, Mask, Session)> {
+        let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
+        let sh = &secrets::with_demo_key(sh, root, cluster)?;
+        let login = credentials::log_in(sh, root, cluster)
+            .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
+        let (sh, mask) = (login.sh.clone(), Mask::new(&login.kubeconfig));
+        process::end_in_order();
+        let session = Session::start(login, Record::new(&sh, root))?;
+        Ok((sh, mask, session))
     }
 
     /// What was done to a release, with the state that it's left in if a signal cut that off.

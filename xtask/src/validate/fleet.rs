@@ -270,9 +270,9 @@ impl Fleet {
         plain
     }
 
-    /// The encrypted files among those that releases list, from the root.
-    pub(crate) fn encrypted(&self) -> Vec<PathBuf> {
-        self.values.iter().filter(|(_, it)| it.is_encrypted()).map(|(path, _)| path.clone()).collect()
+    /// The files that releases list, from the root, and whether they are encrypted.
+    pub(crate) fn listed(&self) -> Vec<(PathBuf, bool)> {
+        self.values.iter().map(|(path, it)| (path.clone(), it.is_encrypted())).collect()
     }
 
     /// Says why what a chart depends on couldn't be fetched.

@@ -359,3 +359,22 @@ fn staging_hubs_gate_the_others() {
     let at = |hub: &str| shown.find(&format!("# {hub}: what would be applied")).unwrap();
     assert!(at("gate-prod") < at("gate-staging") && at("gate-staging") < at("gate-free"));
 }
+
+#[test]
+fn a_values_file_changed_under_way() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["edited-first", "edited"]);
+    repo.write("config/clusters/lake/edited.values.yaml", "note: as it was checked\n");
+    let values = repo.root.join("config/clusters/lake/edited.values.yaml");
+    repo.script(
+        "helm",
+        &format!(
+            "case \"$*\" in *'--namespace edited-first'*) echo 'note: [half' > {} ;; esac\nexec {} \"$@\"",
+            values.display(),
+            tool_path("helm").display()
+        ),
+    );
+    repo.ok("deploy lake --jobs 1");
+    assert_eq!(repo.read("config/clusters/lake/edited.values.yaml"), "note: [half\n");
+    assert_eq!(note(&cluster, "edited"), "as it was checked");
+}

@@ -159,3 +159,28 @@ fn a_helm_that_prints_all_it_reads() {
     assert!(said.contains("note: ***"), "{said}");
     assert!(!said.contains(&marker("prints")) && !said.contains("c3VyZWx5"), "{said}");
 }
+
+/// It gets its time and half a minute more, and is killed when it doesn't end by itself.
+#[test]
+fn a_helm_that_hangs() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["hangs", "goes-on"]);
+    let key = Key::new();
+    repo.has_key(&key);
+    let values = "config/clusters/lake/hangs.values.yaml";
+    repo.write(values, &format!("note: {}\n", marker("hangs")));
+    repo.encrypt(values, &key);
+    repo.script(
+        "helm",
+        &format!(
+            "case \"$*\" in *'--namespace hangs'*) for it in \"$@\"; do case $it in /proc/*) cat $it >&2 ;; esac; done\n\
+             trap '' TERM; while :; do sleep 0.1; done ;; esac\nexec {} \"$@\"",
+            tool_path("helm").display()
+        ),
+    );
+    let ran = repo.run("deploy lake --timeout 1s --jobs 2");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("`hangs` failed: `helm`: didn't end within 31 s"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("goes-on              deployed"), "{}", ran.stdout);
+    assert!(!(ran.stdout + &ran.stderr).contains(&marker("hangs")));
+}
