@@ -216,14 +216,9 @@ impl Workload {
         format!("/apis/{group}/v1/namespaces/{}/{resource}", self.namespace)
     }
 
-    /// Where it lists the revisions of its pods' template, if they have objects of their own.
-    fn revisions(&self) -> Option<String> {
-        let resource = match self.kind {
-            Kind::Deployment => "replicasets",
-            Kind::DaemonSet => "controllerrevisions",
-            _ => return None,
-        };
-        Some(format!("/apis/apps/v1/namespaces/{}/{resource}", self.namespace))
+    /// Where it lists the ReplicaSets among which a deployment's are.
+    fn replica_sets(&self) -> String {
+        format!("/apis/apps/v1/namespaces/{}/replicasets", self.namespace)
     }
 
     /// Where it lists events of one reason.
@@ -283,14 +278,17 @@ impl World<'_> {
             workload.events("NotTriggerScaleUp"),
             pods_of(workload, self.object(workload)),
         ];
-        sources.extend(workload.revisions());
+        if workload.kind == Kind::Deployment {
+            sources.push(workload.replica_sets());
+        }
         sources
     }
 
     fn state(&mut self, workload: &Workload) -> (State, Pods) {
         let object = self.object(workload);
         let (state, pods) = rolled_out(workload.kind, object);
-        if !matches!(state, State::Waits(_)) {
+        // Until its controller has seen the newest revision all that there is belongs to older ones.
+        if !matches!(state, State::Waits(_)) || !is_seen(workload.kind, object) {
             return (state, pods);
         }
         if let Some(why) = self.refusal(workload) {
@@ -312,28 +310,31 @@ impl World<'_> {
         }
     }
 
-    /// The newest revision of a workload's pods, where that is an object of its own.
-    fn newest_revision(&self, workload: &Workload) -> Option<&Value> {
-        let uid = &self.object(workload)["metadata"]["uid"];
-        let revisions = self.lists.get(&workload.revisions()?)?.values().filter(|it| owner(it) == uid);
-        let number = |it: &&Value| match workload.kind {
-            Kind::DaemonSet => it["revision"].as_u64(),
-            _ => text(&it["metadata"]["annotations"]["deployment.kubernetes.io/revision"]).parse().ok(),
-        };
-        revisions.max_by_key(number)
+    /// The ReplicaSet of a deployment's newest revision. It may come later than the deployment that names its number.
+    fn newest_set(&self, workload: &Workload) -> Option<&Value> {
+        let object = self.object(workload);
+        let number = |it: &Value| it["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone();
+        let mut sets = self.lists.get(&workload.replica_sets())?.values();
+        sets.find(|it| owner(it) == &object["metadata"]["uid"] && number(it) == number(object))
     }
 
     /// Pods of the workload's newest revision that nobody deletes.
     fn newest_pods(&self, workload: &Workload) -> Vec<Value> {
         let object = self.object(workload);
-        let revision = self.newest_revision(workload).unwrap_or(&Value::Null);
-        let hash = |it: &Value| it["metadata"]["labels"]["controller-revision-hash"].clone();
+        let set = self.newest_set(workload);
         let is_newest = |pod: &&Value| {
             let is_own = *owner(pod) == object["metadata"]["uid"];
+            let labels = &pod["metadata"]["labels"];
             match workload.kind {
-                Kind::Deployment => !revision.is_null() && *owner(pod) == revision["metadata"]["uid"],
-                Kind::DaemonSet => is_own && hash(pod) == hash(revision),
-                Kind::StatefulSet => is_own && hash(pod) == object["status"]["updateRevision"],
+                Kind::Deployment => set.is_some_and(|it| *owner(pod) == it["metadata"]["uid"]),
+                Kind::DaemonSet => {
+                    let generation = "deprecated.daemonset.template.generation";
+                    is_own
+                        && labels["pod-template-generation"] == object["metadata"]["annotations"][generation]
+                }
+                Kind::StatefulSet => {
+                    is_own && labels["controller-revision-hash"] == object["status"]["updateRevision"]
+                }
                 Kind::Job => is_own,
             }
         };
@@ -344,7 +345,7 @@ impl World<'_> {
     /// Why the cluster takes none of the workload's pods.
     fn refusal(&self, workload: &Workload) -> Option<String> {
         let maker = match workload.kind {
-            Kind::Deployment => self.newest_revision(workload)?,
+            Kind::Deployment => self.newest_set(workload)?,
             _ => self.object(workload),
         };
         // Events outlive what they were about: those of before the last change don't count.
@@ -501,6 +502,12 @@ impl Watches {
     }
 }
 
+/// Whether a workload's controller knows what it's to be. Jobs have only one revision.
+fn is_seen(kind: Kind, object: &Value) -> bool {
+    let seen = &object["status"]["observedGeneration"];
+    kind == Kind::Job || object["metadata"]["generation"].as_u64() <= seen.as_u64()
+}
+
 /// The same questions that `kubectl rollout status` asks.
 fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
     let (spec, status) = (&object["spec"], &object["status"]);
@@ -546,7 +553,7 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
             }
             _ => State::Waits(format!("{} of {} pods are done", pods.ready, pods.wanted)),
         }
-    } else if number(&object["metadata"]["generation"]) > number(&status["observedGeneration"]) {
+    } else if !is_seen(kind, object) {
         State::Waits("its controller hasn't seen it yet".to_owned())
     } else if kind == Kind::Deployment && progress == "ProgressDeadlineExceeded" {
         State::Failed(text(&condition("Progressing")["message"]).to_owned())

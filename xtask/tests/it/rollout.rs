@@ -211,3 +211,16 @@ fn a_hub_is_taken_away() {
     assert_eq!(ran.stdout, "retired is gone, with its volume claims and its namespace\n");
     assert!(!cluster.kubectl("get namespaces -o name").contains("namespace/retired\n"));
 }
+
+/// Pods that crash are no reason against the revision that mends them.
+#[test]
+fn what_crashes_can_be_mended() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["mended"]);
+    for round in 1..=5 {
+        let (said, _) = fails(&repo, "mended", "fate: crash\nset: true\n");
+        assert!(said.contains("CrashLoopBackOff"), "{said}");
+        repo.write("config/clusters/lake/mended.values.yaml", &format!("note: round {round}\nset: true\n"));
+        repo.ok("deploy lake");
+    }
+}
