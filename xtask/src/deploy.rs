@@ -19,7 +19,7 @@ use xshell::{Shell, cmd};
 use crate::{
     api::Api,
     charts,
-    cluster::{Cluster, Hub, Nodes, Provider, list},
+    cluster::{Cluster, Hub, Nodes, list},
     credentials,
     diff::{self, Differ, Plain},
     history,
@@ -73,8 +73,8 @@ pub(crate) struct Deploy {
     /// Take over fields that somebody set by other means, such as `kubectl edit`
     #[arg(long)]
     force_conflicts: bool,
-    /// Replace objects that can't be changed
-    #[arg(long)]
+    /// Replace objects rather than change them, and without server-side apply
+    #[arg(long, conflicts_with = "force_conflicts")]
     force_replace: bool,
     /// Remove new objects of an upgrade that helm gives up
     #[arg(long)]
@@ -200,7 +200,8 @@ impl Deploy {
         let flags: [(bool, &[&'static str]); 3] = [
             // A release that helm 3 made would keep to its way.
             (self.force_conflicts, &["--server-side=true", "--force-conflicts"]),
-            (self.force_replace, &["--force-replace"]),
+            // Which helm doesn't do by server-side apply.
+            (self.force_replace, &["--server-side=false", "--force-replace"]),
             (self.cleanup_on_fail, &["--cleanup-on-fail"]),
         ];
         flags.into_iter().filter(|(is_set, _)| *is_set).flat_map(|(_, it)| it).copied().collect()
@@ -231,8 +232,7 @@ impl Run {
         charts: BTreeSet<PathBuf>,
         how: &How,
     ) -> Result<(Shell, Run)> {
-        let local = matches!(cluster.provider, Provider::Local(_));
-        let sh = &setup::provide(sh, setup::FOR_HUBS, local)?;
+        let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
         let settings = Settings::load(root)?;
         let charts = charts::prepare(sh, root, &settings, charts)?;
         let fleet = validate::before_deploy(sh, root, &settings, what, &cluster.name, hubs)?;

@@ -194,6 +194,8 @@ fn tidied(object: &Value) -> Value {
         }
         if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
             annotations.remove("deployment.kubernetes.io/revision");
+            // It repeats the object, a Secret's data too.
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
     }
     object

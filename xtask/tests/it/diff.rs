@@ -40,6 +40,8 @@ fn shows_what_differs_and_no_secret() {
     repo.write(plain, "note: goodbye\ndepth: 7\n");
     encrypt("token: the-second-albatross\ngreeting: the-second-petrel\n");
     cluster.kubectl("set image deployment/pond pond=by-hand -n shown");
+    let applied = "kubectl.kubernetes.io/last-applied-configuration=dGhlLWZpcnN0LWFsYmF0cm9zcw==";
+    cluster.kubectl(&format!("annotate secret pond -n shown {applied}"));
     let ran = diff(&repo, "shown");
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
     for part in [
@@ -63,7 +65,9 @@ fn shows_what_differs_and_no_secret() {
     let all = ran.stdout + &ran.stderr;
     assert!(!all.contains("albatross") && !all.contains("petrel"), "{all}");
     // Base64 of "albatross" and "petrel" at all alignments.
-    for part in ["bGJhdHJvc3", "YWxiYXRyb3Nz", "hbGJhdHJvc3", "cGV0cmVs", "BldHJlb", "wZXRyZW"] {
+    for part in
+        ["dGhlLWZpcnN0", "bGJhdHJvc3", "YWxiYXRyb3Nz", "hbGJhdHJvc3", "cGV0cmVs", "BldHJlb", "wZXRyZW"]
+    {
         assert!(!all.contains(part), "{part} in {all}");
     }
 
