@@ -8,7 +8,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -137,6 +140,9 @@ impl Api {
             match &answer {
                 Err(err) if is_away(err) && pause < Duration::from_secs(10) => {
                     process::check_stopped()?;
+                    // Many may ask at once.
+                    static SAID: Once = Once::new();
+                    SAID.call_once(|| say!("the API server is away or busy: asking again"));
                     thread::sleep(pause);
                     pause *= 2;
                 }
@@ -219,7 +225,7 @@ impl Drop for Api {
 /// Whether a failure is one of the connection to the API server, or of that server's own, as Go's programs say it.
 pub(crate) fn may_pass(said: &str) -> bool {
     [
-        "EOF",
+        "\": EOF",
         "TLS handshake timeout",
         "Too Many Requests",
         "connection refused",

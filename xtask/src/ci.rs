@@ -1,6 +1,6 @@
 //! All that `.ci/run` runs.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZero, thread};
 
 use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
@@ -39,7 +39,9 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
             .env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
     show(cmd!(sh, "cargo xtask validate --render --fetch --strict"))?;
-    show(cmd!(sh, "cargo test --workspace --locked"))?;
+    // Most of the time they wait for clusters.
+    let threads = thread::available_parallelism().map_or(2, NonZero::get) * 2;
+    show(cmd!(sh, "cargo test --workspace --locked").env("RUST_TEST_THREADS", threads.to_string()))?;
     if !real_node {
         say!("left out: the tests on a real node, which need root on Linux");
     }
