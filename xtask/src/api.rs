@@ -121,7 +121,7 @@ impl Api {
         Ok((answer.get_ref().try_clone()?, answer.lines()))
     }
 
-    /// Asks again while the API server is away or busy, for a while.
+    /// Returns with the beginning of the answer's content. Asks again while the API server is away or busy, for a while.
     fn ask(
         &self,
         method: &str,
@@ -129,9 +129,16 @@ impl Api {
         accept: &str,
         body: Option<&Value>,
     ) -> Result<BufReader<UnixStream>> {
+        let content = if method == "PATCH" { "application/apply-patch+yaml" } else { JSON };
+        let body = body.map_or_else(String::new, Value::to_string);
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {content}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         let mut pause = Duration::from_millis(500);
         loop {
-            let answer = self.ask_once(method, path, accept, body);
+            let answer = self.exchange(&request).with_context(|| format!("`{method} {path}`"));
             let is_away = |err: &anyhow::Error| match status(err) {
                 Some(429 | 502..=504) => true,
                 Some(500) => may_pass(&format!("{err:#}")),
@@ -151,44 +158,28 @@ impl Api {
         }
     }
 
-    /// Returns with the beginning of the answer's content.
-    fn ask_once(
-        &self,
-        method: &str,
-        path: &str,
-        accept: &str,
-        body: Option<&Value>,
-    ) -> Result<BufReader<UnixStream>> {
-        let asked = || format!("`{method} {path}`");
-        let mut stream = UnixStream::connect(&self.socket).with_context(asked)?;
+    fn exchange(&self, request: &str) -> Result<BufReader<UnixStream>> {
+        let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let content = if method == "PATCH" { "application/apply-patch+yaml" } else { JSON };
-        let body = body.map_or_else(String::new, Value::to_string);
-        let request = format!(
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {content}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).with_context(asked)?;
+        stream.write_all(request.as_bytes())?;
         let mut answer = BufReader::new(stream);
         let mut line = || -> Result<String> {
             let mut line = String::new();
-            answer.read_line(&mut line).with_context(asked)?;
+            answer.read_line(&mut line)?;
             Ok(line.trim_end().to_owned())
         };
         let first = line()?;
         while !line()?.is_empty() {}
         let status = first.split(' ').nth(1).and_then(|it| it.parse().ok());
-        let status: u16 =
-            status.with_context(|| format!("{}: `kubectl proxy` answers `{first}`", asked()))?;
+        let status: u16 = status.with_context(|| format!("`kubectl proxy` answers `{first}`"))?;
         if status < 400 {
             return Ok(answer);
         }
         let mut content = String::new();
-        answer.read_to_string(&mut content).with_context(asked)?;
+        answer.read_to_string(&mut content)?;
         let said: Value = serde_json::from_str(&content).unwrap_or_default();
         let message = said["message"].as_str().unwrap_or(&content).to_owned();
-        Err(Refused { status, message }).with_context(asked)
+        Err(Refused { status, message }.into())
     }
 }
 
