@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use xshell::Shell;
 
 use self::fetch::Remote;
-use crate::{paths, process, settings::Settings};
+use crate::{paths, process, secrets::is_called_secret, settings::Settings};
 
 mod archive;
 mod dialect;
@@ -462,9 +462,8 @@ fn read_files(dir: &Path, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -
     }
     for child in children(&full)? {
         let name = child.file_name().expect("it lies in a folder");
-        let called_secret = name.to_string_lossy().contains("secret");
         let rendered = ["templates", "charts", "crds"].iter().any(|it| path.starts_with(it));
-        if name != ".git" && (rendered || !called_secret) {
+        if name != ".git" && (rendered || !is_called_secret(&child)) {
             read_files(dir, &path.join(name), files)?;
         }
     }

@@ -51,6 +51,13 @@ impl Newest {
     }
 }
 
+/// All that helm keeps of a revision of one of our releases, as `Newest::content` has it.
+pub(crate) fn content_of(api: &Api, release: &str, number: u32) -> Result<Value> {
+    let revision = revisions(api, release)?.into_iter().find(|it| it.number == number);
+    let revision = revision.with_context(|| format!("revision {number} is gone"))?;
+    content(&api.get(&path(release, &revision.secret))?)
+}
+
 /// The newest revisions of all releases in the cluster.
 pub(crate) fn newest(api: &Api) -> Result<Vec<Newest>> {
     let list = api.metadata("/api/v1/secrets?labelSelector=owner%3Dhelm")?;

@@ -151,12 +151,11 @@ impl<'a> Helm<'a> {
         let until = Instant::now() + self.timeout;
         progress.phase(&format!("rolling back to revision {revision}"));
         self.roll_back(release, revision, Some(&session.record))?;
-        let (sh, revision) = (self.sh, revision.to_string());
-        let manifest = process::read(
-            sh,
-            cmd!(sh, "helm get manifest {release} --namespace {release} --revision {revision}"),
-        )?;
-        rollout::follow(&session.api, release, &manifest, until, progress)
+        let content = history::content_of(&session.api, release, revision)?;
+        let manifest = content["manifest"].as_str().unwrap_or_default();
+        // Its secrets may be older than those in any file, and pods may log them.
+        rollout::follow(&session.api, release, manifest, until, progress)
+            .map_err(|err| anyhow!("{}", Mask::of_values(&content["config"]).hide(&format!("{err:#}"))))
     }
 
     pub(crate) fn roll_back(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {

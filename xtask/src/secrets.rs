@@ -31,6 +31,11 @@ pub(crate) struct InMemory {
     source: PathBuf,
 }
 
+/// Whether a file's name says that its content must not be read as it is.
+pub(crate) fn is_called_secret(file: &Path) -> bool {
+    file.file_name().is_some_and(|it| it.to_string_lossy().contains("secret"))
+}
+
 /// Looks at a file without decrypting it. A file that is called secret and isn't encrypted is refused.
 pub(crate) fn inspect(root: &Path, file: &Path) -> Result<Kind> {
     let shown = file.display();
@@ -42,7 +47,7 @@ pub(crate) fn inspect(root: &Path, file: &Path) -> Result<Kind> {
     if yaml.as_ref().is_ok_and(|it| it.get("sops").is_some_and(Value::is_mapping)) {
         return Ok(Kind::Encrypted);
     }
-    let named_secret = file.file_name().is_some_and(|it| it.to_string_lossy().contains("secret"));
+    let named_secret = is_called_secret(file);
     match yaml {
         Err(err) if named_secret => {
             bail!("`{shown}` is called secret, and isn't the YAML that sops writes: {err}")
@@ -132,10 +137,19 @@ impl Mask {
         for file in files {
             let path = file.file.path().display().to_string();
             replacements.push((path, file.source.display().to_string()));
-            for secret in &file.secrets {
-                replacements.extend(forms(secret).into_iter().map(|it| (it, "***".to_owned())));
-            }
+            replacements.extend(hidden(&file.secrets));
         }
+        Mask::replacing(replacements)
+    }
+
+    /// Hides all values of which nobody can tell any more whether they were plain.
+    pub(crate) fn of_values(values: &serde_json::Value) -> Mask {
+        let mut secrets = BTreeSet::new();
+        leaves(&serde_yaml::to_value(values).unwrap_or_default(), &mut secrets);
+        Mask::replacing(hidden(&secrets).collect())
+    }
+
+    fn replacing(mut replacements: Vec<(String, String)>) -> Mask {
         replacements.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
         replacements.dedup();
         Mask { replacements }
@@ -182,6 +196,11 @@ pub(crate) fn split_documents(stream: &str) -> impl Iterator<Item = &str> {
     starts.push(stream.len());
     let documents: Vec<&str> = starts.windows(2).map(|it| &stream[it[0]..it[1]]).collect();
     documents.into_iter().map(|it| it.strip_prefix("---\n").unwrap_or(it)).filter(|it| !it.trim().is_empty())
+}
+
+/// What to look for, and what to show for it.
+fn hidden<'a>(secrets: impl IntoIterator<Item = &'a String>) -> impl Iterator<Item = (String, String)> {
+    secrets.into_iter().flat_map(|it| forms(it)).map(|it| (it, "***".to_owned()))
 }
 
 /// How a secret may appear in text: as it is, line by line, escaped, and in base64 at any position.

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::encrypted;
-use crate::yaml::{self, Data, Finding, Map, Node};
+use crate::{
+    secrets::is_called_secret,
+    yaml::{self, Data, Finding, Map, Node},
+};
 
 pub(super) struct ValuesFile {
     pub(super) number: u32,
@@ -55,9 +58,4 @@ impl ValuesFile {
     pub(super) fn is_encrypted(&self) -> bool {
         matches!(self.state, State::Encrypted(..))
     }
-}
-
-/// Whether the name says that the content must not be read.
-fn is_called_secret(path: &Path) -> bool {
-    path.file_name().is_some_and(|it| it.to_string_lossy().contains("secret"))
 }

@@ -9,6 +9,7 @@ use std::{
 use super::{files::ValuesFile, *};
 use crate::{
     diff::{self, Plain},
+    secrets::is_called_secret,
     values,
     yaml::Data,
 };
@@ -302,7 +303,7 @@ fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_values =
             name.contains("values") && [".yaml", ".yml", ".json"].iter().any(|it| name.ends_with(it));
-        (is_values || name.contains("secret")) && !listed.contains(path)
+        (is_values || is_called_secret(path)) && !listed.contains(path)
     };
     files.filter(is_of_interest).collect()
 }

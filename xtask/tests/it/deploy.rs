@@ -344,12 +344,7 @@ fn staging_hubs_gate_the_others() {
     let ran = repo.run("deploy lake gate-prod gate-staging --ignore-staging exams");
     assert_eq!(ran.code, Some(1));
     assert!(ran.stdout.starts_with("gate-prod            deployed"), "{}", ran.stdout);
-    let history = crate::repo::tool("helm")
-        .args(["history", "gate-prod", "--namespace", "gate-prod"])
-        .env("KUBECONFIG", &cluster.kubeconfig)
-        .output()
-        .unwrap();
-    let history = String::from_utf8(history.stdout).unwrap();
+    let history = cluster.history("gate-prod");
     assert!(history.contains("by ann") && history.contains("staging ignored: exams"), "{history}");
     // Gates hold among the hubs of one run.
     repo.ok("deploy lake gate-prod");

@@ -233,6 +233,13 @@ impl Shared {
         kubectl(&self.kubeconfig, args)
     }
 
+    /// What `helm history` tells of a hub.
+    pub(crate) fn history(&self, hub: &str) -> String {
+        let mut command = tool("helm");
+        command.args(["history", hub, "--namespace", hub]).env("KUBECONFIG", &self.kubeconfig);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
     pub(crate) fn kubectl_apply(&self, yaml: &str) {
         let mut child = tool("kubectl")
             .args(["apply", "-f", "-"])

@@ -147,13 +147,23 @@ fn back_to_what_stood() {
     assert_eq!(note(), "newer");
     assert!(repo.ok("rollback lake back --yes").stdout.contains("back is as in revision 5, and stands\n"));
     assert_eq!(note(), "good");
-    let history = crate::repo::tool("helm")
-        .args(["history", "back", "--namespace", "back"])
-        .env("KUBECONFIG", &cluster.kubeconfig)
-        .output()
-        .unwrap();
-    let history = String::from_utf8(history.stdout).unwrap();
+    let history = cluster.history("back");
     assert!(history.contains("rolled back to revision 5 by ann"), "{history}");
+
+    // What an old revision was given may be secret, and stands in no file any more.
+    let log = repo.home().join("pod.log");
+    fs::write(&log, "2026-01-01T00:00:00Z stdout F cannot log in with old-cormorant\n").unwrap();
+    cluster.kubectl_apply(&format!(
+        "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {{name: back}}\nspec:\n  \
+         selector: {{matchNamespaces: [back]}}\n  logs: [{{logsFile: {log}, previousLogsFile: {log}}}]\n",
+        log = log.display()
+    ));
+    let (said, _) = fails(&repo, "back", "token: old-cormorant\nfate: crash\n");
+    assert!(said.contains("  | cannot log in with "), "{said}");
+    repo.write("config/clusters/lake/back.values.yaml", "{}\n");
+    repo.ok("deploy lake");
+    let said = repo.fails("rollback lake back --yes");
+    assert!(said.contains("  | cannot log in with ***") && !said.contains("cormorant"), "{said}");
 }
 
 #[test]
