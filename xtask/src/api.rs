@@ -7,20 +7,14 @@ use std::{
     fmt, fs,
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    sync::{
-        Once,
-        atomic::{AtomicU32, Ordering},
-    },
+    path::PathBuf,
+    sync::Once,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::{
-    io::Errno,
-    process::{Pid, test_kill_process},
-};
+
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
@@ -30,9 +24,6 @@ use crate::{
 };
 
 const JSON: &str = "application/json";
-
-/// Of the sockets' names; a process' number follows.
-const PREFIX: &str = "proxy-";
 
 /// How long an answer may take; kubectl may first have to ask for a credential.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,11 +53,8 @@ impl std::error::Error for Refused {}
 impl Api {
     /// For the cluster that `sh` is logged in to.
     pub(crate) fn start(sh: &Shell) -> Result<Api> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let folder = paths::in_memory()?;
-        remove_leftovers(&folder);
-        let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let socket = folder.join(name);
+        let socket = paths::of_this_process("proxy")?;
+
         let mut proxy = process::start(sh, cmd!(sh, "kubectl proxy --unix-socket {socket}"))?;
         let until = Instant::now() + PATIENCE;
         while UnixStream::connect(&socket).is_err() {
@@ -192,19 +180,6 @@ fn read(mut answer: BufReader<UnixStream>) -> Result<Value> {
     let mut content = Vec::new();
     answer.read_to_end(&mut content).context("the API server's answer broke off")?;
     serde_json::from_slice(&content).context("the API server's answer isn't JSON")
-}
-
-/// Removes sockets of runs that were killed.
-fn remove_leftovers(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(PREFIX).and_then(|it| it.split_once('-')?.0.parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw)
-            && test_kill_process(pid) == Err(Errno::SRCH)
-        {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }
 
 impl Drop for Api {

@@ -39,8 +39,37 @@ pub(crate) enum Provider {
     Local(Option<Nodes>),
     /// The path of a kubeconfig from the root.
     Kubeconfig(PathBuf),
-    /// One whose login isn't built yet, by name.
-    Other(String),
+    Gcp(Gcp),
+    Aws(Aws),
+    Azure(Azure),
+}
+
+/// A cluster of Google Kubernetes Engine. `key`, here and below, is the path of the key file from the root.
+#[derive(Deserialize)]
+pub(crate) struct Gcp {
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) project: String,
+    pub(crate) cluster: String,
+    /// Or a region.
+    pub(crate) zone: Option<String>,
+    pub(crate) region: Option<String>,
+}
+
+/// A cluster of Amazon's EKS.
+#[derive(Deserialize)]
+pub(crate) struct Aws {
+    pub(crate) key: Option<PathBuf>,
+    #[serde(rename = "clusterName")]
+    pub(crate) cluster: String,
+    pub(crate) region: String,
+}
+
+/// A cluster of Azure's AKS.
+#[derive(Deserialize)]
+pub(crate) struct Azure {
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) resource_group: String,
+    pub(crate) cluster: String,
 }
 
 /// What a rehearsal cluster's pods run on.
@@ -88,6 +117,9 @@ struct File {
     provider: String,
     kubeconfig: Option<Kubeconfig>,
     local: Option<Local>,
+    gcp: Option<Gcp>,
+    aws: Option<Aws>,
+    azure: Option<Azure>,
     support: Option<Support>,
     #[serde(default)]
     hubs: Vec<Hub>,
@@ -286,13 +318,22 @@ pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, V
         return (None, findings);
     }
     let dir = file.parent().expect("cluster.yaml lies in a folder").to_owned();
-    let provider = match (parsed.provider.as_str(), parsed.kubeconfig) {
-        ("local", _) => Provider::Local(parsed.local.and_then(|it| it.nodes)),
-        ("kubeconfig", Some(kubeconfig)) => Provider::Kubeconfig(dir.join(kubeconfig.file)),
-        (other, _) => Provider::Other(other.to_owned()),
+    let File { kubeconfig, local, mut gcp, mut aws, mut azure, support, hubs, .. } = parsed;
+    let keys = [
+        gcp.as_mut().and_then(|it| it.key.as_mut()),
+        aws.as_mut().and_then(|it| it.key.as_mut()),
+        azure.as_mut().and_then(|it| it.key.as_mut()),
+    ];
+    keys.into_iter().flatten().for_each(|it| *it = dir.join(&*it));
+    let provider = match parsed.provider.as_str() {
+        "gcp" => gcp.map(Provider::Gcp),
+        "aws" => aws.map(Provider::Aws),
+        "azure" => azure.map(Provider::Azure),
+        "kubeconfig" => kubeconfig.map(|it| Provider::Kubeconfig(dir.join(it.file))),
+        _ => Some(Provider::Local(local.and_then(|it| it.nodes))),
     };
-    let (name, support) = (folder_name(file).to_owned(), parsed.support);
-    (Some(Cluster { name, dir, provider, support, hubs: parsed.hubs, yaml }), findings)
+    let provider = provider.expect("the schema requires each provider's own keys");
+    (Some(Cluster { name: folder_name(file).to_owned(), dir, provider, support, hubs, yaml }), findings)
 }
 
 /// What in a cluster.yaml isn't as its schema has it, and hubs of one name.

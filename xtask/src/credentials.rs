@@ -1,53 +1,96 @@
 //! Logging in to a cluster. Nothing else makes a KUBECONFIG.
 
-use std::path::Path;
+mod aws;
+mod azure;
+mod gcp;
 
-use anyhow::{Result, bail};
-use xshell::{Shell, cmd};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_yaml::Value;
+use xshell::{Cmd, Shell, cmd};
 
 use crate::{
     cluster::{Cluster, Nodes, Provider},
     local::{Rehearsal, State},
     paths, process,
-    secrets::{self, InMemory, Kind, Mask},
+    secrets::{self, InMemory, Mask},
+    settings::Settings,
 };
 
-/// A `Shell` whose helm and kubectl talk to one cluster.
+/// Environment variables for programs, by name; an empty one is taken away.
+pub(crate) type Env = BTreeMap<String, OsString>;
+
+/// A login to one cluster, as long as this lives. Our own environment knows nothing of it.
 pub(crate) struct Login {
+    /// Its helm and kubectl talk to the cluster.
     pub(crate) sh: Shell,
-    /// Where KUBECONFIG came out of an encrypted file. It lives as long as the login.
-    pub(crate) kubeconfig: Option<InMemory>,
+    /// What is set in it.
+    pub(crate) env: Env,
+    /// The key, or what else must not show and is read again while the login is used.
+    pub(crate) keys: Vec<InMemory>,
     /// What the pods run on, if it's a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
+    pub(crate) folder: PrivateFolder,
+}
+
+/// A folder in memory for what programs have to write. It goes with this, or when we end.
+pub(crate) struct PrivateFolder {
+    pub(crate) path: PathBuf,
+    // Removes it.
+    _cleaner: process::Cleaner,
+}
+
+impl PrivateFolder {
+    fn new(sh: &Shell) -> Result<PrivateFolder> {
+        let path = paths::of_this_process("login")?;
+        fs::create_dir(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
+        let cleaner = process::Cleaner::of(sh, &path)?;
+        Ok(PrivateFolder { path, _cleaner: cleaner })
+    }
 }
 
 /// Logs in, and makes sure that the cluster answers. A rehearsal cluster is brought up for that.
+///
+/// `sh` is the person's own environment, which sops needs. With a key nothing of the person's own logins is used; without
+/// one in cluster.yaml it's their own login, or that of the machine.
 pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
-    let login = match &cluster.provider {
+    let mut login = Login::new(sh)?;
+    match &cluster.provider {
         Provider::Local(_) => {
             let rehearsal = Rehearsal::of(root, cluster)?;
-            let nodes = rehearsal.up(sh, None)?;
-            let mut login = Login::new(sh, &rehearsal.kubeconfig(), None)?;
-            login.rehearsal = Some(nodes);
-            login.sh.set_var("KUBECACHEDIR", rehearsal.kube_cache());
+            login.rehearsal = Some(rehearsal.up(sh, None)?);
+            login.set("KUBECONFIG", rehearsal.kubeconfig());
+            login.set("KUBECACHEDIR", rehearsal.kube_cache());
             return Ok(login);
         }
-        Provider::Kubeconfig(file) => match secrets::inspect(root, file)? {
-            Kind::Plain => Login::new(sh, &root.join(file), None)?,
-            Kind::Encrypted => {
-                let kubeconfig = secrets::decrypt(sh, file)?;
-                let path = kubeconfig.file.path().to_owned();
-                Login::new(sh, &path, Some(kubeconfig))?
-            }
-        },
-        Provider::Other(provider) => bail!("the provider `{provider}` isn't supported yet"),
-    };
+        Provider::Kubeconfig(file) => {
+            let kubeconfig = secrets::open(sh, root, file)?;
+            login.hold_kubeconfig(kubeconfig, &root.join(&cluster.dir))?;
+            login.keep_to_itself();
+        }
+        Provider::Gcp(gcp) => gcp::log_in(&mut login, sh, root, gcp)?,
+        Provider::Aws(aws) => aws::log_in(&mut login, sh, root, aws)?,
+        Provider::Azure(azure) => azure::log_in(&mut login, sh, root, azure, &Settings::load(root)?)?,
+    }
     // One answer now, rather than a timeout for each hub.
     let sh = &login.sh;
     let answer = process::run(sh, cmd!(sh, "kubectl get --raw /version --request-timeout 20s"), b"")?;
     if !answer.success {
-        let said = Mask::new(&login.kubeconfig).hide(&String::from_utf8_lossy(&answer.stderr));
-        bail!("the cluster doesn't answer: {}", said.trim());
+        let said = login.mask().hide(String::from_utf8_lossy(&answer.stderr).trim());
+        let is_refused = ["Unauthorized", "provide credentials"].iter().any(|it| said.contains(it));
+        let hint = match is_refused {
+            true => {
+                "the cluster doesn't know who this is: give that account access to the cluster, or make a new key"
+            }
+            false => "is it up, and does it let this machine in?",
+        };
+        bail!("the cluster doesn't answer: {said}\nhint: {hint}");
     }
     Ok(login)
 }
@@ -61,17 +104,137 @@ pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
 }
 
 impl Login {
-    fn new(sh: &Shell, kubeconfig: &Path, decrypted: Option<InMemory>) -> Result<Login> {
-        let sh = sh.clone();
-        sh.set_var("KUBECONFIG", kubeconfig);
-        sh.set_var("KUBECACHEDIR", paths::cache()?.join("kube"));
+    fn new(sh: &Shell) -> Result<Login> {
+        let folder = PrivateFolder::new(sh)?;
+        let mut login = Login { sh: sh.clone(), env: Env::new(), keys: Vec::new(), rehearsal: None, folder };
+        login.set("KUBECONFIG", login.kubeconfig());
+        login.set("KUBECACHEDIR", paths::cache()?.join("kube"));
         // kubectl's preferences and helm's settings of the person's own shell would point elsewhere.
-        sh.set_var("KUBERC", "off");
+        login.set("KUBERC", "off");
         for setting in
             ["KUBEAPISERVER", "KUBEASGROUPS", "KUBEASUSER", "KUBECONTEXT", "KUBETOKEN", "NAMESPACE"]
         {
-            sh.set_var(format!("HELM_{setting}"), "");
+            login.set(&format!("HELM_{setting}"), "");
         }
-        Ok(Login { sh, kubeconfig: decrypted, rehearsal: None })
+        Ok(login)
     }
+
+    fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        let value = value.into();
+        self.sh.set_var(name, &value);
+        self.env.insert(name.to_owned(), value);
+    }
+
+    /// Where programs can write a kubeconfig.
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.path.join("kubeconfig")
+    }
+
+    /// Keeps helm and kubectl away from the person's own folders, for a login with a key.
+    fn keep_to_itself(&mut self) {
+        for (name, folder) in [
+            ("KUBECACHEDIR", "kube"),
+            ("HELM_CACHE_HOME", "helm/cache"),
+            ("HELM_CONFIG_HOME", "helm/config"),
+            ("HELM_DATA_HOME", "helm/data"),
+        ] {
+            self.set(name, self.folder.path.join(folder));
+        }
+    }
+
+    /// Uses a kubeconfig that lay in `dir`, from memory.
+    fn hold_kubeconfig(&mut self, kubeconfig: InMemory, dir: &Path) -> Result<()> {
+        let kubeconfig = with_whole_paths(kubeconfig, dir)?;
+        self.set("KUBECONFIG", kubeconfig.file.path());
+        self.keys.push(kubeconfig);
+        Ok(())
+    }
+
+    /// Lets kubectl write its kubeconfig, as long as this lives.
+    pub(crate) fn make_writable(&mut self) -> Result<()> {
+        let (from, to) = (&self.env["KUBECONFIG"], self.kubeconfig());
+        if *from != to {
+            let content = fs::read(from).context("cannot read the kubeconfig")?;
+            fs::write(&to, content).with_context(|| format!("cannot write `{}`", to.display()))?;
+            self.set("KUBECONFIG", to);
+        }
+        Ok(())
+    }
+
+    /// Hides what of the login must not show.
+    pub(crate) fn mask(&self) -> Mask {
+        Mask::new(&self.keys)
+    }
+
+    /// Runs a provider's own program, which must succeed; `hint` is what to do if it doesn't.
+    fn step(&self, cmd: Cmd, hint: &str) -> Result<()> {
+        let read = process::read(&self.sh, cmd);
+        read.map_err(|err| anyhow!("{}\nhint: {hint}", self.mask().hide(&format!("{err:#}"))))?;
+        Ok(())
+    }
+}
+
+/// Refuses to go on without programs that a provider's login needs.
+fn refuse_without(sh: &Shell, programs: &[&str], hint: &str) -> Result<()> {
+    let missing = programs.iter().filter(|it| crate::setup::which(sh, it).is_none());
+    let missing: Vec<_> = missing.map(|it| format!("`{it}`")).collect();
+    if !missing.is_empty() {
+        bail!("PATH has no {}\nhint: {hint}", missing.join(" and no "));
+    }
+    Ok(())
+}
+
+/// A key file in JSON, with the texts in it at `paths`; those whose path begins with `*` are secret, and nothing else is:
+/// who is refused is for everybody to see.
+fn read_key<const N: usize>(
+    sh: &Shell,
+    root: &Path,
+    file: &Path,
+    paths: [&str; N],
+) -> Result<(InMemory, [String; N])> {
+    let key = secrets::open(sh, root, file)?;
+    let text = key.text()?;
+    let shown = file.display();
+    // An error's own text may quote what stands there.
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|_| anyhow!("`{shown}` isn't a key: it isn't JSON"))?;
+    let at = |path: &str| json.pointer(path.trim_start_matches('*')).and_then(serde_json::Value::as_str);
+    let name = |path: &str| path.trim_start_matches('*')[1..].replace('/', ".");
+    let missing: Vec<_> =
+        paths.iter().filter(|it| at(it).is_none()).map(|it| format!("`{}`", name(it))).collect();
+    if !missing.is_empty() {
+        bail!("`{shown}` isn't a key of this provider: it has no text {}", missing.join(", "));
+    }
+    let secret = paths.iter().filter(|it| it.starts_with('*')).filter_map(|it| at(it));
+    let key = key.hiding(secret.map(str::to_owned).collect());
+    Ok((key, paths.map(|it| at(it).unwrap_or_default().to_owned())))
+}
+
+/// A kubeconfig whose files and programs are found from wherever it is read. They are relative to where it lay
+/// (https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/).
+fn with_whole_paths(kubeconfig: InMemory, dir: &Path) -> Result<InMemory> {
+    fn whole(value: Option<&mut Value>, is_file: impl Fn(&str) -> bool, dir: &Path) {
+        if let Some(Value::String(text)) = value
+            && is_file(text)
+        {
+            *text = dir.join(&*text).display().to_string();
+        }
+    }
+    let text = kubeconfig.text()?;
+    let Ok(mut yaml) = serde_yaml::from_str::<Value>(&text) else {
+        // kubectl says what is wrong with it.
+        return Ok(kubeconfig);
+    };
+    for (list, inner, keys) in [
+        ("clusters", "cluster", &["certificate-authority"][..]),
+        ("users", "user", &["client-certificate", "client-key", "tokenFile"]),
+    ] {
+        for entry in yaml.get_mut(list).and_then(Value::as_sequence_mut).into_iter().flatten() {
+            let Some(entry) = entry.get_mut(inner) else { continue };
+            keys.iter().for_each(|key| whole(entry.get_mut(key), |it| !it.is_empty(), dir));
+            let command = entry.get_mut("exec").and_then(|it| it.get_mut("command"));
+            whole(command, |it| it.contains('/'), dir);
+        }
+    }
+    kubeconfig.with_text(&serde_yaml::to_string(&yaml)?)
 }

@@ -251,8 +251,8 @@ impl Run {
             let login = credentials::log_in(sh, root, cluster);
             Some(login.with_context(|| format!("cannot log in to `{}`", cluster.name))?)
         };
-        let kubeconfig = login.as_ref().and_then(|it| it.kubeconfig.as_ref());
-        let mask = Mask::new(files.values().flatten().chain(kubeconfig));
+        let keys = login.iter().flat_map(|it| &it.keys);
+        let mask = Mask::new(files.values().flatten().chain(keys));
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
         let record = Record::new(&sh, root);
         mask.announce();

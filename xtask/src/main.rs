@@ -24,9 +24,13 @@ mod ci;
 mod cluster;
 mod config;
 mod credentials;
+mod decrypt_age;
+
 mod deploy;
 mod diff;
 mod history;
+mod http;
+
 mod lease;
 mod local;
 mod paths;
@@ -41,7 +45,11 @@ mod secrets;
 mod session;
 mod settings;
 mod setup;
+mod shell;
+
 mod status;
+mod use_credentials;
+
 mod validate;
 mod values;
 mod yaml;
@@ -73,6 +81,8 @@ enum Command {
     Rollback(rollback::Rollback),
     Retire(retire::Retire),
     Validate(validate::Validate),
+    UseClusterCredentials(use_credentials::UseClusterCredentials),
+    DecryptAge(decrypt_age::DecryptAge),
     #[command(subcommand)]
     Config(config::Config),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
@@ -112,14 +122,16 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Rollback(args) => rollback::rollback(sh, root, args),
         Command::Retire(args) => retire::retire(sh, root, args),
         Command::Validate(args) => return validate::validate(sh, root, args),
+        Command::DecryptAge(args) => print(&decrypt_age::decrypt_age(sh, root, args)?),
+        Command::UseClusterCredentials(args) => return use_credentials::use_credentials(sh, root, args),
         Command::Ci => ci::ci(sh),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Data, on stdout. All else goes to stderr.
-fn print(data: &str) -> Result<()> {
+fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(data.as_bytes())?;
+    stdout.write_all(data.as_ref())?;
     Ok(stdout.flush()?)
 }

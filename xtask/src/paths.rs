@@ -4,9 +4,14 @@ use std::{
     env, fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 
 const CLUSTERS: &str = "config/clusters";
 
@@ -60,6 +65,23 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
         bail!("`{}` isn't a folder that only you can open\nhint: remove it", dir.display());
     }
     Ok(dir)
+}
+
+/// A new name in that folder, for something of this process. What processes that were killed left under such names is
+/// removed.
+pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let folder = in_memory()?;
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(kind).and_then(|it| it.strip_prefix('-'));
+        let pid = rest.and_then(|it| it.split_once('-')?.0.parse().ok()).and_then(Pid::from_raw);
+        if pid.is_some_and(|it| test_kill_process(it) == Err(Errno::SRCH)) {
+            let left = entry.path();
+            let _ = if left.is_dir() { fs::remove_dir_all(left) } else { fs::remove_file(left) };
+        }
+    }
+    Ok(folder.join(format!("{kind}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))))
 }
 
 /// Writes beside the file and renames over it, so that nobody ever finds half of it.

@@ -1,25 +1,28 @@
 //! The one way to start a program that works for us.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{Read, Seek, Write},
-    process::{Child, Command, ExitStatus, Stdio},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::Path,
+    process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio},
     sync::{
         Condvar, Mutex, Once,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Error, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgrp, kill_process, setsid};
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::Signals,
     low_level::emulate_default_handler,
 };
-use xshell::{Cmd, Shell};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::secrets;
 
@@ -96,13 +99,92 @@ fn spawn(sh: &Shell, cmd: Cmd) -> Result<(Child, String, [File; 2])> {
     if sh.var_os(VERBOSE).is_some() {
         say!("$ {cmd}");
     }
-    let mut command = Command::from(cmd);
+    let mut command = command(cmd);
     let name = command.get_program().to_string_lossy().into_owned();
     let (stdout, stderr) = (capture()?, capture()?);
     command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    die_with_us(&mut command);
+    die_with_us(&mut command, true);
     let child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
     Ok((child, name, [stdout, stderr]))
+}
+
+/// A `Shell` can't take a variable away from a program: one that it has as empty isn't passed on.
+fn command(cmd: Cmd) -> Command {
+    let mut command = Command::from(cmd);
+    let is_empty = |it: Option<&OsStr>| it.is_some_and(OsStr::is_empty);
+    let empty = command.get_envs().filter(|(_, it)| is_empty(*it)).map(|(name, _)| name.to_owned());
+    for name in empty.collect::<Vec<_>>() {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The program that has our terminal, or 0.
+static IN_FRONT: AtomicU32 = AtomicU32::new(0);
+
+/// Whose a program in the foreground is.
+#[derive(PartialEq)]
+pub(crate) enum Whose {
+    /// It dies with us.
+    Ours,
+    /// It runs in the person's own folder, and outlives us if we are killed.
+    Theirs,
+}
+
+/// Runs a program that has our stdin, stdout, stderr and terminal. Its exit status, as a shell tells it, and whatever
+/// signal we get goes to it.
+pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
+    check_stopped()?;
+    if sh.var_os(VERBOSE).is_some() {
+        say!("$ {cmd}");
+    }
+    let mut command = command(cmd);
+    let name = command.get_program().to_string_lossy().into_owned();
+    match whose {
+        Whose::Ours => die_with_us(&mut command, false),
+        Whose::Theirs => _ = command.current_dir(std::env::current_dir()?),
+    }
+    on_signals();
+    let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
+    IN_FRONT.store(child.id(), Ordering::SeqCst);
+    let status = child.wait();
+    IN_FRONT.store(0, Ordering::SeqCst);
+    let status = status.with_context(|| format!("`{name}`"))?;
+    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// Whether a key pressed at the terminal sends its signal to all of us.
+fn is_at_terminal() -> bool {
+    rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|it| it == getpgrp())
+}
+
+/// A program that removes a folder when we end, however that comes.
+pub(crate) struct Cleaner {
+    waits: Child,
+    /// Closed with us, which is what it waits for.
+    until: Option<ChildStdin>,
+}
+
+impl Cleaner {
+    #[allow(unsafe_code)]
+    pub(crate) fn of(sh: &Shell, folder: &Path) -> Result<Cleaner> {
+        let wait = "trap '' HUP INT TERM; read -r _; rm -rf -- \"$0\"";
+        let mut command = Command::from(cmd!(sh, "sh -c {wait} {folder}"));
+        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: between fork and exec there is one system call.
+        unsafe { command.pre_exec(|| Ok(setsid().map(|_| ())?)) };
+        let mut waits = command.spawn().context("cannot run `sh`")?;
+        let until = waits.stdin.take();
+        Ok(Cleaner { waits, until })
+    }
+}
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        self.until = None;
+        let _ = self.waits.wait();
+    }
 }
 
 /// Set by the first signal in a command that ends in order.
@@ -122,10 +204,17 @@ pub(crate) fn end_in_order() {
 pub(crate) fn on_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) else { return };
+        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]) else { return };
         thread::spawn(move || {
             for signal in signals.forever() {
-                if ENDS_IN_ORDER.load(Ordering::SeqCst) && !IS_STOPPED.swap(true, Ordering::SeqCst) {
+                let in_front = IN_FRONT.load(Ordering::SeqCst);
+                let ends_in_order = ENDS_IN_ORDER.load(Ordering::SeqCst) && signal != SIGQUIT;
+                if in_front != 0 {
+                    // Keys reach it by themselves.
+                    if !([SIGINT, SIGQUIT].contains(&signal) && is_at_terminal()) {
+                        send(in_front, Signal::from_named_raw(signal).unwrap_or(Signal::TERM));
+                    }
+                } else if ends_in_order && !IS_STOPPED.swap(true, Ordering::SeqCst) {
                     say!("stopping; a second signal ends it at once");
                     RUNNING.lock().expect("nobody panics with it").iter().for_each(|it| terminate(*it));
                 } else {
@@ -146,8 +235,12 @@ pub(crate) fn check_stopped() -> Result<()> {
 }
 
 fn terminate(pid: u32) {
+    send(pid, Signal::TERM);
+}
+
+fn send(pid: u32, signal: Signal) {
     if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -231,7 +324,7 @@ pub(crate) fn read(sh: &Shell, cmd: Cmd) -> Result<String> {
 pub(crate) fn show(cmd: Cmd) -> Result<()> {
     let shown = cmd.to_string();
     say!("$ {shown}");
-    let status = Command::from(cmd).status().with_context(|| format!("cannot run `{shown}`"))?;
+    let status = command(cmd).status().with_context(|| format!("cannot run `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed");
     }
@@ -300,14 +393,14 @@ pub(crate) fn in_order<R: Send>(
 /// release as failed and leaves nothing locked. A session of its own keeps it from asking on our terminal.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn die_with_us(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-
-    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
+fn die_with_us(command: &mut Command, in_own_session: bool) {
+    use rustix::process::{getpid, getppid, set_parent_process_death_signal};
 
     let parent = getpid();
     let prepare = move || {
-        setsid()?;
+        if in_own_session {
+            setsid()?;
+        }
         set_parent_process_death_signal(Some(Signal::TERM))?;
         if getppid() != Some(parent) {
             return Err(rustix::io::Errno::SRCH.into());
@@ -320,4 +413,4 @@ fn die_with_us(command: &mut Command) {
 
 /// Elsewhere the child stays in our process group, where a Ctrl-C reaches it.
 #[cfg(not(target_os = "linux"))]
-fn die_with_us(_: &mut Command) {}
+fn die_with_us(_: &mut Command, _: bool) {}

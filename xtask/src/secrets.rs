@@ -31,6 +31,31 @@ pub(crate) struct InMemory {
     source: PathBuf,
 }
 
+impl InMemory {
+    /// What came from elsewhere, all of it secret.
+    pub(crate) fn secret(text: &str, source: PathBuf) -> Result<InMemory> {
+        let mut secrets = BTreeSet::new();
+        leaves(&serde_yaml::from_str(text).unwrap_or_default(), &mut secrets);
+        let secrets = secrets.into_iter().collect();
+        Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, secrets, source })
+    }
+
+    pub(crate) fn text(&self) -> Result<String> {
+        let path = self.file.path();
+        fs::read_to_string(path).with_context(|| format!("cannot read `{}`", self.source.display()))
+    }
+
+    /// The same with another text.
+    pub(crate) fn with_text(self, text: &str) -> Result<InMemory> {
+        Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, ..self })
+    }
+
+    /// The same where nothing but this is secret.
+    pub(crate) fn hiding(self, secrets: Vec<String>) -> InMemory {
+        InMemory { secrets, ..self }
+    }
+}
+
 /// Whether a file's name says that its content must not be read as it is.
 pub(crate) fn is_called_secret(file: &Path) -> bool {
     file.file_name().is_some_and(|it| it.to_string_lossy().contains("secret"))
@@ -78,21 +103,39 @@ pub(crate) fn with_demo_key(sh: &Shell, root: &Path, cluster: &Cluster) -> Resul
     Ok(sh)
 }
 
+/// Decrypts a file that sops took for a single text.
+pub(crate) fn decrypt_binary(sh: &Shell, file: &Path) -> Result<PrivateFile> {
+    PrivateFile::new(&sops_decrypt(sh, file, "binary")?)
+}
+
+fn sops_decrypt(sh: &Shell, file: &Path, format: &str) -> Result<Vec<u8>> {
+    let output =
+        process::run(sh, cmd!(sh, "sops decrypt --input-type {format} --output-type {format} {file}"), b"")?;
+    if !output.success {
+        bail!(
+            "cannot decrypt `{}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
+             an age key is named by `SOPS_AGE_KEY_FILE`",
+            file.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(output.stdout)
+}
+
+/// Takes in a file of either kind.
+pub(crate) fn open(sh: &Shell, root: &Path, file: &Path) -> Result<InMemory> {
+    match inspect(root, file)? {
+        Kind::Plain => read(root, file),
+        Kind::Encrypted => decrypt(sh, file),
+    }
+}
+
 /// Decrypts a file of `Kind::Encrypted`; `file` is relative to the root, where `sh` works.
 pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<InMemory> {
     let shown = file.display();
     let encrypted = sh.read_file(file)?;
     let format = if encrypted.trim_start().starts_with('{') { "json" } else { "yaml" };
-    let output =
-        process::run(sh, cmd!(sh, "sops decrypt --input-type {format} --output-type {format} {file}"), b"")?;
-    if !output.success {
-        bail!(
-            "cannot decrypt `{shown}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
-             an age key is named by `SOPS_AGE_KEY_FILE`",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    let text = String::from_utf8(output.stdout)
+    let text = String::from_utf8(sops_decrypt(sh, file, format)?)
         .with_context(|| format!("`{shown}` holds something else than text"))?;
     let decrypted: Value = serde_yaml::from_str(&text).map_err(|err| {
         // The error's own text may quote what was decrypted.
@@ -103,14 +146,14 @@ pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<InMemory> {
     let mut plain = BTreeSet::new();
     leaves(&serde_yaml::from_str(&encrypted)?, &mut plain);
     let secrets = secrets.difference(&plain).cloned().collect();
-    Ok(InMemory { file: PrivateFile::new(&text)?, secrets, source: file.to_owned() })
+    Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, secrets, source: file.to_owned() })
 }
 
 /// Takes in a file of `Kind::Plain`.
 pub(crate) fn read(root: &Path, file: &Path) -> Result<InMemory> {
     let text =
         fs::read_to_string(root.join(file)).with_context(|| format!("cannot read `{}`", file.display()))?;
-    Ok(InMemory { file: PrivateFile::new(&text)?, secrets: Vec::new(), source: file.to_owned() })
+    Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, secrets: Vec::new(), source: file.to_owned() })
 }
 
 /// All scalars that are long enough to be told from ordinary words.
@@ -290,11 +333,11 @@ mod private_file {
     }
 
     impl PrivateFile {
-        pub(crate) fn new(content: &str) -> Result<PrivateFile> {
+        pub(crate) fn new(content: &[u8]) -> Result<PrivateFile> {
             let fd = memfd_create("xtask", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
                 .context("cannot make a file in memory")?;
             let mut file = File::from(fd);
-            file.write_all(content.as_bytes()).context("cannot write to a file in memory")?;
+            file.write_all(content).context("cannot write to a file in memory")?;
             fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)
                 .context("cannot seal a file in memory")?;
             let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
@@ -338,7 +381,7 @@ mod private_file {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
 
     impl PrivateFile {
-        pub(crate) fn new(content: &str) -> Result<PrivateFile> {
+        pub(crate) fn new(content: &[u8]) -> Result<PrivateFile> {
             ON_SIGNALS.call_once(remove_on_signals);
             let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
             let path = paths::in_memory()?.join(name);
@@ -348,7 +391,7 @@ mod private_file {
                 .create_new(true)
                 .mode(0o600)
                 .open(&path)
-                .and_then(|mut it| it.write_all(content.as_bytes()))
+                .and_then(|mut it| it.write_all(content))
                 .with_context(|| format!("cannot write `{}`", path.display()))?;
             Ok(PrivateFile { path })
         }

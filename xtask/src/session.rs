@@ -12,7 +12,7 @@ use xshell::Shell;
 use crate::{
     api::Api,
     cluster::{Cluster, Nodes},
-    credentials::{self, Login},
+    credentials::{self, Login, PrivateFolder},
     history,
     lease::Leases,
     process,
@@ -27,16 +27,16 @@ pub(crate) struct Session {
     pub(crate) record: Record,
     /// What the pods run on, if it's a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
-    /// Where KUBECONFIG came out of an encrypted file.
-    _kubeconfig: Option<InMemory>,
+    /// What is read and written while the login is used.
+    _login: (Vec<InMemory>, PrivateFolder),
 }
 
 impl Session {
     pub(crate) fn start(login: Login, record: Record) -> Result<Session> {
-        let Login { sh, kubeconfig, rehearsal } = login;
+        let Login { sh, keys, rehearsal, folder, .. } = login;
         let api = Arc::new(Api::start(&sh)?);
         let leases = Leases::new(api.clone(), &record)?;
-        Ok(Session { api, leases, record, rehearsal, _kubeconfig: kubeconfig })
+        Ok(Session { api, leases, record, rehearsal, _login: (keys, folder) })
     }
 
     /// Logs in to change releases without their charts and values; with what of the login must not show.
@@ -45,7 +45,7 @@ impl Session {
         let sh = &secrets::with_demo_key(sh, root, cluster)?;
         let login = credentials::log_in(sh, root, cluster)
             .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
-        let (sh, mask) = (login.sh.clone(), Mask::new(&login.kubeconfig));
+        let (sh, mask) = (login.sh.clone(), login.mask());
         process::end_in_order();
         let session = Session::start(login, Record::new(&sh, root))?;
         Ok((sh, mask, session))

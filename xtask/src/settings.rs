@@ -8,11 +8,45 @@ use serde::Deserialize;
 /// From the root. A repository without it has the defaults.
 const FILE: &str = "config/xtask.yaml";
 
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// How addresses that charts and manifests are fetched from begin, and what they begin with in their stead.
     pub(crate) chart_mirrors: BTreeMap<String, String>,
+    /// Where Azure is.
+    pub(crate) azure: Azure,
+    /// The image of the pods that `exec shell` makes.
+    pub(crate) shell_image: String,
+    /// The cluster of `exec debug start-docker-proxy` if none is given.
+    pub(crate) docker_proxy_cluster: Option<String>,
+}
+
+/// Addresses of Azure's APIs. Some countries and governments have others.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Azure {
+    pub(crate) login: String,
+    pub(crate) management: String,
+}
+
+impl Default for Azure {
+    fn default() -> Azure {
+        Azure {
+            login: "https://login.microsoftonline.com".to_owned(),
+            management: "https://management.azure.com".to_owned(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            chart_mirrors: BTreeMap::new(),
+            azure: Azure::default(),
+            shell_image: "public.ecr.aws/docker/library/ubuntu:24.04".to_owned(),
+            docker_proxy_cluster: None,
+        }
+    }
 }
 
 impl Settings {

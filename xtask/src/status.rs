@@ -7,13 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use xshell::{Shell, cmd};
 
-use crate::{
-    api::Api,
-    cluster::Cluster,
-    credentials, history, process, rollout,
-    secrets::{self, Mask},
-    setup,
-};
+use crate::{api::Api, cluster::Cluster, credentials, history, process, rollout, secrets, setup};
 
 /// Show what is deployed on clusters: releases, revisions, commits, pods
 ///
@@ -81,7 +75,7 @@ fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
         return Ok(vec![Row { cluster: cluster.name.clone(), status, ..Row::default() }]);
     }
     let login = credentials::log_in(&secrets::with_demo_key(sh, root, cluster)?, root, cluster)?;
-    let mask = Mask::new(&login.kubeconfig);
+    let mask = login.mask();
     let api = Api::start(&login.sh)?;
     let newest = history::newest(&api)?;
     let mut rows = Vec::new();

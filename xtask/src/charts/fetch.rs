@@ -4,24 +4,24 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use ureq::Agent;
+
 use xshell::{Shell, cmd};
 
 use super::{metadata, satisfies};
-use crate::{paths, process, settings::Settings};
+use crate::{
+    http::{self, PATIENCE},
+    paths, process,
+    settings::Settings,
+};
 
 /// The last line of an error of what couldn't be had.
 pub(crate) const HINT: &str = "hint: `chart_mirrors` in config/xtask.yaml can name another address for it";
-
-/// How long a server may take to begin its answer, and then to give all of it.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(120));
 
 /// Far more than the largest index.yaml has.
 const MAX_SIZE: u64 = 200 * 1024 * 1024;
@@ -205,18 +205,10 @@ fn unavailable(what: &str, public: &str, address: &str, err: &anyhow::Error) -> 
 
 fn get(url: &str) -> Result<Vec<u8>> {
     ensure!(["https://", "http://"].iter().any(|it| url.starts_with(it)), "`{url}` isn't an address");
-    let agent: Agent = Agent::config_builder()
-        .timeout_connect(Some(PATIENCE.0))
-        .timeout_recv_response(Some(PATIENCE.0))
-        .timeout_recv_body(Some(PATIENCE.1))
-        // As helm and kubectl do it: a group's own authority is known to the system.
-        .tls_config(
-            ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build(),
-        )
-        .build()
-        .into();
-    let answer =
-        agent.get(url).call().and_then(|mut it| it.body_mut().with_config().limit(MAX_SIZE).read_to_vec());
+    let answer = http::agent().get(url).call().and_then(|mut it| match it.status() {
+        status if status.is_success() => it.body_mut().with_config().limit(MAX_SIZE).read_to_vec(),
+        status => Err(ureq::Error::StatusCode(status.as_u16())),
+    });
     answer.with_context(|| format!("GET {url}"))
 }
 

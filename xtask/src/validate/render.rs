@@ -124,7 +124,7 @@ fn input(fleet: &Fleet, path: &Path) -> Result<Input> {
     }
     let values = Node::nowhere(crate::yaml::Data::Map(file.values().cloned().unwrap_or_default()));
     let text = values.to_json().to_string();
-    Ok(Input::Placeholders(PrivateFile::new(&text)?, text))
+    Ok(Input::Placeholders(PrivateFile::new(text.as_bytes())?, text))
 }
 
 /// Stands for all that a rendering comes from.
