@@ -15,13 +15,20 @@ use crate::{
 /// What tests take from the system: programs, each with its package on Debian and Ubuntu.
 const FOR_TESTS: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
+    ("fish", "fish"),
+    ("openssl", "openssl"),
     ("pip3", "python3-pip"),
     ("prometheus", "prometheus"),
+    ("socat", "socat"),
     ("tmux", "tmux"),
+    ("zsh", "zsh"),
 ];
 
-/// From PyPI, for the test that it runs `validate` as a hook.
-const PRE_COMMIT: &str = "pre-commit==4.6.0";
+/// From PyPI, each line in a folder of its own: what runs `validate` as a hook, and AWS with its command.
+const FROM_PYPI: &[&[&str]] = &[
+    &["pre-commit==4.6.0"],
+    &["moto==5.2.1", "awscli==1.45.11", "flask==3.1.3", "flask-cors==6.0.2", "sshpubkeys==3.3.1"],
+];
 
 /// The same for tests on a real node: a browser.
 const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver"), ("chromium", "chromium")];
@@ -30,7 +37,7 @@ const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver")
 pub(crate) fn ci(sh: &Shell) -> Result<()> {
     let real_node = node::possible().is_ok();
     provide_from_system(sh, real_node)?;
-    provide_pre_commit(sh)?;
+    provide_from_pypi(sh)?;
     setup::setup(sh, &Setup::default())?;
     show(cmd!(sh, "cargo fmt --all --check"))?;
     show(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings"))?;
@@ -45,17 +52,22 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
     if !real_node {
         say!("left out: the tests on a real node, which need root on Linux");
     }
+    if setup::which(sh, "gke-gcloud-auth-plugin").is_none() {
+        say!("left out: the log-in to Google, which needs gcloud and its gke-gcloud-auth-plugin");
+    }
     Ok(())
 }
 
-/// Puts pre-commit into the cache, where tests find it.
-fn provide_pre_commit(sh: &Shell) -> Result<()> {
-    let dir = paths::cache()?.join("tests").join(PRE_COMMIT);
-    if !dir.is_dir() {
-        let part = dir.with_extension("part");
-        paths::remove_dir(&part)?;
-        show(cmd!(sh, "pip3 install --quiet --target {part} {PRE_COMMIT}"))?;
-        std::fs::rename(&part, &dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+/// Puts programs in Python into the cache, where tests find them by the first of their names.
+fn provide_from_pypi(sh: &Shell) -> Result<()> {
+    for packages in FROM_PYPI.iter().copied() {
+        let dir = paths::cache()?.join("tests").join(packages[0]);
+        if !dir.is_dir() {
+            let part = dir.with_extension("part");
+            paths::remove_dir(&part)?;
+            show(cmd!(sh, "pip3 install --quiet --target {part} {packages...}"))?;
+            std::fs::rename(&part, &dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+        }
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ pub(crate) struct PrivateFolder {
 }
 
 impl PrivateFolder {
-    fn new(sh: &Shell) -> Result<PrivateFolder> {
+    pub(crate) fn new(sh: &Shell) -> Result<PrivateFolder> {
         let path = paths::of_this_process("login")?;
         fs::create_dir(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
         let cleaner = process::Cleaner::of(sh, &path)?;

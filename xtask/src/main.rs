@@ -28,6 +28,8 @@ mod decrypt_age;
 
 mod deploy;
 mod diff;
+mod exec;
+
 mod history;
 mod http;
 
@@ -84,6 +86,8 @@ enum Command {
     UseClusterCredentials(use_credentials::UseClusterCredentials),
     DecryptAge(decrypt_age::DecryptAge),
     #[command(subcommand)]
+    Exec(exec::Exec),
+    #[command(subcommand)]
     Config(config::Config),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
     Ci,
@@ -122,6 +126,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Rollback(args) => rollback::rollback(sh, root, args),
         Command::Retire(args) => retire::retire(sh, root, args),
         Command::Validate(args) => return validate::validate(sh, root, args),
+        Command::Exec(command) => return exec::exec(sh, root, command),
         Command::DecryptAge(args) => print(&decrypt_age::decrypt_age(sh, root, args)?),
         Command::UseClusterCredentials(args) => return use_credentials::use_credentials(sh, root, args),
         Command::Ci => ci::ci(sh),

@@ -68,13 +68,14 @@ fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Res
 /// A program that runs beside us, and ends with this.
 pub(crate) struct Beside {
     child: Child,
+    stdout: File,
     stderr: File,
 }
 
 /// Starts a program that works for us while we go on.
 pub(crate) fn start(sh: &Shell, cmd: Cmd) -> Result<Beside> {
-    let (child, _, [_, stderr]) = spawn(sh, cmd)?;
-    Ok(Beside { child, stderr })
+    let (child, _, [stdout, stderr]) = spawn(sh, cmd)?;
+    Ok(Beside { child, stdout, stderr })
 }
 
 impl Beside {
@@ -84,6 +85,11 @@ impl Beside {
             return Ok(None);
         }
         Ok(Some(String::from_utf8_lossy(&whole(&mut self.stderr)?).into_owned()))
+    }
+
+    /// Whether the program has written anything to stdout.
+    pub(crate) fn has_written(&self) -> Result<bool> {
+        Ok(self.stdout.metadata()?.len() > 0)
     }
 }
 

@@ -631,8 +631,13 @@ fn trouble(kind: Kind, pod: &Value) -> Option<Trouble> {
     troubles.into_iter().next()
 }
 
+/// What keeps a job's pod from being ready, and whether that's certain to stay.
+pub(crate) fn trouble_of_job(pod: &Value) -> Option<(String, bool)> {
+    trouble(Kind::Job, pod).map(|it| (it.what, it.is_certain))
+}
+
 /// Quotas and admission don't change their mind; that an account isn't there yet passes.
-fn is_refusal(message: &str) -> bool {
+pub(crate) fn is_refusal(message: &str) -> bool {
     ["exceeded quota", "is forbidden", "denied the request"].iter().any(|it| message.contains(it))
         && !message.contains("error looking up service account")
 }

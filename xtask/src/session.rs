@@ -69,15 +69,22 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
-    ensure!(
-        std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
-        "{question}: nobody can be asked here\nhint: `--yes` answers"
-    );
-    let _ = write!(std::io::stderr(), "{question}? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("no answer")?;
-    match answer.trim().to_lowercase().as_str() {
+    ensure!(can_ask(), "{question}: nobody can be asked here\nhint: `--yes` answers");
+    match ask(&format!("{question}? [y/N]"))?.to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => bail!("nothing was done"),
     }
+}
+
+/// Whether a person is at a terminal.
+pub(crate) fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// What the person at the terminal says to a question.
+pub(crate) fn ask(question: &str) -> Result<String> {
+    let _ = write!(std::io::stderr(), "{question} ");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("no answer")?;
+    Ok(answer.trim().to_owned())
 }

@@ -42,7 +42,7 @@ fn held(cluster: &Shared, hub: &str) -> (Repo, PathBuf, PathBuf) {
 
 /// Files changed since `start` that hold the marker, on every file system but /proc and /sys; the rehearsal clusters'
 /// data may hold it.
-fn on_disk(marker: &str, start: SystemTime) -> Vec<PathBuf> {
+pub(crate) fn on_disk(marker: &str, start: SystemTime) -> Vec<PathBuf> {
     let devices: Vec<_> = ["/", "/dev/shm", "/tmp", "/run", "/var/tmp", env!("CARGO_TARGET_TMPDIR")]
         .iter()
         .filter(|it| Path::new(it).is_dir())
@@ -68,7 +68,7 @@ fn contains(bytes: &[u8], marker: &str) -> bool {
     bytes.windows(marker.len()).any(|it| it == marker.as_bytes())
 }
 
-fn in_arguments(marker: &str) -> Vec<String> {
+pub(crate) fn in_arguments(marker: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().map(|it| it.unwrap().path());
     let lines = processes.filter_map(|it| fs::read(it.join("cmdline")).ok());
     lines.filter(|it| contains(it, marker)).map(|it| String::from_utf8_lossy(&it).into_owned()).collect()

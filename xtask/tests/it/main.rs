@@ -11,6 +11,8 @@ mod differential;
 mod hub;
 mod leaks;
 mod local;
+mod login;
+
 mod real;
 mod repo;
 mod report;

@@ -184,7 +184,7 @@ impl From<Child> for Ran {
 /// A new age key.
 pub(crate) struct Key {
     pub(crate) public: String,
-    private: String,
+    pub(crate) private: String,
 }
 
 impl Key {

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
@@ -17,10 +17,40 @@ use std::{
 
 use crate::repo::{Repo, copy, shared, tool, wait_until, workspace};
 
-/// What a server says to a GET.
+/// What somebody asks a server.
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Without its first slash.
+    pub(crate) path: String,
+    /// All but the first line, as they came.
+    pub(crate) headers: String,
+    pub(crate) body: String,
+}
+
+impl Request {
+    pub(crate) fn has(&self, header: &str) -> bool {
+        self.headers.lines().any(|it| it.eq_ignore_ascii_case(header))
+    }
+
+    /// A field of a form.
+    pub(crate) fn field(&self, name: &str) -> String {
+        let mut fields = self.body.split('&').filter_map(|it| it.split_once('='));
+        let value = fields.find(|(it, _)| *it == name).map_or("", |(_, it)| it).replace('+', " ");
+        let mut parts = value.split('%');
+        let mut text = parts.next().unwrap_or_default().as_bytes().to_vec();
+        for part in parts {
+            text.push(u8::from_str_radix(&part[..2], 16).unwrap());
+            text.extend(&part.as_bytes()[2..]);
+        }
+        String::from_utf8(text).unwrap()
+    }
+}
+
+/// What a server says.
 pub(crate) enum Answer {
     File(Vec<u8>),
     Page(&'static str),
+    Json(u16, serde_json::Value),
     Status(u16),
     /// Nothing, ever.
     Silence,
@@ -33,7 +63,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// One that is asked for nothing but files.
     pub(crate) fn answering(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Server {
+        Server::asked(move |request| answer(&request.path))
+    }
+
+    pub(crate) fn asked(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let archives_served = Arc::new(AtomicUsize::new(0));
@@ -43,11 +78,10 @@ impl Server {
                 let (served, answer, mut stream) = (served.clone(), answer.clone(), stream.unwrap());
                 // Each by itself: one that gets no answer doesn't keep others waiting.
                 thread::spawn(move || {
-                    let mut request = String::new();
-                    BufReader::new(&stream).read_line(&mut request).unwrap();
-                    let path = request.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
-                    served.fetch_add(usize::from(path.ends_with(".tgz")), Ordering::Relaxed);
-                    let (status, kind, body) = match answer(&path) {
+                    let Some(request) = read(&stream) else { return };
+                    served.fetch_add(usize::from(request.path.ends_with(".tgz")), Ordering::Relaxed);
+                    let (status, kind, body) = match answer(&request) {
+                        Answer::Json(status, body) => (status, "application/json", body.to_string().into()),
                         Answer::File(body) => (200, "application/octet-stream", body),
                         Answer::Page(body) => (200, "text/html", body.into()),
                         Answer::Status(status) => (status, "text/plain", Vec::new()),
@@ -71,6 +105,25 @@ impl Server {
     }
 }
 
+/// None from somebody who only looked whether the port is open.
+fn read(stream: &std::net::TcpStream) -> Option<Request> {
+    let mut reader = BufReader::new(stream);
+    let (mut first, mut headers) = (String::new(), String::new());
+    reader.read_line(&mut first).ok()?;
+    while reader.read_line(&mut headers).ok()? > 2 {}
+    let length =
+        headers.lines().find_map(|it| it.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    let mut words = first.split(' ');
+    Some(Request {
+        method: words.next()?.to_owned(),
+        path: words.next()?.trim_start_matches('/').to_owned(),
+        headers,
+        body: String::from_utf8(body).ok()?,
+    })
+}
+
 /// Writes the index.yaml of the charts in a folder, with their addresses relative to it.
 pub(crate) fn index(dir: &Path) {
     assert!(tool("helm").args(["repo", "index"]).arg(dir).status().unwrap().success());
@@ -87,7 +140,12 @@ pub(crate) struct Running(Child);
 
 impl Running {
     pub(crate) fn start(program: &str, args: &[String], address: &str) -> Running {
+        Running::start_with(program, args, address, &[])
+    }
+
+    pub(crate) fn start_with(program: &str, args: &[String], address: &str, env: &[(&str, &str)]) -> Running {
         let mut command = Command::new(program);
+        command.envs(env.iter().copied());
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process =
             command.spawn().unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask ci` installs it"));
