@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio},
     sync::{
         Condvar, Mutex, Once,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -125,8 +125,8 @@ fn command(cmd: Cmd) -> Command {
     command
 }
 
-/// The program that has our terminal, or 0.
-static IN_FRONT: AtomicU32 = AtomicU32::new(0);
+/// The program that has our terminal. Locked while one is started, so that no signal is missed.
+static IN_FRONT: Mutex<Option<u32>> = Mutex::new(None);
 
 /// Whose a program in the foreground is.
 #[derive(PartialEq)]
@@ -151,10 +151,13 @@ pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
         Whose::Theirs => _ = command.current_dir(std::env::current_dir()?),
     }
     on_signals();
+    let in_front = || IN_FRONT.lock().expect("nobody panics with it");
+    let mut now = in_front();
     let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
-    IN_FRONT.store(child.id(), Ordering::SeqCst);
+    *now = Some(child.id());
+    drop(now);
     let status = child.wait();
-    IN_FRONT.store(0, Ordering::SeqCst);
+    *in_front() = None;
     let status = status.with_context(|| format!("`{name}`"))?;
     let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
@@ -213,9 +216,10 @@ pub(crate) fn on_signals() {
         let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]) else { return };
         thread::spawn(move || {
             for signal in signals.forever() {
-                let in_front = IN_FRONT.load(Ordering::SeqCst);
+                let in_front = *IN_FRONT.lock().expect("nobody panics with it");
+
                 let ends_in_order = ENDS_IN_ORDER.load(Ordering::SeqCst) && signal != SIGQUIT;
-                if in_front != 0 {
+                if let Some(in_front) = in_front {
                     // Keys reach it by themselves.
                     if !([SIGINT, SIGQUIT].contains(&signal) && is_at_terminal()) {
                         send(in_front, Signal::from_named_raw(signal).unwrap_or(Signal::TERM));

@@ -242,36 +242,43 @@ fn google_by_gcloud() {
     assert!(said.contains("Invalid JWT Signature."), "{said}");
 }
 
-/// Plays AWS, by moto, which makes up where a cluster is, and its certificate: they are these in truth.
-fn amazon(address: &str, (endpoint, authority): (&str, &Path), lets_in: bool) -> Running {
+/// Plays AWS, by moto, which makes up where a cluster is, and its certificate: they are these in truth. It asks for good
+/// keys only if it doesn't let everybody in.
+pub(crate) fn amazon(address: &str, endpoint: &str, certificate: &str, lets_in: bool) -> Running {
     let script = "
-import sys, moto.eks.models as eks
+import base64, sys, moto.eks.models as eks
 from moto.server import main
-make, authority, endpoint = eks.Cluster.__init__, sys.argv.pop(), sys.argv.pop()
+make, certificate, endpoint = eks.Cluster.__init__, sys.argv.pop(), sys.argv.pop()
 def init(cluster, *args, **kwargs):
     make(cluster, *args, **kwargs)
-    cluster.endpoint, cluster.certificate_authority = endpoint, {'data': authority}
+    cluster.endpoint = endpoint
+    cluster.certificate_authority = {'data': base64.b64encode(certificate.encode()).decode()}
 eks.Cluster.__init__ = init
 main(sys.argv[1:])
 ";
     let port = address.rsplit_once(':').unwrap().1;
-    let authority = BASE64_STANDARD.encode(fs::read(authority).unwrap());
-    let args = ["-c", script, "-p", port, endpoint, &authority].map(str::to_owned);
-    let folder = pypi("moto==5.2.1");
-    let count = if lets_in { "inf" } else { "0" };
-    let env = [("PYTHONPATH", folder.to_str().unwrap()), ("INITIAL_NO_AUTH_ACTION_COUNT", count)];
+    let args = ["-c", script, "-p", port, endpoint, certificate].map(str::to_owned);
+    let folder = moto();
+    let calls = if lets_in { "inf" } else { "0" };
+    let env = [("PYTHONPATH", folder.to_str().unwrap()), ("INITIAL_NO_AUTH_ACTION_COUNT", calls)];
     Running::start_with("python3", &args, address, &env)
 }
 
-fn pypi(name: &str) -> PathBuf {
-    let folder = persons_cache().join("xtask/tests").join(name);
+/// Where moto and the aws command are.
+fn moto() -> PathBuf {
+    let folder = persons_cache().join("xtask/tests/moto==5.2.1");
     assert!(folder.is_dir(), "`cargo xtask ci` puts it into {}", folder.display());
     folder
 }
 
+/// The lines of a script that is the aws command.
+pub(crate) fn aws() -> String {
+    format!("PYTHONPATH={0} exec python3 {0}/bin/aws \"$@\"", moto().display())
+}
+
 /// Lets in whoever has a token that the access key `id` made for the cluster, as EKS does, and hands what they ask on to the
-/// rehearsal cluster. The signature isn't checked. Its address, the file of its certificate, and what it is made of.
-fn eks(cluster: &Shared, id: &'static str, dir: &Path) -> (String, PathBuf, [Running; 2]) {
+/// rehearsal cluster. The signature isn't checked. Its address, its certificate, and what it is made of.
+fn eks(cluster: &Shared, id: &'static str, dir: &Path) -> (String, String, [Running; 2]) {
     let behind = free_address();
     let args = ["proxy", "--port", behind.rsplit_once(':').unwrap().1].map(str::to_owned);
     let env = [("KUBECONFIG", cluster.kubeconfig.to_str().unwrap())];
@@ -294,7 +301,7 @@ fn eks(cluster: &Shared, id: &'static str, dir: &Path) -> (String, PathBuf, [Run
     let port = address.rsplit_once(':').unwrap().1;
     let listen = format!("OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={crt},key={pem}");
     let tls = Running::start("socat", &[listen, format!("TCP:{inner}")], &address);
-    (format!("https://{address}"), certificate, [proxy, tls])
+    (format!("https://{address}"), fs::read_to_string(certificate).unwrap(), [proxy, tls])
 }
 
 fn pass_on(stream: &TcpStream, behind: &str, id: &str) -> Option<()> {
@@ -332,12 +339,10 @@ fn amazon_by_aws() {
     let key = json!({"AccessKey": {"AccessKeyId": ID, "SecretAccessKey": SECRET, "UserName": "deployer"}});
     let provider = "provider: aws\naws: {key: key.secret.json, clusterType: eks, clusterName: shore, region: us-west-2}\n";
     let mut repo = repo(&cluster, provider, &key);
-    let folder = pypi("moto==5.2.1");
-    let aws = format!("PYTHONPATH={0} exec python3 {0}/bin/aws \"$@\"", folder.display());
-    repo.script("aws", &aws);
-    let (endpoint, authority, _processes) = eks(&cluster, ID, &repo.cache());
+    repo.script("aws", &aws());
+    let (endpoint, certificate, _processes) = eks(&cluster, ID, &repo.cache());
     let address = free_address();
-    let amazon_itself = amazon(&address, (&endpoint, &authority), true);
+    let amazon_itself = amazon(&address, &endpoint, &certificate, true);
     repo.env.extend(
         [
             ("AWS_ENDPOINT_URL", format!("http://{address}").as_str()),
@@ -351,7 +356,7 @@ fn amazon_by_aws() {
     let mut make = Command::new("sh");
     let args = "eks create-cluster --name shore --role-arn arn:aws:iam::123456789012:role/r --region us-west-2 \
                 --resources-vpc-config subnetIds=[],securityGroupIds=[]";
-    make.args(["-c", &aws, "aws"])
+    make.args(["-c", &aws(), "aws"])
         .args(args.split_whitespace())
         .env("AWS_ENDPOINT_URL", format!("http://{address}"));
     make.env("AWS_ACCESS_KEY_ID", "x").env("AWS_SECRET_ACCESS_KEY", "x");
@@ -373,7 +378,7 @@ fn amazon_by_aws() {
     }
     // Amazon no longer knows the key.
     drop(amazon_itself);
-    let _amazon = amazon(&address, (&endpoint, &authority), false);
+    let _amazon = amazon(&address, &endpoint, &certificate, false);
     let said = repo.fails("deploy lake");
     assert!(said.contains("The security token included in the request is invalid"), "{said}");
     assert!(!said.contains(SECRET), "{said}");

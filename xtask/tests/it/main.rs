@@ -18,9 +18,13 @@ mod repo;
 mod report;
 mod rollout;
 mod setup;
+mod shells;
+
 mod status;
 mod stop;
 mod support;
+mod terminal;
 mod tidy;
+
 mod upstream;
 mod validate;

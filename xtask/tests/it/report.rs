@@ -1,13 +1,13 @@
 //! What a deploy shows: to a person at a terminal, to a workflow, to another program.
 
-use std::{
-    fs,
-    process::{Command, Output},
-};
+use std::fs;
 
 use serde_json::Value;
 
-use crate::repo::{Key, Repo, Shared, wait_until};
+use crate::{
+    repo::{Key, Repo, Shared, wait_until},
+    terminal::Terminal,
+};
 
 #[test]
 fn a_line_for_each_hub_on_a_terminal() {
@@ -16,41 +16,15 @@ fn a_line_for_each_hub_on_a_terminal() {
     for hub in ["seen", "seen-too"] {
         repo.write(&format!("config/clusters/lake/{hub}.values.yaml"), "fate: slow\n");
     }
-    let socket = repo.home().join("tmux");
-    let tmux = |args: &[&str]| -> Output {
-        let mut command = Command::new("tmux");
-        command.arg("-S").arg(&socket).args(args).env_remove("TMUX").env_remove("CI");
-        command.output().expect("tmux is there")
-    };
-    let command = repo.command("deploy lake --jobs 2");
-    let variables = command
-        .get_envs()
-        .filter_map(|(name, value)| Some(format!("{}='{}'", name.to_str()?, value?.to_str()?)));
-    let variables: Vec<_> = variables.filter(|it| !it.starts_with("TERM=")).collect();
-    let script = repo.home().join("deploy.sh");
-    fs::write(
-        &script,
-        format!(
-            "cd {}\nenv -i TERM=screen {} {} deploy lake --jobs 2\necho exit $?\nsleep 60\n",
-            repo.root.display(),
-            variables.join(" "),
-            command.get_program().display()
-        ),
-    )
-    .unwrap();
-    let script = format!("sh {}", script.display());
-    let started = tmux(&["new-session", "-d", "-x", "100", "-y", "30", &script]);
-    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
-    let screen = || String::from_utf8(tmux(&["capture-pane", "-p"]).stdout).unwrap();
+    let terminal = Terminal::start(&repo, "xtask deploy lake --jobs 2\necho exit $?");
     // Both at once, each in a line of its own.
     let pods = |hub: &str| format!("{hub:<20} 0 of 1 pods are ready ");
     wait_until("both lines", || {
-        let screen = screen();
+        let screen = terminal.screen();
         screen.contains(&pods("seen")) && screen.contains(&pods("seen-too"))
     });
-    wait_until("the end", || screen().contains("\nexit 0"));
-    let screen = screen();
-    tmux(&["kill-server"]);
+    terminal.shows("\nexit 0");
+    let screen = terminal.screen();
     assert!(!screen.contains("pods are ready"), "lines are left over: {screen}");
     let lines: Vec<_> = screen.lines().map(|it| it.split_whitespace().take(2).collect::<Vec<_>>()).collect();
     let expected: Vec<_> =

@@ -8,7 +8,7 @@ use std::{
 
 use crate::repo::{Ran, Repo, Shared, command_lines, wait_until};
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
     assert!(sent.success());
 }

@@ -1,0 +1,75 @@
+//! A person's terminal, by tmux.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::repo::Repo;
+
+/// A terminal as long as this lives.
+pub(crate) struct Terminal {
+    socket: PathBuf,
+}
+
+impl Terminal {
+    /// Runs lines of a shell script in the repository, with the environment that its programs get; `xtask` is ours.
+    pub(crate) fn start(repo: &Repo, lines: &str) -> Terminal {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("tmux-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let terminal = Terminal { socket: repo.cache().join(name) };
+        let command = repo.command("");
+        let variables = command
+            .get_envs()
+            .filter_map(|(name, value)| Some(format!("{}='{}'", name.to_str()?, value?.to_str()?)));
+        let variables: Vec<_> = variables.filter(|it| !it.starts_with("TERM=")).collect();
+        let script = repo.cache().join("terminal.sh");
+        let program = command.get_program().display();
+        let lines = format!("xtask() {{ {program} \"$@\"; }}\n{lines}\nsleep 60\n");
+        fs::write(&script, lines).unwrap();
+        let start = format!(
+            "cd {} && exec env -i TERM=screen {} sh {}",
+            repo.root.display(),
+            variables.join(" "),
+            script.display()
+        );
+        terminal.tmux(&["new-session", "-d", "-x", "120", "-y", "40", &start]);
+        terminal
+    }
+
+    fn tmux(&self, args: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(&self.socket).args(args).env_remove("TMUX").env_remove("CI");
+        let output = command.output().expect("tmux is there");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Types a line, or another key by its name.
+    pub(crate) fn types(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    /// Waits until this is to be seen; lines end with their last letter.
+    pub(crate) fn shows(&self, text: &str) {
+        let until = Instant::now() + Duration::from_secs(120);
+        while !self.screen().contains(text) {
+            assert!(Instant::now() < until, "no {text:?} on\n{}", self.screen());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
+    }
+}
