@@ -126,7 +126,9 @@ impl<'a> Helper<'a> {
             }
             let is_late = started.elapsed() > PATIENCE;
             if let Some((what, _)) = trouble.as_ref().filter(|(_, is_certain)| *is_certain || is_late) {
-                bail!("the pod for it doesn't get ready: {what}");
+                bail!(
+                    "the pod for it doesn't get ready: {what}\nhint: `shell_image` in config/xtask.yaml names its image"
+                );
             }
             let warnings = || self.warnings().unwrap_or_default().join("; ");
             ensure!(!is_late, "the pod for it isn't ready after {} s: {}", PATIENCE.as_secs(), warnings());
@@ -308,7 +310,7 @@ pub(super) fn copy(sh: &Shell, root: &Path, args: &Copy) -> Result<ExitCode> {
     let code = helper.in_front(&command.map(str::to_owned))?;
     if code != ExitCode::SUCCESS {
         // It may be at work still.
-        let stop = helper.read("kill -9 -1; sleep 0.2; rm -rf -- \"$1\"", &[&part]);
+        let stop = helper.read("kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"", &[&part]);
         let left = if stop.is_ok() { "" } else { "; a part of it is left in " };
         bail!("/home/{from} wasn't copied{left}{}", if left.is_empty() { "" } else { &part });
     }
@@ -326,6 +328,8 @@ pub(super) fn copy(sh: &Shell, root: &Path, args: &Copy) -> Result<ExitCode> {
 /// Copies `$1` to `$2` and, when that's complete, calls it `$3`; with `$4` files it says every half minute how many it has.
 const COPY: &str = r#"
 cp --archive --no-target-directory -- "$1" "$2" & copying=$!
+echo $copying > /tmp/copying
+
 ( while sleep 30 <&- >&- 2>&-; do echo "$(find "$2" -mindepth 1 -printf . | wc -c) of $4 files" >&2; done ) & telling=$!
 wait $copying; code=$?
 kill $telling

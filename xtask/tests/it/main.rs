@@ -8,6 +8,8 @@ mod charts;
 mod deploy;
 mod diff;
 mod differential;
+mod exec;
+
 mod hub;
 mod leaks;
 mod local;

@@ -12,8 +12,11 @@ use std::{
 
 use crate::{
     browser::Browser,
+    exec::people_look_into_it,
     hub::Person,
-    repo::{Ran, Repo, command_lines, copy, kill_9, kubeconfig, persons_cache, tool, wait_until},
+    repo::{
+        Ran, Repo, command_lines, copy, kill_9, kubeconfig, kubectl_apply, persons_cache, tool, wait_until,
+    },
 };
 
 const STAGING: &str = "http://10.213.88.2:30080";
@@ -52,6 +55,8 @@ fn a_real_node() {
     only_one_and_of_one_kind(&repo);
     people_work_on_its_hub(&repo, &node);
     kubectl_reaches_containers(&node);
+    people_look_into_it(&repo, &node);
+
     users_pods_reach_nothing_of_the_cluster(&node);
     an_upgrade_leaves_users_alone(&repo, &node);
     a_browser_shows_a_notebook(&node);
@@ -67,7 +72,7 @@ fn a_real_node() {
     nothing_stays_whatever_is_killed(&repo, &before);
 }
 
-struct Node {
+pub(crate) struct Node {
     kubeconfig: PathBuf,
 }
 
@@ -78,15 +83,19 @@ impl Node {
         command_lines().into_iter().find(|(_, it)| it.starts_with(&started)).unwrap().0
     }
 
-    fn kubectl(&self, args: &[&str]) -> Ran {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Ran {
         let mut command = tool("kubectl");
         command.args(args).env("KUBECONFIG", &self.kubeconfig);
         command.env("KUBECACHEDIR", self.kubeconfig.with_file_name("kube-cache"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap().into()
     }
 
+    pub(crate) fn apply(&self, yaml: &str) {
+        kubectl_apply(&self.kubeconfig, yaml);
+    }
+
     /// The output of a kubectl that must succeed. Arguments are split at blanks.
-    fn get(&self, args: &str) -> String {
+    pub(crate) fn get(&self, args: &str) -> String {
         let ran = self.kubectl(&args.split_whitespace().collect::<Vec<_>>());
         assert_eq!(ran.code, Some(0), "kubectl {args}: {}", ran.stderr);
         ran.stdout

@@ -208,7 +208,7 @@ pub(crate) fn shared<T>(up: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T
 
 /// The rehearsal cluster that tests share: up as long as one of them has it.
 pub(crate) struct Shared {
-    repo: Repo,
+    _repo: Repo,
     pub(crate) kubeconfig: PathBuf,
 }
 
@@ -223,7 +223,7 @@ impl Shared {
         repo.local = true;
         repo.write("config/clusters/shared/cluster.yaml", "name: shared\nprovider: local\n");
         let kubeconfig = kubeconfig(&repo.ok("local up").stdout);
-        let shared = Shared { repo, kubeconfig };
+        let shared = Shared { _repo: repo, kubeconfig };
         shared.kubectl_apply(include_str!("stages.yaml"));
         shared
     }
@@ -241,17 +241,21 @@ impl Shared {
     }
 
     pub(crate) fn kubectl_apply(&self, yaml: &str) {
-        let mut child = tool("kubectl")
-            .args(["apply", "-f", "-"])
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("KUBECACHEDIR", self.repo.cache())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success());
+        kubectl_apply(&self.kubeconfig, yaml);
     }
+}
+
+pub(crate) fn kubectl_apply(kubeconfig: &Path, yaml: &str) {
+    let mut child = tool("kubectl")
+        .args(["apply", "-f", "-"])
+        .env("KUBECONFIG", kubeconfig)
+        .env("KUBECACHEDIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// The path that `local up` and `local status` print.
