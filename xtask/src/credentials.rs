@@ -6,8 +6,11 @@ mod gcp;
 
 use std::{
     collections::BTreeMap,
+    env,
     ffi::OsString,
     fs,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -49,7 +52,10 @@ pub(crate) struct PrivateFolder {
 impl PrivateFolder {
     pub(crate) fn new(sh: &Shell) -> Result<PrivateFolder> {
         let path = paths::of_this_process("login")?;
-        fs::create_dir(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make `{}`", path.display()))?;
         let cleaner = process::Cleaner::of(sh, &path)?;
         Ok(PrivateFolder { path, _cleaner: cleaner })
     }
@@ -71,7 +77,7 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
         }
         Provider::Kubeconfig(file) => {
             let kubeconfig = secrets::open(sh, root, file)?;
-            login.hold_kubeconfig(kubeconfig, &root.join(&cluster.dir))?;
+            login.hold_kubeconfig(kubeconfig, root.join(file).parent().unwrap_or(root))?;
             login.keep_to_itself();
         }
         Provider::Gcp(gcp) => gcp::log_in(&mut login, sh, root, gcp)?,
@@ -125,6 +131,12 @@ impl Login {
         self.env.insert(name.to_owned(), value);
     }
 
+    /// Takes variables of the person's own environment away, by their names.
+    fn take_away(&mut self, is_meant: impl Fn(&str) -> bool) {
+        let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        names.filter(|it| is_meant(it)).for_each(|it| self.set(&it, ""));
+    }
+
     /// Where programs can write a kubeconfig.
     fn kubeconfig(&self) -> PathBuf {
         self.folder.path.join("kubeconfig")
@@ -155,7 +167,9 @@ impl Login {
         let (from, to) = (&self.env["KUBECONFIG"], self.kubeconfig());
         if *from != to {
             let content = fs::read(from).context("cannot read the kubeconfig")?;
-            fs::write(&to, content).with_context(|| format!("cannot write `{}`", to.display()))?;
+            let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&to);
+            file.and_then(|mut it| it.write_all(&content))
+                .with_context(|| format!("cannot write `{}`", to.display()))?;
             self.set("KUBECONFIG", to);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Amazon's EKS: the aws command writes the kubeconfig, and makes tokens from the key as long as the login is used.
 
-use std::{env, path::Path};
+use std::path::Path;
 
 use anyhow::Result;
 use xshell::{Shell, cmd};
@@ -28,11 +28,8 @@ pub(super) fn log_in(login: &mut Login, sh: &Shell, root: &Path, aws: &Aws) -> R
         let is_address = |it: &str| {
             ["AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_USE_"].iter().any(|prefix| it.starts_with(prefix))
         };
-        for (name, _) in env::vars_os() {
-            if let Some(name) = name.to_str().filter(|it| it.starts_with("AWS_") && !is_address(it)) {
-                login.set(name, "");
-            }
-        }
+        login.take_away(|it| it.starts_with("AWS_") && !is_address(it));
+
         login.set("AWS_ACCESS_KEY_ID", id);
         login.set("AWS_SECRET_ACCESS_KEY", secret);
         login.set("AWS_CONFIG_FILE", login.folder.path.join("aws/config"));

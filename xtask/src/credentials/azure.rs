@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use xshell::{Shell, cmd};
@@ -46,9 +46,9 @@ pub(super) fn log_in(
     ];
     let url = format!("{}/{tenant}/oauth2/v2.0/token", settings.azure.login.trim_end_matches('/'));
     let answer = http::agent().post(&url).send_form(form);
-    let answer = read(answer).with_context(|| {
-        format!(
-            "the service principal {id} gets no token\nhint: `{}` must hold a secret that is in force",
+    let answer = read(answer).map_err(|err| {
+        anyhow!(
+            "the service principal {id} gets no token: {err:#}\nhint: the secret in `{}` must be in force",
             file.display()
         )
     })?;
@@ -59,10 +59,10 @@ pub(super) fn log_in(
     );
     let url = format!("{management}/{cluster}/listClusterUserCredential?api-version={VERSION}&format=exec");
     let answer = http::agent().post(&url).header("Authorization", format!("Bearer {token}")).send_empty();
-    let answer = read(answer).with_context(|| {
-        format!(
-            "no kubeconfig for the service principal {id}\nhint: it needs the role `Azure Kubernetes Service Cluster \
-             User Role` for {cluster}"
+    let answer = read(answer).map_err(|err| {
+        anyhow!(
+            "no kubeconfig for the service principal {id}: {err:#}\nhint: it needs the role `Azure Kubernetes Service \
+             Cluster User Role` for {cluster}"
         )
     })?;
     let kubeconfig = answer["kubeconfigs"][0]["value"].as_str().context("the answer has no kubeconfig")?;
@@ -72,6 +72,8 @@ pub(super) fn log_in(
     login.hold_kubeconfig(kubeconfig, root)?;
     // Where Entra ID guards the cluster, kubelogin gets tokens
     // (https://azure.github.io/kubelogin/concepts/login-modes/sp.html).
+    login.take_away(|it| it.starts_with("AAD_") || it.starts_with("AZURE_"));
+
     login.set("AAD_LOGIN_METHOD", "spn");
     login.set("AZURE_CLIENT_ID", id);
     login.set("AZURE_CLIENT_SECRET", password);

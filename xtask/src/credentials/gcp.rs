@@ -11,13 +11,13 @@ use crate::cluster::Gcp;
 /// What in a person's environment would be taken in place of the key
 /// (https://cloud.google.com/sdk/docs/properties: each property has a variable).
 const OTHER_LOGINS: &[&str] = &[
-    "ACTIVE_CONFIG_NAME",
-    "AUTH_ACCESS_TOKEN",
-    "AUTH_ACCESS_TOKEN_FILE",
-    "AUTH_IMPERSONATE_SERVICE_ACCOUNT",
-    "CONTAINER_CLUSTER",
-    "CONTAINER_USE_APPLICATION_DEFAULT_CREDENTIALS",
-    "CORE_ACCOUNT",
+    "CLOUDSDK_ACTIVE_CONFIG_NAME",
+    "CLOUDSDK_AUTH_ACCESS_TOKEN",
+    "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
+    "CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT",
+    "CLOUDSDK_CONTAINER_CLUSTER",
+    "CLOUDSDK_CONTAINER_USE_APPLICATION_DEFAULT_CREDENTIALS",
+    "CLOUDSDK_CORE_ACCOUNT",
 ];
 
 pub(super) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> Result<()> {
@@ -36,9 +36,7 @@ pub(super) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> R
             "the key is that of {account}: it must still be in force, and the account needs the role \
              `roles/container.developer` or one that is wider in the project"
         );
-        for name in OTHER_LOGINS {
-            login.set(&format!("CLOUDSDK_{name}"), "");
-        }
+        login.take_away(|it| OTHER_LOGINS.contains(&it));
         login.set("CLOUDSDK_CONFIG", login.folder.path.join("gcloud"));
         login.set("CLOUDSDK_CORE_PROJECT", &gcp.project);
         // The plugin reads it again for each token.

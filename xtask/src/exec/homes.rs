@@ -304,15 +304,15 @@ pub(super) fn copy(sh: &Shell, root: &Path, args: &Copy) -> Result<ExitCode> {
 
     helper.remove_leftovers(&from, &to)?;
     let part = format!("/home/{to}/.{from}-homedir.{}", helper.pod);
-    let script = COPY.to_owned();
     let total = source.files.to_string();
-    let command = ["bash", "-c", &script, "bash", &format!("/home/{from}"), &part, &target, &total];
+    let command = ["bash", "-c", COPY, "bash", &format!("/home/{from}"), &part, &target, &total];
     let code = helper.in_front(&command.map(str::to_owned))?;
     if code != ExitCode::SUCCESS {
         // It may be at work still.
-        let stop = helper.read("kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"", &[&part]);
-        let left = if stop.is_ok() { "" } else { "; a part of it is left in " };
-        bail!("/home/{from} wasn't copied{left}{}", if left.is_empty() { "" } else { &part });
+        match helper.read("kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"", &[&part]) {
+            Ok(_) => bail!("/home/{from} wasn't copied"),
+            Err(_) => bail!("/home/{from} wasn't copied; a part of it is left in {part}"),
+        }
     }
     let copied = helper.size(&target)?;
     crate::print(&format!("copied /home/{from} to {target}: {}\n", copied.shown()))?;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
@@ -92,9 +92,9 @@ fn aws(sh: &Shell, profile: &str, device: &str, code: &str) -> Result<ExitCode> 
         sh,
         "aws sts get-session-token --serial-number {device} --token-code {code} --profile {profile} --output json"
     );
-    let answer = process::read(sh, ask.env("AWS_PROFILE", profile)).context(
-        "no session\nhint: each code is good once; the profile's own keys must be allowed to ask for one",
-    )?;
+    let answer = process::read(sh, ask).map_err(|err| {
+        anyhow!("{err:#}\nhint: each code is good once, and the profile's own keys must be allowed to ask for a session")
+    })?;
     let answer: Value = serde_json::from_str(&answer).context("the answer of `aws` isn't JSON")?;
     let mut env = Env::new();
     for (name, key) in [

@@ -31,6 +31,11 @@ fn up_status_down() {
     assert_eq!(running.len(), 5, "{running:?}");
     only_on_loopback(&running);
 
+    // A context that is set in a shell isn't that of the next one.
+    let ran = repo.ok("use-cluster-credentials local kubectl config set-context --current --namespace demo");
+    assert!(ran.stdout.ends_with(" modified.\n"), "{}", ran.stdout);
+    assert!(!fs::read_to_string(&kubeconfig).unwrap().contains("namespace: demo"));
+
     // Another checkout has a cluster of its own, whatever this one does.
     let other = Repo::own();
     let other_kubeconfig = crate::repo::kubeconfig(&other.ok("local up").stdout);

@@ -364,6 +364,57 @@ fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
         assert!([200, 503].contains(&status), "{status} {answer}");
         answer.contains(r#""1"]"#)
     });
+    people_ask_it(repo, &address);
+}
+
+fn people_ask_it(repo: &Repo, address: &str) {
+    const VALUES: &str = "config/clusters/lake/support.values.yaml";
+    const SHARED: &str = "helm-charts/support/enc-support.secret.values.yaml";
+    let (values, settings) = (repo.read(VALUES), repo.read("config/xtask.yaml"));
+    let said = repo.fails("exec promql lake up");
+    assert!(
+        said.contains("the support values of `lake` have no `prometheus.server.ingress.hosts`"),
+        "{said}"
+    );
+    repo.write(
+        VALUES,
+        &(values.clone() + "prometheus: {server: {ingress: {hosts: [prometheus.lake.example.org]}}}\n"),
+    );
+    let mirror = format!("chart_mirrors:\n  https://prometheus.lake.example.org: http://{address}\n");
+    repo.write("config/xtask.yaml", &settings.replace("chart_mirrors:\n", &mirror));
+    let row = format!("up{{instance={address}, job=prometheus}}  1\n");
+    assert_eq!(repo.ok("exec promql lake up{job=\"prometheus\"}").stdout.replace('"', ""), row);
+    assert_eq!(repo.ok("exec promql lake 6*7").stdout, "42\n");
+    let data: serde_json::Value =
+        serde_json::from_str(&repo.ok("exec promql lake vector(3) --format json").stdout).unwrap();
+    assert_eq!(data["result"][0]["value"][1], "3");
+    let said = repo.fails("exec promql lake sum(");
+    assert!(said.contains("Prometheus answers: ") && said.contains("parse error"), "{said}");
+
+    // Where no file has the password, the cluster has.
+    let shared = fs::read(repo.root.join(SHARED)).unwrap();
+    fs::remove_file(repo.root.join(SHARED)).unwrap();
+    assert_eq!(repo.ok("exec promql lake 6*7").stdout, "42\n");
+    repo.write(SHARED, "prometheusAuthSecret: {password: not-the-password}\n");
+    let said = repo.fails("exec promql lake up");
+    assert!(said.contains("is called secret and isn't encrypted"), "{said}");
+    fs::write(repo.root.join(SHARED), shared).unwrap();
+    repo.write(
+        VALUES,
+        "prometheus: {server: {ingress: {hosts: [prometheus.lake.example.org]}}}\nprometheusAuthSecret: {username: x}\n",
+    );
+    let yaml = "config/clusters/lake/cluster.yaml";
+    let listed = "[support.values.yaml, enc-support.secret.values.yaml]";
+    repo.edit(yaml, listed, "[support.values.yaml]");
+    let said = repo.fails("exec promql lake up");
+    assert!(
+        said.contains("refuses the password of `x`\nhint: what `deploy-support lake` set up last counts"),
+        "{said}"
+    );
+    assert!(!said.contains("loch-ness"), "{said}");
+    repo.edit(yaml, "[support.values.yaml]", listed);
+    repo.write(VALUES, &values);
+    repo.write("config/xtask.yaml", &settings);
 }
 
 fn what_support_refuses(repo: &Repo) {
