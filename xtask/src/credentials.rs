@@ -225,7 +225,7 @@ fn read_key<const N: usize>(
 }
 
 /// A kubeconfig whose files and programs are found from wherever it is read. They are relative to where it lay
-/// (https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/).
+/// (<https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>).
 fn with_whole_paths(kubeconfig: InMemory, dir: &Path) -> Result<InMemory> {
     fn whole(value: Option<&mut Value>, is_file: impl Fn(&str) -> bool, dir: &Path) {
         if let Some(Value::String(text)) = value

@@ -10,7 +10,7 @@ use xshell::{Shell, cmd};
 use super::{Login, read_key, refuse_without};
 use crate::{cluster::Azure, http, secrets::InMemory, settings::Settings};
 
-/// https://learn.microsoft.com/en-us/rest/api/aks/managed-clusters/list-cluster-user-credentials
+/// <https://learn.microsoft.com/en-us/rest/api/aks/managed-clusters/list-cluster-user-credentials>
 const VERSION: &str = "2025-10-01";
 
 pub(super) fn log_in(

@@ -9,7 +9,7 @@ use super::{Login, read_key, refuse_without};
 use crate::cluster::Gcp;
 
 /// What in a person's environment would be taken in place of the key
-/// (https://cloud.google.com/sdk/docs/properties: each property has a variable).
+/// (<https://cloud.google.com/sdk/docs/properties>: each property has a variable).
 const OTHER_LOGINS: &[&str] = &[
     "CLOUDSDK_ACTIVE_CONFIG_NAME",
     "CLOUDSDK_AUTH_ACCESS_TOKEN",
