@@ -11,9 +11,7 @@ use crate::{
     charts::fetch::{self, Remote},
     cluster::{Cluster, Support},
     release::{Helm, Release},
-    session,
-    settings::Settings,
-    setup,
+    session, setup,
     validate::What,
 };
 
@@ -53,18 +51,20 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     let chart = Path::new("helm-charts/support");
     let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
     let files: Vec<_> = Support::shared_values(root).into_iter().chain(own).collect();
-    // By the person's own logins to registries.
-    let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
+    let person_s = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
+    let (sh, run) =
+        Run::prepare(person_s, root, &cluster, &[What::Support], &[], [chart.to_owned()].into(), &args.how)?;
+
+    let values = run.readable(files)?;
     let cert_manager = Remote {
         name: "cert-manager".to_owned(),
         version: args.cert_manager_version.clone(),
         repository: "https://charts.jetstack.io".to_owned(),
     };
-    let settings = Settings::load(root)?;
-    let cert_manager = support.cert_manager.then(|| cert_manager.fetch(sh, &settings)).transpose();
-    let (sh, run) =
-        Run::prepare(sh, root, &cluster, &[What::Support], &[], [chart.to_owned()].into(), &args.how)?;
-    let values = run.readable(files)?;
+    // By the person's own logins to registries.
+    let fetch = || cert_manager.fetch(person_s, &run.settings);
+    let cert_manager = support.cert_manager.then(fetch).transpose();
+
     let (cert_manager, chart) = match (cert_manager, run.chart(chart)) {
         (Ok(cert_manager), Ok(chart)) => (cert_manager, chart),
         (Err(err), Ok(_)) => bail!("{err:#}\n{}", fetch::HINT),

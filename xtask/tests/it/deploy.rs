@@ -186,15 +186,15 @@ users: [{{name: me, user: {{token: abc}}}}]
 fn an_api_server_that_dies_between_two_hubs() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["before", "after"]);
-    let kubeconfig = repo.root.join("config/clusters/lake/kubeconfig.yaml");
+    let elsewhere = repo.cache().join("elsewhere.yaml");
     let nobody = free_address();
     // For the second hub the real helm finds an API server that is gone.
     repo.script(
         "helm",
         &format!(
-            "case \"$*\" in *\"--namespace after\"*) sed -i 's,server: .*,server: https://{nobody},' {} ;; esac\n\
-             exec {} \"$@\"",
-            kubeconfig.display(),
+                        "case \"$*\" in *\"--namespace after\"*) sed 's,server: .*,server: https://{nobody},' $KUBECONFIG > {0}; \
+             export KUBECONFIG={0} ;; esac\nexec {1} \"$@\"",
+            elsewhere.display(),
             tool_path("helm").display()
         ),
     );
