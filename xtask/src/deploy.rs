@@ -208,6 +208,40 @@ impl Deploy {
     }
 }
 
+/// Where this machine reaches a hub: its domain, or its port on the real node of a rehearsal cluster.
+pub(crate) fn address(
+    sh: &Shell,
+    root: &Path,
+    cluster: &Cluster,
+    hub: &Hub,
+    (api, rehearsal): (&Api, Option<Nodes>),
+) -> Result<String> {
+    match (rehearsal, &hub.domain_override_file) {
+        (Some(_), _) => node_port(api, hub)
+            .with_context(|| format!("`{}` has no port on the node, where it could be reached", hub.name)),
+        (None, Some(file)) => {
+            Ok(format!("https://{}", domain_in(&secrets::open(sh, root, &cluster.dir.join(file))?)?))
+        }
+        (None, None) => Ok(format!("https://{}", hub.domain)),
+    }
+}
+
+/// The domain in a `domain_override_file`.
+fn domain_in(file: &InMemory) -> Result<String> {
+    let shown = file.source.display();
+    let yaml: serde_yaml::Value =
+        serde_yaml::from_str(&file.text()?).ok().with_context(|| format!("`{shown}` isn't YAML"))?;
+    let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
+    Ok(domain.with_context(|| format!("`{shown}` has no `domain`"))?.to_owned())
+}
+
+/// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
+fn node_port(api: &Api, hub: &Hub) -> Option<String> {
+    let service = api.get(&format!("/api/v1/namespaces/{}/services/proxy-public", hub.name));
+    let port = service.ok()?["spec"]["ports"][0]["nodePort"].as_u64()?;
+    Some(format!("http://{}:{port}", node::ADDRESS))
+}
+
 fn default_jobs() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(8)
 }
@@ -370,7 +404,7 @@ impl Run {
         let revision = self.upgrade(&helm, &release)?;
         let address = match self.session.as_ref().and_then(|it| it.rehearsal) {
             None => Some(format!("https://{}", self.mask.hide(&domain))),
-            Some(Nodes::Real) => self.node_port(hub),
+            Some(Nodes::Real) => node_port(self.api()?, hub),
             // Nobody answers there.
             Some(Nodes::Simulated) => None,
         };
@@ -419,19 +453,10 @@ impl Run {
     fn domain(&self, cluster: &Cluster, hub: &Hub) -> Result<String> {
         let Some(file) = &hub.domain_override_file else { return Ok(hub.domain.clone()) };
         let path = cluster.dir.join(file);
-        let text = fs::read_to_string(&self.readable([path.clone()])?[0])
-            .with_context(|| format!("cannot read `{}`", path.display()))?;
-        let yaml: serde_yaml::Value =
-            serde_yaml::from_str(&text).with_context(|| format!("`{}` isn't YAML", path.display()))?;
-        let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
-        Ok(domain.with_context(|| format!("`{}` has no `domain`", path.display()))?.to_owned())
-    }
-
-    /// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
-    fn node_port(&self, hub: &Hub) -> Option<String> {
-        let service = self.api().ok()?.get(&format!("/api/v1/namespaces/{}/services/proxy-public", hub.name));
-        let port = service.ok()?["spec"]["ports"][0]["nodePort"].as_u64()?;
-        Some(format!("http://{}:{port}", node::ADDRESS))
+        match &self.files[&path] {
+            Ok(read) => domain_in(read),
+            Err(err) => bail!("{err:#}"),
+        }
     }
 
     /// Brings dask-gateway's CRDs to the wanted version, or to that of the chart: helm itself never touches CRDs that

@@ -29,6 +29,7 @@ mod decrypt_age;
 mod deploy;
 mod diff;
 mod exec;
+mod health;
 
 mod history;
 mod http;
@@ -83,6 +84,8 @@ enum Command {
     Rollback(rollback::Rollback),
     Retire(retire::Retire),
     Validate(validate::Validate),
+    RunHubHealthCheck(health::RunHubHealthCheck),
+
     UseClusterCredentials(use_credentials::UseClusterCredentials),
     DecryptAge(decrypt_age::DecryptAge),
     #[command(subcommand)]
@@ -128,6 +131,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Validate(args) => return validate::validate(sh, root, args),
         Command::Exec(command) => return exec::exec(sh, root, command),
         Command::DecryptAge(args) => print(&decrypt_age::decrypt_age(sh, root, args)?),
+        Command::RunHubHealthCheck(args) => return health::run_hub_health_check(sh, root, args),
         Command::UseClusterCredentials(args) => return use_credentials::use_credentials(sh, root, args),
         Command::Ci => ci::ci(sh),
     }?;

@@ -4,7 +4,10 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{Read, Seek, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::{
+        fs::FileExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::Path,
     process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio},
     sync::{
@@ -87,9 +90,13 @@ impl Beside {
         Ok(Some(String::from_utf8_lossy(&whole(&mut self.stderr)?).into_owned()))
     }
 
-    /// Whether the program has written anything to stdout.
-    pub(crate) fn has_written(&self) -> Result<bool> {
-        Ok(self.stdout.metadata()?.len() > 0)
+    /// What the program has written to stdout so far.
+    pub(crate) fn written(&self) -> Result<String> {
+        let length = self.stdout.metadata()?.len();
+        let mut content = vec![0; usize::try_from(length)?];
+        // Where it goes on writing stays as it is.
+        self.stdout.read_exact_at(&mut content, 0)?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct InMemory {
     /// What must not show, each of eight characters or more.
     secrets: Vec<String>,
     /// Where it came from, from the root.
-    source: PathBuf,
+    pub(crate) source: PathBuf,
 }
 
 impl InMemory {

@@ -270,7 +270,7 @@ fn start_docker_proxy(sh: &Shell, root: &Path, cluster: Option<&str>) -> Result<
                 break;
             }
             // kubectl says where it listens.
-            if !is_connected && forward.has_written()? {
+            if !is_connected && !forward.written()?.is_empty() {
                 if !was_connected {
                     crate::print("export DOCKER_HOST=tcp://localhost:23760\n")?;
                 }

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     browser::Browser,
     exec::people_look_into_it,
+    health::a_check_that_can_fail,
     hub::Person,
     repo::{
         Ran, Repo, command_lines, copy, kill_9, kubeconfig, kubectl_apply, persons_cache, tool, wait_until,
@@ -38,7 +39,7 @@ fn own() -> Repo {
 }
 
 #[test]
-fn a_real_node() {
+fn from_up_to_down() {
     if !possible() {
         return;
     }
@@ -56,6 +57,7 @@ fn a_real_node() {
     people_work_on_its_hub(&repo, &node);
     kubectl_reaches_containers(&node);
     people_look_into_it(&repo, &node);
+    a_check_that_can_fail(&repo, &node);
 
     users_pods_reach_nothing_of_the_cluster(&node);
     an_upgrade_leaves_users_alone(&repo, &node);

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use crate::{
-    real::Node,
+    a_real_node::Node,
     repo::{Ran, Repo, Shared, wait_until},
     stop::signal,
     terminal::Terminal,

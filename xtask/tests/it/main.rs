@@ -2,6 +2,7 @@
 //! They need what `cargo xtask setup` provides, and no network.
 #![allow(clippy::disallowed_methods, missing_docs, reason = "a test starts programs as a person does")]
 
+mod a_real_node;
 mod browser;
 mod cases;
 mod charts;
@@ -9,13 +10,13 @@ mod deploy;
 mod diff;
 mod differential;
 mod exec;
+mod health;
 
 mod hub;
 mod leaks;
 mod local;
 mod login;
 
-mod real;
 mod repo;
 mod report;
 mod rollout;

@@ -1,0 +1,147 @@
+//! A kernel, by its messages: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
+
+use std::{
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
+use rustls_platform_verifier::BuilderVerifierExt;
+use serde_json::{Value, json};
+use tungstenite::{ClientRequestBuilder, Message, WebSocket, http::Uri};
+
+use super::Until;
+
+/// How often to look whether somebody wants us to stop, or the time is over.
+const TICK: Duration = Duration::from_millis(250);
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+pub(super) struct Kernel {
+    socket: WebSocket<Box<dyn Stream>>,
+    cells: usize,
+}
+
+/// What a cell wrote and showed, as text.
+pub(super) type Output = Result<String, Failure>;
+
+/// How a cell failed: in its own words, without a terminal's codes.
+pub(super) struct Failure(pub(super) String);
+
+impl Kernel {
+    /// To the kernel's channels at an address of HTTP or HTTPS.
+    pub(super) fn connect(address: &str, token: &str, until: Until) -> Result<Kernel> {
+        let uri: Uri = address.replacen("http", "ws", 1).parse()?;
+        let host = uri.host().context("the address has no host")?.to_owned();
+        let is_secure = uri.scheme_str() == Some("wss");
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        let found = (host.as_str(), port)
+            .to_socket_addrs()?
+            .next()
+            .with_context(|| format!("no address of {host}"))?;
+        let tcp = TcpStream::connect_timeout(&found, until.left().max(TICK))?;
+        tcp.set_read_timeout(Some(until.left().max(TICK)))?;
+        let own = tcp.try_clone()?;
+        let stream: Box<dyn Stream> = match is_secure {
+            false => Box::new(tcp),
+            true => {
+                let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                    .with_safe_default_protocol_versions()?
+                    .with_platform_verifier()?
+                    .with_no_client_auth();
+                let name = ServerName::try_from(host).context("the hub's name")?;
+                Box::new(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp))
+            }
+        };
+        let request = ClientRequestBuilder::new(uri).with_header("Authorization", format!("token {token}"));
+        let (socket, _) = tungstenite::client(request, stream)
+            .map_err(|err| anyhow::anyhow!("the kernel's websocket doesn't open: {err}"))?;
+        own.set_read_timeout(Some(TICK))?;
+        Ok(Kernel { socket, cells: 0 })
+    }
+
+    /// Runs a cell until it's answered and the kernel is idle again. An error means that the kernel isn't there any more, or
+    /// still at work when the time is over.
+    pub(super) fn run(&mut self, code: &str, until: Until) -> Result<Output> {
+        self.cells += 1;
+        let id = format!("cell-{}", self.cells);
+        let request = json!({
+            "channel": "shell",
+            "header": {
+                "msg_id": id, "msg_type": "execute_request", "version": "5.3", "username": "", "session": "xtask",
+                "date": "2000-01-01T00:00:00Z",
+            },
+            "parent_header": {}, "metadata": {}, "buffers": [],
+            "content": {
+                "code": code, "silent": false, "store_history": true, "user_expressions": {}, "allow_stdin": false,
+                "stop_on_error": true,
+            },
+        });
+        self.socket.send(request.to_string().into()).context("the kernel's websocket is closed")?;
+        let (mut output, mut failure) = (String::new(), None);
+        let (mut is_answered, mut is_idle) = (false, false);
+        while !(is_answered && is_idle) {
+            let Some(message) = self.next(until)? else { continue };
+            let (kind, content) = (message["msg_type"].as_str().unwrap_or_default(), &message["content"]);
+            let state = content["execution_state"].as_str().unwrap_or_default();
+            if kind == "status" && ["dead", "restarting", "autorestarting"].contains(&state) {
+                bail!("the kernel died");
+            }
+            if message["parent_header"]["msg_id"] != *id {
+                continue;
+            }
+            match kind {
+                "stream" => output += content["text"].as_str().unwrap_or_default(),
+                "execute_result" | "display_data" => {
+                    output += content["data"]["text/plain"].as_str().unwrap_or_default();
+                    output.push('\n');
+                }
+                "error" => failure = Some(told(content)),
+                "input_request" => failure = Some("it asks for input, and nobody is there".to_owned()),
+                "execute_reply" => {
+                    is_answered = true;
+                    if content["status"] != "ok" && failure.is_none() {
+                        failure = Some(told(content));
+                    }
+                }
+                "status" if state == "idle" => is_idle = true,
+                _ => {}
+            }
+        }
+        Ok(match failure {
+            Some(failure) => Err(Failure(failure)),
+            None => Ok(output),
+        })
+    }
+
+    /// The next message, if one comes soon.
+    fn next(&mut self, until: Until) -> Result<Option<Value>> {
+        until.check("the cell")?;
+        match self.socket.read() {
+            Ok(Message::Text(text)) => Ok(serde_json::from_str(&text).ok()),
+            Ok(Message::Close(_)) => bail!("the kernel's websocket was closed in the middle of a cell"),
+            Ok(_) => Ok(None),
+            Err(tungstenite::Error::Io(err))
+                if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&err.kind()) =>
+            {
+                Ok(None)
+            }
+            Err(err) => bail!("the kernel's websocket broke off in the middle of a cell: {err}"),
+        }
+    }
+}
+
+/// The name, value and traceback of an exception.
+fn told(content: &Value) -> String {
+    let text = |key: &str| content[key].as_str().unwrap_or_default();
+    let traceback = content["traceback"].as_array().into_iter().flatten();
+    let traceback: Vec<_> = traceback.filter_map(Value::as_str).collect();
+    let codes = regex::Regex::new("\x1b\\[[0-9;]*[A-Za-z]").expect("it's a pattern");
+    codes
+        .replace_all(&format!("{}: {}\n{}", text("ename"), text("evalue"), traceback.join("\n")), "")
+        .into_owned()
+}
