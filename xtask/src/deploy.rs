@@ -208,26 +208,8 @@ impl Deploy {
     }
 }
 
-/// Where this machine reaches a hub: its domain, or its port on the real node of a rehearsal cluster.
-pub(crate) fn address(
-    sh: &Shell,
-    root: &Path,
-    cluster: &Cluster,
-    hub: &Hub,
-    (api, rehearsal): (&Api, Option<Nodes>),
-) -> Result<String> {
-    match (rehearsal, &hub.domain_override_file) {
-        (Some(_), _) => node_port(api, hub)
-            .with_context(|| format!("`{}` has no port on the node, where it could be reached", hub.name)),
-        (None, Some(file)) => {
-            Ok(format!("https://{}", domain_in(&secrets::open(sh, root, &cluster.dir.join(file))?)?))
-        }
-        (None, None) => Ok(format!("https://{}", hub.domain)),
-    }
-}
-
 /// The domain in a `domain_override_file`.
-fn domain_in(file: &InMemory) -> Result<String> {
+pub(crate) fn domain_in(file: &InMemory) -> Result<String> {
     let shown = file.source.display();
     let yaml: serde_yaml::Value =
         serde_yaml::from_str(&file.text()?).ok().with_context(|| format!("`{shown}` isn't YAML"))?;
@@ -236,7 +218,7 @@ fn domain_in(file: &InMemory) -> Result<String> {
 }
 
 /// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
-fn node_port(api: &Api, hub: &Hub) -> Option<String> {
+pub(crate) fn node_port(api: &Api, hub: &Hub) -> Option<String> {
     let service = api.get(&format!("/api/v1/namespaces/{}/services/proxy-public", hub.name));
     let port = service.ok()?["spec"]["ports"][0]["nodePort"].as_u64()?;
     Some(format!("http://{}:{port}", node::ADDRESS))

@@ -21,7 +21,9 @@ use xshell::Shell;
 use crate::{
     api::Api,
     cluster::{Cluster, Hub, Nodes},
-    credentials, deploy, process, secrets, setup,
+    credentials, deploy, process,
+    secrets::{self, Mask},
+    setup,
 };
 use hub::{Address, TestUser};
 use notebook::Notebook;
@@ -123,15 +125,26 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
     let api = Api::start(&login.sh)?;
     process::end_in_order();
     let token = token(&api, hub)?;
-    let address = match args.port_forward {
-        true => Address::forwarded(&login.sh, &hub.name)?,
-        false => Address::public(deploy::address(person_s, root, &cluster, hub, (&api, login.rehearsal))?),
+    let mask = Mask::new([]);
+    let address = match (args.port_forward, login.rehearsal, &hub.domain_override_file) {
+        (true, ..) => Address::forwarded(&login.sh, &hub.name)?,
+        (_, Some(_), _) => Address::public(
+            deploy::node_port(&api, hub).with_context(|| {
+                format!("`{}` has no port on the node, where it could be reached", hub.name)
+            })?,
+            &mask,
+        ),
+        (_, None, Some(file)) => {
+            let file = secrets::open(person_s, root, &cluster.dir.join(file))?;
+            Address::public(format!("https://{}", deploy::domain_in(&file)?), &Mask::new([&file]))
+        }
+        (_, None, None) => Address::public(format!("https://{}", hub.domain), &mask),
     };
 
     let mut report = Report {
         cluster: &cluster.name,
         hub: &hub.name,
-        address: address.url.clone(),
+        address: address.shown.clone(),
         healthy: false,
         attempts: Vec::new(),
     };
@@ -199,6 +212,10 @@ impl Report<'_> {
         let phases = last.iter().flat_map(|it| &it.phases);
         let phases: Vec<_> = phases.map(|it| format!("{} {:.1} s", it.name, it.seconds)).collect();
         let how = if self.healthy { "is healthy" } else { "isn't healthy" };
+        let how = match self.attempts.len() {
+            1 => how.to_owned(),
+            attempts => format!("{how}, at attempt {attempts}"),
+        };
         format!("`{}` of `{}` {how}: {}\n", self.hub, self.cluster, phases.join(", "))
     }
 }

@@ -160,7 +160,14 @@ impl Rehearsal {
             }
         }
         let started = Instant::now();
-        self.create(sh, node).map_err(|err| {
+        let mut made = self.create(sh, node);
+        let is_early = |err: &anyhow::Error| format!("{err:#}").contains("resource not handled");
+        if nodes == Nodes::Simulated && made.as_ref().is_err_and(is_early) {
+            say!("the API server wasn't quite there when kwokctl asked it: making it again");
+            remove(&self.id, &self.dir)?;
+            made = self.create(sh, None);
+        }
+        made.map_err(|err| {
             let (id, dir) = (&self.id, self.dir.display());
             anyhow!("cannot bring up the rehearsal cluster `{id}`: {err:#}\nhint: its programs' logs are in `{dir}`")
         })?;

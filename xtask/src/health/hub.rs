@@ -1,6 +1,7 @@
 //! The hub's API, as the user that checks it: <https://jupyterhub.readthedocs.io/en/stable/reference/rest-api.html>.
 
 use std::{
+    cell::Cell,
     io::{BufRead, BufReader},
     thread,
     time::{Duration, Instant},
@@ -15,6 +16,7 @@ use super::{Until, kernel::Kernel};
 use crate::{
     http,
     process::{self, Beside},
+    secrets::Mask,
 };
 
 /// Nobody can log in with this name: it is blocked in the hub's configuration.
@@ -28,13 +30,15 @@ const STOP: Duration = Duration::from_secs(60);
 /// Where the hub is.
 pub(super) struct Address {
     /// Without a slash at its end.
-    pub(super) url: String,
+    url: String,
+    /// The same for messages.
+    pub(super) shown: String,
     _forward: Option<Beside>,
 }
 
 impl Address {
-    pub(super) fn public(url: String) -> Address {
-        Address { url, _forward: None }
+    pub(super) fn public(url: String, mask: &Mask) -> Address {
+        Address { shown: mask.hide(&url), url, _forward: None }
     }
 
     /// Through the API server, to the service that the hub's proxy has.
@@ -50,7 +54,8 @@ impl Address {
             let said = forward.written()?;
             if let Some(port) = said.lines().find_map(|it| it.strip_prefix("Forwarding from 127.0.0.1:")) {
                 let port = port.split(' ').next().unwrap_or_default();
-                return Ok(Address { url: format!("http://127.0.0.1:{port}"), _forward: Some(forward) });
+                let url = format!("http://127.0.0.1:{port}");
+                return Ok(Address { shown: url.clone(), url, _forward: Some(forward) });
             }
             until.check("`kubectl port-forward`")?;
             thread::sleep(Duration::from_millis(20));
@@ -63,15 +68,17 @@ pub(super) struct TestUser<'a> {
     address: &'a Address,
     token: &'a str,
     agent: Agent,
-    is_removed: std::cell::Cell<bool>,
+    is_there: Cell<bool>,
 }
 
 impl<'a> TestUser<'a> {
     /// Makes it anew: what an earlier check left is removed first.
     pub(super) fn make(address: &'a Address, token: &'a str, until: Until) -> Result<TestUser<'a>> {
-        let user = TestUser { address, token, agent: http::agent(), is_removed: false.into() };
+        let user = TestUser { address, token, agent: http::agent(), is_there: Cell::new(false) };
         user.end_server(until.within(START))?;
         user.ask("DELETE", &format!("users/{USER}"), &[204, 404], until)?;
+        user.is_there.set(true);
+
         user.ask("POST", &format!("users/{USER}"), &[201], until)?;
         Ok(user)
     }
@@ -80,8 +87,8 @@ impl<'a> TestUser<'a> {
     pub(super) fn start_server(&self, until: Until) -> Result<()> {
         let until = until.within(START);
         self.ask("POST", &format!("users/{USER}/server"), &[201, 202], until)?;
-        let path = format!("users/{USER}/server/progress");
-        let answer = self.request("GET", &path, self.token, until)?;
+        let path = format!("/hub/api/users/{USER}/server/progress");
+        let answer = self.exchange("GET", &path, self.token, None, until)?;
         ensure!(answer.status().is_success(), "`GET {path}` answers {}", answer.status());
         let mut last = String::new();
         for line in BufReader::new(answer.into_body().into_reader()).lines() {
@@ -124,7 +131,7 @@ impl<'a> TestUser<'a> {
 
     /// Stops the server and deletes the user.
     pub(super) fn remove(&self, until: Until) -> Result<()> {
-        self.is_removed.set(true);
+        self.is_there.set(false);
         self.end_server(until.within(STOP))?;
         self.ask("DELETE", &format!("users/{USER}"), &[204, 404], until)?;
         Ok(())
@@ -151,7 +158,8 @@ impl<'a> TestUser<'a> {
 
     /// Asks the hub as its service, which must answer with one of these.
     fn ask(&self, method: &str, path: &str, statuses: &[u16], until: Until) -> Result<Value> {
-        let answer = self.exchange(method, &format!("/hub/api/{path}"), self.token, None, until)?;
+        let answer =
+            self.exchange(method, &format!("/hub/api/{path}"), self.token, None, until.within(ANSWER))?;
         expect(method, path, answer, statuses)
     }
 
@@ -170,20 +178,10 @@ impl<'a> TestUser<'a> {
             .header("Authorization", format!("token {token}"))
             .header("Content-Type", "application/json")
             .body(body)
-            .with_context(|| format!("`{}` isn't an address", self.address.url))?;
-        let request =
-            self.agent.configure_request(request).timeout_global(Some(until.within(ANSWER).left())).build();
-        self.agent.run(request).map_err(|err| self.unreachable(method, path, &err))
-    }
-
-    fn request(&self, method: &str, path: &str, token: &str, until: Until) -> Result<Response<Body>> {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}/hub/api/{path}", self.address.url))
-            .header("Authorization", format!("token {token}"))
-            .header("Accept", "text/event-stream")
-            .body(())?;
-        let request = self.agent.configure_request(request).timeout_global(Some(until.left())).build();
+            .with_context(|| format!("`{}` isn't an address", self.address.shown))?;
+        let left = Some(until.left());
+        let request = self.agent.configure_request(request).timeout_global(left);
+        let request = request.timeout_recv_response(left).timeout_recv_body(left).build();
         self.agent.run(request).map_err(|err| self.unreachable(method, path, &err))
     }
 
@@ -194,13 +192,13 @@ impl<'a> TestUser<'a> {
         } else {
             "the hub can't be reached"
         };
-        anyhow!("{what}: {method} {}{path}: {said}", self.address.url)
+        anyhow!("{what}: {method} {}{path}: {said}", self.address.shown)
     }
 }
 
 impl Drop for TestUser<'_> {
     fn drop(&mut self) {
-        if !self.is_removed.get() {
+        if self.is_there.get() {
             let until = Until(Instant::now() + STOP);
             if let Err(err) = self.remove(until) {
                 say!("the user `{USER}` is left, which the next check removes: {err:#}");

@@ -39,11 +39,10 @@ impl Kernel {
         let host = uri.host().context("the address has no host")?.to_owned();
         let is_secure = uri.scheme_str() == Some("wss");
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        let found = (host.as_str(), port)
-            .to_socket_addrs()?
-            .next()
-            .with_context(|| format!("no address of {host}"))?;
-        let tcp = TcpStream::connect_timeout(&found, until.left().max(TICK))?;
+        let addresses = (host.as_str(), port).to_socket_addrs().context("the hub has no address")?;
+        let mut tried = addresses.map(|it| TcpStream::connect_timeout(&it, until.left().max(TICK)));
+        let tcp = tried.find(Result::is_ok).context("the hub takes no websockets")??;
+
         tcp.set_read_timeout(Some(until.left().max(TICK)))?;
         let own = tcp.try_clone()?;
         let stream: Box<dyn Stream> = match is_secure {

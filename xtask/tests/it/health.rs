@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     a_real_node::Node,
-    repo::{Ran, Repo, Shared, wait_until},
+    repo::{Key, Ran, Repo, Shared, wait_until},
     stop::signal,
 };
 
@@ -28,11 +28,9 @@ fn notebook(repo: &Repo, cells: &[Value]) {
 pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
     let pods = || node.get("get pods -n staging -o name");
     let is_clean = || !pods().contains("deployment-service-check");
-    for more in ["", " --port-forward"] {
-        let ran = repo.ok(&format!("run-hub-health-check local staging{more}"));
-        assert!(ran.stdout.starts_with("`staging` of `local` is healthy: user 0."), "{}", ran.stdout);
-        assert!(is_clean(), "{}", pods());
-    }
+    let ran = repo.ok("run-hub-health-check local staging --port-forward");
+    assert!(ran.stdout.starts_with("`staging` of `local` is healthy: user 0."), "{}", ran.stdout);
+    assert!(is_clean(), "{}", pods());
     let report = repo.ok("run-hub-health-check local staging --format json").stdout;
     let report: Value = serde_json::from_str(&report).unwrap();
     let names: Vec<_> = report["attempts"][0]["phases"]
@@ -139,7 +137,7 @@ pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
 #[test]
 fn where_nothing_can_be_checked() {
     let cluster = Shared::cluster();
-    let repo = Repo::on(&cluster, &["unchecked"]);
+    let mut repo = Repo::on(&cluster, &["unchecked"]);
     let said = repo.fails("run-hub-health-check lake unchecked");
     assert!(said.contains("`unchecked` has no Secret `hub`: it isn't deployed"), "{said}");
     let said = repo.fails("run-hub-health-check lake nobody");
@@ -155,4 +153,21 @@ fn where_nothing_can_be_checked() {
         "{said}"
     );
     assert!(!said.contains("of-the-test"), "{said}");
+
+    // Nor is a domain shown that is encrypted.
+    let key = Key::new();
+    repo.has_key(&key);
+    repo.write("config/clusters/lake/domain.secret.yaml", "domain: hidden.example.org\n");
+    repo.encrypt("config/clusters/lake/domain.secret.yaml", &key);
+    let domain = "domain: unchecked.example.org";
+    let own = format!("{domain}\n  domain_override_file: domain.secret.yaml");
+    repo.edit("config/clusters/lake/cluster.yaml", domain, &own);
+    let ran = repo.run("run-hub-health-check lake unchecked --attempts 2 --format json");
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("attempt 2 of 2: the hub can't be reached: GET https://***/hub/api/"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!(ran.stdout + &ran.stderr).contains("hidden.example"));
 }
