@@ -24,6 +24,7 @@ use crate::{
     paths, process,
     secrets::{self, InMemory, Mask},
     settings::Settings,
+    setup,
 };
 
 /// Environment variables for programs, by name; an empty one is taken away.
@@ -99,6 +100,13 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
         bail!("the cluster doesn't answer: {said}\nhint: {hint}");
     }
     Ok(login)
+}
+
+/// The same with the programs for it, for a command that runs nothing else before.
+pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
+    let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
+    let sh = &secrets::with_demo_key(sh, root, cluster)?;
+    log_in(sh, root, cluster).with_context(|| format!("cannot log in to `{}`", cluster.name))
 }
 
 /// Whether logging in would first have to bring up a rehearsal cluster.
@@ -190,7 +198,7 @@ impl Login {
 
 /// Refuses to go on without programs that a provider's login needs.
 fn refuse_without(sh: &Shell, programs: &[&str], hint: &str) -> Result<()> {
-    let missing = programs.iter().filter(|it| crate::setup::which(sh, it).is_none());
+    let missing = programs.iter().filter(|it| setup::which(sh, it).is_none());
     let missing: Vec<_> = missing.map(|it| format!("`{it}`")).collect();
     if !missing.is_empty() {
         bail!("PATH has no {}\nhint: {hint}", missing.join(" and no "));

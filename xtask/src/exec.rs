@@ -11,13 +11,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use serde_yaml::Value as Yaml;
 use xshell::Shell;
 
 use crate::{
     cluster::Cluster,
     credentials::{self, Login},
-    secrets, setup,
 };
 
 /// Look into what runs: logs, shells, Prometheus
@@ -42,14 +42,14 @@ pub(crate) fn exec(sh: &Shell, root: &Path, command: &Exec) -> Result<ExitCode> 
 fn open(sh: &Shell, root: &Path, cluster: &str, hub: &str) -> Result<(Cluster, Login)> {
     let cluster = Cluster::load(root, cluster)?;
     cluster.select_hubs(&[hub.to_owned()])?;
-    let login = log_in(sh, root, &cluster)?;
+    let login = credentials::open(sh, root, &cluster)?;
     Ok((cluster, login))
 }
 
-fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
-    let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
-    let sh = &secrets::with_demo_key(sh, root, cluster)?;
-    credentials::log_in(sh, root, cluster).with_context(|| format!("cannot log in to `{}`", cluster.name))
+/// What helm would take for a key: that of the last of these values files which has it.
+fn last(values: &[Yaml], path: &[&str]) -> Option<Yaml> {
+    let at = |it: &Yaml| path.iter().try_fold(it.clone(), |it, key| it.get(*key).cloned());
+    values.iter().rev().find_map(at)
 }
 
 /// How `kubectl exec` is to hand our stdin on: with a terminal if there is one.

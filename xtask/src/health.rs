@@ -113,10 +113,8 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
         notebooks.push(Notebook::read(&file.display().to_string(), &text)?);
     }
-    let person_s = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
-    let person_s = &secrets::with_demo_key(person_s, root, &cluster)?;
-    let login = credentials::log_in(person_s, root, &cluster)
-        .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
+    let login = credentials::open(sh, root, &cluster)?;
+
     ensure!(
         login.rehearsal != Some(Nodes::Simulated),
         "`{}` has simulated nodes, where nothing runs: there's nothing to check\nhint: `cargo xtask local up --real`",
@@ -135,7 +133,8 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
             &mask,
         ),
         (_, None, Some(file)) => {
-            let file = secrets::open(person_s, root, &cluster.dir.join(file))?;
+            let sh = &setup::provide(sh, &["sops"], false)?;
+            let file = secrets::open(sh, root, &cluster.dir.join(file))?;
             Address::public(format!("https://{}", deploy::domain_in(&file)?), &Mask::new([&file]))
         }
         (_, None, None) => Address::public(format!("https://{}", hub.domain), &mask),

@@ -17,8 +17,7 @@ use crate::{
     lease::Leases,
     process,
     record::Record,
-    secrets::{self, InMemory, Mask},
-    setup,
+    secrets::{InMemory, Mask},
 };
 
 pub(crate) struct Session {
@@ -41,10 +40,8 @@ impl Session {
 
     /// Logs in to change releases without their charts and values; with what of the login must not show.
     pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<(Shell, Mask, Session)> {
-        let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
-        let sh = &secrets::with_demo_key(sh, root, cluster)?;
-        let login = credentials::log_in(sh, root, cluster)
-            .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
+        let login = credentials::open(sh, root, cluster)?;
+
         let (sh, mask) = (login.sh.clone(), login.mask());
         process::end_in_order();
         let session = Session::start(login, Record::new(&sh, root))?;

@@ -2,10 +2,10 @@
 
 use std::{env, path::Path, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use xshell::Shell;
 
-use crate::{cluster::Cluster, credentials, secrets, setup, shell};
+use crate::{cluster::Cluster, credentials, shell};
 
 /// Open a shell that is logged in to a cluster, or run a command there
 ///
@@ -34,10 +34,8 @@ pub(crate) fn use_credentials(sh: &Shell, root: &Path, args: &UseClusterCredenti
             "this shell is logged in to `{other}` already\nhint: leave it first (Ctrl-D), or say `--nested`"
         );
     }
-    let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
-    let sh = &secrets::with_demo_key(sh, root, &cluster)?;
-    let mut login = credentials::log_in(sh, root, &cluster)
-        .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
+    let mut login = credentials::open(sh, root, &cluster)?;
+
     login.make_writable()?;
     shell::run(&login.sh, &cluster.name, &login.env, &login.folder.path, &args.command)
 }

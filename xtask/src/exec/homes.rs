@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use serde_yaml::Value as Yaml;
 use xshell::{Shell, cmd};
 
-use super::{interactive, logs, open, shells::InHub};
+use super::{interactive, last, logs, open, shells::InHub};
 use crate::{
     api::{Api, quoted},
     cluster::{Cluster, list},
-    credentials::Login,
+    credentials::{self, Login},
     process::{self, Whose},
     rollout, session,
     settings::Settings,
@@ -236,7 +236,7 @@ pub(super) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCo
     let values = plain_values(root, files)?;
     // Charts that are built on basehub have its values below its name.
     let text = |key: &str| {
-        let at = |path: &[&str]| last(&values, path);
+        let at = |path: &[&str]| Some(last(&values, path)?.as_str()?.to_owned());
         at(&["nfs", "pv", key]).or_else(|| at(&["basehub", "nfs", "pv", key]))
     };
     let (Some(server), Some(path)) = (text("serverIP"), text("baseShareName")) else {
@@ -246,7 +246,7 @@ pub(super) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCo
             cluster.name
         );
     };
-    let (_, login) = open(sh, root, &args.cluster, &args.hub)?;
+    let login = credentials::open(sh, root, &cluster)?;
     let api = Api::start(&login.sh)?;
     let volume = json!({"nfs": {"server": server, "path": path}});
     Helper::start(&login.sh, &api, image, &args.hub, "/root-homes", &volume)?.in_front(&args.command())
@@ -261,12 +261,6 @@ fn plain_values(root: &Path, files: impl Iterator<Item = std::path::PathBuf>) ->
             serde_yaml::from_str(&text).with_context(|| format!("`{}`", file.display()))
         })
         .collect()
-}
-
-/// The text that helm would take, from the last file that has it.
-fn last(values: &[Yaml], path: &[&str]) -> Option<String> {
-    let at = |it: &Yaml| path.iter().try_fold(it.clone(), |it, key| it.get(*key).cloned());
-    values.iter().rev().find_map(at)?.as_str().map(str::to_owned)
 }
 
 pub(super) fn copy(sh: &Shell, root: &Path, args: &Copy) -> Result<ExitCode> {

@@ -10,6 +10,7 @@ use super::open;
 use crate::{
     api::{Api, quoted},
     cluster::{Cluster, list},
+    credentials,
     process::{self, Whose},
     settings::Settings,
 };
@@ -234,7 +235,7 @@ fn start_docker_proxy(sh: &Shell, root: &Path, cluster: Option<&str>) -> Result<
         .or(settings.docker_proxy_cluster.as_deref())
         .context("which cluster?\nhint: name one, or set `docker_proxy_cluster` in config/xtask.yaml")?;
     let cluster = Cluster::load(root, cluster)?;
-    let login = super::log_in(sh, root, &cluster)?;
+    let login = credentials::open(sh, root, &cluster)?;
     let (sh, api) = (&login.sh, Api::start(&login.sh)?);
     process::end_in_order();
     let path = "/apis/apps/v1/namespaces/default/deployments/dind";

@@ -9,9 +9,10 @@ use serde_json::Value;
 use serde_yaml::Value as Yaml;
 use xshell::{Shell, cmd};
 
+use super::last;
 use crate::{
     cluster::{Cluster, Support},
-    http, process, secrets,
+    credentials, http, process, secrets,
     settings::Settings,
     setup,
 };
@@ -50,12 +51,8 @@ pub(super) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
         serde_yaml::from_str::<Yaml>(&text).ok().with_context(|| format!("`{}` isn't YAML", file.display()))
     });
     let values = values.into_iter().collect::<Result<Vec<_>>>()?;
-    let at = |path: &[&str]| {
-        let found = |it: &Yaml| path.iter().try_fold(it.clone(), |it, key| it.get(*key).cloned());
-        values.iter().rev().find_map(found)
-    };
-    let text = |path: &[&str]| at(path)?.as_str().filter(|it| !it.is_empty()).map(str::to_owned);
-    let host = at(&["prometheus", "server", "ingress", "hosts"]);
+    let text = |path: &[&str]| last(&values, path)?.as_str().filter(|it| !it.is_empty()).map(str::to_owned);
+    let host = last(&values, &["prometheus", "server", "ingress", "hosts"]);
     let host = host.as_ref().and_then(|it| it.get(0)).and_then(Yaml::as_str).with_context(|| {
         format!("the support values of `{}` have no `prometheus.server.ingress.hosts`", cluster.name)
     })?;
@@ -102,7 +99,7 @@ pub(super) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
 
 /// The password that the support chart made.
 fn made_password(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<String> {
-    let login = super::log_in(sh, root, cluster)?;
+    let login = credentials::open(sh, root, cluster)?;
     let sh = &login.sh;
     let field = "jsonpath={.data.password}";
     let get = cmd!(sh, "kubectl get secret --namespace support prometheus-auth --output {field}");

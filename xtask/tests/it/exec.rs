@@ -1,10 +1,13 @@
 //! Logs and shells in a hub that really runs, and what is wrong with names.
 
-use std::io::{BufRead, BufReader};
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
 
 use crate::{
     a_real_node::Node,
-    repo::{Ran, Repo, Shared, wait_until},
+    repo::{Ran, Repo, Shared, tool, wait_until},
     stop::signal,
     terminal::Terminal,
 };
@@ -136,7 +139,7 @@ fn homes(repo: &Repo, node: &Node) {
     terminal.shows("status 5");
     none_left(node);
 
-    for name in ["TERM", "INT", "HUP"] {
+    for name in ["TERM", "HUP"] {
         let child = repo.start("exec shell homes local staging sleep 500");
         wait_until("the pod", || node.get("get pods -n staging").contains("xtask-homes"));
         signal(&child, name);
@@ -167,9 +170,16 @@ fn homes(repo: &Repo, node: &Node) {
 }
 
 fn copies(repo: &Repo, node: &Node) {
+    // Somebody who looks on from a pod of their own.
+    node.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: onlooker, namespace: staging}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+         securityContext: {runAsUser: 0}\n  volumes: [{name: homes, persistentVolumeClaim: {claimName: home-nfs}}]\n  containers:\n  \
+         - name: main\n    image: localhost/xtask/minihub:1\n    imagePullPolicy: Never\n    command: [sleep, infinity]\n    \
+         workingDir: /home\n    volumeMounts: [{name: homes, mountPath: /home}]\n",
+    );
+    node.get("wait pod/onlooker -n staging --for=condition=Ready --timeout=60s");
     let home = |script: &str| {
-        let ran: Ran =
-            repo.command("exec shell homes local staging bash -c").arg(script).spawn().unwrap().into();
+        let ran = node.kubectl(&["exec", "-n", "staging", "onlooker", "--", "bash", "-c", script]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         ran.stdout
     };
@@ -274,7 +284,7 @@ fn copies(repo: &Repo, node: &Node) {
     assert!(ran.stderr.contains("which a copy left that was cut off"), "{}", ran.stderr);
     assert_eq!(home("ls -A ben-40x-2eorg"), "ann\nann-homedir\n");
     home("rm -r ann ben-40x-2eorg");
-    node.get("delete pvc home-nfs -n staging");
+    node.get("delete pod/onlooker pvc/home-nfs -n staging");
 }
 
 fn docker_proxy(repo: &Repo, node: &Node) {
@@ -353,10 +363,19 @@ fn all_homes_of_an_nfs_server() {
         "basehub: {nfs: {pv: {baseShareName: /export/homes/}}}\n",
     );
     cluster.kubectl("create namespace nfs");
+    let mut watch = tool("kubectl")
+        .args(["get", "pods", "-n", "nfs", "--watch", "-o", "json"])
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .env("KUBECACHEDIR", repo.cache())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut child = repo.start("exec shell root-homes lake nfs");
-    wait_until("the pod", || cluster.kubectl("get pods -n nfs -o name").contains("xtask-homes"));
-    let pods: serde_json::Value = serde_json::from_str(&cluster.kubectl("get pods -n nfs -o json")).unwrap();
-    let spec = &pods["items"][0]["spec"];
+    let pods = serde_json::Deserializer::from_reader(watch.stdout.take().unwrap());
+    let pod: serde_json::Value = pods.into_iter().next().unwrap().unwrap();
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let spec = &pod["spec"];
     let volume =
         serde_json::json!({"name": "homes", "nfs": {"server": "10.0.0.2", "path": "/export/homes/"}});
     assert_eq!(spec["volumes"], serde_json::json!([volume]));

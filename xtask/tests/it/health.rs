@@ -68,11 +68,6 @@ pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
             "--attempt-timeout 15s",
             "cell 1 of the notebook `try.ipynb`: the cell took too long",
         ),
-        (
-            vec![json!("input()")],
-            "",
-            "raw_input was called, but this frontend does not support input requests",
-        ),
         (vec![checked], "", "cell 1 of the notebook `try.ipynb` gives \"42\", not \"43\""),
     ] {
         let said = fails(&cells, more);
