@@ -135,6 +135,8 @@ fn homes(repo: &Repo, node: &Node) {
     );
     terminal.types(&["sleep 500", "Enter"]);
     terminal.types(&["C-c"]);
+    // What was typed before it is thrown away.
+    terminal.shows("^C");
     terminal.types(&["exit 5", "Enter"]);
     terminal.shows("status 5");
     none_left(node);

@@ -69,6 +69,8 @@ fn each_shell_is_logged_in() {
         terminal.types(&["sleep 100", "Enter"]);
         wait_until("sleep", || command_lines().iter().any(|(_, it)| it == "sleep 100 "));
         terminal.types(&["C-c"]);
+        // What was typed before it is thrown away.
+        terminal.shows("^C");
         terminal.types(&["kubectl config set-context --current --namespace kube-system", "Enter"]);
         terminal.shows("modified.");
         terminal.types(&["exit 7", "Enter"]);
