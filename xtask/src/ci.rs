@@ -46,8 +46,8 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
             .env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
     show(cmd!(sh, "cargo xtask validate --render --fetch --strict"))?;
-    // Most of the time they wait for clusters; one of them for a real node, all the while.
-    let threads = thread::available_parallelism().map_or(2, NonZero::get) * 2 + 1;
+    // Most of the time they wait for clusters.
+    let threads = thread::available_parallelism().map_or(2, NonZero::get) * 2;
     show(cmd!(sh, "cargo test --workspace --locked").env("RUST_TEST_THREADS", threads.to_string()))?;
     if !real_node {
         say!("left out: the tests on a real node, which need root on Linux");

@@ -29,7 +29,7 @@ pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
     let pods = || node.get("get pods -n staging -o name");
     let is_clean = || !pods().contains("deployment-service-check");
     let ran = repo.ok("run-hub-health-check local staging --port-forward");
-    assert!(ran.stdout.starts_with("`staging` of `local` is healthy: user 0."), "{}", ran.stdout);
+    assert!(ran.stdout.starts_with("`staging` of `local` is healthy: user "), "{}", ran.stdout);
     assert!(is_clean(), "{}", pods());
     let report = repo.ok("run-hub-health-check local staging --format json").stdout;
     let report: Value = serde_json::from_str(&report).unwrap();
@@ -48,7 +48,7 @@ pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
         let ran =
             repo.run(&format!("run-hub-health-check local staging --attempts 1 --notebook try.ipynb {more}"));
         assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
-        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
         assert!(is_clean(), "{}", pods());
         ran.stdout + &ran.stderr
     };
@@ -65,7 +65,7 @@ pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
         (vec![json!("import os; os._exit(1)")], "", "cell 1 of the notebook `try.ipynb`: the kernel died"),
         (
             vec![json!("import time; time.sleep(600)")],
-            "--attempt-timeout 15s",
+            "--attempt-timeout 45s",
             "cell 1 of the notebook `try.ipynb`: the cell took too long",
         ),
         (vec![checked], "", "cell 1 of the notebook `try.ipynb` gives \"42\", not \"43\""),
