@@ -45,7 +45,7 @@ impl Address {
     pub(super) fn forwarded(sh: &Shell, hub: &str) -> Result<Address> {
         let mut forward =
             process::start(sh, cmd!(sh, "kubectl port-forward --namespace {hub} service/proxy-public :80"))?;
-        let until = Until(Instant::now() + ANSWER);
+        let until = Until { at: Instant::now() + ANSWER, heeds_signals: true };
         loop {
             if let Some(said) = forward.ended()? {
                 bail!("`kubectl port-forward` ended: {}", said.trim());
@@ -199,7 +199,7 @@ impl<'a> TestUser<'a> {
 impl Drop for TestUser<'_> {
     fn drop(&mut self) {
         if self.is_there.get() {
-            let until = Until(Instant::now() + STOP);
+            let until = Until { at: Instant::now() + STOP, heeds_signals: false };
             if let Err(err) = self.remove(until) {
                 say!("the user `{USER}` is left, which the next check removes: {err:#}");
             }
