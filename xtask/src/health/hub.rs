@@ -131,9 +131,9 @@ impl<'a> TestUser<'a> {
 
     /// Stops the server and deletes the user.
     pub(super) fn remove(&self, until: Until) -> Result<()> {
-        self.is_there.set(false);
         self.end_server(until.within(STOP))?;
         self.ask("DELETE", &format!("users/{USER}"), &[204, 404], until)?;
+        self.is_there.set(false);
         Ok(())
     }
 
