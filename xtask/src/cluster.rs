@@ -94,6 +94,8 @@ pub(crate) struct Hub {
     stage: Option<Stage>,
     /// The staging hubs that have to stand before this one is deployed; all of the cluster's by default.
     pub(crate) gates: Option<Vec<String>>,
+    /// Whether a deploy checks its health; it does by default.
+    pub(crate) health_check: Option<bool>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
+    env,
     io::IsTerminal,
     num::NonZero,
     path::{Path, PathBuf},
@@ -22,9 +22,10 @@ use crate::{
     cluster::{Cluster, Hub, Nodes, list},
     credentials,
     diff::{self, Differ, Plain},
-    history,
+    health, history,
     local::node,
     process,
+    progress::Progress,
     record::Record,
     release::{Helm, Release},
     rollout,
@@ -43,8 +44,8 @@ use report::{Done, Report};
 /// Install or upgrade the hubs of a cluster
 ///
 /// Checks cluster.yaml and the files that it lists, decrypts secrets in memory, logs in, prepares the charts, and
-/// then gives the hubs to helm side by side and follows their rollouts. Staging hubs come first, and the others follow
-/// if those stand. A hub that fails doesn't stop the others; the exit status is 1 then. With `provider: local` the
+/// then gives the hubs to helm side by side, follows their rollouts, and checks that a person can work on them (see
+/// `run-hub-health-check`). Staging hubs come first, and the others follow if those stand. A hub that fails doesn't stop the others; the exit status is 1 then. With `provider: local` the
 /// rehearsal cluster is brought up first.
 ///
 /// Ctrl-C ends in order, and says what each hub is left at. What was cut off, however that came, is healed by the next
@@ -64,6 +65,9 @@ pub(crate) struct Deploy {
     /// How many hubs at once [default: one a core, 8 at most]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// Don't check whether a person could work on the hubs then
+    #[arg(long, alias = "skip-hub-health-test")]
+    skip_hub_health_check: bool,
     /// Leave out hubs that stand, and of which nothing would change
     #[arg(long)]
     skip_unchanged: bool,
@@ -154,7 +158,7 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode>
             let helm = Helm { flags: args.flags(), ..run.helm(sh, &args.how) };
             let diff = || {
                 let release = run.release(&cluster, hubs[index])?;
-                let has_dask = has_dask_gateway(hubs[index], &release)?;
+                let has_dask = run.fleet.kind(hubs[index])?.has_dask;
                 run.diff(&helm, &release, run.lacking(has_dask)?)
             };
             (hubs[index].name.as_str(), diff())
@@ -289,10 +293,15 @@ impl Run {
         Ok(&self.session.as_ref().context("there is no login")?.api)
     }
 
-    /// Brings a release to what it is to be: its new revision.
-    fn upgrade(&self, helm: &Helm, release: &Release) -> Result<u32> {
+    /// Brings a release to what it is to be, and checks it: its new revision, and what the check says.
+    fn upgrade<T>(
+        &self,
+        helm: &Helm,
+        release: &Release,
+        check: impl FnOnce(&Progress) -> Result<T>,
+    ) -> Result<(u32, T)> {
         let session = self.session.as_ref().context("there is no login")?;
-        session.unless_stopped(release.name, helm.upgrade(release, session))
+        session.unless_stopped(release.name, helm.upgrade(release, session, check))
     }
 
     fn release<'a>(&'a self, cluster: &Cluster, hub: &'a Hub) -> Result<Release<'a>> {
@@ -369,7 +378,8 @@ impl Run {
             ..self.helm(sh, &args.how)
         };
         let release = self.release(cluster, hub)?;
-        let has_dask = has_dask_gateway(hub, &release)?;
+        let kind = self.fleet.kind(hub)?;
+        let has_dask = kind.has_dask;
         if args.how.dry_run {
             return self.show(&helm, &release, self.lacking(has_dask)?);
         }
@@ -383,14 +393,21 @@ impl Run {
         if has_dask {
             self.apply_dask_crds(sh, &release, args.dask_gateway_version.as_deref(), crds)?;
         }
-        let revision = self.upgrade(&helm, &release)?;
-        let address = match self.session.as_ref().and_then(|it| it.rehearsal) {
+        let rehearsal = self.session.as_ref().and_then(|it| it.rehearsal);
+        let (revision, health) = self.upgrade(&helm, &release, |progress| {
+            if args.skip_hub_health_check {
+                return Ok(None);
+            }
+            progress.phase("its pods are ready, checking its health");
+            health::after_rollout(self.api()?, hub, &kind, rehearsal, &domain, &self.mask).map(Some)
+        })?;
+        let address = match rehearsal {
             None => Some(format!("https://{}", self.mask.hide(&domain))),
             Some(Nodes::Real) => node_port(self.api()?, hub),
             // Nobody answers there.
             Some(Nodes::Simulated) => None,
         };
-        Ok(Done { revision: Some(revision), note: address, ..Done::default() })
+        Ok(Done { revision: Some(revision), note: address, health, ..Done::default() })
     }
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
@@ -478,22 +495,4 @@ impl Run {
         applied.insert(version.to_owned());
         Ok(())
     }
-}
-
-/// Whether the hub has dask-gateway: the chart `daskhub` does, and others where their values say so.
-fn has_dask_gateway(hub: &Hub, release: &Release) -> Result<bool> {
-    if hub.chart().ends_with("daskhub") {
-        return Ok(true);
-    }
-    let own = release.chart.join("values.yaml");
-    let mut enabled = false;
-    for file in [&own].into_iter().filter(|it| it.is_file()).chain(&release.values) {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-        // helm tells better what is wrong with a file that isn't YAML.
-        let values: serde_yaml::Value = serde_yaml::from_str(&text).unwrap_or_default();
-        let set =
-            values.get("dask-gateway").and_then(|it| it.get("enabled")).and_then(serde_yaml::Value::as_bool);
-        enabled = set.unwrap_or(enabled);
-    }
-    Ok(enabled)
 }

@@ -1,5 +1,6 @@
 //! Whether a person could work on a hub just now.
 
+mod address;
 mod hub;
 mod kernel;
 mod notebook;
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -21,26 +22,34 @@ use xshell::Shell;
 use crate::{
     api::Api,
     cluster::{Cluster, Hub, Nodes},
-    credentials, deploy, process,
+    credentials, deploy, github, process,
     secrets::{self, Mask},
     setup,
+    validate::{Fleet, Kind, What},
 };
-use hub::{Address, TestUser};
+use address::Address;
+use hub::TestUser;
 use notebook::Notebook;
 
 /// Check that a person can work on a hub
 ///
-/// A server starts for the user `deployment-service-check`, and a kernel in it runs a notebook from its first to its last
+/// A server starts for the user `deployment-service-check`, and kernels in it run notebooks from their first to their last
 /// cell; then the server is stopped and the user deleted. The hub's service `hub-health` does that, by its token in the
-/// Secret `hub`. Ends with 1 if no attempt got through.
+/// Secret `hub`. On a hub with dask-gateway a worker computes, too. A hub on which nobody logs in, as BinderHub's, is only
+/// asked whether it's well. Ends with 1 if no attempt got through.
 #[derive(clap::Args)]
 pub(crate) struct RunHubHealthCheck {
     /// A folder in config/clusters/
     cluster: String,
     /// One of its hubs
     hub: String,
+    /// Check that Dask's workers come when there's more to do, and go
+    #[arg(long, overrides_with = "no_check_dask_scaling")]
+    check_dask_scaling: bool,
+    #[arg(long, hide = true)]
+    no_check_dask_scaling: bool,
     /// How often to try before the hub counts as broken
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    #[arg(long, default_value_t = ATTEMPTS, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     attempts: u32,
     /// How long one attempt may take
     #[arg(long, default_value = "10m", value_name = "TIME")]
@@ -54,6 +63,10 @@ pub(crate) struct RunHubHealthCheck {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
+
+/// What a hub gets after a deploy, and without options.
+const ATTEMPTS: u32 = 3;
+const ATTEMPT: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Format {
@@ -113,8 +126,20 @@ impl Until {
 pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hub = cluster.select_hubs(std::slice::from_ref(&args.hub))?[0];
-    let mut notebooks = vec![Notebook::simple()];
+    let kind = Fleet::load(root, &[What::Hubs], Some(&cluster.name), std::slice::from_ref(&hub.name))?
+        .with_charts(None)
+        .kind(hub)?;
+    let mut notebooks = Notebook::of(&kind);
+    if args.check_dask_scaling {
+        ensure!(
+            kind.has_dask,
+            "`{}` has no dask-gateway in its values, whose workers could be checked",
+            hub.name
+        );
+        notebooks.push(Notebook::scaling());
+    }
     if let Some(file) = &args.notebook {
+        ensure!(kind.has_login, "nobody logs in to `{}`, and so no notebook runs there", hub.name);
         let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
         notebooks.push(Notebook::read(&file.display().to_string(), &text)?);
     }
@@ -127,46 +152,47 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
     );
     let api = Api::start(&login.sh)?;
     process::end_in_order();
-    let token = token(&api, hub)?;
-    let mask = Mask::new([]);
-    let address = match (args.port_forward, login.rehearsal, &hub.domain_override_file) {
-        (true, ..) => Address::forwarded(&login.sh, &hub.name)?,
-        (_, Some(_), _) => Address::public(
-            deploy::node_port(&api, hub).with_context(|| {
+    let mut domain = hub.domain.clone();
+    let mut mask = Mask::new([]);
+    if let Some(file) = &hub.domain_override_file {
+        let file = secrets::open(&setup::provide(sh, &["sops"], false)?, root, &cluster.dir.join(file))?;
+        domain = deploy::domain_in(&file)?;
+        mask = Mask::new([&file]);
+    }
+    let address =
+        match (args.port_forward, login.rehearsal) {
+            (true, _) => Address::forwarded(&login.sh, &api, hub)?,
+            (_, Some(_)) => Address::here(deploy::node_port(&api, hub).with_context(|| {
                 format!("`{}` has no port on the node, where it could be reached", hub.name)
+            })?),
+            (_, None) => Address::public(&kind.address(&domain), &mask),
+        };
+    let way = match kind.has_login {
+        true => Way::Server {
+            token: token(&api, hub)?.map_err(|why| {
+                anyhow!(
+                    "nobody can check `{}`: {why}\nhint: define the service `hub-health` in the hub's values \
+                         (`hub.services`), and a role for it (`hub.loadRoles`), as helm-charts/basehub does",
+                    hub.name
+                )
             })?,
-            &mask,
-        ),
-        (_, None, Some(file)) => {
-            let sh = &setup::provide(sh, &["sops"], false)?;
-            let file = secrets::open(sh, root, &cluster.dir.join(file))?;
-            Address::public(format!("https://{}", deploy::domain_in(&file)?), &Mask::new([&file]))
+            notebooks,
+        },
+        false => {
+            Way::Pages((!args.port_forward).then(|| Address::public(&format!("https://{domain}"), &mask)))
         }
-        (_, None, None) => Address::public(format!("https://{}", hub.domain), &mask),
     };
 
-    let mut report = Report {
+    let check = Check { address, way, attempts: args.attempts, limit: *args.attempt_timeout };
+    let attempts = check.run(|said| say!("{said}"))?;
+    let report = Report {
         cluster: &cluster.name,
         hub: &hub.name,
-        address: address.shown.clone(),
-        healthy: false,
-        attempts: Vec::new(),
+        address: check.address.shown,
+        healthy: attempts.last().is_some_and(|it| it.failure.is_none()),
+        attempts,
     };
-    for number in 1..=args.attempts {
-        let mut attempt = Attempt::default();
-        let until = Until { at: Instant::now() + *args.attempt_timeout, heeds_signals: true };
-        let result = attempt.run(&address, &token, &notebooks, until);
-        report.healthy = result.is_ok();
-        attempt.failure = result.err().map(|err| format!("{err:#}"));
-        let failure = attempt.failure.clone();
-        report.attempts.push(attempt);
-        let Some(failure) = failure else { break };
-        process::check_stopped()?;
-        say!("attempt {number} of {}: {failure}", args.attempts);
-        if number < args.attempts {
-            thread::sleep(Duration::from_secs(2 << number.min(5)));
-        }
-    }
+    report.tell()?;
     crate::print(&match args.format {
         Format::Json => serde_json::to_string_pretty(&report)? + "\n",
         Format::Text => report.text(),
@@ -174,25 +200,106 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
     Ok(if report.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The token of the service that checks, as z2jh's chart keeps it.
-fn token(api: &Api, hub: &Hub) -> Result<String> {
+/// Checks a hub that was just deployed: "healthy", or why it couldn't be checked. It is at this domain, or at a
+/// rehearsal cluster's real node.
+pub(crate) fn after_rollout(
+    api: &Api,
+    hub: &Hub,
+    kind: &Kind,
+    rehearsal: Option<Nodes>,
+    domain: &str,
+    mask: &Mask,
+) -> Result<String> {
+    let unchecked = |why: &str| Ok(format!("unchecked: {why}"));
+    if hub.health_check == Some(false) {
+        return unchecked("cluster.yaml has `health_check: false`");
+    }
+    let address = match rehearsal {
+        None => Address::public(&kind.address(domain), mask),
+        Some(Nodes::Real) => match deploy::node_port(api, hub) {
+            Some(url) => Address::here(url),
+            None => return unchecked("it has no port on the node"),
+        },
+        Some(Nodes::Simulated) => return unchecked("nodes are simulated"),
+    };
+    let way = match kind.has_login {
+        false => Way::Pages(Some(Address::public(&format!("https://{domain}"), mask))),
+        true => match token(api, hub)? {
+            Ok(token) => Way::Server { token, notebooks: Notebook::of(kind) },
+            Err(why) => return unchecked(&why),
+        },
+    };
+    let check = Check { address, way, attempts: ATTEMPTS, limit: ATTEMPT };
+    let attempts = check.run(|said| say!("{}: {said}", hub.name))?;
+    match attempts.into_iter().next_back().and_then(|it| it.failure) {
+        None => Ok("healthy".to_owned()),
+        Some(failure) => bail!("{failure}"),
+    }
+}
+
+/// What is done to a hub, and how often.
+struct Check {
+    address: Address,
+    way: Way,
+    attempts: u32,
+    /// Of each.
+    limit: Duration,
+}
+
+enum Way {
+    /// A server for the test user, by the token of the hub's service, and in it these notebooks.
+    Server { token: String, notebooks: Vec<Notebook> },
+    /// The hub says that it's well, and its page comes, if there is one to ask for.
+    Pages(Option<Address>),
+}
+
+impl Check {
+    /// All attempts: each failed but perhaps the last. An error means that somebody wants us to stop.
+    fn run(&self, tell: impl Fn(&str)) -> Result<Vec<Attempt>> {
+        let mut attempts = Vec::new();
+        for number in 1..=self.attempts {
+            let mut attempt = Attempt::default();
+            let until = Until { at: Instant::now() + self.limit, heeds_signals: true };
+            let result = match &self.way {
+                Way::Server { token, notebooks } => attempt.work(&self.address, token, notebooks, until),
+                Way::Pages(page) => attempt.look(&self.address, page.as_ref(), until),
+            };
+            process::check_stopped()?;
+            attempt.failure = result.err().map(|err| format!("{err:#}"));
+            let failure = attempt.failure.clone();
+            attempts.push(attempt);
+            let Some(failure) = failure else { break };
+            if number < self.attempts {
+                let pause = Duration::from_secs(2 << number.min(5));
+                tell(&format!(
+                    "attempt {number} of {}: {failure}\ntrying again in {} s",
+                    self.attempts,
+                    pause.as_secs()
+                ));
+                let pause = Until { at: Instant::now() + pause, ..until };
+                while pause.check("").is_ok() {
+                    thread::sleep(Duration::from_millis(100));
+                }
+                process::check_stopped()?;
+            }
+        }
+        Ok(attempts)
+    }
+}
+
+/// The token of the service that checks, as z2jh's chart keeps it; or why there is none.
+fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     const KEY: &str = "hub.services.hub-health.apiToken";
     let secret = api.find(&format!("/api/v1/namespaces/{}/secrets/hub", hub.name))?;
-    let Some(secret) = secret else { bail!("`{0}` has no Secret `hub`: it isn't deployed", hub.name) };
+    let Some(secret) = secret else { return Ok(Err("it has no Secret `hub`".to_owned())) };
     let token = secret["data"][KEY].as_str().unwrap_or_default();
     let token = BASE64_STANDARD.decode(token).unwrap_or_default();
     let token = String::from_utf8(token).unwrap_or_default();
-    ensure!(
-        !token.is_empty(),
-        "the Secret `hub` of `{}` has no `{KEY}`, so nobody can check it\nhint: define the service `hub-health` in the \
-         hub's values (`hub.services`), and a role for it (`hub.loadRoles`), as helm-charts/basehub does",
-        hub.name
-    );
-    Ok(token)
+    Ok(if token.is_empty() { Err(format!("its Secret `hub` has no `{KEY}`")) } else { Ok(token) })
 }
 
 impl Attempt {
-    fn run(&mut self, address: &Address, token: &str, notebooks: &[Notebook], until: Until) -> Result<()> {
+    fn work(&mut self, address: &Address, token: &str, notebooks: &[Notebook], until: Until) -> Result<()> {
         let user = self.phase("user", || TestUser::make(address, token, until))?;
         self.phase("server", || user.start_server(until))?;
         for notebook in notebooks {
@@ -200,6 +307,15 @@ impl Attempt {
             self.phase(&notebook.name, || notebook.run(&mut kernel, until))?;
         }
         self.phase("end", || user.remove(until))
+    }
+
+    fn look(&mut self, hub: &Address, page: Option<&Address>, until: Until) -> Result<()> {
+        self.phase("hub", || hub.page("/hub/health", until))?;
+        if let Some(page) = page {
+            let text = self.phase("page", || page.page("/", until))?;
+            ensure!(text.contains("</html>"), "`{}/` is no page", page.shown);
+        }
+        Ok(())
     }
 
     fn phase<T>(&mut self, name: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -221,5 +337,15 @@ impl Report<'_> {
             attempts => format!("{how}, at attempt {attempts}"),
         };
         format!("`{}` of `{}` {how}: {}\n", self.hub, self.cluster, phases.join(", "))
+    }
+
+    /// Tells what failed, and a workflow's page how it went.
+    fn tell(&self) -> Result<()> {
+        let mut summary = format!("### Health\n\n{}", self.text());
+        if let Some(failure) = self.attempts.last().and_then(|it| it.failure.as_ref()) {
+            github::tell_failure(&format!("`{}` isn't healthy", self.hub), failure);
+            summary += &github::folded(self.hub, failure);
+        }
+        github::summarize(&summary)
     }
 }

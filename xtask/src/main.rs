@@ -29,6 +29,7 @@ mod decrypt_age;
 mod deploy;
 mod diff;
 mod exec;
+mod github;
 mod health;
 
 mod history;

@@ -79,8 +79,14 @@ impl<'a> Helm<'a> {
         Helm { sh, mask, timeout, debug: false, rolls_back: false, force_older: false, flags: Vec::new() }
     }
 
-    /// Installs or upgrades the release, which nobody else does meanwhile, and waits until it stands: its new revision.
-    pub(crate) fn upgrade(&self, release: &Release, session: &Session) -> Result<u32> {
+    /// Installs or upgrades the release, which nobody else does meanwhile, waits until it stands, and checks it: its new
+    /// revision, and what the check says.
+    pub(crate) fn upgrade<T>(
+        &self,
+        release: &Release,
+        session: &Session,
+        check: impl FnOnce(&Progress) -> Result<T>,
+    ) -> Result<(u32, T)> {
         let _lease = session.leases.take(release.name)?;
         let before = history::heal(&session.api, self, release.name)?;
         let live = before.iter().rfind(|it| it.status == "deployed").and_then(|it| it.commit.as_deref());
@@ -97,7 +103,9 @@ impl<'a> Helm<'a> {
             progress.phase(&format!("revision {} is applied, waiting for its pods", answer.version));
             rollout::follow(&session.api, release.name, &answer.manifest, until, &progress)
                 .with_context(|| format!("revision {} doesn't stand", answer.version))?;
-            Ok(answer.version)
+            let checked =
+                check(&progress).with_context(|| format!("revision {} isn't healthy", answer.version))?;
+            Ok((answer.version, checked))
         });
         match upgraded {
             Err(err) if self.rolls_back && process::check_stopped().is_ok() => {

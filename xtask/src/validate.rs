@@ -29,7 +29,7 @@ mod fleet;
 mod render;
 mod rules;
 
-pub(crate) use self::fleet::{Fleet, Release};
+pub(crate) use self::fleet::{Fleet, Kind, Release};
 
 /// Check clusters, hubs and their values, and name every problem with its place
 ///

@@ -2,20 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    fs::File,
-    io::Write,
     sync::{Mutex, MutexGuard},
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::How;
 use crate::{
     cluster::{Cluster, list},
-    process,
+    github, process,
     secrets::Mask,
 };
 
@@ -40,6 +37,8 @@ pub(crate) struct Done {
     pub(crate) revision: Option<u32>,
     /// Its address, or the version of its chart.
     pub(crate) note: Option<String>,
+    /// "healthy", or why it wasn't checked.
+    pub(crate) health: Option<String>,
     pub(crate) shown: Option<String>,
     /// Nothing was done.
     pub(crate) is_unchanged: bool,
@@ -51,6 +50,7 @@ struct Outcome {
     state: State,
     revision: Option<u32>,
     note: Option<String>,
+    health: Option<String>,
     seconds: f64,
     message: Option<String>,
     #[serde(skip)]
@@ -117,7 +117,7 @@ impl<'a> Report<'a> {
                 // What is wrong with a chart is wrong for every hub that has it.
                 match outcomes.values().find(|it| it.message.as_deref() == Some(&message)) {
                     Some(first) => say!("{failed} as `{}` did", first.release),
-                    None => tell_failure(&failed, &message),
+                    None => github::tell_failure(&failed, &message),
                 }
                 self.put(&mut outcomes, index, state, Some(started), Done::default(), Some(message));
             }
@@ -134,9 +134,9 @@ impl<'a> Report<'a> {
         message: Option<String>,
     ) {
         let seconds = started.map_or(0.0, |it| (it.elapsed().as_secs_f64() * 10.0).round() / 10.0);
-        let Done { revision, note, shown, .. } = done;
+        let Done { revision, note, health, shown, .. } = done;
         let release = self.releases[index].to_owned();
-        outcomes.insert(index, Outcome { release, state, revision, note, seconds, message, shown });
+        outcomes.insert(index, Outcome { release, state, revision, note, health, seconds, message, shown });
     }
 
     /// Prints the outcomes in the releases' order. `all` is what they are called together.
@@ -149,7 +149,7 @@ impl<'a> Report<'a> {
                 serde_json::to_string_pretty(&Whole { cluster: self.cluster, releases: &outcomes })? + "\n"
             }
         };
-        let printed = crate::print(&text).and_then(|()| summarize(self.cluster, &outcomes));
+        let printed = crate::print(&text).and_then(|()| github::summarize(&summary(self.cluster, &outcomes)));
         let names = |states: &[State]| -> Vec<&str> {
             outcomes.iter().filter(|it| states.contains(&it.state)).map(|it| it.release.as_str()).collect()
         };
@@ -186,13 +186,14 @@ impl State {
 }
 
 impl Outcome {
-    /// "revision 4, https://…, 1.2 s"
+    /// "revision 4, https://…, healthy, 12.3 s"
     fn details(&self) -> String {
         let revision = self.revision.map(|it| format!("revision {it}"));
         let seconds = format!("{:.1} s", self.seconds);
         match self.state {
             State::Deployed | State::Unchanged => {
-                revision.into_iter().chain(self.note.clone()).chain([seconds]).collect::<Vec<_>>().join(", ")
+                let notes = self.note.iter().chain(&self.health).cloned();
+                revision.into_iter().chain(notes).chain([seconds]).collect::<Vec<_>>().join(", ")
             }
             State::HeldBack => {
                 self.message.as_deref().unwrap_or_default().trim_start_matches("held back ").to_owned()
@@ -215,30 +216,14 @@ impl Outcome {
     }
 }
 
-/// In a GitHub workflow a long message folds, and its first line is an annotation of the run.
-fn tell_failure(what: &str, message: &str) {
-    if env::var_os("GITHUB_ACTIONS").is_none() {
-        return say!("{what}: {message}");
-    }
-    let first = message.lines().next().unwrap_or_default().replace('%', "%25");
-    say!("::error title={what}::{first}\n::group::{what}\n{message}\n::endgroup::");
-}
-
-/// The page of a GitHub workflow's run gets a table.
-/// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary>
-fn summarize(cluster: &str, outcomes: &[Outcome]) -> Result<()> {
-    let Some(file) = env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty()) else { return Ok(()) };
+/// For the page of a GitHub workflow's run.
+fn summary(cluster: &str, outcomes: &[Outcome]) -> String {
     let mut text = format!("### `{cluster}`\n\n| release | | |\n| --- | --- | --- |\n");
     for it in outcomes {
         text += &format!("| {} | {} | {} |\n", it.release, it.state.word(), it.details());
     }
     for it in outcomes.iter().filter(|it| [State::Failed, State::Stopped].contains(&it.state)) {
-        let message = it.message.as_deref().unwrap_or_default();
-        text +=
-            &format!("\n<details><summary>{}</summary>\n\n````\n{message}\n````\n\n</details>\n", it.release);
+        text += &github::folded(&it.release, it.message.as_deref().unwrap_or_default());
     }
-    let opened = File::options().append(true).create(true).open(&file);
-    opened
-        .and_then(|mut it| it.write_all((text + "\n").as_bytes()))
-        .context("cannot write $GITHUB_STEP_SUMMARY")
+    text
 }

@@ -100,8 +100,8 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         let result = match args.how.dry_run {
             true => run.show(&helm, &release, lacks),
             false => run
-                .upgrade(&helm, &release)
-                .map(|revision| Done { revision: Some(revision), ..Done::default() }),
+                .upgrade(&helm, &release, |_| Ok(()))
+                .map(|(revision, ())| Done { revision: Some(revision), ..Done::default() }),
         };
         report.add(1, started, result);
     } else {
@@ -117,7 +117,7 @@ impl Run {
         if args.how.dry_run {
             return self.show(helm, release, None);
         }
-        let revision = self.upgrade(helm, release)?;
+        let (revision, ()) = self.upgrade(helm, release, |_| Ok(()))?;
         Ok(Done {
             revision: Some(revision),
             note: Some(args.cert_manager_version.clone()),

@@ -1,25 +1,15 @@
 //! A kernel, by its messages: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
 
-use std::{
-    io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    sync::Arc,
-    time::Duration,
-};
+use std::io;
 
 use anyhow::{Context, Result, bail};
-use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
-use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::{Value, json};
-use tungstenite::{ClientRequestBuilder, Message, WebSocket, http::Uri};
+use tungstenite::{Message, WebSocket};
 
-use super::Until;
-
-/// How often to look whether somebody wants us to stop, or the time is over.
-const TICK: Duration = Duration::from_millis(250);
-
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+use super::{
+    Until,
+    address::{Address, Stream},
+};
 
 pub(super) struct Kernel {
     socket: WebSocket<Box<dyn Stream>>,
@@ -33,34 +23,9 @@ pub(super) type Output = Result<String, Failure>;
 pub(super) struct Failure(pub(super) String);
 
 impl Kernel {
-    /// To the kernel's channels at an address of HTTP or HTTPS.
-    pub(super) fn connect(address: &str, token: &str, until: Until) -> Result<Kernel> {
-        let uri: Uri = address.replacen("http", "ws", 1).parse()?;
-        let host = uri.host().context("the address has no host")?.to_owned();
-        let is_secure = uri.scheme_str() == Some("wss");
-        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        let addresses = (host.as_str(), port).to_socket_addrs().context("the hub has no address")?;
-        let mut tried = addresses.map(|it| TcpStream::connect_timeout(&it, until.left().max(TICK)));
-        let tcp = tried.find(Result::is_ok).context("the hub takes no websockets")??;
-
-        tcp.set_read_timeout(Some(until.left().max(TICK)))?;
-        let own = tcp.try_clone()?;
-        let stream: Box<dyn Stream> = match is_secure {
-            false => Box::new(tcp),
-            true => {
-                let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                    .with_safe_default_protocol_versions()?
-                    .with_platform_verifier()?
-                    .with_no_client_auth();
-                let name = ServerName::try_from(host).context("the hub's name")?;
-                Box::new(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp))
-            }
-        };
-        let request = ClientRequestBuilder::new(uri).with_header("Authorization", format!("token {token}"));
-        let (socket, _) = tungstenite::client(request, stream)
-            .map_err(|err| anyhow::anyhow!("the kernel's websocket doesn't open: {err}"))?;
-        own.set_read_timeout(Some(TICK))?;
-        Ok(Kernel { socket, cells: 0 })
+    /// To a kernel's channels.
+    pub(super) fn connect(address: &Address, path: &str, token: &str, until: Until) -> Result<Kernel> {
+        Ok(Kernel { socket: address.websocket(path, token, until)?, cells: 0 })
     }
 
     /// Runs a cell until it's answered and the kernel is idle again. An error means that the kernel isn't there any more, or

@@ -1,6 +1,6 @@
 //! Notebooks: <https://nbformat.readthedocs.io/en/latest/format_description.html>, version 4.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use super::{
     Until,
     kernel::{Failure, Kernel},
 };
+use crate::validate::Kind;
 
 /// How long a cell may take.
 const CELL: Duration = Duration::from_secs(300);
@@ -71,10 +72,20 @@ impl Text {
 }
 
 impl Notebook {
-    /// What every hub must be able to run.
-    pub(super) fn simple() -> Notebook {
-        let text = include_str!("notebooks/simple.ipynb");
-        Notebook::read("simple", text).expect("it was a notebook when this was compiled")
+    /// What every hub of this kind must be able to run.
+    pub(super) fn of(kind: &Kind) -> Vec<Notebook> {
+        let simple = Notebook::own("simple", include_str!("notebooks/simple.ipynb"));
+        let dask = || Notebook::own("dask", include_str!("notebooks/dask.ipynb"));
+        iter::once(simple).chain(kind.has_dask.then(dask)).collect()
+    }
+
+    /// Dask's workers come and go.
+    pub(super) fn scaling() -> Notebook {
+        Notebook::own("dask-scaling", include_str!("notebooks/dask-scaling.ipynb"))
+    }
+
+    fn own(name: &str, text: &str) -> Notebook {
+        Notebook::read(name, text).expect("it was a notebook when this was compiled")
     }
 
     pub(super) fn read(name: &str, text: &str) -> Result<Notebook> {

@@ -49,6 +49,11 @@ impl<'a> Config<'a> {
         Some(Config { config, hub, class, class_names, class_at })
     }
 
+    /// Whether there's somebody who can log in.
+    pub(super) fn has_login(&self) -> bool {
+        self.class != "null"
+    }
+
     /// What is set under this name for any of the authenticator's classes.
     fn settings(&self, name: &str) -> impl Iterator<Item = &'a Node> {
         self.class_names.iter().filter_map(move |it| self.config.get(&[it, name])).filter(|it| !is_empty(it))
@@ -141,9 +146,7 @@ fn health_check_user_is_blocked(config: &Config, problems: &mut Problems) {
         (by_group || others.contains(&&**name)) && !is_empty(it)
     });
     let only_by_name = config.settings("allowed_users").next().is_some() && !lets_others_in;
-    if config.class != "null"
-        && !config.names("blocked_users", HEALTH_CHECK_USER)
-        && (is_named || !only_by_name)
+    if config.has_login() && !config.names("blocked_users", HEALTH_CHECK_USER) && (is_named || !only_by_name)
     {
         problems.warning(
             "health-check-user",

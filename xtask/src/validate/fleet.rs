@@ -6,11 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::{Context, anyhow};
+
 use super::{files::ValuesFile, *};
 use crate::{
     diff::{self, Plain},
     secrets::is_called_secret,
-    values,
+    values::{self, Part},
     yaml::Data,
 };
 
@@ -48,6 +50,23 @@ pub(crate) struct Release<'a> {
     pub(crate) domain_override: Option<(PathBuf, Option<Place>)>,
     /// Where cluster.yaml describes it.
     pub(crate) at: Place,
+}
+
+/// What a hub's merged values say of what is there to use.
+pub(crate) struct Kind {
+    /// Whether dask-gateway is among its charts, and enabled.
+    pub(crate) has_dask: bool,
+    /// Whether people log in to it; they don't to most of BinderHub's.
+    pub(crate) has_login: bool,
+    /// Where JupyterHub is, if BinderHub has the domain.
+    hub_url: Option<String>,
+}
+
+impl Kind {
+    /// Where JupyterHub answers for a hub of this domain.
+    pub(crate) fn address(&self, domain: &str) -> String {
+        self.hub_url.clone().unwrap_or_else(|| format!("https://{domain}"))
+    }
 }
 
 impl Release<'_> {
@@ -258,6 +277,28 @@ impl Fleet {
         release.listed.iter().all(|(path, _)| self.values[path].values().is_some())
     }
 
+    /// An error means that the chart can't be read, or doesn't take the values.
+    pub(crate) fn kind(&self, hub: &Hub) -> Result<Kind> {
+        let releases = self.releases();
+        let release = releases.iter().find(|it| it.hub.is_some_and(|it| it.name == hub.name));
+        let release = release.context("the hub isn't among those checked")?;
+        let chart = match self.charts.get(&release.chart) {
+            Some(Ok(chart)) => chart,
+            Some(Err(err)) => bail!("`{}`: {err:#}", hub.name),
+            None => bail!("`{}` has the chart `{}`, which doesn't exist", hub.name, release.chart.display()),
+        };
+        let (values, whole) = values::compute(chart, &self.set(release)).map_err(|it| {
+            anyhow!("`{}`: `{it}` holds the values of a subchart, and must be a map", hub.name)
+        })?;
+        let values = Node::nowhere(Data::Map(values));
+        let config = authenticator::Config::find(&values, &hub.name, |_| false);
+        Ok(Kind {
+            has_dask: has(&whole, "dask-gateway"),
+            has_login: config.is_none_or(|it| it.has_login()),
+            hub_url: hub_url(&values, &whole),
+        })
+    }
+
     /// What of a release's values anybody may see: those of its plain files, and its charts' defaults.
     pub(crate) fn plain(&self, name: &str) -> Plain {
         let mut plain = Plain::new();
@@ -290,6 +331,18 @@ impl Fleet {
         let hubs = hubs.filter(|it| self.hubs.is_empty() || self.hubs.contains(&it.name)).count();
         format!("{}, {}", number_of(self.selected.len(), "cluster"), number_of(hubs, "hub"))
     }
+}
+
+/// Whether a chart is this one, or has it among its enabled parts.
+fn has(part: &Part, chart: &str) -> bool {
+    part.chart.name == chart || part.parts.iter().any(|it| has(it, chart))
+}
+
+/// What BinderHub calls its hub, wherever among the charts it is.
+fn hub_url(values: &Node, part: &Part) -> Option<String> {
+    let own = values.get(&["config", "BinderHub", "hub_url"]).and_then(Node::as_text);
+    let own = own.filter(|it| it.starts_with("http")).map(|it| it.trim_end_matches('/').to_owned());
+    own.or_else(|| part.parts.iter().find_map(|it| hub_url(values.get(&[it.name])?, it)))
 }
 
 fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     browser::Browser,
     exec::people_look_into_it,
-    health::a_check_that_can_fail,
+    health::on_a_real_node,
     hub::Person,
     repo::{
         Ran, Repo, command_lines, copy, kill_9, kubeconfig, kubectl_apply, persons_cache, tool, wait_until,
@@ -57,7 +57,7 @@ fn from_up_to_down() {
     people_work_on_its_hub(&repo, &node);
     kubectl_reaches_containers(&node);
     people_look_into_it(&repo, &node);
-    a_check_that_can_fail(&repo, &node);
+    on_a_real_node(&repo, &node);
 
     users_pods_reach_nothing_of_the_cluster(&node);
     an_upgrade_leaves_users_alone(&repo, &node);

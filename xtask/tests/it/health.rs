@@ -1,13 +1,21 @@
 //! Health checks of hubs, good and bad.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     a_real_node::Node,
+    jupyterhub::JupyterHub,
     repo::{Key, Ran, Repo, Shared, wait_until},
     stop::signal,
+    upstream::{Answer, Running, Server, free_address},
 };
 
 fn notebook(repo: &Repo, cells: &[Value]) {
@@ -24,56 +32,78 @@ fn notebook(repo: &Repo, cells: &[Value]) {
     repo.write("try.ipynb", &text.to_string());
 }
 
-/// On the hub `staging` of a real node.
-pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
-    let pods = || node.get("get pods -n staging -o name");
-    let is_clean = || !pods().contains("deployment-service-check");
-    let ran = repo.ok("run-hub-health-check local staging --port-forward");
-    assert!(ran.stdout.starts_with("`staging` of `local` is healthy: user "), "{}", ran.stdout);
-    assert!(is_clean(), "{}", pods());
-    let report = repo.ok("run-hub-health-check local staging --format json").stdout;
-    let report: Value = serde_json::from_str(&report).unwrap();
-    let names: Vec<_> = report["attempts"][0]["phases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| it["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(names, ["user", "server", "kernel", "simple", "end"]);
-    assert_eq!((&report["healthy"], &report["hub"]), (&true.into(), &"staging".into()));
+/// A hub of processes, and `lake` with a hub of this name that is it.
+fn hub(name: &str, with_dask: bool) -> (Arc<Shared>, Repo, JupyterHub) {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &[name]);
+    let hub = JupyterHub::start(repo.root.join("hub"), with_dask);
+    let domain = format!("domain: {name}.example.org");
+    repo.edit("config/clusters/lake/cluster.yaml", &domain, &format!("domain: {}", hub.address));
+    repo.env.push(("SSL_CERT_FILE".to_owned(), hub.certificate()));
+    cluster.kubectl(&format!("create namespace {name}"));
+    token(&cluster, name, "of-hub-health");
+    (cluster, repo, hub)
+}
 
-    let fails = |cells: &[Value], more: &str| {
-        notebook(repo, cells);
-        let started = Instant::now();
-        let ran =
-            repo.run(&format!("run-hub-health-check local staging --attempts 1 --notebook try.ipynb {more}"));
-        assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
-        assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
-        assert!(is_clean(), "{}", pods());
-        ran.stdout + &ran.stderr
-    };
+/// Lays the token of a service where z2jh keeps it.
+fn token(cluster: &Shared, hub: &str, token: &str) {
+    cluster.kubectl_apply(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: hub, namespace: {hub}}}\n\
+         stringData: {{hub.services.hub-health.apiToken: {token}}}\n"
+    ));
+}
+
+/// Of one attempt that fails: all these parts are said, as soon as that's known, and nothing is left.
+fn fails(repo: &Repo, hub: &JupyterHub, args: &str, parts: &[&str]) {
+    let started = Instant::now();
+    let said = repo.fails(&format!("run-hub-health-check lake {args} --attempts 1"));
+    for part in parts {
+        assert!(said.contains(part), "no {part:?} in {said}{}", hub.log());
+    }
+    for part in ["of-hub-health", "\u{1b}", "is left"] {
+        assert!(!said.contains(part), "{said:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
+fn notebooks_that_fail() {
+    let (_cluster, repo, hub) = hub("cells", false);
     let checked = json!({
         "cell_type": "code", "source": ["print(6 *\n", "      7)"], "metadata": {"tags": ["check-output"]},
         "outputs": [{"output_type": "stream", "name": "stdout", "text": ["43\n"]}],
     });
-    for (cells, more, part) in [
+    let raises = json!("def f():\n    raise ValueError('no such lake')\nf()");
+    for (cells, more, parts) in [
         (
-            vec![json!("x = 1"), json!("def f():\n    raise ValueError('no such lake')\nf()")],
+            vec![json!("x = 1"), raises],
             "",
-            "cell 2 of the notebook `try.ipynb` fails: ValueError: no such lake\n",
+            ["cell 2 of the notebook `try.ipynb` fails: ValueError: no such lake\n", "Its code:\ndef f():"],
         ),
-        (vec![json!("import os; os._exit(1)")], "", "cell 1 of the notebook `try.ipynb`: the kernel died"),
+        (
+            vec![json!("import os; os._exit(1)")],
+            "",
+            ["cell 1 of the notebook `try.ipynb`: the kernel died", "`cells` of `lake` isn't healthy: user "],
+        ),
         (
             vec![json!("import time; time.sleep(600)")],
-            "--attempt-timeout 45s",
-            "cell 1 of the notebook `try.ipynb`: the cell took too long",
+            "--attempt-timeout 20s",
+            ["cell 1 of the notebook `try.ipynb`", "the cell took too long"],
         ),
-        (vec![checked], "", "cell 1 of the notebook `try.ipynb` gives \"42\", not \"43\""),
+        (
+            vec![checked],
+            "",
+            ["cell 1 of the notebook `try.ipynb` gives \"42\", not \"43\"", "Its code:\nprint(6 *"],
+        ),
+        (vec![json!("input('Who are you? ')")], "", ["StdinNotImplementedError", "Its code:\ninput("]),
+        (
+            vec![json!("import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)")],
+            "",
+            ["cell 1 of the notebook `try.ipynb`: the kernel's websocket", "in the middle of a cell"],
+        ),
     ] {
-        let said = fails(&cells, more);
-        assert!(said.contains(part), "no {part:?} in {said}");
-        assert!(!said.contains('\u{1b}'), "{said:?}");
-        assert!(said.contains("`staging` of `local` isn't healthy: "), "{said}");
+        notebook(&repo, &cells);
+        fails(&repo, &hub, &format!("cells --notebook try.ipynb {more}"), &parts);
     }
     // A source that is all right, but no notebook.
     for (text, part) in [
@@ -84,9 +114,283 @@ pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
         ),
     ] {
         repo.write("try.ipynb", text);
-        let said = repo.fails("run-hub-health-check local staging --notebook try.ipynb");
-        assert!(said.contains(part), "{said}");
+        fails(&repo, &hub, "cells --notebook try.ipynb", &[part]);
     }
+    fails(&repo, &hub, "cells --check-dask-scaling", &["`cells` has no dask-gateway in its values"]);
+}
+
+#[test]
+fn servers_and_hubs_that_fail() {
+    let (cluster, mut repo, mut hub) = hub("troubled", false);
+    for (trouble, more, part) in [
+        ("fails", "", "the server doesn't start: Spawn failed: the volume of the home is gone"),
+        (
+            "hangs",
+            "--attempt-timeout 3s",
+            "POST /hub/api/users/deployment-service-check/server: `https://localhost:",
+        ),
+        ("hangs", "--attempt-timeout 12s", "the server's start (Spawning server...) took too long"),
+        ("hangs", "", "the server doesn't start: Spawn failed: "),
+        ("no kernel", "", "the server has no kernel: its image lacks one"),
+    ] {
+        hub.trouble(trouble);
+        fails(&repo, &hub, &format!("troubled {more}"), &[part]);
+    }
+
+    // Another attempt heals what passes, and the workflow's page says how it went.
+    hub.trouble("fails");
+    let summary = repo.root.join("summary.md").display().to_string();
+    repo.env.push(("GITHUB_STEP_SUMMARY".to_owned(), summary));
+    let failures = || hub.log().matches("the volume of the home is gone").count();
+    let before = failures();
+    let ran = repo.start("run-hub-health-check lake troubled --attempts 2");
+    wait_until("the first attempt", || failures() > before);
+    hub.trouble("");
+    let ran = Ran::from(ran);
+    assert!(ran.stderr.contains("attempt 1 of 2: the server doesn't start: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("trying again in 4 s"), "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("`troubled` of `lake` is healthy, at attempt 2: "), "{}", ran.stdout);
+    assert!(repo.read("summary.md").contains("is healthy, at attempt 2"));
+    hub.trouble("fails");
+    repo.env.push(("GITHUB_ACTIONS".to_owned(), "true".to_owned()));
+    fails(&repo, &hub, "troubled", &["::error title=`troubled` isn't healthy::the server doesn't start: "]);
+    assert!(repo.read("summary.md").contains("<summary>troubled</summary>"));
+    repo.env.truncate(repo.env.len() - 2);
+
+    // A server of a check that was killed, about to start when the next one comes.
+    hub.trouble("slow");
+    let mut child = repo.start("run-hub-health-check lake troubled");
+    wait_until("the server", || hub.log().contains("This start is slow"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    repo.ok("run-hub-health-check lake troubled --attempts 1");
+    hub.trouble("");
+
+    let rights = ["its service `hub-health` lacks the rights for that"];
+    let none =
+        ["its Secret `hub` has no `hub.services.hub-health.apiToken`\nhint: define the service `hub-health`"];
+    for (set, parts) in [("without-rights", rights), ("guessed", rights), ("''", none)] {
+        token(&cluster, "troubled", set);
+        fails(&repo, &hub, "troubled", &parts);
+    }
+    token(&cluster, "troubled", "of-hub-health");
+    let known = repo.env.pop().unwrap();
+    fails(
+        &repo,
+        &hub,
+        "troubled",
+        &["its certificate can't be verified: `https://localhost:", "UnknownIssuer"],
+    );
+    repo.env.push(known);
+
+    hub.kill();
+    fails(&repo, &hub, "troubled", &["the proxy answers 503"]);
+    // As a load balancer does it, whose proxy is away.
+    let gateway = Server::answering(|_| Answer::Status(502)).address;
+    let front = front(&hub, gateway.trim_start_matches("http://"));
+    repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &front.address);
+    fails(&repo, &hub, "troubled", &["the proxy answers 502"]);
+    drop(front);
+    fails(&repo, &hub, "troubled", &["the hub can't be reached: `https://localhost:"]);
+}
+
+/// What ends TLS before a server.
+struct Front {
+    address: String,
+    _process: Running,
+}
+
+fn front(hub: &JupyterHub, to: &str) -> Front {
+    let address = free_address();
+    let port = address.rsplit_once(':').unwrap().1;
+    let certificate = hub.certificate();
+    let key = certificate.replace("tls.crt", "tls.key");
+    let listen =
+        format!("OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={certificate},key={key}");
+    let process = Running::start("socat", &[listen, format!("TCP:{to}")], &address);
+    Front { address: format!("localhost:{port}"), _process: process }
+}
+
+#[test]
+fn healthy_twenty_times_and_through_a_proxy() {
+    let (_cluster, mut repo, hub) = hub("steady", false);
+    for _ in 0..20 {
+        repo.ok("run-hub-health-check lake steady --attempts 1");
+    }
+    // Nobody but the proxy knows where that host is.
+    let port = hub.address.rsplit_once(':').unwrap().1;
+    repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &format!("lake.test:{port}"));
+    fails(&repo, &hub, "steady", &["the hub can't be reached: `https://lake.test:"]);
+    let proxy = connecting_proxy(port);
+    repo.env.push(("HTTPS_PROXY".to_owned(), format!("http://person:of-the-proxy@{proxy}")));
+    repo.ok("run-hub-health-check lake steady --attempts 1");
+    repo.env.pop();
+    repo.env.push(("HTTPS_PROXY".to_owned(), format!("http://{proxy}")));
+    fails(&repo, &hub, "steady", &["the hub can't be reached: `https://lake.test:"]);
+}
+
+/// A proxy that connects whoever knows the password to a port of this machine.
+fn connecting_proxy(port: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let to = format!("127.0.0.1:{port}");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map(Result::unwrap) {
+            let to = to.clone();
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.extend(byte);
+                }
+                let head = String::from_utf8(head).unwrap().to_lowercase();
+                // "person:of-the-proxy"
+                let login = "proxy-authorization: basic cgvyc29uom9mlxrozs1wcm94eq==";
+                if !head.starts_with("connect lake.test:") || !head.contains(login) {
+                    return stream.write_all(b"HTTP/1.1 407 Who?\r\n\r\n").unwrap();
+                }
+                let server = TcpStream::connect(to).unwrap();
+                stream.write_all(b"HTTP/1.1 200 Go on\r\n\r\n").unwrap();
+                let (mut up, mut there) = (stream.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = io::copy(&mut up, &mut there);
+                    let _ = there.shutdown(Shutdown::Write);
+                });
+                let _ = io::copy(&mut &server, &mut stream);
+            });
+        }
+    });
+    address
+}
+
+/// dask-gateway is among the charts of the hub, by its values.
+#[test]
+fn dask() {
+    let (_cluster, repo, hub) = hub("gated-dask", true);
+    repo.edit("config/clusters/lake/cluster.yaml", "helm_chart: pond", "helm_chart: reef");
+    repo.write(
+        "helm-charts/reef/Chart.yaml",
+        "apiVersion: v2\nname: reef\nversion: 0.1.0\ndependencies:\n\
+         - {name: dask-gateway, version: 2026.3.0, repository: https://helm.dask.org/, condition: dask-gateway.enabled}\n",
+    );
+    let values = "config/clusters/lake/gated-dask.values.yaml";
+    repo.write(values, "dask-gateway: {enabled: false}\n");
+    let check =
+        |more: &str| repo.ok(&format!("run-hub-health-check lake gated-dask --attempts 1 {more}")).stdout;
+    assert!(!check("").contains(", dask "));
+    repo.write(values, "dask-gateway: {enabled: true}\n");
+    let said = check("--check-dask-scaling");
+    assert!(said.contains(", dask ") && said.contains(", dask-scaling "), "{said}");
+    // A cluster that a check left goes with the next one.
+    notebook(
+        &repo,
+        &[json!("from dask_gateway import GatewayCluster; GatewayCluster(shutdown_on_close=False)")],
+    );
+    check("--notebook try.ipynb");
+    assert!(!check("--no-check-dask-scaling").contains("dask-scaling"));
+    let log = hub.log();
+    let clusters = |end: &str| log.lines().filter(|it| it.contains(" Cluster ") && it.ends_with(end)).count();
+    assert_eq!((clusters("is running"), clusters(" stopped")), (5, 5), "{log}");
+}
+
+/// A hub is checked when its pods are ready, and what isn't healthy doesn't stand.
+#[test]
+fn after_a_rollout() {
+    let (cluster, repo, hub) = hub("rolled-staging", false);
+    let yaml = repo.read("config/clusters/lake/cluster.yaml");
+    let prod = yaml[yaml.find("- name").unwrap()..].replace("rolled-staging", "rolled");
+    let prod = prod.replace(&format!("domain: {}", hub.address), "domain: rolled.example.org");
+    repo.write("config/clusters/lake/cluster.yaml", &(yaml + &prod));
+    repo.write("config/clusters/lake/rolled.values.yaml", "{}\n");
+
+    let said = repo.ok("deploy lake").stdout;
+    let lines: Vec<_> = said.lines().collect();
+    assert!(
+        lines[0].contains("deployed  revision 1, https://localhost:") && lines[0].contains(", healthy, "),
+        "{said}"
+    );
+    assert!(lines[1].contains(", unchecked: it has no Secret `hub`, "), "{said}");
+
+    // The pods of the next revision are ready, and nobody can work there.
+    hub.trouble("fails");
+    let ran = repo.run("deploy lake --rollback-on-failure");
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    for part in [
+        "rolled-staging: attempt 1 of 3: the server doesn't start: ",
+        "`rolled-staging` failed: revision 2 isn't healthy: the server doesn't start: Spawn failed: ",
+        "rolled back to revision 1, which stands again",
+        "; held back: `rolled`",
+    ] {
+        assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
+    }
+    assert!(cluster.history("rolled-staging").contains("rolled back to revision 1"));
+
+    // People can do without.
+    let said = repo.ok("deploy lake rolled-staging --skip-hub-health-test").stdout;
+    assert!(!said.contains("healthy") && !said.contains("unchecked"), "{said}");
+    let domain = format!("domain: {}", hub.address);
+    repo.edit("config/clusters/lake/cluster.yaml", &domain, &format!("{domain}\n  health_check: false"));
+    let said = repo.ok("deploy lake rolled-staging --format json").stdout;
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["releases"][0]["health"], "unchecked: cluster.yaml has `health_check: false`");
+}
+
+/// BinderHub has the domain, and a hub of another address starts servers on which nobody logs in.
+#[test]
+fn a_hub_without_login() {
+    let (_cluster, repo, hub) = hub("binder", false);
+    let page = Server::answering(|path| match path {
+        "" => Answer::Page("<html>Build a repository</html>"),
+        _ => Answer::Status(404),
+    });
+    let front = front(&hub, page.address.trim_start_matches("http://"));
+    repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &front.address);
+    let values = "config/clusters/lake/binder.values.yaml";
+    let set = |binderhub: &str| {
+        repo.write(
+            values,
+            &format!(
+                "hub: {{config: {{JupyterHub: {{authenticator_class: nullauthenticator.NullAuthenticator}}}}}}\n\
+                 config: {{BinderHub: {{{binderhub}}}}}\n"
+            ),
+        );
+    };
+    set(&format!("hub_url: https://{}/", hub.address));
+    let said = repo.ok("run-hub-health-check lake binder").stdout;
+    assert!(
+        said.starts_with("`binder` of `lake` is healthy: hub 0.") && said.contains(", page 0."),
+        "{said}"
+    );
+    notebook(&repo, &[json!("1")]);
+    fails(
+        &repo,
+        &hub,
+        "binder --notebook try.ipynb",
+        &["nobody logs in to `binder`, and so no notebook runs there"],
+    );
+    // The domain is BinderHub's, which isn't the hub.
+    set("");
+    fails(&repo, &hub, "binder", &["GET https://localhost:", "/hub/health answers 404"]);
+    // No page.
+    set(&format!("hub_url: https://{}", hub.address));
+    repo.edit("config/clusters/lake/cluster.yaml", &front.address, "localhost:1");
+    fails(&repo, &hub, "binder", &["the hub can't be reached: `https://localhost:1`, GET /"]);
+}
+
+/// On the hub `staging` of a real node.
+pub(crate) fn on_a_real_node(repo: &Repo, node: &Node) {
+    let pods = || node.get("get pods -n staging -o name");
+    let is_clean = || !pods().contains("deployment-service-check");
+    let ran = repo.ok("run-hub-health-check local staging --port-forward");
+    assert!(ran.stdout.starts_with("`staging` of `local` is healthy: user "), "{}", ran.stdout);
+    assert!(is_clean(), "{}", pods());
+    let report = repo.ok("run-hub-health-check local staging --format json").stdout;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let phases = report["attempts"][0]["phases"].as_array().unwrap();
+    let names: Vec<_> = phases.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["user", "server", "kernel", "simple", "end"]);
+    assert_eq!((&report["healthy"], &report["hub"]), (&true.into(), &"staging".into()));
 
     // Stopped, it clears up; killed, the next one does, also while the server is only starting.
     notebook(repo, &[json!("import time; time.sleep(600)")]);
@@ -102,24 +406,7 @@ pub(crate) fn a_check_that_can_fail(repo: &Repo, node: &Node) {
     repo.ok("run-hub-health-check local staging --attempts 1");
     assert!(is_clean(), "{}", pods());
 
-    // A token that the hub doesn't know, and no hub.
-    let field = r"jsonpath={.data.hub\.services\.hub-health\.apiToken}";
-    let token = node.get(&format!("get secret hub -n staging -o {field}"));
-    let set = |token: &str| {
-        let patch = format!(r#"{{"data":{{"hub.services.hub-health.apiToken":"{token}"}}}}"#);
-        node.get(&format!("patch secret hub -n staging -p {patch}"));
-    };
-    set("Z3Vlc3NlZA==");
-    let said = repo.fails("run-hub-health-check local staging --attempts 2");
-    assert!(
-        said.contains("attempt 2 of 2: ") && said.contains("its service `hub-health` lacks the rights"),
-        "{said}"
-    );
-    assert!(!said.contains("guessed"), "{said}");
-    set("");
-    let said = repo.fails("run-hub-health-check local staging");
-    assert!(said.contains("so nobody can check it\nhint: define the service `hub-health`"), "{said}");
-    set(&token);
+    // No hub behind its proxy.
     node.get("scale deployment hub -n staging --replicas 0");
     wait_until("no hub", || !pods().contains("pod/hub-"));
     let said = repo.fails("run-hub-health-check local staging --attempts 1");
@@ -134,7 +421,7 @@ fn where_nothing_can_be_checked() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["unchecked"]);
     let said = repo.fails("run-hub-health-check lake unchecked");
-    assert!(said.contains("`unchecked` has no Secret `hub`: it isn't deployed"), "{said}");
+    assert!(said.contains("nobody can check `unchecked`: it has no Secret `hub`\nhint: "), "{said}");
     let said = repo.fails("run-hub-health-check lake nobody");
     assert!(said.contains("cluster `lake` has no hub `nobody`"), "{said}");
     // There is a token, and nobody behind the domain.
@@ -144,7 +431,7 @@ fn where_nothing_can_be_checked() {
     );
     let said = repo.fails("run-hub-health-check lake unchecked --attempts 1");
     assert!(
-        said.contains("the hub can't be reached: GET https://unchecked.example.org/hub/api/users/"),
+        said.contains("the hub can't be reached: `https://unchecked.example.org`, GET /hub/api/users/"),
         "{said}"
     );
     assert!(!said.contains("of-the-test"), "{said}");
@@ -160,7 +447,8 @@ fn where_nothing_can_be_checked() {
     let ran = repo.run("run-hub-health-check lake unchecked --attempts 2 --format json");
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.stderr.contains("attempt 2 of 2: the hub can't be reached: GET https://***/hub/api/"),
+        ran.stderr
+            .contains("`unchecked` isn't healthy: the hub can't be reached: `https://***`, GET /hub/api/"),
         "{}",
         ran.stderr
     );

@@ -177,7 +177,7 @@ fn google(cluster: &Shared, public: &Path, signs: Arc<AtomicBool>) -> Server {
     })
 }
 
-fn openssl(args: &str) -> String {
+pub(crate) fn openssl(args: &str) -> String {
     let output = Command::new("openssl").args(args.split(' ')).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

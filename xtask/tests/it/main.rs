@@ -13,6 +13,7 @@ mod exec;
 mod health;
 
 mod hub;
+mod jupyterhub;
 mod leaks;
 mod local;
 mod login;

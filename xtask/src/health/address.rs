@@ -1,0 +1,203 @@
+//! The way to a hub, for HTTP and websockets.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
+use rustls_platform_verifier::BuilderVerifierExt;
+use serde_json::Value;
+use tungstenite::{ClientRequestBuilder, WebSocket, http::Uri};
+use ureq::{Agent, Body, Proxy, http::Response};
+use xshell::{Shell, cmd};
+
+use super::Until;
+use crate::{
+    api::Api,
+    cluster::Hub,
+    http,
+    process::{self, Beside},
+    secrets::Mask,
+};
+
+/// How long `kubectl port-forward` may take to begin.
+const BEGIN: Duration = Duration::from_secs(30);
+
+/// The shortest time that a connection gets.
+const SOON: Duration = Duration::from_millis(250);
+
+pub(super) struct Address {
+    /// Without a slash at its end.
+    url: String,
+    /// The same for messages.
+    pub(super) shown: String,
+    agent: Agent,
+    /// What the environment names, for an address that isn't on this machine.
+    proxy: Option<Proxy>,
+    _forward: Option<Beside>,
+}
+
+pub(super) trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+impl Address {
+    /// What `mask` hides isn't shown.
+    pub(super) fn public(url: &str, mask: &Mask) -> Address {
+        Address { shown: mask.hide(url), proxy: Proxy::try_from_env(), ..Address::here(url.to_owned()) }
+    }
+
+    /// On this machine, or on its rehearsal cluster.
+    pub(super) fn here(url: String) -> Address {
+        Address { shown: url.clone(), url, agent: http::agent(), proxy: None, _forward: None }
+    }
+
+    /// Through the API server, to the service that the hub's proxy has. Where z2jh's chart gets certificates itself, that
+    /// one leads from HTTP to the hub's own domain; the proxy behind it doesn't.
+    pub(super) fn forwarded(sh: &Shell, api: &Api, hub: &Hub) -> Result<Address> {
+        let name = &hub.name;
+        let behind = api.find(&format!("/api/v1/namespaces/{name}/services/proxy-http"))?;
+        let target = if behind.is_some() { "service/proxy-http" } else { "service/proxy-public" };
+        let port = if behind.is_some() { ":8000" } else { ":80" };
+        let mut forward =
+            process::start(sh, cmd!(sh, "kubectl port-forward --namespace {name} {target} {port}"))?;
+        let until = Until { at: Instant::now() + BEGIN, heeds_signals: true };
+        loop {
+            if let Some(said) = forward.ended()? {
+                bail!("`kubectl port-forward` ended: {}", said.trim());
+            }
+            // "Forwarding from 127.0.0.1:43210 -> 8000"
+            let said = forward.written()?;
+            if let Some(port) = said.lines().find_map(|it| it.strip_prefix("Forwarding from 127.0.0.1:")) {
+                let port = port.split(' ').next().unwrap_or_default();
+                let url = format!("http://127.0.0.1:{port}");
+                return Ok(Address { _forward: Some(forward), ..Address::here(url) });
+            }
+            until.check("`kubectl port-forward`")?;
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks as whoever has the token, and takes any answer but a redirection that leads elsewhere.
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+        until: Until,
+    ) -> Result<Response<Body>> {
+        let body = body.map_or_else(String::new, Value::to_string);
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("Authorization", format!("token {token}"))
+            .header("Content-Type", "application/json")
+            .body(body)
+            .with_context(|| format!("`{}` isn't an address", self.shown))?;
+        let left = Some(until.left());
+        let request = self.agent.configure_request(request).proxy(self.proxy.clone()).max_redirects(0);
+        let request =
+            request.timeout_global(left).timeout_recv_response(left).timeout_recv_body(left).build();
+        let answer =
+            self.agent.run(request).map_err(|err| self.unreachable(&format!("{method} {path}"), &err))?;
+        if answer.status().is_redirection() {
+            let to = answer.headers().get("location").and_then(|it| it.to_str().ok()).unwrap_or_default();
+            let hint = match &self._forward {
+                Some(_) => "the proxy takes HTTPS alone, which `--port-forward` can't follow",
+                None => "is the domain in cluster.yaml the hub's own?",
+            };
+            bail!("{method} {path}: `{}` leads to `{to}`\nhint: {hint}", self.shown);
+        }
+        Ok(answer)
+    }
+
+    /// What anybody gets, at the end of all redirections.
+    pub(super) fn page(&self, path: &str, until: Until) -> Result<String> {
+        let left = Some(until.left());
+        let request = self.agent.get(format!("{}{path}", self.url)).config().proxy(self.proxy.clone());
+        let request = request.timeout_global(left).build();
+        let mut answer = request.call().map_err(|err| self.unreachable(&format!("GET {path}"), &err))?;
+        let status = answer.status();
+        ensure!(status.is_success(), "GET {}{path} answers {status}", self.shown);
+        Ok(answer.body_mut().read_to_string().unwrap_or_default())
+    }
+
+    fn unreachable(&self, what: &str, err: &ureq::Error) -> Error {
+        if matches!(err, ureq::Error::Timeout(_)) {
+            return anyhow!("{what}: `{}` doesn't answer in time", self.shown);
+        }
+        let said = err.to_string();
+        let trouble = match said.contains("certificate") {
+            true => "its certificate can't be verified",
+            false => "the hub can't be reached",
+        };
+        anyhow!("{trouble}: `{}`, {what}: {said}", self.shown)
+    }
+
+    /// Opens a websocket at a path. Its reads end after a short time, with what there is.
+    pub(super) fn websocket(
+        &self,
+        path: &str,
+        token: &str,
+        until: Until,
+    ) -> Result<WebSocket<Box<dyn Stream>>> {
+        let uri: Uri = format!("{}{path}", self.url).replacen("http", "ws", 1).parse()?;
+        let host = uri.host().context("the address has no host")?.to_owned();
+        let is_secure = uri.scheme_str() == Some("wss");
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        let tcp = self.connect(&host, port, until).context("the kernel's websocket doesn't open")?;
+        let own = tcp.try_clone()?;
+        let stream: Box<dyn Stream> = match is_secure {
+            false => Box::new(tcp),
+            true => {
+                let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                    .with_safe_default_protocol_versions()?
+                    .with_platform_verifier()?
+                    .with_no_client_auth();
+                let name = ServerName::try_from(host).context("the hub's name")?;
+                Box::new(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp))
+            }
+        };
+        let request = ClientRequestBuilder::new(uri).with_header("Authorization", format!("token {token}"));
+        let (socket, _) = tungstenite::client(request, stream)
+            .map_err(|err| anyhow!("the kernel's websocket doesn't open: {err}"))?;
+        own.set_read_timeout(Some(SOON))?;
+        Ok(socket)
+    }
+
+    /// To a port of a host, through the proxy if there is one for it. ureq keeps its own connections to itself.
+    fn connect(&self, host: &str, port: u16, until: Until) -> Result<TcpStream> {
+        let proxy = self.proxy.as_ref().filter(|it| !it.is_no_proxy(&self.url.parse().unwrap_or_default()));
+        let (next, next_port) = proxy.map_or((host, port), |it| (it.host(), it.port()));
+        let addresses = (next, next_port).to_socket_addrs().context("there is no such host")?;
+        let mut tried = addresses.map(|it| TcpStream::connect_timeout(&it, until.left().max(SOON)));
+        let mut tcp = match tried.by_ref().find(Result::is_ok) {
+            Some(tcp) => tcp?,
+            None => bail!("nobody listens at port {next_port}"),
+        };
+        tcp.set_read_timeout(Some(until.left().max(SOON)))?;
+        let Some(proxy) = proxy else { return Ok(tcp) };
+        let login = proxy.username().map(|user| {
+            let login = BASE64_STANDARD.encode(format!("{user}:{}", proxy.password().unwrap_or_default()));
+            format!("Proxy-Authorization: Basic {login}\r\n")
+        });
+        let login = login.unwrap_or_default();
+        write!(tcp, "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{login}\r\n")?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            tcp.read_exact(&mut byte).context("the proxy of `HTTPS_PROXY` hangs up")?;
+            answer.push(byte[0]);
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        let first = answer.lines().next().unwrap_or_default();
+        ensure!(first.split(' ').nth(1) == Some("200"), "the proxy of `HTTPS_PROXY` answers {first}");
+        Ok(tcp)
+    }
+}

@@ -1,0 +1,85 @@
+"""A hub of processes, with the service and role of z2jh's charts. Its users' servers do what the file `trouble` says."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+
+USER = "deployment-service-check"
+here = Path.cwd()
+config = Path(__file__).parent
+public, hub, proxy_api, gateway = os.environ["ADDRESSES"].split()
+
+
+class Spawner(SimpleLocalProcessSpawner):
+    async def start(self):
+        trouble = (here / "trouble").read_text()
+        if trouble == "fails":
+            raise RuntimeError("the volume of the home is gone")
+        if trouble in ("slow", "hangs"):
+            self.log.warning("This start is %s", trouble)
+            await asyncio.sleep(6 if trouble == "slow" else 600)
+        self.args = ["--allow-root"]
+        if trouble == "no kernel":
+            self.args += ["--KernelSpecManager.ensure_native_kernel=False"]
+            self.args += ["--KernelSpecManager.allowed_kernelspecs=another"]
+        return await super().start()
+
+
+c = get_config()  # noqa: F821
+
+c.JupyterHub.bind_url = f"https://{public}"
+c.JupyterHub.ssl_cert = str(here / "tls.crt")
+c.JupyterHub.ssl_key = str(here / "tls.key")
+c.JupyterHub.hub_bind_url = f"http://{hub}"
+c.JupyterHub.db_url = f"sqlite:///{here}/hub.sqlite"
+c.JupyterHub.cookie_secret_file = str(here / "cookie_secret")
+c.JupyterHub.authenticator_class = "dummy"
+c.Authenticator.allow_all = True
+c.Authenticator.blocked_users = {USER}
+c.ConfigurableHTTPProxy.command = os.environ["PROXY"].split()
+c.ConfigurableHTTPProxy.api_url = f"http://{proxy_api}"
+c.ConfigurableHTTPProxy.auth_token = "of-the-proxy"
+c.ConfigurableHTTPProxy.pid_file = str(here / "proxy.pid")
+
+c.JupyterHub.spawner_class = Spawner
+# The hub gives up what hangs.
+c.Spawner.pre_spawn_hook = lambda spawner: setattr(
+    spawner, "start_timeout", 14 if (here / "trouble").read_text() == "hangs" else 60
+)
+c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
+c.Spawner.env_keep = ["PATH", "PYTHONPATH", "JUPYTER_PATH"]
+c.SimpleLocalProcessSpawner.home_dir_template = str(here / "homes/{username}")
+c.Spawner.environment = {
+    "DASK_GATEWAY__ADDRESS": f"http://{gateway}/services/dask-gateway",
+    "DASK_GATEWAY__PROXY_ADDRESS": f"gateway://{gateway}",
+    "DASK_GATEWAY__AUTH__TYPE": "jupyterhub",
+}
+
+c.JupyterHub.services = [
+    {"name": "hub-health", "api_token": "of-hub-health"},
+    {"name": "without-rights", "api_token": "without-rights"},
+]
+c.JupyterHub.load_roles = [
+    {
+        "name": "hub-health",
+        "services": ["hub-health"],
+        "scopes": [
+            f"admin:users!user={USER}",
+            f"admin:servers!user={USER}",
+            f"access:servers!user={USER}",
+            f"tokens!user={USER}",
+        ],
+    }
+]
+if os.environ.get("DASK"):
+    c.JupyterHub.services.append(
+        {
+            "name": "dask-gateway",
+            "url": f"http://{gateway}",
+            "command": ["dask-gateway-server", "--config", str(config / "dask_gateway_config.py")],
+            "environment": {name: os.environ[name] for name in ("ADDRESSES", "PATH", "PYTHONPATH")},
+        }
+    )
