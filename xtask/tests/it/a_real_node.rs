@@ -127,8 +127,8 @@ fn only_one_and_of_one_kind(repo: &Repo) {
 
 fn people_work_on_its_hub(repo: &Repo, node: &Node) {
     let deployed = repo.ok("deploy local").stdout;
-    assert!(deployed.contains(&format!("revision 1, {STAGING}, ")), "{deployed}");
-    assert!(deployed.contains(&format!("revision 1, {DEMO}, ")), "{deployed}");
+    assert!(deployed.contains(&format!("revision 1, {STAGING}, healthy, ")), "{deployed}");
+    assert!(deployed.contains(&format!("revision 1, {DEMO}, healthy, ")), "{deployed}");
 
     assert_eq!(Person::log_in(STAGING, "ada", "guess").err().unwrap(), "403 Forbidden");
     let ada = Person::log_in(STAGING, "ada", PASSWORD).unwrap();
@@ -276,7 +276,7 @@ fn a_browser_shows_a_notebook(node: &Node) {
 fn idle_servers_are_culled(repo: &Repo, node: &Node) {
     let values = "config/clusters/local/demo.values.yaml";
     repo.write(values, &(repo.read(values) + "cull: {timeout: 5, every: 1}\n"));
-    repo.ok("deploy local demo");
+    repo.ok("deploy local demo --skip-hub-health-check");
     let bob = Person::log_in(DEMO, "bob", PASSWORD).unwrap();
     bob.start_server();
     assert!(node.get("get pods -n demo -o name").contains("jupyter-bob"));
@@ -293,7 +293,7 @@ fn what_breaks_is_named(repo: &Repo) {
     let values = "config/clusters/local/demo.values.yaml";
     let good = repo.read(values);
     repo.write(values, &(good.clone() + "image: {name: localhost/xtask/absent}\n"));
-    let ran = repo.run("deploy local --timeout 1m");
+    let ran = repo.run("deploy local --timeout 1m --skip-hub-health-check");
     assert_eq!(ran.code, Some(1));
     assert!(ran.stdout.contains("staging              deployed"), "{}", ran.stdout);
     assert!(ran.stdout.contains("demo                 failed"), "{}", ran.stdout);
@@ -317,18 +317,18 @@ fn what_breaks_is_named(repo: &Repo) {
         "{said}"
     );
     repo.write(values, &good);
-    repo.ok("deploy local demo");
+    repo.ok("deploy local demo --skip-hub-health-check");
 }
 
 fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
     for program in ["sh", "containerd", "kubelet"] {
         let node = Node { kubeconfig: kubeconfig(&repo.ok("local up --real").stdout) };
-        repo.ok("deploy local demo");
+        repo.ok("deploy local demo --skip-hub-health-check");
         kill_9(node.process(program));
         let status = repo.ok("local status").stdout;
         assert_eq!(status, format!("local: broken, `{program}` isn't running\n"));
         if program == "containerd" {
-            let ran = repo.ok("deploy local demo");
+            let ran = repo.ok("deploy local demo --skip-hub-health-check");
             assert!(ran.stderr.contains("making it again") && ran.stdout.contains(DEMO), "{}", ran.stderr);
         }
         repo.ok("local down");

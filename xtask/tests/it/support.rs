@@ -15,7 +15,8 @@ fn hubs(cluster: &Shared, upstream: &Upstream, hubs: &[(&str, &str)]) -> Repo {
         "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n".to_owned();
     for (hub, chart) in hubs {
         yaml += &format!(
-            "- {{name: {hub}, domain: {hub}.example.org, helm_chart: {chart}, helm_chart_values_files: [{hub}.values.yaml]}}\n"
+            "- {{name: {hub}, domain: {hub}.example.org, helm_chart: {chart}, helm_chart_values_files: [{hub}.values.yaml], \
+             health_check: false}}\n"
         );
         let values = format!(
             "nfs: {{pv: {{serverIP: 10.0.0.9, baseShareName: /homes/}}}}\n\
