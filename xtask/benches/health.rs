@@ -1,5 +1,5 @@
 //! How long a health check takes, and what of it is the hub's: `cargo bench --bench health` in the repository, with the
-//! rehearsal cluster's hub `staging` deployed on a real node.
+//! rehearsal cluster up on a real node.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -9,14 +9,9 @@
 
 mod measure;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
-use measure::median;
+use measure::{median, output, run};
 use serde_json::Value;
 
 const ROUNDS: usize = 10;
@@ -27,14 +22,16 @@ const THE_HUBS: [&str; 2] = ["server", "end"];
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut times: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
-    for _ in 0..ROUNDS {
+    let xtask = |args: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(["run-hub-health-check", "local", "staging", "--attempts", "1", "--format", "json"]);
-        let started = Instant::now();
-        let output = command.current_dir(root).output().unwrap();
-        let whole = started.elapsed();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        command.args(args.split(' ')).current_dir(root);
+        command
+    };
+    run(&mut xtask("deploy local staging"));
+    for _ in 0..ROUNDS {
+        let check = "run-hub-health-check local staging --attempts 1 --format json";
+        let (whole, report) = output(&mut xtask(check));
+        let report: Value = serde_json::from_slice(&report).unwrap();
         let mut ours = whole;
         for phase in report["attempts"][0]["phases"].as_array().unwrap() {
             let name = phase["name"].as_str().unwrap();

@@ -135,6 +135,32 @@ pub(crate) fn dependency(prepared: &Path, name: &str) -> Result<Option<(String, 
     Ok(None)
 }
 
+/// The folders from the root whose files make up a chart: its own, and those that it depends on by `file://`, however
+/// deep. A chart that isn't there has its own.
+pub(crate) fn folders(root: &Path, chart: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut folders = BTreeSet::new();
+    let mut left = vec![paths::lexical(chart)];
+    while let Some(chart) = left.pop() {
+        let file = chart.join("Chart.yaml");
+        if folders.insert(chart.clone()) && root.join(&file).exists() {
+            let metadata: Metadata = read_yaml(&root.join(&file))
+                .with_context(|| format!("{}: not the description of a chart", file.display()))?;
+            let near = metadata.dependencies().iter().filter_map(|it| it.repository.strip_prefix("file://"));
+            left.extend(near.map(|it| paths::lexical(&chart.join(it))));
+        }
+    }
+    Ok(folders)
+}
+
+/// Whether helm reads any of these files of a chart, by their paths in it. It doesn't read what .helmignore names, nor
+/// does any template read what tells people of the chart.
+pub(crate) fn reads_any<'a>(root: &Path, chart: &Path, files: impl Iterator<Item = &'a Path>) -> bool {
+    let for_people = ["README.md", "CHANGELOG.md", "LICENSE"];
+    let files = files.filter(|it| !for_people.iter().any(|name| *it == Path::new(name)));
+    let files: BTreeMap<_, _> = files.map(|it| (it.to_owned(), Vec::new())).collect();
+    !load::without_ignored(files, fs::read(root.join(chart).join(".helmignore")).ok()).is_empty()
+}
+
 impl Metadata {
     fn dependencies(&self) -> &[Dependency] {
         self.dependencies.as_deref().unwrap_or_default()

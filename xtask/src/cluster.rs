@@ -160,6 +160,11 @@ impl Hub {
         self.stage.map_or_else(|| self.name.contains("staging"), |it| it == Stage::Staging)
     }
 
+    /// Whether that staging hub of its cluster has to stand before this one is deployed.
+    pub(crate) fn waits_for(&self, staging: &Hub) -> bool {
+        !self.is_staging() && self.gates.as_ref().is_none_or(|gates| gates.contains(&staging.name))
+    }
+
     /// The folder of the chart from the root: `helm-charts/NAME`, or the path that cluster.yaml gives.
     pub(crate) fn chart(&self) -> PathBuf {
         if self.helm_chart.contains('/') {

@@ -234,12 +234,8 @@ fn default_jobs() -> usize {
 
 /// The numbers of the hubs which have to stand before this one is deployed: those among the run's that gate it.
 fn gates(hub: &Hub, hubs: &[&Hub]) -> Vec<usize> {
-    if hub.is_staging() {
-        return Vec::new();
-    }
-    let is_gate =
-        |it: &Hub| it.is_staging() && hub.gates.as_ref().is_none_or(|gates| gates.contains(&it.name));
-    hubs.iter().enumerate().filter(|(_, it)| is_gate(it)).map(|(index, _)| index).collect()
+    let gates = hubs.iter().enumerate().filter(|(_, it)| it.is_staging() && hub.waits_for(it));
+    gates.map(|(index, _)| index).collect()
 }
 
 impl Run {

@@ -29,6 +29,7 @@ mod decrypt_age;
 mod deploy;
 mod diff;
 mod exec;
+mod generate;
 mod github;
 mod health;
 
@@ -93,6 +94,10 @@ enum Command {
     Exec(exec::Exec),
     #[command(subcommand)]
     Config(config::Config),
+    #[command(subcommand)]
+    Generate(generate::Generate),
+    #[command(hide = true)]
+    GenerateHelmUpgradeJobs(generate::GenerateHelmUpgradeJobs),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
     Ci,
 }
@@ -127,6 +132,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::DeploySupport(args) => return deploy::support::deploy_support(sh, root, args),
         Command::Status(args) => status::status(sh, root, args),
         Command::Config(command) => print(&config::config(root, command)?),
+        Command::Generate(command) => generate::generate(sh, root, command),
+        Command::GenerateHelmUpgradeJobs(args) => generate::generate_helm_upgrade_jobs(root, args),
         Command::Rollback(args) => rollback::rollback(sh, root, args),
         Command::Retire(args) => retire::retire(sh, root, args),
         Command::Validate(args) => return validate::validate(sh, root, args),

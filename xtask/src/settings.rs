@@ -8,6 +8,10 @@ use serde::Deserialize;
 /// From the root. A repository without it has the defaults.
 const FILE: &str = "config/xtask.yaml";
 
+/// The deployer itself, also as earlier ones had it.
+const CORE_FILES: [&str; 5] =
+    ["xtask/src/*", "Cargo.lock", "deployer/*", "requirements.txt", ".github/actions/setup-deploy/*"];
+
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -15,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) chart_mirrors: BTreeMap<String, String>,
     /// Where Azure is.
     pub(crate) azure: Azure,
+    /// Patterns of files that all hubs are deployed with, from the root, where `*` stands for folders, too.
+    pub(crate) core_files: Vec<String>,
     /// The image of the pods that `exec shell` makes.
     pub(crate) shell_image: String,
     /// The cluster of `exec debug start-docker-proxy` if none is given.
@@ -43,6 +49,7 @@ impl Default for Settings {
         Settings {
             chart_mirrors: BTreeMap::new(),
             azure: Azure::default(),
+            core_files: CORE_FILES.map(str::to_owned).to_vec(),
             shell_image: "public.ecr.aws/docker/library/ubuntu:24.04".to_owned(),
             docker_proxy_cluster: None,
         }

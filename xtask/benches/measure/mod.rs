@@ -7,10 +7,15 @@ use std::{
 
 /// From start to end of a program that has to succeed.
 pub(crate) fn run(command: &mut Command) -> Duration {
+    output(command).0
+}
+
+/// The same, with what it writes.
+pub(crate) fn output(command: &mut Command) -> (Duration, Vec<u8>) {
     let started = Instant::now();
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{command:?}");
-    started.elapsed()
+    let output = command.stderr(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}");
+    (started.elapsed(), output.stdout)
 }
 
 pub(crate) fn median(mut times: Vec<Duration>) -> Duration {

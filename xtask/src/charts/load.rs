@@ -50,7 +50,8 @@ impl<'a> Loader<'a> {
     pub(crate) fn load(&mut self, chart: &Path) -> Result<Chart> {
         let source =
             Source::read(&self.root.join(chart), &chart.display().to_string(), self.root, &mut Vec::new())?;
-        self.source(Source { files: without_ignored(source.files), ..source })
+        let rules = source.files.get(Path::new(".helmignore")).cloned();
+        self.source(Source { files: without_ignored(source.files, rules), ..source })
     }
 
     fn source(&mut self, source: Source) -> Result<Chart> {
@@ -251,10 +252,10 @@ struct Requirements {
     dependencies: Option<Vec<Dependency>>,
 }
 
-/// Without what .helmignore names in a chart's own folder. Our values.schema.yaml isn't helm's to ignore.
-fn without_ignored(files: Content) -> Content {
-    let Some(rules) = files.get(Path::new(".helmignore")) else { return files };
-    let rules = String::from_utf8_lossy(rules).into_owned();
+/// Without what a .helmignore of these lines names in a chart's own folder. Our values.schema.yaml isn't helm's to ignore.
+pub(super) fn without_ignored(files: Content, rules: Option<Vec<u8>>) -> Content {
+    let Some(rules) = rules else { return files };
+    let rules = String::from_utf8_lossy(&rules);
     let rules: Vec<_> =
         rules.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#')).collect();
     let is_ignored = |path: &Path, is_dir: bool| {

@@ -10,6 +10,7 @@ mod deploy;
 mod diff;
 mod differential;
 mod exec;
+mod generate;
 mod health;
 
 mod hub;

@@ -1,0 +1,328 @@
+//! Which hubs and supports a change makes redeploy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use glob::Pattern;
+use serde_json::{Value, json};
+use xshell::Shell;
+
+use super::{
+    Format, Todo, as_json,
+    changed::{Changed, Source},
+    clusters, enough, jobs, names, reasons, table,
+};
+use crate::{
+    charts,
+    cluster::{Cluster, list},
+    github, paths,
+    settings::Settings,
+};
+
+/// Which hubs and supports a change makes redeploy
+///
+/// A hub is redeployed if one of its values files or its cluster.yaml changed, its chart or one that this has by `file://`,
+/// or the deployer itself (`core_files` in config/xtask.yaml). Staging hubs come first: those that changed, and those that a
+/// changed hub waits for. In a workflow the lists of jobs become its outputs and variables, and comment-body.txt is written
+/// for the pull request.
+#[derive(clap::Args)]
+pub(crate) struct HelmUpgradeJobs {
+    #[command(flatten)]
+    source: Source,
+    /// The labels of the pull request, as a list in JSON: `deployer:skip-deploy` and `deployer:skip-deploy-hubs` leave jobs
+    /// out, `deployer:deploy-support` and `deployer:deploy-hubs` add those of all clusters
+    #[arg(long, value_name = "JSON", default_value = "[]")]
+    labels: String,
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// As the deployer's first version had it: paths separated by blanks.
+#[derive(clap::Args)]
+pub(crate) struct GenerateHelmUpgradeJobs {
+    paths: Vec<String>,
+}
+
+/// What is to be done on a cluster.
+struct Upgrades<'a> {
+    cluster: &'a Cluster,
+    /// Why its support is upgraded, if it is.
+    support: Option<String>,
+    staging: Vec<Todo<'a>>,
+    prod: Vec<Todo<'a>>,
+}
+
+#[derive(Default)]
+struct Labels {
+    skip_deploy: bool,
+    skip_deploy_hubs: bool,
+    deploy_support: bool,
+    deploy_hubs: bool,
+}
+
+/// Of labels that are ours.
+const PREFIX: &str = "deployer:";
+
+pub(super) fn helm_upgrade_jobs(sh: &Shell, root: &Path, args: &HelmUpgradeJobs) -> Result<()> {
+    let labels = Labels::read(&args.labels)?;
+    show(root, &args.source.changed(sh)?, &labels, args.format)
+}
+
+pub(crate) fn generate_helm_upgrade_jobs(root: &Path, args: &GenerateHelmUpgradeJobs) -> Result<()> {
+    let paths = args.paths.iter().flat_map(|it| it.split_whitespace()).map(str::to_owned);
+    show(root, &Changed::of(paths), &Labels::default(), Format::Text)
+}
+
+fn show(root: &Path, changed: &Changed, labels: &Labels, format: Format) -> Result<()> {
+    let settings = Settings::load(root)?;
+    let clusters = clusters(root)?;
+    let plan = plan(root, &settings, &clusters, changed, labels)?;
+    let in_workflow = env::var_os("CI").is_some_and(|it| !it.is_empty());
+    let lists = match in_workflow || matches!(format, Format::Json) {
+        true => lists(&plan)?,
+        false => Vec::new(),
+    };
+    if in_workflow {
+        github::set("GITHUB_OUTPUT", &lists)?;
+        github::set("GITHUB_ENV", &lists[..2])?;
+        fs::write("comment-body.txt", comment(&plan)).context("cannot write `comment-body.txt`")?;
+    }
+    crate::print(&match format {
+        Format::Json => as_json(&lists)?,
+        Format::Text => {
+            let (first, second) = rows(&plan);
+            table("Support chart and Staging hub upgrades", &FIRST_HEAD, &first, NO_SUPPORT_OR_STAGING)
+                + "\n"
+                + &table("Prod hub upgrades", &SECOND_HEAD, &second, NO_PROD)
+        }
+    })
+}
+
+const FIRST_HEAD: [&str; 6] = [
+    "Cloud Provider",
+    "Cluster Name",
+    "Upgrade Support?",
+    "Reason for Support Redeploy",
+    "Upgrade Staging?",
+    "Reason for Staging Redeploy",
+];
+const SECOND_HEAD: [&str; 4] = ["Cloud Provider", "Cluster Name", "Hub Name", "Reason for Redeploy"];
+const NO_SUPPORT_OR_STAGING: &str = "No support or staging upgrades will be triggered";
+const NO_PROD: &str = "No production hub upgrades will be triggered";
+
+impl Labels {
+    /// From a list in JSON; a workflow without a pull request has `null`.
+    fn read(text: &str) -> Result<Labels> {
+        let names: Option<Vec<String>> = serde_json::from_str(text)
+            .with_context(|| format!("`--labels` wants a list in JSON, not `{text}`"))?;
+        let mut labels = Labels::default();
+        for name in names.unwrap_or_default() {
+            let Some(label) = name.strip_prefix(PREFIX) else { continue };
+            *match label {
+                "skip-deploy" => &mut labels.skip_deploy,
+                "skip-deploy-hubs" => &mut labels.skip_deploy_hubs,
+                "deploy-support" => &mut labels.deploy_support,
+                "deploy-hubs" => &mut labels.deploy_hubs,
+                _ => {
+                    let known = ["skip-deploy", "skip-deploy-hubs", "deploy-support", "deploy-hubs"];
+                    let known = list(known.map(|it| format!("{}{it}", PREFIX)));
+                    bail!("there is no label `{name}`; there are: {known}")
+                }
+            } = true;
+        }
+        Ok(labels)
+    }
+}
+
+/// By cluster and hub.
+fn plan<'a>(
+    root: &Path,
+    settings: &Settings,
+    clusters: &'a [Cluster],
+    changed: &Changed,
+    labels: &Labels,
+) -> Result<Vec<Upgrades<'a>>> {
+    if labels.skip_deploy {
+        return Ok(Vec::new());
+    }
+    let is_core = is_core(settings, changed)?;
+    let mut charts = BTreeMap::new();
+    let mut chart_changed = |chart: PathBuf| -> Result<bool> {
+        if let Some(known) = charts.get(&chart) {
+            return Ok(*known);
+        }
+        let folders = charts::folders(root, &chart)?;
+        let is = folders.iter().any(|it| charts::reads_any(root, it, changed.within(it)));
+        charts.insert(chart, is);
+        Ok(is)
+    };
+    let label = |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
+    let mut plan = Vec::new();
+    for cluster in clusters {
+        let cluster_yaml = changed.has(&cluster.file()).then(|| match changed {
+            Changed::Everything => "Nothing was deployed before".to_owned(),
+            Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
+        });
+        let mut upgrades = Upgrades { cluster, support: None, staging: Vec::new(), prod: Vec::new() };
+        if let Some(support) = &cluster.support {
+            let whole = label(labels.deploy_support, "deploy-support").or_else(|| cluster_yaml.clone());
+            upgrades.support = match whole {
+                Some(reason) => Some(reason),
+                None if chart_changed(PathBuf::from("helm-charts/support"))? => {
+                    Some("Support helm chart has been modified".to_owned())
+                }
+                None => values(cluster, &support.helm_chart_values_files, changed),
+            };
+        }
+        let hubs = if labels.skip_deploy_hubs { &[][..] } else { &cluster.hubs };
+        for hub in hubs {
+            let whole = label(labels.deploy_hubs, "deploy-hubs");
+            let whole = whole.or_else(|| is_core.then(|| "Core infrastructure has been modified".to_owned()));
+            let reason = match whole.or_else(|| cluster_yaml.clone()) {
+                Some(reason) => Some(reason),
+                None => {
+                    let chart = chart_changed(hub.chart())?
+                        .then(|| format!("Following helm chart was modified: {}", hub.chart().display()));
+                    let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
+                    let both: Vec<_> = chart.into_iter().chain(values(cluster, files, changed)).collect();
+                    (!both.is_empty()).then(|| both.join("; "))
+                }
+            };
+            let todos = if hub.is_staging() { &mut upgrades.staging } else { &mut upgrades.prod };
+            todos.extend(reason.map(|reason| Todo { hub, reason }));
+        }
+        upgrades.add_gates();
+        if upgrades.support.is_some() || !upgrades.staging.is_empty() || !upgrades.prod.is_empty() {
+            plan.push(upgrades);
+        }
+    }
+    Ok(plan)
+}
+
+impl Upgrades<'_> {
+    /// The staging hubs that have to stand before the others are upgraded, too.
+    fn add_gates(&mut self) {
+        for gate in self.cluster.hubs.iter().filter(|it| it.is_staging()) {
+            let waiting = self.prod.iter().filter(|it| it.hub.waits_for(gate));
+            let waiting: Vec<_> = waiting.map(|it| it.hub.name.as_str()).collect();
+            if !waiting.is_empty() && !self.staging.iter().any(|it| it.hub.name == gate.name) {
+                let reason = format!("Following prod hubs require redeploy: {}", waiting.join(", "));
+                self.staging.push(Todo { hub: gate, reason });
+            }
+        }
+        self.staging.sort_by_key(|it| &it.hub.name);
+    }
+}
+
+/// Whether something changed that all hubs are deployed with.
+fn is_core(settings: &Settings, changed: &Changed) -> Result<bool> {
+    let Changed::Files(files) = changed else { return Ok(false) };
+    let patterns = settings.core_files.iter().map(|it| {
+        Pattern::new(it).with_context(|| format!("config/xtask.yaml: `core_files`: `{it}` is no pattern"))
+    });
+    let patterns = patterns.collect::<Result<Vec<_>>>()?;
+    Ok(files.iter().any(|file| patterns.iter().any(|it| it.matches_path(file))))
+}
+
+/// Which of these values files of a cluster changed, in a sentence.
+fn values<'a>(
+    cluster: &Cluster,
+    files: impl IntoIterator<Item = &'a PathBuf>,
+    changed: &Changed,
+) -> Option<String> {
+    let files = files.into_iter().filter(|it| changed.has(&paths::lexical(&cluster.dir.join(it))));
+    let names =
+        files.map(|it| it.file_name().unwrap_or_default().to_string_lossy().escape_debug().to_string());
+    let names: BTreeSet<_> = names.collect();
+    let names: Vec<_> = names.into_iter().collect();
+    (!names.is_empty())
+        .then(|| format!("Following helm chart values files were modified: {}", names.join(", ")))
+}
+
+/// What a workflow's matrices get, by name: first as the deployer's first version had it, then each kind of job by itself.
+fn lists(plan: &[Upgrades]) -> Result<Vec<(&'static str, Value)>> {
+    enough(plan.len())?;
+    let both = plan.iter().map(|it| {
+        json!({
+            "cluster_name": it.cluster.name,
+            "provider": it.cluster.provider_name(),
+            "upgrade_support": it.support.is_some(),
+            "reason_for_support_redeploy": it.support.as_deref().unwrap_or_default(),
+            "upgrade_staging": !it.staging.is_empty(),
+            "reason_for_staging_redeploy": reasons(&it.staging),
+            "staging_hubs": names(&it.staging),
+        })
+    });
+    let supports = plan.iter().filter_map(|it| {
+        let reason = it.support.as_ref()?;
+        Some(json!({"cluster_name": it.cluster.name, "provider": it.cluster.provider_name(), "choice_reason": reason}))
+    });
+    let staging = || plan.iter().map(|it| (it.cluster, &it.staging[..]));
+    let prod = || plan.iter().map(|it| (it.cluster, &it.prod[..]));
+    Ok(vec![
+        ("support-and-staging-matrix-jobs", both.collect()),
+        ("prod-hub-matrix-jobs", jobs(prod(), "reason_for_redeploy")?),
+        ("support-jobs", supports.collect()),
+        ("staging-jobs", jobs(staging(), "choice_reason")?),
+        ("prod-jobs", jobs(prod(), "choice_reason")?),
+    ])
+}
+
+/// Those of both tables.
+fn rows(plan: &[Upgrades]) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
+    let yes = |it: bool| if it { "Yes" } else { "No" }.to_owned();
+    let place =
+        |it: &Upgrades| [it.cluster.provider_name().unwrap_or_default().to_owned(), it.cluster.name.clone()];
+    let first = plan.iter().map(|it| {
+        let support = [yes(it.support.is_some()), it.support.clone().unwrap_or_default()];
+        let staging = [yes(!it.staging.is_empty()), reasons(&it.staging)];
+        [place(it), support, staging].concat()
+    });
+    let second = plan.iter().flat_map(|it| {
+        it.prod.iter().map(move |todo| [place(it), [todo.hub.name.clone(), todo.reason.clone()]].concat())
+    });
+    (first.collect(), second.collect())
+}
+
+/// What a pull request's readers see.
+fn comment(plan: &[Upgrades]) -> String {
+    let (first, second) = rows(plan);
+    let whole = |first: &str, second: &str| {
+        format!(
+            "{}\nMerging this PR will trigger the following deployment actions.\n\n\
+             ### Support and Staging deployments\n\n{first}\n\n### Production deployments\n\n{second}\n",
+            github::PLAN
+        )
+    };
+    let first = markdown(&FIRST_HEAD, &first, NO_SUPPORT_OR_STAGING);
+    let text = whole(&first, &markdown(&SECOND_HEAD, &second, NO_PROD));
+    if text.len() <= github::LONGEST_COMMENT {
+        return text;
+    }
+    // Too many for GitHub: a row for each cluster.
+    let short = plan.iter().filter(|it| !it.prod.is_empty()).map(|it| {
+        let (provider, cluster) = (it.cluster.provider_name().unwrap_or_default(), &it.cluster.name);
+        vec![provider.to_owned(), cluster.clone(), names(&it.prod).join(", "), it.prod[0].reason.clone()]
+    });
+    let text = whole(&first, &markdown(&SECOND_HEAD, &short.collect::<Vec<_>>(), NO_PROD));
+    if text.len() <= github::LONGEST_COMMENT {
+        return text;
+    }
+    let hubs: usize = plan.iter().map(|it| it.staging.len() + it.prod.len()).sum();
+    let all = format!("{hubs} hubs on {} clusters: the run of this workflow lists them", plan.len());
+    whole(&all, &all)
+}
+
+fn markdown(head: &[&str], rows: &[Vec<String>], none: &str) -> String {
+    if rows.is_empty() {
+        return none.to_owned();
+    }
+    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let head = [head.iter().map(|it| (*it).to_owned()).collect(), vec!["---".to_owned(); head.len()]];
+    let rows = rows.iter().map(|it| it.iter().map(|it| github::escaped(it)).collect());
+    head.into_iter().chain(rows).map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,482 @@
+//! Which jobs a change makes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    repo::Repo,
+    upstream::{Answer, Server},
+};
+
+/// Numbers that nobody foresees, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+
+    fn is(&mut self) -> bool {
+        self.below(2) == 0
+    }
+}
+
+/// A hub as the test knows it.
+struct Hub {
+    cluster: String,
+    name: String,
+    is_staging: bool,
+    gates: Option<Vec<String>>,
+    /// Files and folders that it's deployed from.
+    made_of: Vec<String>,
+}
+
+const CHARTS: [(&str, &[&str]); 3] = [("base", &[]), ("dask", &["base"]), ("lone", &[])];
+
+/// A repository of random clusters: its hubs, and what each cluster's support is made of.
+fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
+    let repo = Repo::new();
+    fs::remove_dir_all(repo.root.join("config/clusters")).unwrap();
+    for (chart, needs) in CHARTS {
+        let needs: Vec<_> = needs
+            .iter()
+            .map(|it| json!({"name": it, "version": "0.1.0", "repository": format!("file://../{it}")}))
+            .collect();
+        let text = json!({"apiVersion": "v2", "name": chart, "version": "0.1.0", "dependencies": needs});
+        repo.write(&format!("helm-charts/{chart}/Chart.yaml"), &text.to_string());
+        repo.write(&format!("helm-charts/{chart}/.helmignore"), "drafts/\n");
+    }
+    let (mut hubs, mut supports) = (Vec::new(), BTreeMap::new());
+    for number in 0..1 + dice.below(4) {
+        let cluster = format!("c{number}");
+        let folder = format!("config/clusters/{cluster}");
+        let mut yaml = json!({
+            "name": cluster, "provider": "aws", "aws": {"clusterName": cluster, "region": "r"}, "hubs": [],
+        });
+        if dice.is() {
+            yaml["support"] = json!({"helm_chart_values_files": ["support.values.yaml"]});
+            let files = ["cluster.yaml", "support.values.yaml"].map(|it| format!("{folder}/{it}"));
+            supports.insert(cluster.clone(), [&files[..], &["helm-charts/support/".to_owned()]].concat());
+        }
+        let names: Vec<_> =
+            ["staging", "prod", "dask-staging", "reef", "tried"][..1 + dice.below(5)].to_vec();
+        let is_staging = |name: &str| name.contains("staging") || name == "tried";
+        for name in &names {
+            let (chart, needs) = CHARTS[dice.below(CHARTS.len())];
+            let mut files = vec![format!("{name}.values.yaml")];
+            for shared in ["common.values.yaml", "../common/all.values.yaml", "../../shared, by all.yaml"] {
+                if dice.is() {
+                    files.push(shared.to_owned());
+                }
+            }
+            let mut hub = json!({
+                "name": name, "domain": format!("{name}.{cluster}.org"), "helm_chart": chart,
+                "helm_chart_values_files": files,
+            });
+            if *name == "tried" {
+                hub["stage"] = "staging".into();
+            }
+            let mut gates = None;
+            if !is_staging(name) && dice.is() {
+                let chosen = names.iter().filter(|it| is_staging(it) && dice.is()).map(|it| (*it).to_owned());
+                gates = Some(chosen.collect::<Vec<_>>());
+                hub["gates"] = json!(gates);
+            }
+            yaml["hubs"].as_array_mut().unwrap().push(hub);
+            let files = files.iter().map(|it| match it.as_str() {
+                "../common/all.values.yaml" => "config/clusters/common/all.values.yaml".to_owned(),
+                "../../shared, by all.yaml" => "config/shared, by all.yaml".to_owned(),
+                it => format!("{folder}/{it}"),
+            });
+            let charts = [&[chart], needs].concat().into_iter().map(|it| format!("helm-charts/{it}/"));
+            let core = [
+                "xtask/src/",
+                "Cargo.lock",
+                "deployer/",
+                "requirements.txt",
+                ".github/actions/setup-deploy/",
+            ];
+            let made_of = files.chain(charts).chain(core.map(str::to_owned));
+            let made_of = made_of.chain([format!("{folder}/cluster.yaml")]).collect();
+            let (cluster, name) = (cluster.clone(), (*name).to_owned());
+            hubs.push(Hub { is_staging: is_staging(&name), cluster, name, gates, made_of });
+        }
+        repo.write(&format!("{folder}/cluster.yaml"), &yaml.to_string());
+    }
+    (repo, hubs, supports)
+}
+
+/// What may change, and what of it is in no release.
+fn some_files(dice: &mut Dice) -> Vec<String> {
+    const FILES: [&str; 24] = [
+        "config/clusters/c0/cluster.yaml",
+        "config/clusters/c1/cluster.yaml",
+        "config/clusters/c0/staging.values.yaml",
+        "config/clusters/c0/prod.values.yaml",
+        "config/clusters/c1/prod.values.yaml",
+        "config/clusters/c2/reef.values.yaml",
+        "config/clusters/c3/tried.values.yaml",
+        "config/clusters/c1/dask-staging.values.yaml",
+        "config/clusters/c2/common.values.yaml",
+        "config/clusters/c1/support.values.yaml",
+        "config/clusters/common/all.values.yaml",
+        "config/shared, by all.yaml",
+        "helm-charts/base/templates/hub.yaml",
+        "helm-charts/dask/values.yaml",
+        "helm-charts/lone/files/deep/in/it.py",
+        "helm-charts/support/values.yaml",
+        "xtask/src/deep/in/it.rs",
+        "Cargo.lock",
+        ".github/actions/setup-deploy/action.yml",
+        "helm-charts/base/README.md",
+        "helm-charts/dask/drafts/new.yaml",
+        "helm-charts/based/values.yaml",
+        "xtask/tests/it/main.rs",
+        "docs/guide.md",
+    ];
+    (0..1 + dice.below(3)).map(|_| FILES[dice.below(FILES.len())].to_owned()).collect()
+}
+
+/// Whether any of these files and folders has any of the changed files, but what no chart reads.
+fn touches(made_of: &[String], changed: &[String]) -> bool {
+    let is_read = |it: &String| !it.ends_with("/README.md") && !it.contains("/drafts/");
+    let of = |file: &String| {
+        made_of.iter().any(|it| file == it || it.ends_with('/') && file.starts_with(it.as_str()))
+    };
+    changed.iter().filter(|it| is_read(it)).any(of)
+}
+
+fn pairs(list: &Value, name: &str) -> BTreeSet<(String, String)> {
+    let text = |it: &Value| it.as_str().unwrap().to_owned();
+    let jobs = list.as_array().unwrap().iter();
+    jobs.flat_map(|job| {
+        let hubs = job[name].as_str().map_or_else(
+            || job[name].as_array().into_iter().flatten().map(text).collect(),
+            |it| it.split(' ').map(str::to_owned).collect::<Vec<_>>(),
+        );
+        hubs.into_iter().map(move |it| (text(&job["cluster_name"]), it))
+    })
+    .collect()
+}
+
+fn lists(repo: &Repo, changed: &[String], more: &[&str]) -> Value {
+    let changed: Vec<_> = changed.iter().map(|it| format!("\"{}\"", it.replace('"', "\"\""))).collect();
+    let mut command = repo.command("generate helm-upgrade-jobs --format json");
+    let output = command.arg(changed.join(",")).args(more).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The jobs of random changes in random repositories are those that a simple definition wants.
+#[test]
+fn jobs_are_what_they_must_be() {
+    let mut dice = Dice(7);
+    for _ in 0..25 {
+        let (repo, hubs, supports) = fleet(&mut dice);
+        for _ in 0..6 {
+            let changed = some_files(&mut dice);
+            let lists = lists(&repo, &changed, &[]);
+            let wanted: Vec<_> = hubs.iter().filter(|it| touches(&it.made_of, &changed)).collect();
+            let holds_back = |gate: &Hub, hub: &Hub| {
+                gate.cluster == hub.cluster && hub.gates.as_ref().is_none_or(|it| it.contains(&gate.name))
+            };
+            let staging = hubs.iter().filter(|it| it.is_staging).filter(|gate| {
+                touches(&gate.made_of, &changed)
+                    || wanted.iter().any(|it| !it.is_staging && holds_back(gate, it))
+            });
+            let named = |it: &Hub| (it.cluster.clone(), it.name.clone());
+            let staging: BTreeSet<_> = staging.map(named).collect();
+            let prod: BTreeSet<_> = wanted.iter().filter(|it| !it.is_staging).map(|it| named(it)).collect();
+            let supported: BTreeSet<_> =
+                supports.iter().filter(|(_, it)| touches(it, &changed)).map(|(it, _)| it.clone()).collect();
+            assert_eq!(pairs(&lists["prod-jobs"], "hub_names"), prod, "{changed:?}");
+            assert_eq!(pairs(&lists["prod-hub-matrix-jobs"], "hub_name"), prod, "{changed:?}");
+            assert_eq!(pairs(&lists["staging-jobs"], "hub_names"), staging, "{changed:?}");
+            assert_eq!(
+                pairs(&lists["support-and-staging-matrix-jobs"], "staging_hubs"),
+                staging,
+                "{changed:?}"
+            );
+            let names = |list: &str, is: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
+                let jobs = lists[list].as_array().unwrap().iter().filter(|it| is(it));
+                jobs.map(|it| it["cluster_name"].as_str().unwrap().to_owned()).collect()
+            };
+            assert_eq!(names("support-jobs", &|_| true), supported, "{changed:?}");
+            let both = "support-and-staging-matrix-jobs";
+            assert_eq!(names(both, &|it| it["upgrade_support"] == true), supported, "{changed:?}");
+            let all: BTreeSet<_> = staging.iter().chain(&prod).map(|it| it.0.clone()).collect();
+            assert_eq!(names(both, &|_| true), &all | &supported, "{changed:?}");
+        }
+    }
+}
+
+#[test]
+fn labels_steer() {
+    let (repo, hubs, supports) = fleet(&mut Dice(3));
+    assert!(!supports.is_empty());
+    let changed = ["Cargo.lock".to_owned(), "helm-charts/support/values.yaml".to_owned()];
+    let counts = |changed: &[String], labels: &str| {
+        let lists = lists(&repo, changed, &["--labels", labels]);
+        ["support-jobs", "staging-jobs", "prod-jobs"].map(|it| lists[it].as_array().unwrap().len())
+    };
+    let staging = hubs.iter().filter(|it| it.is_staging).count();
+    let all = [supports.len(), staging, hubs.len() - staging];
+    assert_eq!(counts(&changed, "null"), all);
+    assert_eq!(counts(&changed, r#"["bug", "deployer:skip-deploy-hubs"]"#), [supports.len(), 0, 0]);
+    assert_eq!(counts(&changed, r#"["deployer:skip-deploy", "deployer:deploy-hubs"]"#), [0, 0, 0]);
+    assert_eq!(counts(&[], "[]"), [0, 0, 0]);
+    assert_eq!(counts(&[], r#"["deployer:deploy-support"]"#), [supports.len(), 0, 0]);
+    assert_eq!(counts(&[], r#"["deployer:deploy-hubs"]"#), [0, all[1], all[2]]);
+}
+
+fn git(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args([
+        "-c",
+        "user.name=ada",
+        "-c",
+        "user.email=ada@example.org",
+        "-c",
+        "init.defaultBranch=main",
+    ]);
+    let output = command.args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn commit(repo: &Repo, message: &str) -> String {
+    git(&repo.root, &["add", "--all"]);
+    git(&repo.root, &["commit", "--quiet", "--allow-empty", "--message", message]);
+    git(&repo.root, &["rev-parse", "HEAD"])
+}
+
+/// A repository in git whose files have names that people shouldn't give.
+fn odd_names() -> Repo {
+    let repo = Repo::new();
+    git(&repo.root, &["init", "--quiet"]);
+    let odd =
+        ["with blanks.yaml", "a,b.yaml", "line\nbreak.yaml", "\"quoted\".yaml", "moved.yaml", "gone.yaml"];
+    let hubs = odd.iter().enumerate().map(|(number, file)| {
+        repo.write(&format!("config/clusters/lake/{file}"), &format!("note: {number}\n"));
+        json!({"name": format!("hub-{number}"), "domain": format!("{number}.org"), "helm_chart": "pond", "helm_chart_values_files": [file]})
+    });
+    let yaml = json!({
+        "name": "lake", "provider": "kubeconfig", "kubeconfig": {"file": "kubeconfig.yaml"},
+        "hubs": hubs.collect::<Vec<_>>(),
+    });
+    repo.write("config/clusters/lake/cluster.yaml", &yaml.to_string());
+    commit(&repo, "first");
+    repo
+}
+
+fn prod(repo: &Repo, args: &str) -> Vec<String> {
+    let lists: Value =
+        serde_json::from_str(&repo.ok(&format!("generate helm-upgrade-jobs --format json {args}")).stdout)
+            .unwrap();
+    pairs(&lists["prod-jobs"], "hub_names")
+        .into_iter()
+        .map(|(cluster, hub)| format!("{cluster}/{hub}"))
+        .collect()
+}
+
+#[test]
+fn git_says_what_changed() {
+    let repo = odd_names();
+    let folder = repo.root.join("config/clusters/lake");
+    git(&repo.root, &["checkout", "--quiet", "-b", "change"]);
+    assert!(prod(&repo, "--base main").is_empty());
+    for file in ["with blanks.yaml", "a,b.yaml", "line\nbreak.yaml", "\"quoted\".yaml"] {
+        fs::write(folder.join(file), "note: new\n").unwrap();
+    }
+    fs::rename(folder.join("moved.yaml"), folder.join("elsewhere.yaml")).unwrap();
+    fs::remove_file(folder.join("gone.yaml")).unwrap();
+    commit(&repo, "all of them");
+    // What others did meanwhile isn't this branch's.
+    git(&repo.root, &["checkout", "--quiet", "main"]);
+    repo.write("config/clusters/river/river.values.yaml", "note: of others\n");
+    commit(&repo, "of others");
+    git(&repo.root, &["checkout", "--quiet", "change"]);
+    let all: Vec<_> = (0..6).map(|it| format!("lake/hub-{it}")).collect();
+    assert_eq!(prod(&repo, "--base main"), all);
+    assert_eq!(prod(&repo, "--base HEAD~1"), all);
+    // The same by a list, as a workflow's filter writes it.
+    let quoted = "config/clusters/lake/with blanks.yaml,\"config/clusters/lake/a,b.yaml\",\"config/clusters/lake/\"\"quoted\"\".yaml\"";
+    let output = repo.command("generate helm-upgrade-jobs --format json").arg(quoted).output().unwrap();
+    let lists: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(pairs(&lists["prod-jobs"], "hub_name").len(), 3);
+
+    let said = repo.fails("generate helm-upgrade-jobs --base nowhere");
+    assert!(said.contains("git knows no commit `nowhere`\nhint: `git fetch origin` first?"), "{said}");
+    git(&repo.root, &["checkout", "--quiet", "--orphan", "another"]);
+    commit(&repo, "another root");
+    let said = repo.fails("generate helm-upgrade-jobs --base main");
+    assert!(said.contains("have nothing in common"), "{said}");
+    git(&repo.root, &["checkout", "--quiet", "change"]);
+
+    // A clone without history can't tell.
+    let shallow = Repo::new();
+    fs::remove_dir_all(&shallow.root).unwrap();
+    let from = format!("file://{}", repo.root.display());
+    git(
+        &repo.root,
+        &["clone", "--quiet", "--depth", "1", "--no-single-branch", &from, shallow.root.to_str().unwrap()],
+    );
+    for base in ["HEAD~1", "origin/main"] {
+        let said = shallow.fails(&format!("generate helm-upgrade-jobs --base {base}"));
+        assert!(said.contains(": this clone is shallow\nhint: `fetch-depth: 0`"), "{said}");
+    }
+    let said = Repo::new().fails("generate helm-upgrade-jobs --base main");
+    assert!(said.contains("this is no git repository"), "{said}");
+}
+
+/// The hubs of a run that failed come back in the next one.
+#[test]
+fn since_the_last_deploy_that_went_well() {
+    let mut repo = odd_names();
+    let change = |file: &str| {
+        repo.write(&format!("config/clusters/lake/{file}"), "note: new\n");
+        commit(&repo, file)
+    };
+    let (well, failed) = (change("with blanks.yaml"), change("a,b.yaml"));
+    change("moved.yaml");
+    let answer = move |path: &str| match path.split_once('?') {
+        Some(("repos/ada/hubs/actions/workflows/deploy-hubs.yaml/runs", query)) => {
+            let has = |it: &str| query.split('&').any(|pair| pair == it);
+            let branch = ["main", "new"].into_iter().find(|it| has(&format!("branch={it}")));
+            // As GitHub does it, the newest first.
+            let runs = [
+                json!({"head_sha": "f0f0", "event": "pull_request", "conclusion": "success"}),
+                json!({"head_sha": failed, "event": "push", "conclusion": "failure"}),
+                json!({"head_sha": well, "event": "push", "conclusion": "success"}),
+            ];
+            let wanted = |it: &Value| {
+                branch == Some("main") && (!has("status=success") || it["conclusion"] == "success")
+            };
+            let runs: Vec<_> = runs.into_iter().filter(wanted).collect();
+            Answer::Json(200, json!({"total_count": runs.len(), "workflow_runs": runs}))
+        }
+        _ => Answer::Json(404, json!({"message": "Not Found"})),
+    };
+    let server = Server::asked(move |it| match it.has("authorization: Bearer of-the-run") {
+        true => answer(&it.path),
+        false => Answer::Json(403, json!({"message": "Resource not accessible by integration"})),
+    });
+    let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
+    assert!(said.contains("`--base last-deployed` asks GitHub, and `GITHUB_API_URL` isn't set"), "{said}");
+    for (name, value) in [
+        ("GITHUB_API_URL", server.address.as_str()),
+        ("GITHUB_REPOSITORY", "ada/hubs"),
+        ("GITHUB_WORKFLOW_REF", "ada/hubs/.github/workflows/deploy-hubs.yaml@refs/heads/main"),
+        ("GITHUB_REF_NAME", "main"),
+        ("GITHUB_TOKEN", "of-the-run"),
+    ] {
+        repo.env.push((name.to_owned(), value.to_owned()));
+    }
+    assert_eq!(prod(&repo, "--base last-deployed"), ["lake/hub-1", "lake/hub-4"]);
+    repo.env[3].1 = "new".to_owned();
+    let ran = repo.ok("generate helm-upgrade-jobs --base last-deployed");
+    assert!(ran.stderr.contains("no run of this workflow went well"), "{}", ran.stderr);
+    assert_eq!(ran.stdout.matches("Nothing was deployed before").count(), 6 + 2, "{}", ran.stdout);
+    repo.env[4].1 = "guessed".to_owned();
+    let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
+    assert!(said.contains("GitHub answers 403 Forbidden Resource not accessible"), "{said}");
+    assert!(said.contains("hint: the job needs `permissions: {actions: read}`"), "{said}");
+}
+
+/// What a file of `name<<end`, lines, `end` sets, as GitHub reads it.
+fn set(text: &str) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let (name, end) = line.split_once("<<").unwrap();
+        let value: Vec<_> = lines.by_ref().take_while(|it| *it != end).collect();
+        assert!(values.insert(name.to_owned(), value.join("\n")).is_none());
+    }
+    values
+}
+
+#[test]
+fn a_workflow_gets_its_lists_and_a_comment() {
+    let mut repo = odd_names();
+    let files = ["output", "env"].map(|it| repo.root.join(it));
+    for (name, value) in [
+        ("CI", "true"),
+        ("GITHUB_OUTPUT", files[0].to_str().unwrap()),
+        ("GITHUB_ENV", files[1].to_str().unwrap()),
+    ] {
+        repo.env.push((name.to_owned(), value.to_owned()));
+    }
+    repo.write("output", "before<<x\n1\nx\n");
+    let changed = "config/clusters/lake/line\nbreak.yaml,config/clusters/river/river.values.yaml";
+    let output = repo.command("generate helm-upgrade-jobs").arg(changed).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("modified: line\\nbreak.yaml"));
+    let (output, env) = (set(&repo.read("output")), set(&repo.read("env")));
+    assert_eq!(
+        output.keys().collect::<Vec<_>>(),
+        [
+            "before",
+            "prod-hub-matrix-jobs",
+            "prod-jobs",
+            "staging-jobs",
+            "support-and-staging-matrix-jobs",
+            "support-jobs"
+        ]
+    );
+    assert_eq!(env.keys().collect::<Vec<_>>(), ["prod-hub-matrix-jobs", "support-and-staging-matrix-jobs"]);
+    let jobs: Value = serde_json::from_str(&output["prod-jobs"]).unwrap();
+    assert_eq!(pairs(&jobs, "hub_name").len(), 2);
+    let comment = repo.read("comment-body.txt");
+    let wanted = "<!-- deployment-plan -->\nMerging this PR will trigger the following deployment actions.\n\n\
+                  ### Support and Staging deployments\n\n| Cloud Provider | ";
+    assert!(comment.starts_with(wanted), "{comment}");
+    assert!(
+        comment.contains("\n### Production deployments\n\n| Cloud Provider | Cluster Name | Hub Name |"),
+        "{comment}"
+    );
+    assert!(comment.contains("| kubeconfig | lake | hub-2 | Following helm chart values files were modified: line\\\\nbreak.yaml |"), "{comment}");
+
+    // Nothing in a name is anything but its text.
+    repo.edit("config/clusters/lake/cluster.yaml", "gone.yaml", "<b>|@ada [x](y)`.yaml");
+    repo.command("generate helm-upgrade-jobs")
+        .arg("config/clusters/lake/<b>|@ada [x](y)`.yaml")
+        .output()
+        .unwrap();
+    let comment = repo.read("comment-body.txt");
+    assert!(comment.contains("modified: &#60;b&#62;&#124;&#64;ada \\[x\\]\\(y\\)\\`.yaml |\n"), "{comment}");
+    repo.ok("generate helm-upgrade-jobs README.md");
+    let comment = repo.read("comment-body.txt");
+    assert!(comment.contains("No support or staging upgrades will be triggered"), "{comment}");
+    assert!(comment.contains("No production hub upgrades will be triggered"), "{comment}");
+}
+
+fn many(clusters: usize, hubs: usize) -> Repo {
+    let repo = Repo::new();
+    for number in 0..clusters {
+        let hubs: Vec<_> = (0..hubs)
+            .map(|hub| json!({"name": format!("hub-{hub}"), "domain": format!("{hub}.{number}.org"), "helm_chart": "pond", "helm_chart_values_files": []}))
+            .collect();
+        let yaml = json!({"name": format!("c{number}"), "provider": "aws", "aws": {"clusterName": "c", "region": "r"}, "hubs": hubs});
+        repo.write(&format!("config/clusters/c{number}/cluster.yaml"), &yaml.to_string());
+    }
+    repo
+}
+
+/// GitHub takes 256 jobs in a matrix.
+#[test]
+fn a_large_fleet_shares_jobs_and_loses_none() {
+    let repo = many(30, 20);
+    let lists = lists(&repo, &["Cargo.lock".to_owned()], &[]);
+    let jobs = &lists["prod-jobs"];
+    assert!(jobs.as_array().unwrap().len() <= 256);
+    assert_eq!(pairs(jobs, "hub_names").len(), 30 * 20 + 2);
+    let said = many(257, 1).fails("generate helm-upgrade-jobs Cargo.lock --format json");
+    assert!(said.contains("259 clusters need a job each, and GitHub takes 256"), "{said}");
+}
