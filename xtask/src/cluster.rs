@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
     sync::LazyLock,
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
@@ -209,7 +211,15 @@ impl Cluster {
 
     /// All clusters, sorted. The error has what is wrong with each that can't be read.
     pub(crate) fn all(root: &Path) -> Result<Vec<Cluster>> {
-        let read: Vec<_> = files(root)?.iter().map(|it| parse(root, it)).collect();
+        let files = files(root)?;
+        let share = files.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
+        let read: Vec<_> = thread::scope(|scope| {
+            let workers = files
+                .chunks(share)
+                .map(|files| scope.spawn(move || files.iter().map(|it| parse(root, it)).collect::<Vec<_>>()));
+            let workers: Vec<_> = workers.collect();
+            workers.into_iter().flat_map(|it| it.join().expect("it doesn't panic")).collect()
+        });
         let (good, bad): (Vec<_>, Vec<_>) = read.into_iter().partition(Result::is_ok);
         if !bad.is_empty() {
             let lines: Vec<_> = bad.into_iter().filter_map(|it| Some(format!("{:#}", it.err()?))).collect();
