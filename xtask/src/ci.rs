@@ -45,6 +45,9 @@ const FROM_PYPI: &[&[&str]] = &[
     ],
 ];
 
+/// From Go's modules: what checks workflows.
+const ACTIONLINT: &str = "actionlint@v1.7.12";
+
 /// From npm, by the node above.
 const PROXY: &str = "configurable-http-proxy@5.3.0";
 
@@ -55,7 +58,7 @@ const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver")
 pub(crate) fn ci(sh: &Shell) -> Result<()> {
     let real_node = node::possible().is_ok();
     provide_from_system(sh, real_node)?;
-    provide_from_pypi(sh)?;
+    provide_from_registries(sh)?;
     setup::setup(sh, &Setup::default())?;
     show(cmd!(sh, "cargo fmt --all --check"))?;
     show(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings"))?;
@@ -76,8 +79,8 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// Puts programs in Python, and the hub's proxy, into the cache, where tests find them by the first of their names.
-fn provide_from_pypi(sh: &Shell) -> Result<()> {
+/// Puts programs from registries into the cache, where tests find them by the first of their names.
+fn provide_from_registries(sh: &Shell) -> Result<()> {
     let tests = paths::cache()?.join("tests");
     let provide = |name: &str, make: &dyn Fn(&Path) -> Result<()>| -> Result<PathBuf> {
         let (dir, part) = (tests.join(name), tests.join(format!("{name}.part")));
@@ -100,6 +103,12 @@ fn provide_from_pypi(sh: &Shell) -> Result<()> {
         show(cmd!(sh, "{node} {npm} install {quietly...} --prefix {to} {PROXY}"))
     };
     provide(PROXY, &install)?;
+    let install = |to: &Path| {
+        let cmd = cmd!(sh, "go install github.com/rhysd/actionlint/cmd/{ACTIONLINT}");
+        fs::create_dir_all(to)?;
+        show(cmd.env("GOBIN", to))
+    };
+    provide(ACTIONLINT, &install)?;
     Ok(())
 }
 

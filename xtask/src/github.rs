@@ -1,16 +1,45 @@
-//! A GitHub workflow: what it shows of our work, hands on, and deployed last.
+//! A GitHub workflow: what it shows of our work and hands on, and what it asks GitHub itself.
 //! <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
+
+mod api;
+mod comment_plan;
+mod filter_jobs;
+mod notify;
 
 use std::{env, fs::File, io::Write};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{http, paths};
+use crate::paths;
+pub(crate) use api::last_deployed;
+
+/// What our workflows ask for
+#[derive(clap::Subcommand)]
+pub(crate) enum Github {
+    /// Post the plan of a pull request's workflow run (`RUN_ID`) as its one comment, or update that
+    CommentPlan,
+    /// Keep of the jobs in `JOBS` those of clusters whose job for support and staging went well: the output `jobs`
+    FilterJobs,
+    /// Tell the webhook in `WEBHOOK_URL` which jobs of this run failed
+    Notify,
+}
+
+pub(crate) fn github(command: &Github) -> Result<()> {
+    match command {
+        Github::CommentPlan => comment_plan::comment_plan(),
+        Github::FilterJobs => filter_jobs::filter_jobs(),
+        Github::Notify => notify::notify(),
+    }
+}
 
 /// The first line of the comment with the plan, by which it's found again.
 pub(crate) const PLAN: &str = "<!-- deployment-plan -->";
+
+/// What a plan says in place of its tables.
+pub(crate) const NOTHING: [&str; 2] =
+    ["No support or staging upgrades will be triggered", "No production hub upgrades will be triggered"];
 
 /// In bytes, which are no fewer than the characters that GitHub counts.
 pub(crate) const LONGEST_COMMENT: usize = 65_536;
@@ -76,43 +105,4 @@ pub(crate) fn escaped(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// The commit of the newest run of this workflow that went well on this branch, if there was one. Runs of pull requests
-/// deploy nothing.
-/// <https://docs.github.com/rest/actions/workflow-runs#list-workflow-runs-for-a-workflow>
-pub(crate) fn last_deployed() -> Result<Option<String>> {
-    let variable = |name: &str| {
-        let value = env::var(name).ok().filter(|it| !it.is_empty());
-        value.with_context(|| {
-            format!("`--base last-deployed` asks GitHub, and `{name}` isn't set as in a workflow")
-        })
-    };
-    let api = variable("GITHUB_API_URL")?;
-    let [repository, workflow, branch, token] =
-        ["GITHUB_REPOSITORY", "GITHUB_WORKFLOW_REF", "GITHUB_REF_NAME", "GITHUB_TOKEN"].map(variable);
-    let (repository, branch, token) = (repository?, branch?, token?);
-    // "owner/repository/.github/workflows/deploy-hubs.yaml@refs/heads/main"
-    let workflow = workflow?;
-    let file = workflow.split('@').next().and_then(|it| it.rsplit('/').next()).unwrap_or_default();
-    let url = format!("{api}/repos/{repository}/actions/workflows/{file}/runs");
-    let asked = http::agent()
-        .get(&url)
-        .query_pairs([("branch", branch.as_str()), ("status", "success"), ("per_page", "50")])
-        .header("Accept", "application/vnd.github+json")
-        .header("X-GitHub-Api-Version", "2022-11-28")
-        .header("Authorization", format!("Bearer {token}"));
-    let mut answer = asked.call().with_context(|| format!("cannot ask GitHub: GET {url}"))?;
-    let status = answer.status();
-    let text = answer.body_mut().read_to_string().unwrap_or_default();
-    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-    if !status.is_success() {
-        let said = answer["message"].as_str().unwrap_or_default();
-        bail!(
-            "GET {url}: GitHub answers {status} {said}\nhint: the job needs `permissions: {{actions: read}}`"
-        );
-    }
-    let runs = answer["workflow_runs"].as_array().context("GitHub's answer has no `workflow_runs`")?;
-    let deploy = runs.iter().find(|it| !it["event"].as_str().unwrap_or_default().starts_with("pull_request"));
-    Ok(deploy.and_then(|it| Some(it["head_sha"].as_str()?.to_owned())))
 }

@@ -96,6 +96,8 @@ enum Command {
     Config(config::Config),
     #[command(subcommand)]
     Generate(generate::Generate),
+    #[command(subcommand, hide = true)]
+    Github(github::Github),
     #[command(hide = true)]
     GenerateHelmUpgradeJobs(generate::GenerateHelmUpgradeJobs),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
@@ -133,6 +135,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Status(args) => status::status(sh, root, args),
         Command::Config(command) => print(&config::config(root, command)?),
         Command::Generate(command) => generate::generate(sh, root, command),
+        Command::Github(command) => github::github(command),
         Command::GenerateHelmUpgradeJobs(args) => generate::generate_helm_upgrade_jobs(root, args),
         Command::Rollback(args) => rollback::rollback(sh, root, args),
         Command::Retire(args) => retire::retire(sh, root, args),

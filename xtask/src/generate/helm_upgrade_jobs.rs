@@ -111,8 +111,8 @@ const FIRST_HEAD: [&str; 6] = [
     "Reason for Staging Redeploy",
 ];
 const SECOND_HEAD: [&str; 4] = ["Cloud Provider", "Cluster Name", "Hub Name", "Reason for Redeploy"];
-const NO_SUPPORT_OR_STAGING: &str = "No support or staging upgrades will be triggered";
-const NO_PROD: &str = "No production hub upgrades will be triggered";
+const NO_SUPPORT_OR_STAGING: &str = github::NOTHING[0];
+const NO_PROD: &str = github::NOTHING[1];
 
 impl Labels {
     /// From a list in JSON; a workflow without a pull request has `null`.

@@ -236,7 +236,7 @@ fn labels_steer() {
     assert_eq!(counts(&[], r#"["deployer:deploy-hubs"]"#), [0, all[1], all[2]]);
 }
 
-fn git(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args([
         "-c",
@@ -251,7 +251,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn commit(repo: &Repo, message: &str) -> String {
+pub(crate) fn commit(repo: &Repo, message: &str) -> String {
     git(&repo.root, &["add", "--all"]);
     git(&repo.root, &["commit", "--quiet", "--allow-empty", "--message", message]);
     git(&repo.root, &["rev-parse", "HEAD"])
@@ -369,7 +369,7 @@ fn since_the_last_deploy_that_went_well() {
         false => Answer::Json(403, json!({"message": "Resource not accessible by integration"})),
     });
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
-    assert!(said.contains("`--base last-deployed` asks GitHub, and `GITHUB_API_URL` isn't set"), "{said}");
+    assert!(said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` isn't set"), "{said}");
     for (name, value) in [
         ("GITHUB_API_URL", server.address.as_str()),
         ("GITHUB_REPOSITORY", "ada/hubs"),
@@ -387,11 +387,11 @@ fn since_the_last_deploy_that_went_well() {
     repo.env[4].1 = "guessed".to_owned();
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
     assert!(said.contains("GitHub answers 403 Forbidden Resource not accessible"), "{said}");
-    assert!(said.contains("hint: the job needs `permissions: {actions: read}`"), "{said}");
+    assert!(said.contains("hint: does the job have the `permissions` for that?"), "{said}");
 }
 
 /// What a file of `name<<end`, lines, `end` sets, as GitHub reads it.
-fn set(text: &str) -> BTreeMap<String, String> {
+pub(crate) fn set(text: &str) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {

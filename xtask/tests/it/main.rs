@@ -33,3 +33,4 @@ mod tidy;
 
 mod upstream;
 mod validate;
+mod workflows;

@@ -51,6 +51,9 @@ pub(crate) enum Answer {
     File(Vec<u8>),
     Page(&'static str),
     Json(u16, serde_json::Value),
+    /// One page of a list, with the address of the next one.
+    Linked(serde_json::Value, String),
+    Redirect(String),
     Status(u16),
     /// Nothing, ever.
     Silence,
@@ -80,15 +83,24 @@ impl Server {
                 thread::spawn(move || {
                     let Some(request) = read(&stream) else { return };
                     served.fetch_add(usize::from(request.path.ends_with(".tgz")), Ordering::Relaxed);
+                    let mut more = String::new();
                     let (status, kind, body) = match answer(&request) {
                         Answer::Json(status, body) => (status, "application/json", body.to_string().into()),
+                        Answer::Linked(body, next) => {
+                            more = format!("Link: <{next}>; rel=\"next\", <{next}9>; rel=\"last\"\r\n");
+                            (200, "application/json", body.to_string().into())
+                        }
+                        Answer::Redirect(to) => {
+                            more = format!("Location: {to}\r\n");
+                            (302, "text/plain", Vec::new())
+                        }
                         Answer::File(body) => (200, "application/octet-stream", body),
                         Answer::Page(body) => (200, "text/html", body.into()),
                         Answer::Status(status) => (status, "text/plain", Vec::new()),
                         Answer::Silence => return thread::sleep(Duration::from_secs(300)),
                     };
                     let head = format!(
-                        "HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                        "HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n",
                         body.len()
                     );
                     let _ = stream.write_all(&[head.as_bytes(), &body].concat());

@@ -1,0 +1,452 @@
+//! Our own workflows: what GitHub takes, played as GitHub would, and the comment on a pull request.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::Write,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    generate::{commit, git, set},
+    repo::{Repo, Shared, persons_cache, workspace},
+    upstream::{Answer, Request, Server},
+};
+
+#[test]
+fn github_takes_them() {
+    let actionlint = persons_cache().join("xtask/tests/actionlint@v1.7.12/actionlint");
+    let output = Command::new(&actionlint)
+        // Its version doesn't know that one yet.
+        .args(["-ignore", "unexpected key \"queue\" for \"concurrency\" section", "-shellcheck="])
+        .current_dir(workspace())
+        .output()
+        .unwrap_or_else(|err| panic!("{}: {err}; `cargo xtask ci` puts it there", actionlint.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Whose code runs is fixed, and each job has its rights.
+#[test]
+fn they_are_careful() {
+    let folder = workspace().join(".github/workflows");
+    for file in fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()) {
+        let text = fs::read_to_string(&file).unwrap();
+        for line in text.lines().filter(|it| it.contains("uses: ") && !it.contains("uses: ./")) {
+            let commit = line.split(['@', ' ']).find(|it| it.len() == 40);
+            assert!(commit.is_some_and(|it| it.bytes().all(|it| it.is_ascii_hexdigit())), "{line}");
+        }
+        let workflow: Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(workflow["permissions"]["contents"], "read", "{}", file.display());
+        for step in
+            workflow["jobs"].as_object().unwrap().values().flat_map(|it| it["steps"].as_array().unwrap())
+        {
+            let run = step["run"].as_str().unwrap_or_default();
+            assert!(run.trim().lines().count() <= 2 && !run.contains("${{"), "{run}");
+        }
+    }
+    assert!(
+        !fs::read_to_string(workspace().join(".github/workflows/plan.yaml")).unwrap().contains("secrets.")
+    );
+}
+
+/// What an expression of a workflow gives: names, texts, `!`, `!=`, `==`, `&&` and some functions are enough.
+fn evaluate(text: &str, context: &Value) -> Value {
+    let text = text.trim();
+    let is_true = |text: &str| !matches!(evaluate(text, context), Value::Null | Value::Bool(false));
+    if let Some((first, rest)) = text.split_once("&&") {
+        return (is_true(first) && is_true(rest)).into();
+    }
+    if let Some((one, other)) = text.split_once("!=") {
+        return (evaluate(one, context) != evaluate(other, context)).into();
+    }
+    if let Some((one, other)) = text.split_once("==") {
+        return (evaluate(one, context) == evaluate(other, context)).into();
+    }
+    if let Some(rest) = text.strip_prefix('!') {
+        return (!is_true(rest)).into();
+    }
+    if let Some(text) = text.strip_prefix('\'').and_then(|it| it.strip_suffix('\'')) {
+        return text.into();
+    }
+    if let Some((name, args)) = text.strip_suffix(')').and_then(|it| it.split_once('(')) {
+        let args: Vec<_> = args.split(", ").map(|it| evaluate(it, context)).collect();
+        return match name {
+            "cancelled" => false.into(),
+            "failure" => context["failure"].clone(),
+            "fromJson" => serde_json::from_str(args[0].as_str().unwrap()).unwrap(),
+            "join" => {
+                let items: Vec<_> =
+                    args[0].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+                items.join(args[1].as_str().unwrap()).into()
+            }
+            _ => panic!("{name}"),
+        };
+    }
+    text.split('.').fold(context, |it, key| &it[key]).clone()
+}
+
+/// A text with its `${{ … }}`.
+fn filled(text: &str, context: &Value) -> String {
+    let mut parts = text.split("${{");
+    let mut filled = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (expression, rest) = part.split_once("}}").unwrap();
+        match evaluate(expression, context) {
+            Value::String(text) => filled += &text,
+            Value::Null => {}
+            other => filled += &other.to_string(),
+        }
+        filled += rest;
+    }
+    filled
+}
+
+/// A run of a workflow whose deployer is ours.
+struct Play<'a> {
+    repo: &'a Repo,
+    github: &'a GitHub,
+    /// What each job came to.
+    results: BTreeMap<String, &'static str>,
+    outputs: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Play<'_> {
+    /// All jobs, in the order of their needs, which is the file's.
+    fn workflow(&mut self, file: &str) {
+        let text = fs::read_to_string(workspace().join(".github/workflows").join(file)).unwrap();
+        // Its jobs in their order.
+        let order: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        let workflow: Value = serde_yaml::from_str(&text).unwrap();
+        for name in order["jobs"].as_mapping().unwrap().keys().map(|it| it.as_str().unwrap()) {
+            self.job(name, &workflow["jobs"][name]);
+        }
+    }
+
+    fn job(&mut self, name: &str, job: &Value) {
+        let needs: Vec<_> = match &job["needs"] {
+            Value::String(one) => vec![one.as_str()],
+            Value::Array(all) => all.iter().map(|it| it.as_str().unwrap()).collect(),
+            _ => Vec::new(),
+        };
+        let needed = needs.iter().map(|it| {
+            ((*it).to_owned(), json!({"result": self.results[*it], "outputs": self.outputs.get(*it)}))
+        });
+        let failure = needs.iter().any(|it| self.results[*it] == "failure");
+        let mut context = json!({
+            "needs": needed.collect::<serde_json::Map<_, _>>(), "failure": failure,
+            "github": {"token": "of-the-run"}, "secrets": {"WEBHOOK_URL": format!("{}/hook", self.github.address)},
+        });
+        let condition = job["if"].as_str().unwrap_or("true");
+        let by_itself = condition.contains("cancelled()") || condition.contains("failure()");
+        let goes_on = by_itself || needs.iter().all(|it| self.results[*it] == "success");
+        let holds =
+            condition == "true" || !matches!(evaluate(condition, &context), Value::Bool(false) | Value::Null);
+        if !goes_on || !holds {
+            self.results.insert(name.to_owned(), "skipped");
+            return;
+        }
+        let matrix = job["strategy"]["matrix"]["jobs"].as_str();
+        let matrix = matrix.map(|it| evaluate(it.trim_start_matches("${{").trim_end_matches("}}"), &context));
+        let all = matrix.map_or_else(|| vec![Value::Null], |it| it.as_array().unwrap().clone());
+        let mut result = "success";
+        for one in all {
+            context["matrix"] = json!({"jobs": one});
+            let shown = filled(job["name"].as_str().unwrap_or(name), &context);
+            let conclusion = if self.steps(name, job, &mut context) { "success" } else { "failure" };
+            if conclusion == "failure" {
+                result = "failure";
+            }
+            self.github.state().jobs.push(json!({"name": shown, "conclusion": conclusion}));
+        }
+        self.results.insert(name.to_owned(), result);
+    }
+
+    /// Whether all steps of a job went well; the first that doesn't ends it.
+    fn steps(&mut self, name: &str, job: &Value, context: &mut Value) -> bool {
+        for step in job["steps"].as_array().unwrap() {
+            let condition = step["if"].as_str().unwrap_or("'yes'");
+            let Some(run) = step["run"].as_str() else { continue };
+            if matches!(evaluate(condition, context), Value::Bool(false) | Value::Null) {
+                continue;
+            }
+            let output = self.repo.root.join("output");
+            fs::write(&output, "").unwrap();
+            let mut command = Command::new("bash");
+            command.args(["-e", "-o", "pipefail", "-c", run]).current_dir(&self.repo.root).env_clear();
+            let program = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap().display();
+            command.env("PATH", format!("{program}:{}", env::var("PATH").unwrap()));
+            command.env("HOME", self.repo.home()).env("XDG_CACHE_HOME", self.repo.cache());
+            command.env("CI", "true").env("GITHUB_OUTPUT", &output);
+            command.envs(self.github.variables());
+            for (name, value) in
+                [&job["env"], &step["env"]].into_iter().filter_map(Value::as_object).flatten()
+            {
+                command.env(name, filled(value.as_str().unwrap(), context));
+            }
+            let ran = command.output().unwrap();
+            self.github.state().log += &String::from_utf8_lossy(&ran.stderr);
+            if !ran.status.success() {
+                return false;
+            }
+            let set = set(&fs::read_to_string(&output).unwrap());
+            if let Some(id) = step["id"].as_str() {
+                context["steps"] = json!({id: {"outputs": set}});
+            }
+        }
+        let outputs = job["outputs"].as_object().into_iter().flatten();
+        let outputs = outputs.map(|(name, it)| (name.clone(), filled(it.as_str().unwrap(), context)));
+        self.outputs.insert(name.to_owned(), outputs.collect());
+        true
+    }
+}
+
+/// Plays GitHub: it keeps what it's told, and gives nothing to who has no token.
+struct GitHub {
+    address: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Of this run.
+    jobs: Vec<Value>,
+    /// The commits of runs that went well, the newest first.
+    deployed: Vec<String>,
+    /// What the webhook was told.
+    told: Vec<Value>,
+    /// What the steps said.
+    log: String,
+    artifact: Vec<u8>,
+    /// The newest commit of the pull request.
+    head: String,
+    comments: Vec<Value>,
+}
+
+impl GitHub {
+    fn start() -> GitHub {
+        let state = Arc::new(Mutex::new(State::default()));
+        let store = state.clone();
+        // Where artifacts are: whoever comes there with a token shows it to others.
+        let elsewhere =
+            Server::asked(move |request| match request.headers.to_lowercase().contains("authorization") {
+                true => Answer::Status(400),
+                false => Answer::File(store.lock().unwrap().artifact.clone()),
+            });
+        let (kept, own) = (state.clone(), Arc::new(Mutex::new(String::new())));
+        let (address, files) = (own.clone(), elsewhere.address);
+        let server = Server::asked(move |request| {
+            let own = address.lock().unwrap().clone();
+            answer(&mut kept.lock().unwrap(), request, &own, &files)
+        });
+        own.lock().unwrap().clone_from(&server.address);
+        GitHub { address: server.address, state }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn variables(&self) -> [(&'static str, String); 7] {
+        [
+            ("GITHUB_API_URL", self.address.clone()),
+            ("GITHUB_SERVER_URL", "https://github.example.org".to_owned()),
+            ("GITHUB_REPOSITORY", "ada/hubs".to_owned()),
+            ("GITHUB_RUN_ID", "7".to_owned()),
+            ("GITHUB_REF_NAME", "main".to_owned()),
+            ("GITHUB_WORKFLOW", "deploy-hubs".to_owned()),
+            ("GITHUB_WORKFLOW_REF", "ada/hubs/.github/workflows/deploy-hubs.yaml@refs/heads/main".to_owned()),
+        ]
+    }
+}
+
+fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answer {
+    let refused = |status: u16, message: &str| Answer::Json(status, json!({"message": message}));
+    let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
+    if request.path == "hook" {
+        return match body["text"].is_string() {
+            true => {
+                state.told.push(body);
+                Answer::Status(200)
+            }
+            false => refused(400, "invalid_payload"),
+        };
+    }
+    if !request.has("authorization: Bearer of-the-run") {
+        return refused(401, "Requires authentication");
+    }
+    let Some(path) = request.path.strip_prefix("repos/ada/hubs/") else { return refused(404, "Not Found") };
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let page = query.split('&').find_map(|it| it.strip_prefix("page=")?.parse().ok()).unwrap_or(1);
+    // Pages of two items, so that everything has more than one.
+    let paged = |items: &[Value], key: Option<&str>| {
+        let items: Vec<_> = items.iter().skip((page - 1) * 2).cloned().collect();
+        let list: Value = items.iter().take(2).cloned().collect();
+        let list = key.map_or_else(|| list.clone(), |key| json!({"total_count": 9, key: list}));
+        match items.len() > 2 {
+            true => Answer::Linked(list, format!("{own}/repos/ada/hubs/{path}?page={}", page + 1)),
+            false => Answer::Json(200, list),
+        }
+    };
+    let number = |item: &str| path.strip_prefix(item).and_then(|it| it.parse::<usize>().ok());
+    match (request.method.as_str(), path) {
+        ("GET", "actions/workflows/deploy-hubs.yaml/runs") => {
+            let run = |it: &String| json!({"head_sha": it, "event": "push"});
+            Answer::Json(200, json!({"workflow_runs": state.deployed.iter().map(run).collect::<Vec<_>>()}))
+        }
+        ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
+        ("GET", "actions/runs/7/artifacts") => {
+            let artifact = |(id, name): (usize, &str)| json!({"id": id, "name": name});
+            let artifacts: Vec<_> = ["logs", "others", "more", "pr"]
+                .into_iter()
+                .enumerate()
+                .map(|(id, it)| artifact((id, it)))
+                .collect();
+            let there = if state.artifact.is_empty() { 3 } else { 4 };
+            paged(&artifacts[..there], Some("artifacts"))
+        }
+        ("GET", "actions/artifacts/3/zip") => Answer::Redirect(format!("{files}/archive")),
+        ("GET", "actions/runs/7") => Answer::Json(
+            200,
+            json!({"head_sha": state.head, "head_branch": "a&b", "head_repository": {"owner": {"login": "eve"}}}),
+        ),
+        ("GET", "pulls") if query.contains("head=eve%3Aa%26b&") && query.contains("state=open") => paged(
+            &[json!({"number": 4, "head": {"sha": "older"}}), json!({"number": 5, "head": {"sha": "f00"}})],
+            None,
+        ),
+        ("GET", "issues/5/comments") => paged(&state.comments, None),
+        ("POST", "issues/5/comments") => match body["body"].as_str() {
+            Some(text) if !text.is_empty() && text.len() <= 65_536 => {
+                let comment = json!({"id": state.comments.len(), "body": text, "user": {"login": "github-actions[bot]"}});
+                state.comments.push(comment.clone());
+                Answer::Json(201, comment)
+            }
+            _ => refused(422, "Validation Failed"),
+        },
+        ("PATCH", _) => match number("issues/comments/").and_then(|it| state.comments.get_mut(it)) {
+            Some(comment) if comment["user"]["login"] == "github-actions[bot]" => {
+                comment["body"] = body["body"].clone();
+                Answer::Json(200, comment.clone())
+            }
+            _ => refused(403, "Must have admin rights to Repository."),
+        },
+        _ => refused(404, "Not Found"),
+    }
+}
+
+/// A failed staging hub holds back its own cluster's hubs and no others; they come back in the next run.
+#[test]
+fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["wf-lake-staging", "wf-lake"]);
+    fs::copy(&cluster.kubeconfig, repo.root.join("config/clusters/river/kubeconfig.yaml")).unwrap();
+    let yaml = repo.read("config/clusters/lake/cluster.yaml").replace("lake", "river");
+    repo.write("config/clusters/river/cluster.yaml", &yaml);
+    for file in ["common", "wf-river", "wf-river-staging"] {
+        repo.write(&format!("config/clusters/river/{file}.values.yaml"), "{}\n");
+    }
+    repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "fail: no water\n");
+    repo.write(".gitignore", "/output\n/comment-body.txt\n");
+    git(&repo.root, &["init", "--quiet"]);
+    commit(&repo, "first");
+
+    let github = GitHub::start();
+    let play = || {
+        github.state().jobs.clear();
+        let (results, outputs) = Default::default();
+        let mut play = Play { repo: &repo, github: &github, results, outputs };
+        play.workflow("deploy-hubs.yaml");
+        ["plan", "support-and-staging", "filter", "prod", "notify"].map(|it| play.results[it])
+    };
+    let results = play();
+    let said = github.state().log.clone();
+    assert_eq!(results, ["success", "failure", "success", "success", "success"], "{said}");
+    let namespaces = || cluster.kubectl("get namespaces -o name");
+    assert!(namespaces().contains("/wf-river\n") && !namespaces().contains("/wf-lake\n"), "{said}");
+    assert!(said.contains("lake: wf-lake: held back, since support or staging failed"), "{said}");
+    let told = github.state().told.clone();
+    let text = "deploy-hubs of ada/hubs failed: Support and staging of lake\nhttps://github.example.org/ada/hubs/actions/runs/7";
+    assert_eq!(told, [json!({"text": text})]);
+
+    // The river isn't in this change. No run went well so far, so both are deployed; from now on, only what changed.
+    repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "{}\n");
+    let well = commit(&repo, "water");
+    assert_eq!(play(), ["success", "success", "success", "success", "skipped"], "{}", github.state().log);
+    assert!(namespaces().contains("/wf-lake\n"));
+    assert!(cluster.history("wf-river").contains("\n2 "), "{}", cluster.history("wf-river"));
+    github.state().deployed = vec![well];
+    repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "note: new\n");
+    commit(&repo, "only staging");
+    assert_eq!(play(), ["success", "success", "skipped", "skipped", "skipped"], "{}", github.state().log);
+    assert!(cluster.history("wf-lake-staging").contains("\n2 "), "{}", cluster.history("wf-lake-staging"));
+    assert!(!cluster.history("wf-river").contains("\n3 "));
+}
+
+/// A zip file with a file in it.
+fn packed(name: &str, text: &str) -> Vec<u8> {
+    let mut file = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    file.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file.finish().unwrap().into_inner()
+}
+
+#[test]
+fn a_pull_request_has_one_comment() {
+    let github = GitHub::start();
+    let mut repo = Repo::new();
+    repo.env.extend(github.variables().map(|(name, value)| (name.to_owned(), value)));
+    for (name, value) in [("GITHUB_TOKEN", "of-the-run"), ("RUN_ID", "7"), ("CI", "true")] {
+        repo.env.push((name.to_owned(), value.to_owned()));
+    }
+    let others = ["First!", "<!-- deployment-plan --> by me, too"];
+    github.state().comments =
+        others.map(|it| json!({"id": 0, "body": it, "user": {"login": "eve"}})).to_vec();
+    let post = || repo.ok("github comment-plan").stderr;
+    let comments = || -> Vec<String> {
+        github.state().comments.iter().map(|it| it["body"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(post().contains("run 7 has no artifact `pr`"));
+    let plan = |changed: &str| {
+        repo.ok(&format!("generate helm-upgrade-jobs {changed}"));
+        github.state().artifact = packed("comment-body.txt", &repo.read("comment-body.txt"));
+    };
+    // Nothing to say, and nothing said before.
+    github.state().head = "f00".to_owned();
+    plan("README.md");
+    post();
+    assert_eq!(comments(), others);
+    plan("config/clusters/lake/prod.values.yaml");
+    post();
+    assert_eq!(comments().len(), 3);
+    assert!(comments()[2].contains("| lake | prod |"), "{:?}", comments());
+    // What others wrote stays theirs, and ours is the same one.
+    plan("README.md");
+    post();
+    assert_eq!(comments()[..2], others);
+    assert!(comments()[2].contains("No production hub upgrades will be triggered"), "{:?}", comments());
+    assert_eq!(comments().len(), 3);
+
+    // Not what anybody puts there.
+    for (name, text, part) in [
+        ("comment-body.txt", "Give me your password", "has no plan in `comment-body.txt`"),
+        ("other.txt", "<!-- deployment-plan -->", "it has no `comment-body.txt`"),
+    ] {
+        github.state().artifact = packed(name, text);
+        let said = repo.fails("github comment-plan");
+        assert!(said.contains(part), "{said}");
+    }
+    github.state().artifact = b"no archive".to_vec();
+    assert!(repo.fails("github comment-plan").contains("it isn't a zip file"));
+    plan("README.md");
+    github.state().head = "pushed since".to_owned();
+    assert!(post().contains("belongs to no open pull request any more"));
+    repo.env.retain(|(name, _)| name != "GITHUB_TOKEN");
+    assert!(repo.fails("github comment-plan").contains("`GITHUB_TOKEN` isn't set"));
+    repo.env.push(("GITHUB_TOKEN".to_owned(), "guessed".to_owned()));
+    assert!(
+        repo.fails("github comment-plan").contains("GitHub answers 401 Unauthorized Requires authentication")
+    );
+}
