@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::paths;
-pub(crate) use api::last_deployed;
+pub(crate) use api::{last_deployed, merged};
 
 /// What our workflows ask for
 #[derive(clap::Subcommand)]
@@ -48,6 +48,9 @@ pub(crate) const LONGEST_COMMENT: usize = 65_536;
 /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idoutputs>
 const OUTPUTS: usize = 1 << 20;
 
+/// Linux starts no program with a longer variable (MAX_ARG_STRLEN); its name is in it.
+const VARIABLE: usize = (128 << 10) - 100;
+
 /// Tells on stderr what failed. In a workflow a long message folds, and its first line is an annotation of the run.
 pub(crate) fn tell_failure(what: &str, message: &str) {
     if env::var_os("GITHUB_ACTIONS").is_none() {
@@ -81,10 +84,12 @@ pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
         let end = format!("end-{}", paths::hex(&Sha256::digest(&value)[..8]));
         text += &format!("{name}<<{end}\n{value}\n{end}\n");
     }
+    let longest = values.iter().map(|(_, it)| it.to_string().len()).max().unwrap_or_default();
     ensure!(
-        text.encode_utf16().count() * 2 <= OUTPUTS,
-        "the lists of jobs are larger than the megabyte that GitHub takes\n\
-         hint: deploy in steps, with a part of the change at a time"
+        text.encode_utf16().count() * 2 <= OUTPUTS && longest <= VARIABLE,
+        "the lists of jobs are longer than a workflow can hand on: {longest} bytes, {} in all\n\
+         hint: deploy in steps, with a part of the change at a time",
+        text.len()
     );
     let opened = File::options().append(true).create(true).open(&file);
     opened

@@ -30,19 +30,25 @@ pub(super) enum Changed {
 }
 
 impl Source {
+    /// Until this commit.
     pub(super) fn changed(&self, sh: &Shell) -> Result<Changed> {
+        self.changed_until(sh, "HEAD")
+    }
+
+    /// Until one before it.
+    pub(super) fn changed_until(&self, sh: &Shell, end: &str) -> Result<Changed> {
         match (&self.changed_filepaths, self.base.as_deref()) {
             (_, Some("last-deployed")) => match github::last_deployed()? {
                 None => {
                     say!("no run of this workflow went well on this branch so far: all is deployed");
                     Ok(Changed::Everything)
                 }
-                Some(commit) => differing(sh, &known(sh, &commit)?),
+                Some(commit) => differing(sh, &known(sh, &commit)?, &known(sh, end)?),
             },
             (_, Some(base)) => {
-                let base = known(sh, base)?;
-                match process::read(sh, cmd!(sh, "git merge-base {base} HEAD")) {
-                    Ok(common) => differing(sh, common.trim()),
+                let (base, end) = (known(sh, base)?, known(sh, end)?);
+                match process::read(sh, cmd!(sh, "git merge-base {base} {end}")) {
+                    Ok(common) => differing(sh, common.trim(), &end),
                     Err(_) => bail!("`{base}` and this commit have nothing in common{}", remedy(sh)),
                 }
             }
@@ -97,9 +103,9 @@ fn remedy(sh: &Shell) -> &'static str {
     }
 }
 
-/// What this commit has otherwise than another one. Files outside of the root are nobody's.
-fn differing(sh: &Shell, base: &str) -> Result<Changed> {
-    let cmd = cmd!(sh, "git diff --name-only --no-renames --relative -z {base} HEAD");
+/// What one commit has otherwise than another one. Files outside of the root are nobody's.
+fn differing(sh: &Shell, base: &str, end: &str) -> Result<Changed> {
+    let cmd = cmd!(sh, "git diff --name-only --no-renames --relative -z {base} {end}");
     Ok(Changed::of(process::read(sh, cmd)?.split('\0').map(str::to_owned)))
 }
 

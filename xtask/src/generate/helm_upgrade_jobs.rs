@@ -33,8 +33,9 @@ use crate::{
 pub(crate) struct HelmUpgradeJobs {
     #[command(flatten)]
     source: Source,
-    /// The labels of the pull request, as a list in JSON: `deployer:skip-deploy` and `deployer:skip-deploy-hubs` leave jobs
-    /// out, `deployer:deploy-support` and `deployer:deploy-hubs` add those of all clusters
+    /// The labels of the pull request, as a list in JSON: `deployer:skip-deploy` and `deployer:skip-deploy-hubs` leave out
+    /// what it changes, `deployer:deploy-support` and `deployer:deploy-hubs` add those of all clusters. `merged` asks GitHub
+    /// for those of the pull request that this push merged
     #[arg(long, value_name = "JSON", default_value = "[]")]
     labels: String,
     #[arg(long, default_value = "text")]
@@ -68,19 +69,41 @@ struct Labels {
 const PREFIX: &str = "deployer:";
 
 pub(super) fn helm_upgrade_jobs(sh: &Shell, root: &Path, args: &HelmUpgradeJobs) -> Result<()> {
-    let labels = Labels::read(&args.labels)?;
-    show(root, &args.source.changed(sh)?, &labels, args.format)
+    let mut change =
+        Change { all: args.source.changed(sh)?, before: Changed::of([]), labels: Labels::default() };
+    if args.labels == "merged" {
+        let merged = github::merged()?;
+        change.labels = Labels::read(&merged.labels)?;
+        if change.labels.skip_deploy_hubs {
+            change.before = args.source.changed_until(sh, &merged.before)?;
+        }
+    } else {
+        let names: Option<Vec<String>> = serde_json::from_str(&args.labels)
+            .with_context(|| format!("`--labels` wants a list in JSON, not `{}`", args.labels))?;
+        // A workflow without a pull request has `null`.
+        change.labels = Labels::read(&names.unwrap_or_default())?;
+    }
+    show(root, &change, args.format)
 }
 
 pub(crate) fn generate_helm_upgrade_jobs(root: &Path, args: &GenerateHelmUpgradeJobs) -> Result<()> {
     let paths = args.paths.iter().flat_map(|it| it.split_whitespace()).map(str::to_owned);
-    show(root, &Changed::of(paths), &Labels::default(), Format::Text)
+    let change = Change { all: Changed::of(paths), before: Changed::of([]), labels: Labels::default() };
+    show(root, &change, Format::Text)
 }
 
-fn show(root: &Path, changed: &Changed, labels: &Labels, format: Format) -> Result<()> {
+/// What the jobs are for.
+struct Change {
+    all: Changed,
+    /// What was still to be deployed before the pull request with these labels.
+    before: Changed,
+    labels: Labels,
+}
+
+fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
     let settings = Settings::load(root)?;
     let clusters = clusters(root)?;
-    let plan = plan(root, &settings, &clusters, changed, labels)?;
+    let plan = plan(root, &settings, &clusters, change)?;
     let in_workflow = env::var_os("CI").is_some_and(|it| !it.is_empty());
     let lists = match in_workflow || matches!(format, Format::Json) {
         true => lists(&plan)?,
@@ -115,12 +138,9 @@ const NO_SUPPORT_OR_STAGING: &str = github::NOTHING[0];
 const NO_PROD: &str = github::NOTHING[1];
 
 impl Labels {
-    /// From a list in JSON; a workflow without a pull request has `null`.
-    fn read(text: &str) -> Result<Labels> {
-        let names: Option<Vec<String>> = serde_json::from_str(text)
-            .with_context(|| format!("`--labels` wants a list in JSON, not `{text}`"))?;
+    fn read(names: &[String]) -> Result<Labels> {
         let mut labels = Labels::default();
-        for name in names.unwrap_or_default() {
+        for name in names {
             let Some(label) = name.strip_prefix(PREFIX) else { continue };
             *match label {
                 "skip-deploy" => &mut labels.skip_deploy,
@@ -134,6 +154,9 @@ impl Labels {
                 }
             } = true;
         }
+        labels.skip_deploy_hubs |= labels.skip_deploy;
+        labels.deploy_support &= !labels.skip_deploy;
+        labels.deploy_hubs &= !labels.skip_deploy_hubs;
         Ok(labels)
     }
 }
@@ -143,52 +166,53 @@ fn plan<'a>(
     root: &Path,
     settings: &Settings,
     clusters: &'a [Cluster],
-    changed: &Changed,
-    labels: &Labels,
+    change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
-    if labels.skip_deploy {
-        return Ok(Vec::new());
-    }
-    let is_core = is_core(settings, changed)?;
-    let mut charts = BTreeMap::new();
-    let mut chart_changed = |chart: PathBuf| -> Result<bool> {
-        if let Some(known) = charts.get(&chart) {
-            return Ok(*known);
-        }
-        let folders = charts::folders(root, &chart)?;
-        let is = folders.iter().any(|it| charts::reads_any(root, it, changed.within(it)));
-        charts.insert(chart, is);
-        Ok(is)
+    let Change { all, before, labels } = change;
+    let for_support = if labels.skip_deploy { before } else { all };
+    let for_hubs = if labels.skip_deploy_hubs { before } else { all };
+    let is_core = is_core(settings, for_hubs)?;
+    let chart_changed = |chart: &Path, changed: &Changed| -> Result<bool> {
+        let folders = charts::folders(root, chart)?;
+        Ok(folders.iter().any(|it| charts::reads_any(root, it, changed.within(it))))
     };
+    let mut charts = BTreeMap::new();
     let label = |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
     let mut plan = Vec::new();
     for cluster in clusters {
-        let cluster_yaml = changed.has(&cluster.file()).then(|| match changed {
-            Changed::Everything => "Nothing was deployed before".to_owned(),
-            Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
-        });
+        let cluster_yaml = |changed: &Changed| {
+            changed.has(&cluster.file()).then(|| match changed {
+                Changed::Everything => "Nothing was deployed before".to_owned(),
+                Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
+            })
+        };
         let mut upgrades = Upgrades { cluster, support: None, staging: Vec::new(), prod: Vec::new() };
         if let Some(support) = &cluster.support {
-            let whole = label(labels.deploy_support, "deploy-support").or_else(|| cluster_yaml.clone());
+            let whole = label(labels.deploy_support, "deploy-support").or_else(|| cluster_yaml(for_support));
             upgrades.support = match whole {
                 Some(reason) => Some(reason),
-                None if chart_changed(PathBuf::from("helm-charts/support"))? => {
+                None if chart_changed(Path::new("helm-charts/support"), for_support)? => {
                     Some("Support helm chart has been modified".to_owned())
                 }
-                None => values(cluster, &support.helm_chart_values_files, changed),
+                None => values(cluster, &support.helm_chart_values_files, for_support),
             };
         }
-        let hubs = if labels.skip_deploy_hubs { &[][..] } else { &cluster.hubs };
-        for hub in hubs {
+        for hub in &cluster.hubs {
             let whole = label(labels.deploy_hubs, "deploy-hubs");
             let whole = whole.or_else(|| is_core.then(|| "Core infrastructure has been modified".to_owned()));
-            let reason = match whole.or_else(|| cluster_yaml.clone()) {
+            let reason = match whole.or_else(|| cluster_yaml(for_hubs)) {
                 Some(reason) => Some(reason),
                 None => {
-                    let chart = chart_changed(hub.chart())?
+                    let chart = hub.chart();
+                    let is_changed = match charts.get(&chart) {
+                        Some(known) => *known,
+                        None => chart_changed(&chart, for_hubs)?,
+                    };
+                    charts.insert(chart, is_changed);
+                    let chart = is_changed
                         .then(|| format!("Following helm chart was modified: {}", hub.chart().display()));
                     let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
-                    let both: Vec<_> = chart.into_iter().chain(values(cluster, files, changed)).collect();
+                    let both: Vec<_> = chart.into_iter().chain(values(cluster, files, for_hubs)).collect();
                     (!both.is_empty()).then(|| both.join("; "))
                 }
             };

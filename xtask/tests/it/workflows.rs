@@ -182,6 +182,8 @@ impl Play<'_> {
             command.env("HOME", self.repo.home()).env("XDG_CACHE_HOME", self.repo.cache());
             command.env("CI", "true").env("GITHUB_OUTPUT", &output);
             command.envs(self.github.variables());
+            command.env("GITHUB_SHA", git(&self.repo.root, &["rev-parse", "HEAD"]));
+            command.env("GITHUB_EVENT_PATH", self.repo.root.join("event.json"));
             for (name, value) in
                 [&job["env"], &step["env"]].into_iter().filter_map(Value::as_object).flatten()
             {
@@ -220,6 +222,8 @@ struct State {
     told: Vec<Value>,
     /// What the steps said.
     log: String,
+    /// Of the pull request that was merged.
+    labels: Vec<&'static str>,
     artifact: Vec<u8>,
     /// The newest commit of the pull request.
     head: String,
@@ -297,6 +301,10 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
             let run = |it: &String| json!({"head_sha": it, "event": "push"});
             Answer::Json(200, json!({"workflow_runs": state.deployed.iter().map(run).collect::<Vec<_>>()}))
         }
+        ("GET", path) if path.starts_with("commits/") && path.ends_with("/pulls") => {
+            let labels: Vec<_> = state.labels.iter().map(|it| json!({"name": it})).collect();
+            paged(&[json!({"number": 3, "labels": []}), json!({"number": 4, "labels": labels})], None)
+        }
         ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
         ("GET", "actions/runs/7/artifacts") => {
             let artifact = |(id, name): (usize, &str)| json!({"id": id, "name": name});
@@ -349,7 +357,8 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
         repo.write(&format!("config/clusters/river/{file}.values.yaml"), "{}\n");
     }
     repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "fail: no water\n");
-    repo.write(".gitignore", "/output\n/comment-body.txt\n");
+    repo.write(".gitignore", "/output\n/comment-body.txt\n/event.json\n");
+    repo.write("event.json", r#"{"before": "0000000000000000000000000000000000000000"}"#);
     git(&repo.root, &["init", "--quiet"]);
     commit(&repo, "first");
 
@@ -383,6 +392,19 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     assert_eq!(play(), ["success", "success", "skipped", "skipped", "skipped"], "{}", github.state().log);
     assert!(cluster.history("wf-lake-staging").contains("\n2 "), "{}", cluster.history("wf-lake-staging"));
     assert!(!cluster.history("wf-river").contains("\n3 "));
+
+    // What a run didn't get done comes back after a pull request that isn't to be deployed, and that one isn't.
+    let before = git(&repo.root, &["rev-parse", "HEAD"]);
+    repo.write("event.json", &json!({"before": before}).to_string());
+    repo.write("config/clusters/river/wf-river-staging.values.yaml", "note: not now\n");
+    commit(&repo, "labelled");
+    github.state().labels = vec!["bug", "deployer:skip-deploy"];
+    assert_eq!(play(), ["success", "success", "skipped", "skipped", "skipped"], "{}", github.state().log);
+    assert!(cluster.history("wf-lake-staging").contains("\n3 "), "{}", cluster.history("wf-lake-staging"));
+    assert!(!cluster.history("wf-river-staging").contains("\n3 "), "{}", cluster.history("wf-river-staging"));
+    github.state().labels = vec!["deployer:deploy-hubs"];
+    assert_eq!(play(), ["success", "success", "success", "success", "skipped"], "{}", github.state().log);
+    assert!(cluster.history("wf-river").contains("\n3 "), "{}", cluster.history("wf-river"));
 }
 
 /// A zip file with a file in it.
