@@ -22,8 +22,9 @@ use xshell::Shell;
 use crate::{
     api::Api,
     cluster::{Cluster, Hub, Nodes},
-    credentials, deploy, github, process,
+    deploy, github, process,
     secrets::{self, Mask},
+    session::Session,
     setup,
     validate::{Fleet, Kind, What},
 };
@@ -143,15 +144,14 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
         notebooks.push(Notebook::read(&file.display().to_string(), &text)?);
     }
-    let login = credentials::open(sh, root, &cluster)?;
+    let (login, _, session) = Session::open(sh, root, &cluster)?;
 
     ensure!(
-        login.rehearsal != Some(Nodes::Simulated),
+        session.rehearsal != Some(Nodes::Simulated),
         "`{}` has simulated nodes, where nothing runs: there's nothing to check\nhint: `cargo xtask local up --real`",
         cluster.name
     );
-    let api = Api::start(&login.sh)?;
-    process::end_in_order();
+    let api = &session.api;
     let mut domain = hub.domain.clone();
     let mut mask = Mask::new([]);
     if let Some(file) = &hub.domain_override_file {
@@ -160,16 +160,16 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         mask = Mask::new([&file]);
     }
     let address =
-        match (args.port_forward, login.rehearsal) {
-            (true, _) => Address::forwarded(&login.sh, &api, hub)?,
-            (_, Some(_)) => Address::here(deploy::node_port(&api, hub).with_context(|| {
+        match (args.port_forward, session.rehearsal) {
+            (true, _) => Address::forwarded(&login, api, hub)?,
+            (_, Some(_)) => Address::here(deploy::node_port(api, hub).with_context(|| {
                 format!("`{}` has no port on the node, where it could be reached", hub.name)
             })?),
             (_, None) => Address::public(&kind.address(&domain), &mask),
         };
     let way = match kind.has_login {
         true => Way::Server {
-            token: token(&api, hub)?.map_err(|why| {
+            token: token(api, hub)?.map_err(|why| {
                 anyhow!(
                     "nobody can check `{}`: {why}\nhint: define the service `hub-health` in the hub's values \
                          (`hub.services`), and a role for it (`hub.loadRoles`), as helm-charts/basehub does",
@@ -184,6 +184,11 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
     };
 
     let check = Check { address, way, attempts: args.attempts, limit: *args.attempt_timeout };
+    // The user is one, for all checks of the hub.
+    let _lease = match check.way {
+        Way::Server { .. } => Some(session.leases.take(&hub.name)?),
+        Way::Pages(_) => None,
+    };
     let attempts = check.run(|said| say!("{said}"))?;
     let report = Report {
         cluster: &cluster.name,

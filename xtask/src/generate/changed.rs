@@ -71,14 +71,23 @@ impl Changed {
         }
     }
 
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.from(Path::new(""))
+    }
+
     /// Those in a folder, by their paths in it.
     pub(super) fn within<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Path> {
+        // A folder's files stand together.
+        self.from(folder).map_while(move |it| it.strip_prefix(folder).ok())
+    }
+
+    fn from(&self, first: &Path) -> impl Iterator<Item = &PathBuf> + use<'_> {
         let files = match self {
             Changed::Everything => None,
             Changed::Files(files) => Some(files),
         };
-        let from = files.into_iter().flat_map(move |it| it.range(folder.to_owned()..));
-        from.map_while(move |it| it.strip_prefix(folder).ok())
+        let first = first.to_owned();
+        files.into_iter().flat_map(move |it| it.range(first.clone()..))
     }
 }
 

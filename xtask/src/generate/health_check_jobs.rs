@@ -64,6 +64,9 @@ pub(super) fn health_check_jobs(sh: &Shell, root: &Path, args: &HealthCheckJobs)
 
 /// Why the hubs of a cluster are to be checked, if they are.
 fn reason(cluster: &Cluster, changed: &Changed) -> Option<String> {
+    if matches!(changed, Changed::Everything) {
+        return Some("Nothing was checked before".to_owned());
+    }
     let provider = cluster.provider_name()?;
     let terraform = Path::new("terraform").join(provider);
     let own = [

@@ -1,7 +1,7 @@
 //! Which hubs and supports a change makes redeploy.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     charts,
-    cluster::{Cluster, list},
+    cluster::{Cluster, Hub, Support, list},
     github, paths,
     settings::Settings,
 };
@@ -64,6 +64,9 @@ struct Labels {
     deploy_support: bool,
     deploy_hubs: bool,
 }
+
+/// The chart of what a cluster's hubs share.
+const SUPPORT: &str = "helm-charts/support";
 
 /// Of labels that are ours.
 const PREFIX: &str = "deployer:";
@@ -149,7 +152,7 @@ impl Labels {
                 "deploy-hubs" => &mut labels.deploy_hubs,
                 _ => {
                     let known = ["skip-deploy", "skip-deploy-hubs", "deploy-support", "deploy-hubs"];
-                    let known = list(known.map(|it| format!("{}{it}", PREFIX)));
+                    let known = list(known.map(|it| format!("{PREFIX}{it}")));
                     bail!("there is no label `{name}`; there are: {known}")
                 }
             } = true;
@@ -169,62 +172,99 @@ fn plan<'a>(
     change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
     let Change { all, before, labels } = change;
-    let for_support = if labels.skip_deploy { before } else { all };
-    let for_hubs = if labels.skip_deploy_hubs { before } else { all };
-    let is_core = is_core(settings, for_hubs)?;
-    let chart_changed = |chart: &Path, changed: &Changed| -> Result<bool> {
-        let folders = charts::folders(root, chart)?;
-        Ok(folders.iter().any(|it| charts::reads_any(root, it, changed.within(it))))
-    };
-    let mut charts = BTreeMap::new();
-    let label = |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
+    let touched =
+        |is_skipped: bool| Touched::by(if is_skipped { before } else { all }, root, settings, clusters);
+    let (for_support, for_hubs) = (touched(labels.skip_deploy)?, touched(labels.skip_deploy_hubs)?);
+    let forced = |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
     let mut plan = Vec::new();
     for cluster in clusters {
-        let cluster_yaml = |changed: &Changed| {
-            changed.has(&cluster.file()).then(|| match changed {
-                Changed::Everything => "Nothing was deployed before".to_owned(),
-                Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
-            })
+        let why = |it: &Support| {
+            forced(labels.deploy_support, "deploy-support").or_else(|| for_support.support(cluster, it))
         };
-        let mut upgrades = Upgrades { cluster, support: None, staging: Vec::new(), prod: Vec::new() };
-        if let Some(support) = &cluster.support {
-            let whole = label(labels.deploy_support, "deploy-support").or_else(|| cluster_yaml(for_support));
-            upgrades.support = match whole {
-                Some(reason) => Some(reason),
-                None if chart_changed(Path::new("helm-charts/support"), for_support)? => {
-                    Some("Support helm chart has been modified".to_owned())
-                }
-                None => values(cluster, &support.helm_chart_values_files, for_support),
-            };
-        }
-        for hub in &cluster.hubs {
-            let whole = label(labels.deploy_hubs, "deploy-hubs");
-            let whole = whole.or_else(|| is_core.then(|| "Core infrastructure has been modified".to_owned()));
-            let reason = match whole.or_else(|| cluster_yaml(for_hubs)) {
-                Some(reason) => Some(reason),
-                None => {
-                    let chart = hub.chart();
-                    let is_changed = match charts.get(&chart) {
-                        Some(known) => *known,
-                        None => chart_changed(&chart, for_hubs)?,
-                    };
-                    charts.insert(chart, is_changed);
-                    let chart = is_changed
-                        .then(|| format!("Following helm chart was modified: {}", hub.chart().display()));
-                    let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
-                    let both: Vec<_> = chart.into_iter().chain(values(cluster, files, for_hubs)).collect();
-                    (!both.is_empty()).then(|| both.join("; "))
-                }
-            };
-            let todos = if hub.is_staging() { &mut upgrades.staging } else { &mut upgrades.prod };
-            todos.extend(reason.map(|reason| Todo { hub, reason }));
-        }
+        let support = cluster.support.as_ref().and_then(why);
+        let why = |it: &Hub| forced(labels.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, it));
+        let todos = cluster.hubs.iter().filter_map(|hub| Some(Todo { hub, reason: why(hub)? }));
+        let (staging, prod) = todos.partition(|it| it.hub.is_staging());
+        let mut upgrades = Upgrades { cluster, support, staging, prod };
         upgrades.add_gates();
         if upgrades.support.is_some() || !upgrades.staging.is_empty() || !upgrades.prod.is_empty() {
             plan.push(upgrades);
         }
     }
     Ok(plan)
+}
+
+/// What changed files are part of.
+struct Touched<'a> {
+    changed: &'a Changed,
+    /// What all hubs are deployed with.
+    core: bool,
+    /// Folders from the root.
+    charts: BTreeSet<PathBuf>,
+}
+
+impl<'a> Touched<'a> {
+    fn by(
+        changed: &'a Changed,
+        root: &Path,
+        settings: &Settings,
+        clusters: &[Cluster],
+    ) -> Result<Touched<'a>> {
+        let patterns = settings.core_files.iter().map(|it| {
+            Pattern::new(it).with_context(|| format!("config/xtask.yaml: `core_files`: `{it}` is no pattern"))
+        });
+        let patterns = patterns.collect::<Result<Vec<_>>>()?;
+        let core = changed.files().any(|file| patterns.iter().any(|it| it.matches_path(file)));
+
+        let all: BTreeSet<_> = clusters.iter().flat_map(|it| &it.hubs).map(Hub::chart).collect();
+        let mut charts = BTreeSet::new();
+        for chart in all.into_iter().chain([PathBuf::from(SUPPORT)]) {
+            let folders = charts::folders(root, &chart)?;
+            if folders.iter().any(|it| charts::reads_any(root, it, changed.within(it))) {
+                charts.insert(chart);
+            }
+        }
+        Ok(Touched { changed, core, charts })
+    }
+
+    /// Why a cluster's support is upgraded, if it is.
+    fn support(&self, cluster: &Cluster, support: &Support) -> Option<String> {
+        let chart = || {
+            let is_changed = self.charts.contains(Path::new(SUPPORT));
+            is_changed.then(|| "Support helm chart has been modified".to_owned())
+        };
+        let values = || self.values(cluster, &support.helm_chart_values_files);
+        self.cluster_yaml(cluster).or_else(chart).or_else(values)
+    }
+
+    /// Why a hub is redeployed, if it is.
+    fn hub(&self, cluster: &Cluster, hub: &Hub) -> Option<String> {
+        let core = self.core.then(|| "Core infrastructure has been modified".to_owned());
+        core.or_else(|| self.cluster_yaml(cluster)).or_else(|| {
+            let chart = hub.chart();
+            let is_changed = self.charts.contains(&chart);
+            let chart = is_changed.then(|| format!("Following helm chart was modified: {}", chart.display()));
+            let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
+            let both: Vec<_> = chart.into_iter().chain(self.values(cluster, files)).collect();
+            (!both.is_empty()).then(|| both.join("; "))
+        })
+    }
+
+    fn cluster_yaml(&self, cluster: &Cluster) -> Option<String> {
+        self.changed.has(&cluster.file()).then(|| match self.changed {
+            Changed::Everything => "Nothing was deployed before".to_owned(),
+            Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
+        })
+    }
+
+    /// Which of these values files of a cluster changed, in a sentence.
+    fn values<'b>(&self, cluster: &Cluster, files: impl IntoIterator<Item = &'b PathBuf>) -> Option<String> {
+        let files = files.into_iter().filter(|it| self.changed.has(&paths::lexical(&cluster.dir.join(it))));
+        let names = files.filter_map(|it| Some(it.file_name()?.to_string_lossy().escape_debug().to_string()));
+        let names: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
+        (!names.is_empty())
+            .then(|| format!("Following helm chart values files were modified: {}", names.join(", ")))
+    }
 }
 
 impl Upgrades<'_> {
@@ -240,31 +280,6 @@ impl Upgrades<'_> {
         }
         self.staging.sort_by_key(|it| &it.hub.name);
     }
-}
-
-/// Whether something changed that all hubs are deployed with.
-fn is_core(settings: &Settings, changed: &Changed) -> Result<bool> {
-    let Changed::Files(files) = changed else { return Ok(false) };
-    let patterns = settings.core_files.iter().map(|it| {
-        Pattern::new(it).with_context(|| format!("config/xtask.yaml: `core_files`: `{it}` is no pattern"))
-    });
-    let patterns = patterns.collect::<Result<Vec<_>>>()?;
-    Ok(files.iter().any(|file| patterns.iter().any(|it| it.matches_path(file))))
-}
-
-/// Which of these values files of a cluster changed, in a sentence.
-fn values<'a>(
-    cluster: &Cluster,
-    files: impl IntoIterator<Item = &'a PathBuf>,
-    changed: &Changed,
-) -> Option<String> {
-    let files = files.into_iter().filter(|it| changed.has(&paths::lexical(&cluster.dir.join(it))));
-    let names =
-        files.map(|it| it.file_name().unwrap_or_default().to_string_lossy().escape_debug().to_string());
-    let names: BTreeSet<_> = names.collect();
-    let names: Vec<_> = names.into_iter().collect();
-    (!names.is_empty())
-        .then(|| format!("Following helm chart values files were modified: {}", names.join(", ")))
 }
 
 /// What a workflow's matrices get, by name: first as the deployer's first version had it, then each kind of job by itself.

@@ -457,6 +457,39 @@ fn a_workflow_gets_its_lists_and_a_comment() {
     assert!(comment.contains("No production hub upgrades will be triggered"), "{comment}");
 }
 
+#[test]
+fn resources_that_changed_have_their_hubs_checked() {
+    let repo = Repo::new();
+    let yaml = repo.read("config/clusters/river/cluster.yaml").replace("gcp:", "aws:").replace("gcp", "aws");
+    let yaml = yaml.replace("project: water\n  cluster: river\n  region", "clusterName: sea\n  region");
+    repo.write("config/clusters/sea/cluster.yaml", &yaml.replace("river", "sea"));
+    repo.write("config/clusters/brook/cluster.yaml", &yaml.replace("river", "brook"));
+    for (changed, wanted) in [
+        ("terraform/gcp/cluster.tf", "river"),
+        ("terraform/gcp/modules/nfs/main.tf,docs/x.md", "river"),
+        ("terraform/gcp/projects/river.tfvars", "river"),
+        ("terraform/gcp/projects/brook.tfvars", ""),
+        ("terraform/aws/projects/sea.tfvars", "sea"),
+        ("terraform/aws/efs.tf", "brook sea"),
+        ("terraform/azure/main.tf,terraform/README.md", ""),
+        ("eksctl/libsonnet/nodegroup.jsonnet", "brook sea"),
+        ("eksctl/template.jsonnet", "brook sea"),
+        ("eksctl/brook.jsonnet", "brook"),
+        ("eksctl/river.jsonnet,eksctl/lake.jsonnet", ""),
+        ("config/clusters/sea/cluster.yaml,Cargo.lock", ""),
+    ] {
+        let lists = repo.ok(&format!("generate health-check-jobs {changed} --format json")).stdout;
+        let lists: Value = serde_json::from_str(&lists).unwrap();
+        for (list, hub) in [("staging-jobs", "staging"), ("prod-jobs", "prod")] {
+            let hubs: BTreeSet<_> =
+                wanted.split_whitespace().map(|it| (it.to_owned(), hub.to_owned())).collect();
+            assert_eq!(pairs(&lists[list], "hub_name"), hubs, "{changed}");
+            let jobs = lists[list].as_array().unwrap().iter();
+            assert!(jobs.into_iter().all(|it| it["reason"].is_string() && it["provider"].is_string()));
+        }
+    }
+}
+
 fn many(clusters: usize, hubs: usize) -> Repo {
     let repo = Repo::new();
     for number in 0..clusters {

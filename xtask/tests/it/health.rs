@@ -157,10 +157,19 @@ fn servers_and_hubs_that_fail() {
     assert!(repo.read("summary.md").contains("<summary>troubled</summary>"));
     repo.env.truncate(repo.env.len() - 2);
 
-    // A server of a check that was killed, about to start when the next one comes.
+    // Two checks, or a check and a deploy, don't take the user from each other.
     hub.trouble("slow");
+    let first = repo.start("run-hub-health-check lake troubled");
+    let starts = || hub.log().matches("This start is slow").count();
+    wait_until("the server", || starts() > 0);
+    let said = repo.fails("run-hub-health-check lake troubled");
+    assert!(said.contains(" is at work on it\nhint: try again when that has ended"), "{said}");
+    assert_eq!(Ran::from(first).code, Some(0));
+
+    // A server of a check that was killed, about to start when the next one comes.
+    let before = starts();
     let mut child = repo.start("run-hub-health-check lake troubled");
-    wait_until("the server", || hub.log().contains("This start is slow"));
+    wait_until("the server", || starts() > before);
     child.kill().unwrap();
     child.wait().unwrap();
     repo.ok("run-hub-health-check lake troubled --attempts 1");
