@@ -30,10 +30,11 @@ const FOR_TESTS: &[(&str, &str)] = &[
     ("zsh", "zsh"),
 ];
 
-/// From PyPI, each in a folder of its own: what runs `validate` as a hook; AWS with its command; and a hub of processes, of
+/// From PyPI, each in a folder of its own: what runs `validate` as a hook; schemas of CI files; AWS with its command; and a hub of processes, of
 /// minihub's versions, with what its proxy runs on.
 const FROM_PYPI: &[&[&str]] = &[
     &["pre-commit==4.6.0"],
+    &["check-jsonschema==0.39.0"],
     &["moto==5.2.1", "awscli==1.45.11", "flask==3.1.3", "flask-cors==6.0.2", "sshpubkeys==3.3.1"],
     &[
         "jupyterhub==6.1.1",

@@ -7,7 +7,6 @@ mod helm_upgrade_jobs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 use xshell::Shell;
@@ -24,12 +23,6 @@ const JOBS: usize = 256;
 pub(crate) enum Generate {
     HelmUpgradeJobs(helm_upgrade_jobs::HelmUpgradeJobs),
     HealthCheckJobs(health_check_jobs::HealthCheckJobs),
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(crate) fn generate(sh: &Shell, root: &Path, command: &Generate) -> Result<()> {

@@ -31,6 +31,7 @@ mod diff;
 mod exec;
 mod generate;
 mod github;
+mod gitlab;
 mod health;
 
 mod history;

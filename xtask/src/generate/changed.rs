@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::{github, paths, process};
+use crate::{github, gitlab, paths, process};
 
 /// Where the changed files come from.
 #[derive(clap::Args)]
@@ -16,8 +17,8 @@ use crate::{github, paths, process};
 pub(super) struct Source {
     /// Changed files by their paths from the root, separated by commas; one with a comma stands in quotes, as in CSV
     pub(super) changed_filepaths: Option<String>,
-    /// All files that this commit's branch changed since it left REF, as git knows them. `last-deployed` asks GitHub: all
-    /// that differs from the commit of this workflow's newest run that went well
+    /// All files that this commit's branch changed since it left REF, as git knows them. `last-deployed` asks GitHub
+    /// or GitLab: all that differs from the commit of this workflow's or pipeline's newest run that went well
     #[arg(long, value_name = "REF")]
     pub(super) base: Option<String>,
 }
@@ -38,7 +39,7 @@ impl Source {
     /// Until one before it.
     pub(super) fn changed_until(&self, sh: &Shell, end: &str) -> Result<Changed> {
         match (&self.changed_filepaths, self.base.as_deref()) {
-            (_, Some("last-deployed")) => match github::last_deployed()? {
+            (_, Some("last-deployed")) => match last_deployed()? {
                 None => {
                     say!("no run of this workflow went well on this branch so far: all is deployed");
                     Ok(Changed::Everything)
@@ -88,6 +89,13 @@ impl Changed {
         };
         let first = first.to_owned();
         files.into_iter().flat_map(move |it| it.range(first.clone()..))
+    }
+}
+
+fn last_deployed() -> Result<Option<String>> {
+    match env::var_os("GITLAB_CI") {
+        Some(_) => gitlab::last_deployed(),
+        None => github::last_deployed(),
     }
 }
 

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use serde_json::Value;
 use xshell::Shell;
 
 use super::{
-    Format, Todo, as_json,
+    Todo, as_json,
     changed::{Changed, Source},
     clusters, jobs, table,
 };
@@ -26,6 +27,12 @@ pub(crate) struct HealthCheckJobs {
     source: Source,
     #[arg(long, default_value = "text")]
     format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 pub(super) fn health_check_jobs(sh: &Shell, root: &Path, args: &HealthCheckJobs) -> Result<()> {

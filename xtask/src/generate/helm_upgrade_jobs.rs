@@ -1,5 +1,7 @@
 //! Which hubs and supports a change makes redeploy.
 
+mod gitlab;
+
 use std::{
     collections::BTreeSet,
     env, fs,
@@ -7,12 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use glob::Pattern;
 use serde_json::{Value, json};
 use xshell::Shell;
 
 use super::{
-    Format, Todo, as_json,
+    Todo, as_json,
     changed::{Changed, Source},
     clusters, enough, jobs, names, reasons, table,
 };
@@ -40,6 +43,15 @@ pub(crate) struct HelmUpgradeJobs {
     labels: String,
     #[arg(long, default_value = "text")]
     format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    /// An object with the lists that a GitHub workflow's matrices take
+    Json,
+    /// A child pipeline of GitLab: see .gitlab-ci.yml
+    Gitlab,
 }
 
 /// As the deployer's first version had it: paths separated by blanks.
@@ -107,7 +119,8 @@ fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
     let settings = Settings::load(root)?;
     let clusters = clusters(root)?;
     let plan = plan(root, &settings, &clusters, change)?;
-    let in_workflow = env::var_os("CI").is_some_and(|it| !it.is_empty());
+    // GitLab sets it as well, and has none of GitHub's limits.
+    let in_workflow = env::var_os("CI").is_some_and(|it| !it.is_empty()) && !matches!(format, Format::Gitlab);
     let lists = match in_workflow || matches!(format, Format::Json) {
         true => lists(&plan)?,
         false => Vec::new(),
@@ -118,6 +131,7 @@ fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
         fs::write("comment-body.txt", comment(&plan)).context("cannot write `comment-body.txt`")?;
     }
     crate::print(&match format {
+        Format::Gitlab => gitlab::pipeline(&plan)?,
         Format::Json => as_json(&lists)?,
         Format::Text => {
             let (first, second) = rows(&plan);

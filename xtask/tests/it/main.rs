@@ -11,6 +11,7 @@ mod diff;
 mod differential;
 mod exec;
 mod generate;
+mod gitlab;
 mod health;
 
 mod hub;

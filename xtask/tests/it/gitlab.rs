@@ -1,0 +1,325 @@
+//! GitLab pipelines: valid by its schema, and played on the rehearsal cluster as GitLab would.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    generate::{commit, git},
+    repo::{Repo, Shared, persons_cache, workspace},
+    upstream::{Answer, Request, Server},
+};
+
+/// What a file of GitLab's says.
+fn read(file: &Path) -> Map<String, Value> {
+    serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// GitLab's own schema has nothing against these files.
+fn check(files: &[&Path]) {
+    let folder = persons_cache().join("xtask/tests/check-jsonschema==0.39.0");
+    assert!(folder.is_dir(), "`cargo xtask ci` puts it into {}", folder.display());
+    let mut command = Command::new("python3");
+    command.args(["-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci"]).args(files);
+    let output = command.env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The names of the jobs of a file, which aren't the keywords of all.
+fn jobs(file: &Map<String, Value>) -> BTreeMap<&str, &Value> {
+    let keywords = ["default", "include", "stages", "variables", "workflow"];
+    file.iter().map(|(name, job)| (name.as_str(), job)).filter(|(it, _)| !keywords.contains(it)).collect()
+}
+
+/// The jobs of its own pipeline that a job needs.
+fn needs(job: &Value) -> Vec<&str> {
+    let needs = job["needs"].as_array().into_iter().flatten().filter(|it| it["pipeline"].is_null());
+    needs.map(|it| it.as_str().unwrap()).collect()
+}
+
+fn lines(of: &Value) -> Vec<&str> {
+    of.as_array().into_iter().flatten().map(|it| it.as_str().unwrap()).collect()
+}
+
+/// All jobs that have to go well before this one.
+fn all_needs<'a>(jobs: &BTreeMap<&'a str, &'a Value>, name: &str) -> BTreeSet<&'a str> {
+    let direct = needs(jobs[name]);
+    let further = direct.iter().flat_map(|it| all_needs(jobs, it));
+    further.chain(direct.iter().copied()).collect()
+}
+
+#[test]
+fn the_files_fit_gitlabs_schema() {
+    let [main, shared] = [".gitlab-ci.yml", ".gitlab/xtask.yml"].map(|it| workspace().join(it));
+    check(&[&main, &shared]);
+    let main = read(&main);
+    assert_eq!(main["default"]["image"], "$DEPLOYER_IMAGE");
+    // Each job's needs are there whenever it is.
+    let jobs = jobs(&main);
+    for job in jobs.values() {
+        for need in needs(job) {
+            let rules = &jobs[need]["rules"];
+            assert!(rules.is_null() || *rules == job["rules"], "{need}");
+        }
+    }
+    let included = main["include"][0]["local"].as_str().unwrap();
+    assert!(workspace().join(included).is_file());
+    assert_eq!(main["deploy"]["trigger"]["include"][0]["local"], included);
+}
+
+/// A fleet of one cluster with support, where a hub may wait for less than all staging hubs.
+fn lake(staging: usize) -> Repo {
+    let repo = Repo::new();
+    fs::remove_dir_all(repo.root.join("config/clusters/river")).unwrap();
+    let hub = |name: String, gates: Option<&[&str]>| {
+        let mut hub =
+            json!({"name": name, "domain": "a.org", "helm_chart": "pond", "helm_chart_values_files": []});
+        if let Some(gates) = gates {
+            hub["gates"] = json!(gates);
+        }
+        hub
+    };
+    let hubs = (0..staging).map(|it| hub(format!("staging-{it}"), None));
+    let prod = [("all", None), ("some", Some(&["staging-0"][..]))];
+    let hubs = hubs.chain(prod.map(|(name, gates)| hub(name.to_owned(), gates)));
+    let yaml = json!({
+        "name": "lake", "provider": "aws", "aws": {"clusterName": "lake", "region": "r"},
+        "support": {"helm_chart_values_files": []}, "hubs": hubs.collect::<Vec<_>>(),
+    });
+    repo.write("config/clusters/lake/cluster.yaml", &yaml.to_string());
+    repo
+}
+
+fn pipeline(repo: &Repo, changed: &str) -> Map<String, Value> {
+    let text = repo.ok(&format!("generate helm-upgrade-jobs {changed} --format gitlab")).stdout;
+    repo.write("pipeline.yml", &text);
+    check(&[&repo.root.join("pipeline.yml")]);
+    read(&repo.root.join("pipeline.yml"))
+}
+
+#[test]
+fn what_a_job_waits_for() {
+    let repo = lake(2);
+    let changed = "config/clusters/lake/cluster.yaml";
+    let file = pipeline(&repo, changed);
+    let jobs = jobs(&file);
+    let waits = |name: &str| all_needs(&jobs, name).into_iter().collect::<Vec<_>>();
+    assert!(waits("support lake").is_empty());
+    assert_eq!(waits("staging lake staging-1"), ["support lake"]);
+    // Which isn't started before what all wait for.
+    assert_eq!(waits("approve lake"), ["staging lake staging-0", "support lake"]);
+    let all = ["approve lake", "staging lake staging-0", "staging lake staging-1", "support lake"];
+    assert_eq!(waits("production lake all"), all);
+    assert_eq!(waits("production lake some"), [all[0], all[1], all[3]]);
+    assert_eq!(jobs["approve lake"]["when"], "manual");
+    assert_eq!(jobs["approve lake"]["allow_failure"], false);
+    for (name, script, group) in [
+        ("support lake", "xtask deploy-support lake", "lake/support"),
+        ("staging lake staging-1", "xtask deploy lake staging-1", "lake/staging-1"),
+        ("production lake all", "xtask deploy lake all", "lake/all"),
+    ] {
+        assert_eq!(jobs[name]["script"], json!([script]));
+        assert_eq!(jobs[name]["resource_group"], group);
+        assert_eq!(jobs[name]["needs"][0], json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"}));
+        let retried = lines(&jobs[name]["retry"]["when"]);
+        assert!(retried.contains(&"runner_system_failure") && !retried.contains(&"script_failure"));
+    }
+    // The same again, wherever it runs.
+    let mut command = repo.command(&format!("generate helm-upgrade-jobs {changed} --format gitlab"));
+    let output = command.env("CI", "true").output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), repo.read("pipeline.yml"));
+    assert!(!repo.root.join("comment-body.txt").exists());
+
+    repo.write("config/clusters/la ke/cluster.yaml", &repo.read(changed));
+    let said = repo.fails("generate helm-upgrade-jobs Cargo.lock --format gitlab");
+    assert!(said.contains("the folder `config/clusters/la ke` can't be named in a job's script"), "{said}");
+}
+
+/// GitLab takes 50 `needs` of a job.
+#[test]
+fn more_than_a_job_may_need() {
+    let file = pipeline(&lake(120), "Cargo.lock");
+    let jobs = jobs(&file);
+    assert!(jobs.values().all(|it| it["needs"].as_array().unwrap().len() <= 50));
+    let waits = all_needs(&jobs, "production lake all");
+    assert_eq!(waits.iter().filter(|it| it.starts_with("staging lake ")).count(), 120);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// Plays jobs in the order of their needs; one whose needs didn't all pass is skipped.
+fn play<'a>(
+    jobs: &BTreeMap<&'a str, &'a Value>,
+    mut passes: impl FnMut(&str, &Value) -> bool,
+) -> BTreeMap<&'a str, Outcome> {
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < jobs.len() {
+        let is_due = |(name, job): &(&&'a str, &&'a Value)| {
+            !outcomes.contains_key(**name) && needs(job).iter().all(|it| outcomes.contains_key(it))
+        };
+        let (name, job) = jobs.iter().find(is_due).expect("no job needs itself or one that isn't there");
+        let may_run = needs(job).iter().all(|it| outcomes[it] == Outcome::Passed);
+        let outcome = match may_run {
+            false => Outcome::Skipped,
+            true if passes(name, job) => Outcome::Passed,
+            true => Outcome::Failed,
+        };
+        outcomes.insert(*name, outcome);
+    }
+    outcomes
+}
+
+/// Runs lines as a job on the default branch would.
+fn runs(repo: &Repo, lines: &[&str]) -> bool {
+    let mut command = Command::new("sh");
+    command.args(["-ec", &lines.join("\n")]).current_dir(&repo.root).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    command.env("HOME", repo.home()).env("XDG_CACHE_HOME", repo.cache()).envs(repo.env.iter().cloned());
+    let output = command.output().unwrap();
+    if !output.status.success() {
+        eprintln!("{lines:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status.success()
+}
+
+/// Plays .gitlab-ci.yml for a push to the default branch, and the pipeline that it starts: the outcomes of both.
+fn push(repo: &Repo) -> (BTreeMap<String, Outcome>, BTreeMap<String, Outcome>) {
+    let main = read(&repo.root.join(".gitlab-ci.yml"));
+    let shared = read(&repo.root.join(".gitlab/xtask.yml"));
+    let before = lines(&shared["default"]["before_script"]);
+    let runs = |job: &Value| runs(repo, &[&before[..], &lines(&job["script"])].concat());
+    let mut of_push = jobs(&main);
+    let condition = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH";
+    of_push.retain(|_, it| it["rules"].is_null() || it["rules"] == json!([{"if": condition}]));
+    let mut child = BTreeMap::new();
+    let owned =
+        |it: BTreeMap<&str, Outcome>| it.into_iter().map(|(name, it)| (name.to_owned(), it)).collect();
+    let outcomes = play(&of_push, |_, job| {
+        if job["trigger"].is_null() {
+            return runs(job);
+        }
+        let artifact = job["trigger"]["include"][1]["artifact"].as_str().unwrap();
+        let file = read(&repo.root.join(artifact));
+        // Whoever may approves at once.
+        child = owned(play(&jobs(&file), |_, job| runs(job)));
+        job["trigger"]["strategy"] == "depend" && child.values().all(|it| *it == Outcome::Passed)
+    });
+    (owned(outcomes), child)
+}
+
+/// GitLab's deployments to an environment, with these commits, for a job with its token.
+fn deployments(request: &Request, commits: &[String]) -> Answer {
+    if !request.has("job-token: of-the-job") {
+        return Answer::Json(401, json!({"message": "401 Unauthorized"}));
+    }
+    let Some(("projects/7/deployments", query)) = request.path.split_once('?') else {
+        return Answer::Json(404, json!({"message": "404 Not Found"}));
+    };
+    for pair in ["environment=hubs", "status=success", "order_by=id", "sort=desc"] {
+        assert!(query.split('&').any(|it| it == pair), "{query}");
+    }
+    Answer::Json(200, commits.iter().rev().map(|it| json!({"sha": it, "ref": "main"})).collect())
+}
+
+/// Two clusters, both on the rehearsal cluster. Staging fails in one: its production isn't touched, the other's is deployed.
+#[test]
+fn a_failed_staging_holds_its_production() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["lab-staging", "lab-prod"]);
+    let lake = repo.read("config/clusters/lake/cluster.yaml");
+    repo.write("config/clusters/river/cluster.yaml", &lake.replace("lake", "river").replace("lab-", "laby-"));
+    for file in ["kubeconfig.yaml", "common.values.yaml"] {
+        repo.write(
+            &format!("config/clusters/river/{file}"),
+            &repo.read(&format!("config/clusters/lake/{file}")),
+        );
+    }
+    for hub in ["laby-staging", "laby-prod"] {
+        repo.write(&format!("config/clusters/river/{hub}.values.yaml"), "{}\n");
+    }
+    for file in [".gitlab-ci.yml", ".gitlab/xtask.yml"] {
+        repo.write(file, &fs::read_to_string(workspace().join(file)).unwrap());
+    }
+    repo.write(".gitignore", "/target\n/pipeline.yml\n");
+    // `build` has little to do here.
+    fs::create_dir_all(repo.root.join("target/release")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_xtask"), repo.root.join("target/release/xtask")).unwrap();
+    repo.script("cargo", "");
+    let deployed = Arc::new(Mutex::new(Vec::new()));
+    let known = deployed.clone();
+    let server = Server::asked(move |it| deployments(it, &known.lock().unwrap()));
+    for (name, value) in [
+        ("CI", "true"),
+        ("GITLAB_CI", "true"),
+        ("CI_API_V4_URL", server.address.as_str()),
+        ("CI_PROJECT_ID", "7"),
+        ("CI_JOB_TOKEN", "of-the-job"),
+        ("CI_PROJECT_DIR", repo.root.to_str().unwrap()),
+        ("GITLAB_USER_LOGIN", "ann"),
+    ] {
+        repo.env.push((name.to_owned(), value.to_owned()));
+    }
+    git(&repo.root, &["init", "--quiet"]);
+    let staging = "config/clusters/lake/lab-staging.values.yaml";
+    repo.write(staging, "fail: because\n");
+    commit(&repo, "all hubs");
+
+    let (parent, child) = push(&repo);
+    use Outcome::{Failed, Passed, Skipped};
+    let is = |outcomes: &BTreeMap<String, Outcome>, wanted: &[(&str, Outcome)]| {
+        let wanted: BTreeMap<_, _> = wanted.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect();
+        assert_eq!(*outcomes, wanted);
+    };
+    is(&parent, &[("build", Passed), ("plan", Passed), ("deploy", Failed), ("deployed", Skipped)]);
+    is(
+        &child,
+        &[
+            ("staging lake lab-staging", Failed),
+            ("approve lake", Skipped),
+            ("production lake lab-prod", Skipped),
+            ("staging river laby-staging", Passed),
+            ("approve river", Passed),
+            ("production river laby-prod", Passed),
+        ],
+    );
+    let namespaces = cluster.kubectl("get namespaces -o name");
+    assert!(!namespaces.contains("namespace/lab-prod"), "{namespaces}");
+    assert!(cluster.history("laby-prod").contains("deployed by ann"), "{}", cluster.history("laby-prod"));
+
+    // All comes again until all went well; then nothing does.
+    repo.write(staging, "{}\n");
+    let healed = commit(&repo, "with water");
+    let (parent, child) = push(&repo);
+    assert_eq!(child.len(), 6, "{child:?}");
+    assert!(parent.values().chain(child.values()).all(|it| *it == Passed), "{parent:?} {child:?}");
+    assert!(cluster.history("lab-prod").contains("deployed by ann"));
+    assert_eq!(cluster.kubectl("get leases -n lab-prod -o name"), "");
+    deployed.lock().unwrap().push(healed);
+    commit(&repo, "nothing of a hub");
+    let (parent, child) = push(&repo);
+    assert_eq!(parent["deployed"], Passed);
+    is(&child, &[("nothing to deploy", Passed)]);
+
+    repo.write("config/clusters/river/laby-prod.values.yaml", "note: new\n");
+    commit(&repo, "one hub");
+    let plan = |repo: &Repo| repo.run("generate helm-upgrade-jobs --base last-deployed --format gitlab");
+    assert!(plan(&repo).stdout.contains("production river laby-prod"));
+    assert!(!plan(&repo).stdout.contains("lake"));
+    repo.env[5].1 = "guessed".to_owned();
+    let said = plan(&repo).stderr;
+    assert!(said.contains("GitLab answers 401 Unauthorized 401 Unauthorized"), "{said}");
+    repo.env.remove(5);
+    let said = plan(&repo).stderr;
+    assert!(said.contains("asks GitLab, and `CI_JOB_TOKEN` isn't set as in a pipeline"), "{said}");
+}
