@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Todo, Upgrades};
 
+/// What its jobs have in common with those of .gitlab-ci.yml.
+const SHARED: &str = ".gitlab/xtask.yml";
+
 /// GitLab takes no more `needs` of a job.
 /// <https://docs.gitlab.com/ci/yaml/#needs>
 const NEEDS: usize = 50;
 
-/// What a runner breaks, by the names that every GitLab knows. A deploy that failed isn't tried again.
+/// What a runner breaks, by names that older GitLabs know, too. A deploy that failed isn't tried again.
 /// <https://docs.gitlab.com/ci/yaml/#retrywhen>
 const BROKEN_BY_RUNNER: [&str; 4] =
     ["api_failure", "runner_system_failure", "scheduler_failure", "stuck_or_timeout_failure"];
@@ -29,6 +32,7 @@ pub(super) fn pipeline(plan: &[Upgrades]) -> Result<String> {
         let job = json!({"stage": "production", "script": ["echo nothing to deploy"]});
         jobs.insert("nothing to deploy".to_owned(), job);
     }
+    jobs.insert("include".to_owned(), json!([{"local": SHARED}]));
     jobs.insert("default".to_owned(), json!({"image": "$DEPLOYER_IMAGE"}));
     jobs.insert("stages".to_owned(), json!(["support", "staging", "approval", "production"]));
     Ok(serde_json::to_string_pretty(&jobs)? + "\n")
@@ -65,7 +69,7 @@ fn add(jobs: &mut BTreeMap<String, Value>, upgrades: &Upgrades) -> Result<()> {
     let needs = gathered(jobs, &approve, needs);
     let job = json!({
         "stage": "approval",
-        "script": ["echo approved by $GITLAB_USER_LOGIN"],
+        "script": ["echo \"approved by $GITLAB_USER_LOGIN\""],
         "when": "manual",
         "allow_failure": false,
         "needs": needs,
