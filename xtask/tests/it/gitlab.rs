@@ -196,8 +196,14 @@ fn runs(repo: &Repo, lines: &[&str]) -> bool {
     output.status.success()
 }
 
+/// What was deployed to which environment: its name and a commit, the oldest first.
+type Deployments = Vec<(String, String)>;
+
 /// Plays .gitlab-ci.yml for a push to the default branch, and the pipeline that it starts: the outcomes of both.
-fn push(repo: &Repo) -> (BTreeMap<String, Outcome>, BTreeMap<String, Outcome>) {
+fn push(
+    repo: &Repo,
+    deployed: &Mutex<Deployments>,
+) -> (BTreeMap<String, Outcome>, BTreeMap<String, Outcome>) {
     let main = read(&repo.root.join(".gitlab-ci.yml"));
     let shared = read(&repo.root.join(".gitlab/xtask.yml"));
     let before = lines(&shared["default"]["before_script"]);
@@ -210,7 +216,14 @@ fn push(repo: &Repo) -> (BTreeMap<String, Outcome>, BTreeMap<String, Outcome>) {
         |it: BTreeMap<&str, Outcome>| it.into_iter().map(|(name, it)| (name.to_owned(), it)).collect();
     let outcomes = play(&of_push, |_, job| {
         if job["trigger"].is_null() {
-            return runs(job);
+            let passed = runs(job);
+            if let (true, Some(environment)) = (passed, job["environment"].as_str()) {
+                deployed
+                    .lock()
+                    .unwrap()
+                    .push((environment.to_owned(), git(&repo.root, &["rev-parse", "HEAD"])));
+            }
+            return passed;
         }
         let artifact = job["trigger"]["include"][0]["artifact"].as_str().unwrap();
         let file = read(&repo.root.join(artifact));
@@ -221,18 +234,18 @@ fn push(repo: &Repo) -> (BTreeMap<String, Outcome>, BTreeMap<String, Outcome>) {
     (owned(outcomes), child)
 }
 
-/// GitLab's deployments to an environment, with these commits, for a job with its token.
-fn deployments(request: &Request, commits: &[String]) -> Answer {
+/// What GitLab says to a job with its token that asks for these deployments.
+fn answer(request: &Request, deployments: &Deployments) -> Answer {
     if !request.has("job-token: of-the-job") {
         return Answer::Json(401, json!({"message": "401 Unauthorized"}));
     }
     let Some(("projects/7/deployments", query)) = request.path.split_once('?') else {
         return Answer::Json(404, json!({"message": "404 Not Found"}));
     };
-    for pair in ["environment=hubs", "status=success", "order_by=id", "sort=desc"] {
-        assert!(query.split('&').any(|it| it == pair), "{query}");
-    }
-    Answer::Json(200, commits.iter().rev().map(|it| json!({"sha": it, "ref": "main"})).collect())
+    let has = |pair: String| query.split('&').any(|it| it == pair);
+    assert!(["status=success", "order_by=id", "sort=desc"].iter().all(|it| has((*it).to_owned())), "{query}");
+    let asked = deployments.iter().rev().filter(|(it, _)| has(format!("environment={it}")));
+    Answer::Json(200, asked.map(|(_, commit)| json!({"sha": commit, "ref": "main"})).collect())
 }
 
 /// Two clusters, both on the rehearsal cluster. Staging fails in one: its production isn't touched, the other's is deployed.
@@ -262,7 +275,7 @@ fn a_failed_staging_holds_its_production() {
     repo.script("cargo", "");
     let deployed = Arc::new(Mutex::new(Vec::new()));
     let known = deployed.clone();
-    let server = Server::asked(move |it| deployments(it, &known.lock().unwrap()));
+    let server = Server::asked(move |it| answer(it, &known.lock().unwrap()));
     for (name, value) in [
         ("CI", "true"),
         ("GITLAB_CI", "true"),
@@ -279,7 +292,7 @@ fn a_failed_staging_holds_its_production() {
     repo.write(staging, "fail: because\n");
     commit(&repo, "all hubs");
 
-    let (parent, child) = push(&repo);
+    let (parent, child) = push(&repo, &deployed);
     use Outcome::{Failed, Passed, Skipped};
     let log = || repo.read(LOG);
     let is = |outcomes: &BTreeMap<String, Outcome>, wanted: &[(&str, Outcome)]| {
@@ -304,14 +317,13 @@ fn a_failed_staging_holds_its_production() {
 
     // All comes again until all went well; then nothing does.
     repo.write(staging, "{}\n");
-    let healed = commit(&repo, "with water");
-    let (parent, child) = push(&repo);
+    commit(&repo, "with water");
+    let (parent, child) = push(&repo, &deployed);
     assert_eq!(child.len(), 6, "{child:?}");
     assert!(parent.values().chain(child.values()).all(|it| *it == Passed), "{}", log());
     assert!(cluster.history("lab-prod").contains("deployed by ann"));
-    deployed.lock().unwrap().push(healed);
     commit(&repo, "nothing of a hub");
-    let (parent, child) = push(&repo);
+    let (parent, child) = push(&repo, &deployed);
     assert_eq!(parent["deployed"], Passed);
     is(&child, &[("nothing to deploy", Passed)]);
 
