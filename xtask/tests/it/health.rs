@@ -394,15 +394,14 @@ pub(crate) fn on_a_real_node(repo: &Repo, node: &Node) {
     let ran = repo.ok("run-hub-health-check local staging --port-forward");
     assert!(ran.stdout.starts_with("`staging` of `local` is healthy: user "), "{}", ran.stdout);
     assert!(is_clean(), "{}", pods());
-    // Where z2jh's chart gets certificates itself, that service is before the proxy, and leads elsewhere.
-    node.get("patch service proxy-public -n staging --type merge -p {\"spec\":{\"selector\":{\"component\":\"none\"}}}");
+    // Where z2jh's chart gets certificates itself, `proxy-public` leads from HTTP to them.
     node.apply(
         "{apiVersion: v1, kind: Service, metadata: {name: proxy-http, namespace: staging}, \
          spec: {selector: {component: proxy}, ports: [{port: 8000, targetPort: http}]}}",
     );
-    repo.ok("run-hub-health-check local staging --port-forward");
+    let said = repo.ok("run-hub-health-check local staging --port-forward --verbose").stderr;
+    assert!(said.contains("kubectl port-forward --namespace staging service/proxy-http :8000"), "{said}");
     node.get("delete service proxy-http -n staging");
-    node.get("patch service proxy-public -n staging --type merge -p {\"spec\":{\"selector\":{\"component\":\"proxy\"}}}");
     let report = repo.ok("run-hub-health-check local staging --format json").stdout;
     let report: Value = serde_json::from_str(&report).unwrap();
     let phases = report["attempts"][0]["phases"].as_array().unwrap();
