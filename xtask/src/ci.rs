@@ -30,8 +30,8 @@ const FOR_TESTS: &[(&str, &str)] = &[
     ("zsh", "zsh"),
 ];
 
-/// From PyPI, each in a folder of its own: what runs `validate` as a hook; schemas of CI files; AWS with its command; and a hub of processes, of
-/// minihub's versions, with what its proxy runs on.
+/// From PyPI, each in a folder of its own: what runs `validate` as a hook; GitLab's schema; AWS with its command; and a hub
+/// of processes, of minihub's versions, with what its proxy runs on.
 const FROM_PYPI: &[&[&str]] = &[
     &["pre-commit==4.6.0"],
     &["check-jsonschema==0.39.0"],

@@ -71,7 +71,9 @@ const ATTEMPT: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Format {
+    /// A line
     Text,
+    /// An object with all attempts and their phases
     Json,
 }
 
@@ -130,20 +132,7 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
     let kind = Fleet::load(root, &[What::Hubs], Some(&cluster.name), std::slice::from_ref(&hub.name))?
         .with_charts(None)
         .kind(hub)?;
-    let mut notebooks = Notebook::of(&kind);
-    if args.check_dask_scaling {
-        ensure!(
-            kind.has_dask,
-            "`{}` has no dask-gateway in its values, whose workers could be checked",
-            hub.name
-        );
-        notebooks.push(Notebook::scaling());
-    }
-    if let Some(file) = &args.notebook {
-        ensure!(kind.has_login, "nobody logs in to `{}`, and so no notebook runs there", hub.name);
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-        notebooks.push(Notebook::read(&file.display().to_string(), &text)?);
-    }
+    let notebooks = args.notebooks(hub, &kind)?;
     let (login, _, session) = Session::open(sh, root, &cluster)?;
 
     ensure!(
@@ -152,48 +141,37 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         cluster.name
     );
     let api = &session.api;
-    let mut domain = hub.domain.clone();
-    let mut mask = Mask::new([]);
+    let (mut domain, mut mask) = (hub.domain.clone(), Mask::new([]));
     if let Some(file) = &hub.domain_override_file {
         let file = secrets::open(&setup::provide(sh, &["sops"], false)?, root, &cluster.dir.join(file))?;
         domain = deploy::domain_in(&file)?;
         mask = Mask::new([&file]);
     }
-    let address =
-        match (args.port_forward, session.rehearsal) {
-            (true, _) => Address::forwarded(&login, api, hub)?,
-            (_, Some(_)) => Address::here(deploy::node_port(api, hub).with_context(|| {
+    let address = match session.rehearsal {
+        _ if args.port_forward => Address::forwarded(&login, api, hub)?,
+        None => Address::public(kind.address(&domain)),
+        Some(_) => {
+            let port = deploy::node_port(api, hub);
+            Address::here(port.with_context(|| {
                 format!("`{}` has no port on the node, where it could be reached", hub.name)
-            })?),
-            (_, None) => Address::public(&kind.address(&domain), &mask),
-        };
-    let way = match kind.has_login {
-        true => Way::Server {
-            token: token(api, hub)?.map_err(|why| {
-                anyhow!(
-                    "nobody can check `{}`: {why}\nhint: define the service `hub-health` in the hub's values \
-                         (`hub.services`), and a role for it (`hub.loadRoles`), as helm-charts/basehub does",
-                    hub.name
-                )
-            })?,
-            notebooks,
-        },
-        false => {
-            Way::Pages((!args.port_forward).then(|| Address::public(&format!("https://{domain}"), &mask)))
+            })?)
         }
     };
-
-    let check = Check { address, way, attempts: args.attempts, limit: *args.attempt_timeout };
+    let way = match kind.has_login {
+        true => Way::Server { token: token(api, hub)?.map_err(|why| no_token(hub, &why))?, notebooks },
+        false => Way::Pages((!args.port_forward).then(|| Address::public(format!("https://{domain}")))),
+    };
     // The user is one, for all checks of the hub.
-    let _lease = match check.way {
+    let _lease = match way {
         Way::Server { .. } => Some(session.leases.take(&hub.name)?),
         Way::Pages(_) => None,
     };
+    let check = Check { address, way, attempts: args.attempts, limit: *args.attempt_timeout, mask: &mask };
     let attempts = check.run(|said| say!("{said}"))?;
     let report = Report {
         cluster: &cluster.name,
         hub: &hub.name,
-        address: check.address.shown,
+        address: mask.hide(&check.address.url),
         healthy: attempts.last().is_some_and(|it| it.failure.is_none()),
         attempts,
     };
@@ -203,6 +181,28 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         Format::Text => report.text(),
     })?;
     Ok(if report.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl RunHubHealthCheck {
+    /// Those that are asked for, on a hub of this kind.
+    fn notebooks(&self, hub: &Hub, kind: &Kind) -> Result<Vec<Notebook>> {
+        let mut notebooks = Notebook::of(kind);
+        if self.check_dask_scaling {
+            ensure!(
+                kind.has_dask,
+                "`{}` has no dask-gateway in its values, whose workers could be checked",
+                hub.name
+            );
+            notebooks.push(Notebook::scaling());
+        }
+        if let Some(file) = &self.notebook {
+            ensure!(kind.has_login, "nobody logs in to `{}`, and so no notebook runs there", hub.name);
+            let text =
+                fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+            notebooks.push(Notebook::read(&file.display().to_string(), &text)?);
+        }
+        Ok(notebooks)
+    }
 }
 
 /// Checks a hub that was just deployed: "healthy", or why it couldn't be checked. It is at this domain, or at a
@@ -220,7 +220,7 @@ pub(crate) fn after_rollout(
         return unchecked("cluster.yaml has `health_check: false`");
     }
     let address = match rehearsal {
-        None => Address::public(&kind.address(domain), mask),
+        None => Address::public(kind.address(domain)),
         Some(Nodes::Real) => match deploy::node_port(api, hub) {
             Some(url) => Address::here(url),
             None => return unchecked("it has no port on the node"),
@@ -228,13 +228,13 @@ pub(crate) fn after_rollout(
         Some(Nodes::Simulated) => return unchecked("nodes are simulated"),
     };
     let way = match kind.has_login {
-        false => Way::Pages(Some(Address::public(&format!("https://{domain}"), mask))),
+        false => Way::Pages(Some(Address::public(format!("https://{domain}")))),
         true => match token(api, hub)? {
             Ok(token) => Way::Server { token, notebooks: Notebook::of(kind) },
             Err(why) => return unchecked(&why),
         },
     };
-    let check = Check { address, way, attempts: ATTEMPTS, limit: ATTEMPT };
+    let check = Check { address, way, attempts: ATTEMPTS, limit: ATTEMPT, mask };
     let attempts = check.run(|said| say!("{}: {said}", hub.name))?;
     match attempts.into_iter().next_back().and_then(|it| it.failure) {
         None => Ok("healthy".to_owned()),
@@ -243,12 +243,14 @@ pub(crate) fn after_rollout(
 }
 
 /// What is done to a hub, and how often.
-struct Check {
+struct Check<'a> {
     address: Address,
     way: Way,
     attempts: u32,
     /// Of each.
     limit: Duration,
+    /// A hub's address may be a secret.
+    mask: &'a Mask,
 }
 
 enum Way {
@@ -258,7 +260,7 @@ enum Way {
     Pages(Option<Address>),
 }
 
-impl Check {
+impl Check<'_> {
     /// All attempts: each failed but perhaps the last. An error means that somebody wants us to stop.
     fn run(&self, tell: impl Fn(&str)) -> Result<Vec<Attempt>> {
         let mut attempts = Vec::new();
@@ -270,7 +272,7 @@ impl Check {
                 Way::Pages(page) => attempt.look(&self.address, page.as_ref(), until),
             };
             process::check_stopped()?;
-            attempt.failure = result.err().map(|err| format!("{err:#}"));
+            attempt.failure = result.err().map(|err| self.mask.hide(&format!("{err:#}")));
             let failure = attempt.failure.clone();
             attempts.push(attempt);
             let Some(failure) = failure else { break };
@@ -303,6 +305,14 @@ fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     Ok(if token.is_empty() { Err(format!("its Secret `hub` has no `{KEY}`")) } else { Ok(token) })
 }
 
+fn no_token(hub: &Hub, why: &str) -> anyhow::Error {
+    anyhow!(
+        "nobody can check `{}`: {why}\nhint: define the service `hub-health` in the hub's values (`hub.services`), and a \
+         role for it (`hub.loadRoles`), as helm-charts/basehub does",
+        hub.name
+    )
+}
+
 impl Attempt {
     fn work(&mut self, address: &Address, token: &str, notebooks: &[Notebook], until: Until) -> Result<()> {
         let user = self.phase("user", || TestUser::make(address, token, until))?;
@@ -318,7 +328,7 @@ impl Attempt {
         self.phase("hub", || hub.page("/hub/health", until))?;
         if let Some(page) = page {
             let text = self.phase("page", || page.page("/", until))?;
-            ensure!(text.contains("</html>"), "`{}/` is no page", page.shown);
+            ensure!(text.contains("</html>"), "`{}/` is no page", page.url);
         }
         Ok(())
     }

@@ -31,7 +31,9 @@ pub(crate) struct HealthCheckJobs {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
+    /// A table
     Text,
+    /// An object with the lists that a workflow's matrices take
     Json,
 }
 

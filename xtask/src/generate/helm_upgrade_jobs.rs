@@ -47,6 +47,7 @@ pub(crate) struct HelmUpgradeJobs {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
+    /// Two tables
     Text,
     /// An object with the lists that a GitHub workflow's matrices take
     Json,

@@ -23,7 +23,6 @@ use crate::{
     cluster::Hub,
     http,
     process::{self, Beside},
-    secrets::Mask,
 };
 
 /// How long `kubectl port-forward` may take to begin.
@@ -34,9 +33,7 @@ const SOON: Duration = Duration::from_millis(250);
 
 pub(super) struct Address {
     /// Without a slash at its end.
-    url: String,
-    /// The same for messages.
-    pub(super) shown: String,
+    pub(super) url: String,
     agent: Agent,
     /// What the environment names, for an address that isn't on this machine.
     proxy: Option<Proxy>,
@@ -47,14 +44,13 @@ pub(super) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 impl Address {
-    /// What `mask` hides isn't shown.
-    pub(super) fn public(url: &str, mask: &Mask) -> Address {
-        Address { shown: mask.hide(url), proxy: Proxy::try_from_env(), ..Address::here(url.to_owned()) }
+    pub(super) fn public(url: String) -> Address {
+        Address { proxy: Proxy::try_from_env(), ..Address::here(url) }
     }
 
     /// On this machine, or on its rehearsal cluster.
     pub(super) fn here(url: String) -> Address {
-        Address { shown: url.clone(), url, agent: http::agent(), proxy: None, _forward: None }
+        Address { url, agent: http::agent(), proxy: None, _forward: None }
     }
 
     /// Through the API server, to the service that the hub's proxy has. Where z2jh's chart gets certificates itself, that
@@ -99,7 +95,7 @@ impl Address {
             .header("Authorization", format!("token {token}"))
             .header("Content-Type", "application/json")
             .body(body)
-            .with_context(|| format!("`{}` isn't an address", self.shown))?;
+            .with_context(|| format!("`{}` isn't an address", self.url))?;
         let left = Some(until.left());
         let request = self.agent.configure_request(request).proxy(self.proxy.clone()).max_redirects(0);
         let request =
@@ -112,7 +108,7 @@ impl Address {
                 Some(_) => "the proxy takes HTTPS alone, which `--port-forward` can't follow",
                 None => "is the domain in cluster.yaml the hub's own?",
             };
-            bail!("{method} {path}: `{}` leads to `{to}`\nhint: {hint}", self.shown);
+            bail!("{method} {path}: `{}` leads to `{to}`\nhint: {hint}", self.url);
         }
         Ok(answer)
     }
@@ -124,20 +120,20 @@ impl Address {
         let request = request.timeout_global(left).build();
         let mut answer = request.call().map_err(|err| self.unreachable(&format!("GET {path}"), &err))?;
         let status = answer.status();
-        ensure!(status.is_success(), "GET {}{path} answers {status}", self.shown);
+        ensure!(status.is_success(), "GET {}{path} answers {status}", self.url);
         Ok(answer.body_mut().read_to_string().unwrap_or_default())
     }
 
     fn unreachable(&self, what: &str, err: &ureq::Error) -> Error {
         if matches!(err, ureq::Error::Timeout(_)) {
-            return anyhow!("{what}: `{}` doesn't answer in time", self.shown);
+            return anyhow!("{what}: `{}` doesn't answer in time", self.url);
         }
         let said = err.to_string();
         let trouble = match said.contains("certificate") {
             true => "its certificate can't be verified",
             false => "the hub can't be reached",
         };
-        anyhow!("{trouble}: `{}`, {what}: {said}", self.shown)
+        anyhow!("{trouble}: `{}`, {what}: {said}", self.url)
     }
 
     /// Opens a websocket at a path. Its reads end after a short time, with what there is.
