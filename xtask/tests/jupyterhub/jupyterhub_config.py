@@ -50,7 +50,7 @@ c.Spawner.pre_spawn_hook = lambda spawner: setattr(
     spawner, "start_timeout", 14 if (here / "trouble").read_text() == "hangs" else 60
 )
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
-c.Spawner.env_keep = ["PATH", "PYTHONPATH", "JUPYTER_PATH"]
+c.Spawner.env_keep = ["PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "JUPYTER_PATH"]
 c.SimpleLocalProcessSpawner.home_dir_template = str(here / "homes/{username}")
 c.Spawner.environment = {
     "DASK_GATEWAY__ADDRESS": f"http://{gateway}/services/dask-gateway",
