@@ -308,9 +308,11 @@ fn dask() {
     );
     check("--notebook try.ipynb");
     assert!(!check("--no-check-dask-scaling").contains("dask-scaling"));
-    let log = hub.log();
-    let clusters = |end: &str| log.lines().filter(|it| it.contains(" Cluster ") && it.ends_with(end)).count();
-    assert_eq!((clusters("is running"), clusters(" stopped")), (5, 5), "{log}");
+    let clusters =
+        |end: &str| hub.log().lines().filter(|it| it.contains(" Cluster ") && it.ends_with(end)).count();
+    assert_eq!(clusters("is running"), 5);
+    // The gateway takes its time after a check has ended.
+    wait_until("the end of the clusters", || clusters(" stopped") == 5);
 }
 
 /// A hub is checked when its pods are ready, and what isn't healthy doesn't stand.
