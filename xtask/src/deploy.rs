@@ -45,8 +45,8 @@ use report::{Done, Report};
 ///
 /// Checks cluster.yaml and the files that it lists, decrypts secrets in memory, logs in, prepares the charts, and
 /// then gives the hubs to helm side by side, follows their rollouts, and checks that a person can work on them (see
-/// `run-hub-health-check`). Staging hubs come first, and the others follow if those stand. A hub that fails doesn't stop the others; the exit status is 1 then. With `provider: local` the
-/// rehearsal cluster is brought up first.
+/// `run-hub-health-check`). Staging hubs come first, and the others follow if those stand. A hub that fails doesn't stop
+/// the others; the exit status is 1 then. With `provider: local` the rehearsal cluster is brought up first.
 ///
 /// Ctrl-C ends in order, and says what each hub is left at. What was cut off, however that came, is healed by the next
 /// deploy.

@@ -268,7 +268,10 @@ impl Check<'_> {
             let mut attempt = Attempt::default();
             let until = Until { at: Instant::now() + self.limit, heeds_signals: true };
             let result = match &self.way {
-                Way::Server { token, notebooks } => attempt.work(&self.address, token, notebooks, until),
+                Way::Server { token, notebooks } => {
+                    let make = || TestUser::make(&self.address, token, self.mask, until);
+                    attempt.work(make, notebooks, until)
+                }
                 Way::Pages(page) => attempt.look(&self.address, page.as_ref(), until),
             };
             process::check_stopped()?;
@@ -314,8 +317,13 @@ fn no_token(hub: &Hub, why: &str) -> anyhow::Error {
 }
 
 impl Attempt {
-    fn work(&mut self, address: &Address, token: &str, notebooks: &[Notebook], until: Until) -> Result<()> {
-        let user = self.phase("user", || TestUser::make(address, token, until))?;
+    fn work<'a>(
+        &mut self,
+        make: impl FnOnce() -> Result<TestUser<'a>>,
+        notebooks: &[Notebook],
+        until: Until,
+    ) -> Result<()> {
+        let user = self.phase("user", make)?;
         self.phase("server", || user.start_server(until))?;
         for notebook in notebooks {
             let mut kernel = self.phase("kernel", || user.start_kernel(until))?;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use ureq::{Body, http::Response};
 
 use super::{Until, address::Address, kernel::Kernel};
+use crate::secrets::Mask;
 
 /// Nobody can log in with this name: it is blocked in the hub's configuration.
 const USER: &str = "deployment-service-check";
@@ -26,13 +27,19 @@ const STOP: Duration = Duration::from_secs(60);
 pub(super) struct TestUser<'a> {
     address: &'a Address,
     token: &'a str,
+    mask: &'a Mask,
     is_there: Cell<bool>,
 }
 
 impl<'a> TestUser<'a> {
     /// Makes it anew: what an earlier check left is removed first.
-    pub(super) fn make(address: &'a Address, token: &'a str, until: Until) -> Result<TestUser<'a>> {
-        let user = TestUser { address, token, is_there: Cell::new(false) };
+    pub(super) fn make(
+        address: &'a Address,
+        token: &'a str,
+        mask: &'a Mask,
+        until: Until,
+    ) -> Result<TestUser<'a>> {
+        let user = TestUser { address, token, mask, is_there: Cell::new(false) };
         user.end_server(until.within(START))?;
         user.ask("DELETE", &format!("users/{USER}"), &[204, 404], until)?;
         user.is_there.set(true);
@@ -153,7 +160,8 @@ impl Drop for TestUser<'_> {
         if self.is_there.get() {
             let until = Until { at: Instant::now() + STOP, heeds_signals: false };
             if let Err(err) = self.remove(until) {
-                say!("the user `{USER}` is left, which the next check removes: {err:#}");
+                let said = self.mask.hide(&format!("{err:#}"));
+                say!("the user `{USER}` is left, which the next check removes: {said}");
             }
         }
     }
