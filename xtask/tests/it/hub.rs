@@ -31,7 +31,9 @@ impl Person {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .into();
-        agent.get(format!("{hub}/hub/login")).call().map_err(|err| err.to_string())?;
+        // A hub that has just become ready is reached through its Service a moment later; until then the proxy says 503.
+        let page = || agent.get(format!("{hub}/hub/login")).call().is_ok_and(|it| it.status() == 200);
+        wait_until(&format!("the login page of {hub}"), page);
         let xsrf = cookie(&agent, "_xsrf").ok_or("the login page sets no cookie")?;
         let answer = agent
             .post(format!("{hub}/hub/login"))
