@@ -413,7 +413,7 @@ fn machine() -> BTreeSet<String> {
         );
         found.extend(Path::new(folder).exists().then(|| folder.to_owned()));
     }
-    folders_below(Path::new("/sys/fs/cgroup"), &mut found);
+    groups_below(Path::new("/sys/fs/cgroup"), &mut found);
     found
 }
 
@@ -423,14 +423,16 @@ fn assert_unchanged(before: &BTreeSet<String>, after: &str) {
     assert!(changed.is_empty(), "{after}: {changed:#?}");
 }
 
-fn folders_below(folder: &Path, found: &mut BTreeSet<String>) {
+/// Control groups as a node's programs name them.
+fn groups_below(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().into_string().unwrap();
-        // What systemd starts and stops meanwhile isn't ours.
-        let of_systemd = [".slice", ".scope", ".service"].iter().any(|it| name.ends_with(it));
-        if entry.file_type().unwrap().is_dir() && !of_systemd {
-            found.insert(entry.path().display().to_string());
-            folders_below(&entry.path(), found);
+        if entry.file_type().unwrap().is_dir() {
+            let path = entry.path().display().to_string();
+            groups_below(&entry.path(), found);
+            // Others come and go meanwhile.
+            if ["k8s.io", "kube", "xtask"].iter().any(|it| path.contains(it)) {
+                found.insert(path);
+            }
         }
     }
 }
