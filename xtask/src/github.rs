@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::paths;
-pub(crate) use api::{last_deployed, merged};
+pub(crate) use api::{labels, last_deployed};
 
 /// What our workflows ask for
 #[derive(clap::Subcommand)]

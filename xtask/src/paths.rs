@@ -145,3 +145,10 @@ pub(crate) fn lexical(path: &Path) -> PathBuf {
     }
     plain
 }
+
+/// The way from a folder to a path, where both are from the same place.
+pub(crate) fn from(folder: &Path, path: &Path) -> PathBuf {
+    let shared = folder.components().zip(path.components()).take_while(|(a, b)| a == b).count();
+    let up = folder.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(path.components().skip(shared)).collect()
+}

@@ -330,11 +330,18 @@ fn whole(file: &mut File) -> Result<Vec<u8>> {
 /// Runs a program that must succeed, and returns what it wrote to stdout. Its stderr is in the error.
 pub(crate) fn read(sh: &Shell, cmd: Cmd) -> Result<String> {
     let shown = cmd.to_string();
+    String::from_utf8(read_bytes(sh, cmd)?)
+        .with_context(|| format!("`{shown}` wrote something that isn't UTF-8"))
+}
+
+/// The same where it may be no text.
+pub(crate) fn read_bytes(sh: &Shell, cmd: Cmd) -> Result<Vec<u8>> {
+    let shown = cmd.to_string();
     let output = run(sh, cmd, b"")?;
     if !output.success {
         bail!("`{shown}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` wrote something that isn't UTF-8"))
+    Ok(output.stdout)
 }
 
 /// Runs a program that must succeed in the foreground: it has our terminal, and what it writes is shown.

@@ -37,8 +37,8 @@ pub(crate) struct HelmUpgradeJobs {
     #[command(flatten)]
     source: Source,
     /// The labels of the pull request, as a list in JSON: `deployer:skip-deploy` and `deployer:skip-deploy-hubs` leave out
-    /// what it changes, `deployer:deploy-support` and `deployer:deploy-hubs` add those of all clusters. `merged` asks GitHub
-    /// for those of the pull request that this push merged
+    /// what it changes, `deployer:deploy-support` and `deployer:deploy-hubs` add those of all clusters. With `merged` each
+    /// commit has those of the pull request that brought it, as GitHub has it
     #[arg(long, value_name = "JSON", default_value = "[]")]
     labels: String,
     #[arg(long, default_value = "text")]
@@ -70,7 +70,8 @@ struct Upgrades<'a> {
     prod: Vec<Todo<'a>>,
 }
 
-#[derive(Default)]
+/// Those of one pull request.
+#[derive(Clone, Copy, Default)]
 struct Labels {
     skip_deploy: bool,
     skip_deploy_hubs: bool,
@@ -85,35 +86,58 @@ const SUPPORT: &str = "helm-charts/support";
 const PREFIX: &str = "deployer:";
 
 pub(super) fn helm_upgrade_jobs(sh: &Shell, root: &Path, args: &HelmUpgradeJobs) -> Result<()> {
-    let mut change =
-        Change { all: args.source.changed(sh)?, before: Changed::of([]), labels: Labels::default() };
-    if args.labels == "merged" {
-        let merged = github::merged()?;
-        change.labels = Labels::read(&merged.labels)?;
-        if change.labels.skip_deploy_hubs {
-            change.before = args.source.changed_until(sh, &merged.before)?;
+    let given = match args.labels.as_str() {
+        "merged" => None,
+        labels => {
+            let names: Option<Vec<String>> = serde_json::from_str(labels)
+                .with_context(|| format!("`--labels` wants a list in JSON, not `{labels}`"))?;
+            // A workflow without a pull request has `null`.
+            Some(Labels::read(&names.unwrap_or_default())?)
         }
-    } else {
-        let names: Option<Vec<String>> = serde_json::from_str(&args.labels)
-            .with_context(|| format!("`--labels` wants a list in JSON, not `{}`", args.labels))?;
-        // A workflow without a pull request has `null`.
-        change.labels = Labels::read(&names.unwrap_or_default())?;
+    };
+    let mut change = Change::default();
+    for step in args.source.steps(sh)? {
+        let labels = match (given, &step.commit) {
+            (Some(labels), _) => labels,
+            (None, Some(commit)) => Labels::read(&github::labels(commit)?).unwrap_or_else(|err| {
+                // Who merged it saw that in the plan.
+                say!("{err:#}");
+                Labels::default()
+            }),
+            (None, None) => Labels::default(),
+        };
+        change.add(&step.changed, labels);
     }
     show(root, &change, args.format)
 }
 
 pub(crate) fn generate_helm_upgrade_jobs(root: &Path, args: &GenerateHelmUpgradeJobs) -> Result<()> {
-    let paths = args.paths.iter().flat_map(|it| it.split_whitespace()).map(str::to_owned);
-    let change = Change { all: Changed::of(paths), before: Changed::of([]), labels: Labels::default() };
+    let paths = args.paths.iter().flat_map(|it| it.split_whitespace()).map(PathBuf::from);
+    let mut change = Change::default();
+    change.add(&Changed::of(paths), Labels::default());
     show(root, &change, Format::Text)
 }
 
 /// What the jobs are for.
+#[derive(Default)]
 struct Change {
-    all: Changed,
-    /// What was still to be deployed before the pull request with these labels.
-    before: Changed,
-    labels: Labels,
+    for_support: Changed,
+    for_hubs: Changed,
+    deploy_support: bool,
+    deploy_hubs: bool,
+}
+
+impl Change {
+    fn add(&mut self, changed: &Changed, labels: Labels) {
+        if !labels.skip_deploy {
+            self.for_support.add(changed);
+        }
+        if !labels.skip_deploy_hubs {
+            self.for_hubs.add(changed);
+        }
+        self.deploy_support |= labels.deploy_support;
+        self.deploy_hubs |= labels.deploy_hubs;
+    }
 }
 
 fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
@@ -186,18 +210,16 @@ fn plan<'a>(
     clusters: &'a [Cluster],
     change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
-    let Change { all, before, labels } = change;
-    let touched =
-        |is_skipped: bool| Touched::by(if is_skipped { before } else { all }, root, settings, clusters);
-    let (for_support, for_hubs) = (touched(labels.skip_deploy)?, touched(labels.skip_deploy_hubs)?);
+    let touched = |it| Touched::by(it, root, settings, clusters);
+    let (for_support, for_hubs) = (touched(&change.for_support)?, touched(&change.for_hubs)?);
     let forced = |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
     let mut plan = Vec::new();
     for cluster in clusters {
         let why = |it: &Support| {
-            forced(labels.deploy_support, "deploy-support").or_else(|| for_support.support(cluster, it))
+            forced(change.deploy_support, "deploy-support").or_else(|| for_support.support(cluster, it))
         };
         let support = cluster.support.as_ref().and_then(why);
-        let why = |it: &Hub| forced(labels.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, it));
+        let why = |it: &Hub| forced(change.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, it));
         let todos = cluster.hubs.iter().filter_map(|hub| Some(Todo { hub, reason: why(hub)? }));
         let (staging, prod) = todos.partition(|it| it.hub.is_staging());
         let mut upgrades = Upgrades { cluster, support, staging, prod };
@@ -212,6 +234,8 @@ fn plan<'a>(
 /// What changed files are part of.
 struct Touched<'a> {
     changed: &'a Changed,
+    /// As the file system has it.
+    root: PathBuf,
     /// What all hubs are deployed with.
     core: bool,
     /// Folders from the root.
@@ -231,15 +255,17 @@ impl<'a> Touched<'a> {
         let patterns = patterns.collect::<Result<Vec<_>>>()?;
         let core = changed.files().any(|file| patterns.iter().any(|it| it.matches_path(file)));
 
+        let root = root.canonicalize()?;
         let all: BTreeSet<_> = clusters.iter().flat_map(|it| &it.hubs).map(Hub::chart).collect();
         let mut charts = BTreeSet::new();
         for chart in all.into_iter().chain([PathBuf::from(SUPPORT)]) {
-            let folders = charts::folders(root, &chart)?;
-            if folders.iter().any(|it| charts::reads_any(root, it, changed.within(it))) {
+            let mut folders = charts::folders(&root, &chart)?;
+            folders.extend(folders.iter().filter_map(|it| linked(&root, it)).collect::<Vec<_>>());
+            if folders.iter().any(|it| charts::reads_any(&root, it, changed.within(it))) {
                 charts.insert(chart);
             }
         }
-        Ok(Touched { changed, core, charts })
+        Ok(Touched { changed, root, core, charts })
     }
 
     /// Why a cluster's support is upgraded, if it is.
@@ -248,7 +274,8 @@ impl<'a> Touched<'a> {
             let is_changed = self.charts.contains(Path::new(SUPPORT));
             is_changed.then(|| "Support helm chart has been modified".to_owned())
         };
-        let values = || self.values(cluster, &support.helm_chart_values_files);
+        let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+        let values = || self.values(own.chain(Support::shared_values(&self.root)));
         self.cluster_yaml(cluster).or_else(chart).or_else(values)
     }
 
@@ -260,7 +287,8 @@ impl<'a> Touched<'a> {
             let is_changed = self.charts.contains(&chart);
             let chart = is_changed.then(|| format!("Following helm chart was modified: {}", chart.display()));
             let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
-            let both: Vec<_> = chart.into_iter().chain(self.values(cluster, files)).collect();
+            let values = self.values(files.map(|it| cluster.dir.join(it)));
+            let both: Vec<_> = chart.into_iter().chain(values).collect();
             (!both.is_empty()).then(|| both.join("; "))
         })
     }
@@ -272,14 +300,22 @@ impl<'a> Touched<'a> {
         })
     }
 
-    /// Which of these values files of a cluster changed, in a sentence.
-    fn values<'b>(&self, cluster: &Cluster, files: impl IntoIterator<Item = &'b PathBuf>) -> Option<String> {
-        let files = files.into_iter().filter(|it| self.changed.has(&paths::lexical(&cluster.dir.join(it))));
+    /// Which of these values files changed, in a sentence.
+    fn values(&self, files: impl Iterator<Item = PathBuf>) -> Option<String> {
+        let files = files.map(|it| paths::lexical(&it)).filter(|file| {
+            self.changed.has(file) || linked(&self.root, file).is_some_and(|it| self.changed.has(&it))
+        });
         let names = files.filter_map(|it| Some(it.file_name()?.to_string_lossy().escape_debug().to_string()));
         let names: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
         (!names.is_empty())
             .then(|| format!("Following helm chart values files were modified: {}", names.join(", ")))
     }
+}
+
+/// Where a file or folder of the root really is, if that's behind a link.
+fn linked(root: &Path, path: &Path) -> Option<PathBuf> {
+    let real = paths::from(root, &root.join(path).canonicalize().ok()?);
+    (real != path).then_some(real)
 }
 
 impl Upgrades<'_> {

@@ -1,6 +1,6 @@
 //! GitHub's API, with the token of a workflow's run: <https://docs.github.com/rest>.
 
-use std::{env, fs};
+use std::env;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -113,27 +113,14 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
     Ok(deploy.and_then(|it| Some(it["head_sha"].as_str()?.to_owned())))
 }
 
-/// A push to a branch.
-pub(crate) struct Merged {
-    /// Of the pull request that it merged.
-    pub(crate) labels: Vec<String>,
-    /// The branch's commit before it.
-    pub(crate) before: String,
-}
-
-/// The push that this run is for. One without a pull request has no labels.
-pub(crate) fn merged() -> Result<Merged> {
-    let file = variable("GITHUB_EVENT_PATH").context("`--labels merged` asks GitHub")?;
-    let event = fs::read(&file).with_context(|| format!("cannot read `{file}`"))?;
-    let event: Value = serde_json::from_slice(&event).with_context(|| format!("`{file}` isn't JSON"))?;
-    let path = format!("commits/{}/pulls?per_page=100", variable("GITHUB_SHA")?);
-    let labels = Api::new()?.all(&path, None)?.into_iter().flat_map(|it| {
+/// Those of the pull request that brought a commit; none, if it came without.
+pub(crate) fn labels(commit: &str) -> Result<Vec<String>> {
+    let api = Api::new().context("`--labels merged` asks GitHub")?;
+    let labels = api.all(&format!("commits/{commit}/pulls?per_page=100"), None)?.into_iter().flat_map(|it| {
         let labels = it["labels"].as_array().into_iter().flatten();
         labels.filter_map(|it| Some(it["name"].as_str()?.to_owned())).collect::<Vec<_>>()
     });
-    // Nothing came before in a run that somebody started.
-    let before = event["before"].as_str().filter(|it| it.bytes().any(|it| it != b'0'));
-    Ok(Merged { labels: labels.collect(), before: before.unwrap_or("HEAD").to_owned() })
+    Ok(labels.collect())
 }
 
 /// A byte of a value in an address.

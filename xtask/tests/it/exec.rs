@@ -133,10 +133,12 @@ fn homes(repo: &Repo, node: &Node) {
         (&spec["activeDeadlineSeconds"], &spec["ttlSecondsAfterFinished"]),
         (&43200.into(), &0.into())
     );
-    terminal.types(&["sleep 500", "Enter"]);
+    terminal.types(&["sh -c 'echo in-$((1 + 1)); sleep 500'", "Enter"]);
+    // A shell that hasn't started it yet would take the key for its own.
+    terminal.shows("in-2");
     terminal.types(&["C-c"]);
     // What was typed before it is thrown away.
-    terminal.shows("^C");
+    terminal.shows("^C\nroot@");
     terminal.types(&["exit 5", "Enter"]);
     terminal.shows("status 5");
     none_left(node);

@@ -308,9 +308,15 @@ fn git_says_what_changed() {
     assert_eq!(prod(&repo, "--base HEAD~1"), all);
     // The same by a list, as a workflow's filter writes it.
     let quoted = "config/clusters/lake/with blanks.yaml,\"config/clusters/lake/a,b.yaml\",\"config/clusters/lake/\"\"quoted\"\".yaml\"";
-    let output = repo.command("generate helm-upgrade-jobs --format json").arg(quoted).output().unwrap();
-    let lists: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(pairs(&lists["prod-jobs"], "hub_name").len(), 3);
+    let blanks = "config/clusters/lake/with blanks.yaml, config/clusters/lake/elsewhere.yaml,config/clusters/lake/gone.yaml\n";
+    for (list, count) in [(quoted, 3), (blanks, 2)] {
+        let output = repo.command("generate helm-upgrade-jobs --format json").arg(list).output().unwrap();
+        let lists: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(pairs(&lists["prod-jobs"], "hub_name").len(), count, "{list}");
+    }
+
+    let said = repo.fails("generate helm-upgrade-jobs /config/clusters/lake/cluster.yaml");
+    assert!(said.contains("`/config/clusters/lake/cluster.yaml` isn't a path from the root"), "{said}");
 
     let said = repo.fails("generate helm-upgrade-jobs --base nowhere");
     assert!(said.contains("git knows no commit `nowhere`\nhint: `git fetch origin` first?"), "{said}");
@@ -336,7 +342,73 @@ fn git_says_what_changed() {
     assert!(said.contains("this is no git repository"), "{said}");
 }
 
-/// The hubs of a run that failed come back in the next one.
+/// What a hub is made of needn't be where its cluster.yaml says, nor be all in our folder.
+#[test]
+fn files_that_are_elsewhere() {
+    use std::{
+        ffi::OsStr,
+        os::unix::{ffi::OsStrExt, fs::symlink},
+    };
+    let repo = Repo::new();
+    let all = repo.root.join("all");
+    fs::create_dir(&all).unwrap();
+    for folder in ["config", "helm-charts"] {
+        fs::rename(repo.root.join(folder), all.join(folder)).unwrap();
+    }
+    let lake = all.join("config/clusters/lake");
+    let hubs = ["../../../../beside/hub.yaml", "linked.yaml", "secrets/hub.yaml"].iter().enumerate().map(|(number, file)| {
+        json!({"name": format!("hub-{number}"), "domain": format!("{number}.org"), "helm_chart": "pond", "helm_chart_values_files": [file]})
+    });
+    let hubs = hubs.chain([
+        json!({"name": "hub-3", "domain": "3.org", "helm_chart": "linked", "helm_chart_values_files": []}),
+    ]);
+    let yaml = json!({
+        "name": "lake", "provider": "kubeconfig", "kubeconfig": {"file": "kubeconfig.yaml"},
+        "hubs": hubs.collect::<Vec<_>>(),
+    });
+    fs::write(lake.join("cluster.yaml"), yaml.to_string()).unwrap();
+    repo.write("beside/hub.yaml", "note: old\n");
+    repo.write("beside/chart/Chart.yaml", "apiVersion: v2\nname: linked\nversion: 0.1.0\n");
+    repo.write("all/config/shared.yaml", "note: old\n");
+    symlink("../../shared.yaml", lake.join("linked.yaml")).unwrap();
+    symlink("../../beside/chart", all.join("helm-charts/linked")).unwrap();
+    // A submodule.
+    let secrets = lake.join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    fs::write(secrets.join("hub.yaml"), "note: old\n").unwrap();
+    for dir in [&secrets, &repo.root] {
+        git(dir, &["init", "--quiet"]);
+        git(dir, &["add", "--all"]);
+        git(dir, &["commit", "--quiet", "--message", "first"]);
+    }
+
+    let changed = |base: &str| {
+        let mut command = repo.command("generate helm-upgrade-jobs --format json --base");
+        let output = command.args([base, "--root", all.to_str().unwrap()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lists: Value = serde_json::from_slice(&output.stdout).unwrap();
+        pairs(&lists["prod-jobs"], "hub_names").into_iter().map(|it| it.1).collect::<Vec<_>>()
+    };
+    assert!(changed("HEAD").is_empty());
+    for (file, hub) in [
+        ("beside/hub.yaml", "hub-0"),
+        ("all/config/shared.yaml", "hub-1"),
+        ("beside/chart/values.yaml", "hub-3"),
+    ] {
+        repo.write(file, "note: new\n");
+        // Nobody's, in an encoding of old.
+        fs::write(repo.root.join(OsStr::from_bytes(b"caf\xe9")), file).unwrap();
+        commit(&repo, file);
+        assert_eq!(changed("HEAD~1"), [hub], "{file}");
+    }
+    fs::write(secrets.join("hub.yaml"), "note: new\n").unwrap();
+    git(&secrets, &["commit", "--quiet", "--all", "--message", "new"]);
+    commit(&repo, "secrets");
+    assert_eq!(changed("HEAD~1"), ["hub-2"]);
+    assert_eq!(changed("HEAD~4"), ["hub-0", "hub-1", "hub-2", "hub-3"]);
+}
+
+/// The hubs of a run that failed come back in the next one, also when what it deployed was taken back.
 #[test]
 fn since_the_last_deploy_that_went_well() {
     let mut repo = odd_names();
@@ -346,6 +418,15 @@ fn since_the_last_deploy_that_went_well() {
     };
     let (well, failed) = (change("with blanks.yaml"), change("a,b.yaml"));
     change("moved.yaml");
+    git(&repo.root, &["revert", "--no-edit", &failed]);
+    // A branch that was merged, with what it changed and took back itself.
+    git(&repo.root, &["checkout", "--quiet", "-b", "merged", &well]);
+    change("\"quoted\".yaml");
+    change("gone.yaml");
+    git(&repo.root, &["revert", "--no-edit", "HEAD"]);
+    git(&repo.root, &["checkout", "--quiet", "main"]);
+    git(&repo.root, &["merge", "--quiet", "--no-edit", "merged"]);
+    let earlier = format!("{well}~1");
     let answer = move |path: &str| match path.split_once('?') {
         Some(("repos/ada/hubs/actions/workflows/deploy-hubs.yaml/runs", query)) => {
             let has = |it: &str| query.split('&').any(|pair| pair == it);
@@ -379,7 +460,23 @@ fn since_the_last_deploy_that_went_well() {
     ] {
         repo.env.push((name.to_owned(), value.to_owned()));
     }
-    assert_eq!(prod(&repo, "--base last-deployed"), ["lake/hub-1", "lake/hub-4"]);
+    assert_eq!(prod(&repo, "--base last-deployed"), ["lake/hub-1", "lake/hub-3", "lake/hub-4"]);
+
+    // Somebody wrote the history anew: as long as git knows what was deployed, the difference tells.
+    git(&repo.root, &["checkout", "--quiet", "-b", "anew", &earlier]);
+    assert_eq!(prod(&repo, "--base last-deployed"), ["lake/hub-0"]);
+    let elsewhere = Repo::new();
+    fs::remove_dir_all(&elsewhere.root).unwrap();
+    let [from, to] = [&repo.root, &elsewhere.root].map(|it| it.to_str().unwrap());
+    git(&repo.root, &["clone", "--quiet", "--no-local", "--single-branch", from, to]);
+    let mut clone = repo.command("generate helm-upgrade-jobs --base last-deployed --root");
+    let output = clone.arg(to).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("which was deployed last, isn't in this history any more: all is deployed"),
+        "{said}"
+    );
+    git(&repo.root, &["checkout", "--quiet", "main"]);
     repo.env[3].1 = "new".to_owned();
     let ran = repo.ok("generate helm-upgrade-jobs --base last-deployed");
     assert!(ran.stderr.contains("no run of this workflow went well"), "{}", ran.stderr);

@@ -182,8 +182,6 @@ impl Play<'_> {
             command.env("HOME", self.repo.home()).env("XDG_CACHE_HOME", self.repo.cache());
             command.env("CI", "true").env("GITHUB_OUTPUT", &output);
             command.envs(self.github.variables());
-            command.env("GITHUB_SHA", git(&self.repo.root, &["rev-parse", "HEAD"]));
-            command.env("GITHUB_EVENT_PATH", self.repo.root.join("event.json"));
             for (name, value) in
                 [&job["env"], &step["env"]].into_iter().filter_map(Value::as_object).flatten()
             {
@@ -222,8 +220,8 @@ struct State {
     told: Vec<Value>,
     /// What the steps said.
     log: String,
-    /// Of the pull request that was merged.
-    labels: Vec<&'static str>,
+    /// Of the pull requests that brought these commits.
+    labels: BTreeMap<String, Vec<&'static str>>,
     artifact: Vec<u8>,
     /// The newest commit of the pull request.
     head: String,
@@ -302,7 +300,9 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
             Answer::Json(200, json!({"workflow_runs": state.deployed.iter().map(run).collect::<Vec<_>>()}))
         }
         ("GET", path) if path.starts_with("commits/") && path.ends_with("/pulls") => {
-            let labels: Vec<_> = state.labels.iter().map(|it| json!({"name": it})).collect();
+            let commit = path.split('/').nth(1).unwrap();
+            let labels: Vec<_> =
+                state.labels.get(commit).into_iter().flatten().map(|it| json!({"name": it})).collect();
             paged(&[json!({"number": 3, "labels": []}), json!({"number": 4, "labels": labels})], None)
         }
         ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
@@ -357,8 +357,7 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
         repo.write(&format!("config/clusters/river/{file}.values.yaml"), "{}\n");
     }
     repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "fail: no water\n");
-    repo.write(".gitignore", "/output\n/comment-body.txt\n/event.json\n");
-    repo.write("event.json", r#"{"before": "0000000000000000000000000000000000000000"}"#);
+    repo.write(".gitignore", "/output\n/comment-body.txt\n");
     git(&repo.root, &["init", "--quiet"]);
     commit(&repo, "first");
 
@@ -393,18 +392,28 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     assert!(cluster.history("wf-lake-staging").contains("\n2 "), "{}", cluster.history("wf-lake-staging"));
     assert!(!cluster.history("wf-river").contains("\n3 "));
 
-    // What a run didn't get done comes back after a pull request that isn't to be deployed, and that one isn't.
-    let before = git(&repo.root, &["rev-parse", "HEAD"]);
-    repo.write("event.json", &json!({"before": before}).to_string());
+    // No run went well since. What the last one was for comes back; a pull request that isn't to be deployed doesn't, also
+    // when another one came after it.
     repo.write("config/clusters/river/wf-river-staging.values.yaml", "note: not now\n");
-    commit(&repo, "labelled");
-    github.state().labels = vec!["bug", "deployer:skip-deploy"];
+    let skipped = commit(&repo, "labelled");
+    github.state().labels.insert(skipped, vec!["bug", "deployer:skip-deploy"]);
+    repo.write("docs/guide.md", "# Hubs\n");
+    let another = commit(&repo, "another");
+    github.state().labels.insert(another, vec!["deployer:unknown"]);
     assert_eq!(play(), ["success", "success", "skipped", "skipped", "skipped"], "{}", github.state().log);
+    assert!(github.state().log.contains("there is no label `deployer:unknown`"), "{}", github.state().log);
     assert!(cluster.history("wf-lake-staging").contains("\n3 "), "{}", cluster.history("wf-lake-staging"));
     assert!(!cluster.history("wf-river-staging").contains("\n3 "), "{}", cluster.history("wf-river-staging"));
-    github.state().labels = vec!["deployer:deploy-hubs"];
+    let forced = commit(&repo, "all of them");
+    github.state().labels.insert(forced, vec!["deployer:deploy-hubs"]);
     assert_eq!(play(), ["success", "success", "success", "success", "skipped"], "{}", github.state().log);
     assert!(cluster.history("wf-river").contains("\n3 "), "{}", cluster.history("wf-river"));
+
+    // Where nothing is known to be deployed, a label says that all is.
+    github.state().deployed.clear();
+    let adopted = commit(&repo, "these workflows");
+    github.state().labels.insert(adopted, vec!["deployer:skip-deploy"]);
+    assert_eq!(play(), ["success", "skipped", "skipped", "skipped", "skipped"], "{}", github.state().log);
 }
 
 /// A zip file with a file in it.
