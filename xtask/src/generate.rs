@@ -18,6 +18,9 @@ pub(crate) use helm_upgrade_jobs::{GenerateHelmUpgradeJobs, generate_helm_upgrad
 /// <https://docs.github.com/actions/reference/limits>
 const JOBS: usize = 256;
 
+/// In characters: half of what one list may have (`github::set`).
+const REASONS: usize = 64 << 10;
+
 /// Make the jobs of a workflow from what a change touches
 #[derive(clap::Subcommand)]
 pub(crate) enum Generate {
@@ -53,12 +56,13 @@ fn jobs<'a>(todos: impl Iterator<Item = (&'a Cluster, &'a [Todo<'a>])>, reason: 
     enough(by_cluster.len())?;
     let jobs = |size: usize| by_cluster.iter().map(|(_, it)| it.len().div_ceil(size)).sum::<usize>();
     let size = (1..).find(|it| jobs(*it) <= JOBS).expect("one job a cluster is few enough");
+    let count = jobs(size);
     let jobs = by_cluster.iter().flat_map(|(cluster, it)| it.chunks(size).map(move |it| (*cluster, it)));
     let job = |(cluster, todos): (&Cluster, &[Todo])| {
         let names = names(todos).join(" ");
         json!({
             "cluster_name": cluster.name, "provider": cluster.provider_name(), "hub_name": names, "hub_names": names,
-            reason: reasons(todos),
+            reason: shortened(&reasons(todos), count),
         })
     };
     Ok(jobs.map(job).collect())
@@ -69,7 +73,7 @@ fn enough(clusters: usize) -> Result<()> {
     ensure!(
         clusters <= JOBS,
         "{clusters} clusters need a job each, and GitHub takes {JOBS} in a matrix\n\
-         hint: deploy in steps, with a part of the change at a time"
+         hint: change fewer clusters at a time, or run `cargo xtask deploy` for each of these"
     );
     Ok(())
 }
@@ -87,6 +91,15 @@ fn reasons(todos: &[Todo]) -> String {
             let each: Vec<_> = todos.iter().map(|it| format!("{}: {}", it.hub.name, it.reason)).collect();
             each.join("; ")
         }
+    }
+}
+
+/// A reason in a list of so many jobs, with its end left out if the list would be longer than a workflow takes.
+fn shortened(reason: &str, jobs: usize) -> String {
+    let longest = REASONS / jobs;
+    match reason.char_indices().nth(longest) {
+        Some(_) => reason.chars().take(longest - 1).chain(['…']).collect(),
+        None => reason.to_owned(),
     }
 }
 

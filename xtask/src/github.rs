@@ -88,7 +88,7 @@ pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
     ensure!(
         text.encode_utf16().count() * 2 <= OUTPUTS && longest <= VARIABLE,
         "the lists of jobs are longer than a workflow can hand on: {longest} bytes, {} in all\n\
-         hint: deploy in steps, with a part of the change at a time",
+         hint: change fewer clusters at a time, or run `cargo xtask deploy` for each of these",
         text.len()
     );
     let opened = File::options().append(true).create(true).open(&file);

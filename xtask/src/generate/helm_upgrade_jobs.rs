@@ -17,7 +17,7 @@ use xshell::Shell;
 use super::{
     Todo, as_json,
     changed::{Changed, Source},
-    clusters, enough, jobs, names, reasons, table,
+    clusters, enough, jobs, names, reasons, shortened, table,
 };
 use crate::{
     charts,
@@ -343,7 +343,7 @@ fn lists(plan: &[Upgrades]) -> Result<Vec<(&'static str, Value)>> {
             "upgrade_support": it.support.is_some(),
             "reason_for_support_redeploy": it.support.as_deref().unwrap_or_default(),
             "upgrade_staging": !it.staging.is_empty(),
-            "reason_for_staging_redeploy": reasons(&it.staging),
+            "reason_for_staging_redeploy": shortened(&reasons(&it.staging), plan.len()),
             "staging_hubs": names(&it.staging),
         })
     });

@@ -587,11 +587,21 @@ fn resources_that_changed_have_their_hubs_checked() {
     }
 }
 
+/// As long as people's are.
+fn own_values(hub: usize) -> String {
+    format!(
+        "what-only-the-{hub}th-hub-of-its-cluster-has-and-no-other-one-of-them-shares-with-it.values.yaml"
+    )
+}
+
 fn many(clusters: usize, hubs: usize) -> Repo {
     let repo = Repo::new();
     for number in 0..clusters {
         let hubs: Vec<_> = (0..hubs)
-            .map(|hub| json!({"name": format!("hub-{hub}"), "domain": format!("{hub}.{number}.org"), "helm_chart": "pond", "helm_chart_values_files": []}))
+            .map(|hub| json!({
+                "name": format!("hub-{hub}"), "domain": format!("{hub}.{number}.org"), "helm_chart": "pond",
+                "helm_chart_values_files": [own_values(hub)],
+            }))
             .collect();
         let yaml = json!({"name": format!("c{number}"), "provider": "aws", "aws": {"clusterName": "c", "region": "r"}, "hubs": hubs});
         repo.write(&format!("config/clusters/c{number}/cluster.yaml"), &yaml.to_string());
@@ -607,6 +617,18 @@ fn a_large_fleet_shares_jobs_and_loses_none() {
     let jobs = &lists["prod-jobs"];
     assert!(jobs.as_array().unwrap().len() <= 256);
     assert_eq!(pairs(jobs, "hub_names").len(), 30 * 20 + 2);
+    // Nor where each has a long reason of its own.
+    let repo = many(60, 12);
+    let changed =
+        (0..60).flat_map(|c| (0..12).map(move |hub| format!("config/clusters/c{c}/{}", own_values(hub))));
+    let listed = changed.collect::<Vec<_>>().join(",");
+    let mut command = repo.command("generate helm-upgrade-jobs");
+    let output =
+        command.args([&listed]).env("CI", "true").env("GITHUB_OUTPUT", repo.root.join("output")).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let jobs = serde_json::from_str(&set(&repo.read("output"))["prod-jobs"]).unwrap();
+    assert_eq!(pairs(&jobs, "hub_names").len(), 60 * 12);
     let said = many(257, 1).fails("generate helm-upgrade-jobs Cargo.lock --format json");
     assert!(said.contains("259 clusters need a job each, and GitHub takes 256"), "{said}");
 }

@@ -109,6 +109,7 @@ fn filled(text: &str, context: &Value) -> String {
 struct Play<'a> {
     repo: &'a Repo,
     github: &'a GitHub,
+    branch: &'a str,
     /// What each job came to.
     results: BTreeMap<String, &'static str>,
     outputs: BTreeMap<String, BTreeMap<String, String>>,
@@ -138,7 +139,11 @@ impl Play<'_> {
         let failure = needs.iter().any(|it| self.results[*it] == "failure");
         let mut context = json!({
             "needs": needed.collect::<serde_json::Map<_, _>>(), "failure": failure,
-            "github": {"token": "of-the-run"}, "secrets": {"WEBHOOK_URL": format!("{}/hook", self.github.address)},
+            "github": {
+                "token": "of-the-run", "ref": format!("refs/heads/{}", self.branch), "ref_name": self.branch,
+                "workflow": "deploy-hubs", "repository": "ada/hubs", "server_url": "https://github.example.org", "run_id": 7,
+            },
+            "secrets": {"WEBHOOK_URL": format!("{}/hook", self.github.address)},
         });
         let condition = job["if"].as_str().unwrap_or("true");
         let by_itself = condition.contains("cancelled()") || condition.contains("failure()");
@@ -165,12 +170,16 @@ impl Play<'_> {
         self.results.insert(name.to_owned(), result);
     }
 
-    /// Whether all steps of a job went well; the first that doesn't ends it.
+    /// Whether all steps of a job went well; after the first that doesn't, only those are left that are for it.
     fn steps(&mut self, name: &str, job: &Value, context: &mut Value) -> bool {
+        context["failure"] = false.into();
         for step in job["steps"].as_array().unwrap() {
             let condition = step["if"].as_str().unwrap_or("'yes'");
             let Some(run) = step["run"].as_str() else { continue };
-            if matches!(evaluate(condition, context), Value::Bool(false) | Value::Null) {
+            let is_for_failures = condition.contains("failure()");
+            if context["failure"] == !is_for_failures
+                || matches!(evaluate(condition, context), Value::Bool(false) | Value::Null)
+            {
                 continue;
             }
             let output = self.repo.root.join("output");
@@ -190,7 +199,8 @@ impl Play<'_> {
             let ran = command.output().unwrap();
             self.github.state().log += &String::from_utf8_lossy(&ran.stderr);
             if !ran.status.success() {
-                return false;
+                context["failure"] = true.into();
+                continue;
             }
             let set = set(&fs::read_to_string(&output).unwrap());
             if let Some(id) = step["id"].as_str() {
@@ -200,7 +210,7 @@ impl Play<'_> {
         let outputs = job["outputs"].as_object().into_iter().flatten();
         let outputs = outputs.map(|(name, it)| (name.clone(), filled(it.as_str().unwrap(), context)));
         self.outputs.insert(name.to_owned(), outputs.collect());
-        true
+        context["failure"] == false
     }
 }
 
@@ -216,6 +226,7 @@ struct State {
     jobs: Vec<Value>,
     /// The commits of runs that went well, the newest first.
     deployed: Vec<String>,
+    is_down: bool,
     /// What the webhook was told.
     told: Vec<Value>,
     /// What the steps said.
@@ -276,6 +287,9 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
             }
             false => refused(400, "invalid_payload"),
         };
+    }
+    if state.is_down {
+        return refused(503, "We're having a really bad day.");
     }
     if !request.has("authorization: Bearer of-the-run") {
         return refused(401, "Requires authentication");
@@ -362,13 +376,15 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     commit(&repo, "first");
 
     let github = GitHub::start();
-    let play = || {
+    let on = |branch: &str| {
         github.state().jobs.clear();
         let (results, outputs) = Default::default();
-        let mut play = Play { repo: &repo, github: &github, results, outputs };
+        let mut play = Play { repo: &repo, github: &github, branch, results, outputs };
         play.workflow("deploy-hubs.yaml");
         ["plan", "support-and-staging", "filter", "prod", "notify"].map(|it| play.results[it])
     };
+    let play = || on("main");
+    assert_eq!(on("a-branch"), ["skipped"; 5]);
     let results = play();
     let said = github.state().log.clone();
     assert_eq!(results, ["success", "failure", "success", "success", "success"], "{said}");
@@ -414,6 +430,13 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     let adopted = commit(&repo, "these workflows");
     github.state().labels.insert(adopted, vec!["deployer:skip-deploy"]);
     assert_eq!(play(), ["success", "skipped", "skipped", "skipped", "skipped"], "{}", github.state().log);
+
+    // Somebody learns of it also where nothing of ours runs.
+    github.state().is_down = true;
+    github.state().told.clear();
+    assert_eq!(play(), ["failure", "skipped", "skipped", "skipped", "failure"], "{}", github.state().log);
+    let text = "deploy-hubs of ada/hubs failed https://github.example.org/ada/hubs/actions/runs/7";
+    assert_eq!(github.state().told, [json!({"text": text})]);
 }
 
 /// A zip file with a file in it.
