@@ -20,7 +20,7 @@ pub(super) struct Source {
     /// Changed files by their paths from the root, separated by commas; one with a comma stands in quotes, as in CSV
     pub(super) changed_filepaths: Option<String>,
     /// All files that this commit's branch changed since it left REF, as git knows them. `last-deployed` asks GitHub
-    /// or GitLab: all that differs from the commit of this workflow's or pipeline's newest run that went well
+    /// or GitLab: all that was changed, or changed back, since this workflow's or pipeline's newest run that went well
     #[arg(long, value_name = "REF")]
     pub(super) base: Option<String>,
 }
@@ -155,7 +155,8 @@ fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
                 steps.extend(commit.map(|it| Step { commit: Some(it), changed: Changed::default() }));
             }
             (file, Some(step)) => {
-                step.changed.add(&Changed::of([paths::from(&prefix, path(file.trim_ascii_start()))]))
+                let file = path(file.strip_prefix(b"\n").unwrap_or(file));
+                step.changed.add(&Changed::of([paths::from(&prefix, file)]));
             }
             (_, None) => {}
         }
