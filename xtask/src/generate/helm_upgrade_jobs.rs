@@ -3,7 +3,8 @@
 mod gitlab;
 
 use std::{
-    collections::BTreeSet,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::{Path, PathBuf},
 };
@@ -210,7 +211,8 @@ fn plan<'a>(
     clusters: &'a [Cluster],
     change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
-    let touched = |it| Touched::by(it, root, settings, clusters);
+    let links = &Links { root: root.canonicalize()?, folders: RefCell::default() };
+    let touched = |it| Touched::by(it, links, settings, clusters);
     let (for_support, for_hubs) = (touched(&change.for_support)?, touched(&change.for_hubs)?);
     let forced = |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
     let mut plan = Vec::new();
@@ -234,8 +236,7 @@ fn plan<'a>(
 /// What changed files are part of.
 struct Touched<'a> {
     changed: &'a Changed,
-    /// As the file system has it.
-    root: PathBuf,
+    links: &'a Links,
     /// What all hubs are deployed with.
     core: bool,
     /// Folders from the root.
@@ -245,27 +246,27 @@ struct Touched<'a> {
 impl<'a> Touched<'a> {
     fn by(
         changed: &'a Changed,
-        root: &Path,
+        links: &'a Links,
         settings: &Settings,
         clusters: &[Cluster],
     ) -> Result<Touched<'a>> {
+        let root = &links.root;
         let patterns = settings.core_files.iter().map(|it| {
             Pattern::new(it).with_context(|| format!("config/xtask.yaml: `core_files`: `{it}` is no pattern"))
         });
         let patterns = patterns.collect::<Result<Vec<_>>>()?;
         let core = changed.files().any(|file| patterns.iter().any(|it| it.matches_path(file)));
 
-        let root = root.canonicalize()?;
         let all: BTreeSet<_> = clusters.iter().flat_map(|it| &it.hubs).map(Hub::chart).collect();
         let mut charts = BTreeSet::new();
         for chart in all.into_iter().chain([PathBuf::from(SUPPORT)]) {
-            let mut folders = charts::folders(&root, &chart)?;
-            folders.extend(folders.iter().filter_map(|it| linked(&root, it)).collect::<Vec<_>>());
-            if folders.iter().any(|it| charts::reads_any(&root, it, changed.within(it))) {
+            let mut folders = charts::folders(root, &chart)?;
+            folders.extend(folders.iter().filter_map(|it| links.end(it)).collect::<Vec<_>>());
+            if folders.iter().any(|it| charts::reads_any(root, it, changed.within(it))) {
                 charts.insert(chart);
             }
         }
-        Ok(Touched { changed, root, core, charts })
+        Ok(Touched { changed, links, core, charts })
     }
 
     /// Why a cluster's support is upgraded, if it is.
@@ -275,7 +276,7 @@ impl<'a> Touched<'a> {
             is_changed.then(|| "Support helm chart has been modified".to_owned())
         };
         let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
-        let values = || self.values(own.chain(Support::shared_values(&self.root)));
+        let values = || self.values(own.chain(Support::shared_values(&self.links.root)));
         self.cluster_yaml(cluster).or_else(chart).or_else(values)
     }
 
@@ -303,7 +304,7 @@ impl<'a> Touched<'a> {
     /// Which of these values files changed, in a sentence.
     fn values(&self, files: impl Iterator<Item = PathBuf>) -> Option<String> {
         let files = files.map(|it| paths::lexical(&it)).filter(|file| {
-            self.changed.has(file) || linked(&self.root, file).is_some_and(|it| self.changed.has(&it))
+            self.changed.has(file) || self.links.end(file).is_some_and(|it| self.changed.has(&it))
         });
         let names = files.filter_map(|it| Some(it.file_name()?.to_string_lossy().escape_debug().to_string()));
         let names: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
@@ -312,10 +313,30 @@ impl<'a> Touched<'a> {
     }
 }
 
-/// Where a file or folder of the root really is, if that's behind a link.
-fn linked(root: &Path, path: &Path) -> Option<PathBuf> {
-    let real = paths::from(root, &root.join(path).canonicalize().ok()?);
-    (real != path).then_some(real)
+/// What is elsewhere than its path says.
+struct Links {
+    /// As the file system has it.
+    root: PathBuf,
+    /// Where folders from the root are.
+    folders: RefCell<BTreeMap<PathBuf, PathBuf>>,
+}
+
+impl Links {
+    /// Where a file or folder of the root really is, if that's behind a link.
+    fn end(&self, path: &Path) -> Option<PathBuf> {
+        let (folder, name) = (path.parent()?, path.file_name()?);
+        let mut folders = self.folders.borrow_mut();
+        if !folders.contains_key(folder) {
+            let real = self.root.join(folder).canonicalize().ok()?;
+            folders.insert(folder.to_owned(), real);
+        }
+        let mut real = folders[folder].join(name);
+        if real.is_symlink() {
+            real = real.canonicalize().ok()?;
+        }
+        let real = paths::from(&self.root, &real);
+        (real != path).then_some(real)
+    }
 }
 
 impl Upgrades<'_> {
