@@ -21,10 +21,12 @@ use xshell::Shell;
 
 use crate::{
     api::Api,
+    charts,
     cluster::{Cluster, Hub, Nodes},
     deploy, github, process,
     secrets::{self, Mask},
     session::Session,
+    settings::Settings,
     setup,
     validate::{Fleet, Kind, What},
 };
@@ -129,9 +131,13 @@ impl Until {
 pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hub = cluster.select_hubs(std::slice::from_ref(&args.hub))?[0];
-    let kind = Fleet::load(root, &[What::Hubs], Some(&cluster.name), std::slice::from_ref(&hub.name))?
-        .with_charts(None)
-        .kind(hub)?;
+    let sh = &setup::provide(sh, &["helm"], false)?;
+    let settings = Settings::load(root)?;
+    let fleet = Fleet::load(root, &[What::Hubs], Some(&cluster.name), std::slice::from_ref(&hub.name))?;
+    for prepared in charts::prepare(sh, root, &settings, fleet.charts_wanted())?.into_values() {
+        prepared?;
+    }
+    let kind = fleet.with_charts(Some(&settings)).kind(hub)?;
     let notebooks = args.notebooks(hub, &kind)?;
     let (login, _, session) = Session::open(sh, root, &cluster)?;
 
@@ -148,18 +154,21 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         mask = Mask::new([&file]);
     }
     let address = match session.rehearsal {
-        _ if args.port_forward => Address::forwarded(&login, api, hub)?,
+        _ if args.port_forward => Address::forwarded(&login, api, hub, &kind.base)?,
         None => Address::public(kind.address(&domain)),
         Some(_) => {
-            let port = deploy::node_port(api, hub);
-            Address::here(port.with_context(|| {
+            let port = deploy::node_port(api, hub).with_context(|| {
                 format!("`{}` has no port on the node, where it could be reached", hub.name)
-            })?)
+            })?;
+            Address::here(port + &kind.base)
         }
     };
     let way = match kind.has_login {
         true => Way::Server { token: token(api, hub)?.map_err(|why| no_token(hub, &why))?, notebooks },
-        false => Way::Pages((!args.port_forward).then(|| Address::public(format!("https://{domain}")))),
+        false => {
+            let is_public = !args.port_forward && session.rehearsal.is_none();
+            Way::Pages(is_public.then(|| Address::public(kind.page(&domain))))
+        }
     };
     // The user is one, for all checks of the hub.
     let _lease = match way {
@@ -222,13 +231,13 @@ pub(crate) fn after_rollout(
     let address = match rehearsal {
         None => Address::public(kind.address(domain)),
         Some(Nodes::Real) => match deploy::node_port(api, hub) {
-            Some(url) => Address::here(url),
+            Some(url) => Address::here(url + &kind.base),
             None => return unchecked("it has no port on the node"),
         },
         Some(Nodes::Simulated) => return unchecked("nodes are simulated"),
     };
     let way = match kind.has_login {
-        false => Way::Pages(Some(Address::public(format!("https://{domain}")))),
+        false => Way::Pages(rehearsal.is_none().then(|| Address::public(kind.page(domain)))),
         true => match token(api, hub)? {
             Ok(token) => Way::Server { token, notebooks: Notebook::of(kind) },
             Err(why) => return unchecked(&why),
@@ -256,7 +265,7 @@ struct Check<'a> {
 enum Way {
     /// A server for the test user, by the token of the hub's service, and in it these notebooks.
     Server { token: String, notebooks: Vec<Notebook> },
-    /// The hub says that it's well, and its page comes, if there is one to ask for.
+    /// The hub says that it's well, and its page comes. BinderHub's isn't behind a node's port, nor `--port-forward`.
     Pages(Option<Address>),
 }
 
@@ -333,9 +342,15 @@ impl Attempt {
     }
 
     fn look(&mut self, hub: &Address, page: Option<&Address>, until: Until) -> Result<()> {
-        self.phase("hub", || hub.page("/hub/health", until))?;
+        let answer = self.phase("hub", || hub.page("/hub/health", until))?;
+        ensure!(
+            answer.headers().contains_key("x-jupyterhub-version"),
+            "GET {}/hub/health: who answers isn't JupyterHub\nhint: {}",
+            hub.url,
+            address::HINT
+        );
         if let Some(page) = page {
-            let text = self.phase("page", || page.page("/", until))?;
+            let text = self.phase("page", || Ok(page.page("/", until)?.body_mut().read_to_string()?))?;
             ensure!(text.contains("</html>"), "`{}/` is no page", page.url);
         }
         Ok(())

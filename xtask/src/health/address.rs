@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_type
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::Value;
 use tungstenite::{ClientRequestBuilder, WebSocket, http::Uri};
-use ureq::{Agent, Body, Proxy, http::Response};
+use ureq::{Agent, Body, Proxy, ResponseExt, http::Response};
 use xshell::{Shell, cmd};
 
 use super::Until;
@@ -30,6 +30,9 @@ const BEGIN: Duration = Duration::from_secs(30);
 
 /// The shortest time that a connection gets.
 const SOON: Duration = Duration::from_millis(250);
+
+/// Where somebody else answers.
+pub(super) const HINT: &str = "is the domain in cluster.yaml the hub's own, with `hub.baseUrl` of the values?";
 
 pub(super) struct Address {
     /// Without a slash at its end.
@@ -55,7 +58,7 @@ impl Address {
 
     /// Through the API server, to the service that the hub's proxy has. Where z2jh's chart gets certificates itself, that
     /// one leads from HTTP to the hub's own domain; the proxy behind it doesn't.
-    pub(super) fn forwarded(sh: &Shell, api: &Api, hub: &Hub) -> Result<Address> {
+    pub(super) fn forwarded(sh: &Shell, api: &Api, hub: &Hub, base: &str) -> Result<Address> {
         let name = &hub.name;
         let behind = api.find(&format!("/api/v1/namespaces/{name}/services/proxy-http"))?;
         let target = if behind.is_some() { "service/proxy-http" } else { "service/proxy-public" };
@@ -71,7 +74,7 @@ impl Address {
             let said = forward.written()?;
             if let Some(port) = said.lines().find_map(|it| it.strip_prefix("Forwarding from 127.0.0.1:")) {
                 let port = port.split(' ').next().unwrap_or_default();
-                let url = format!("http://127.0.0.1:{port}");
+                let url = format!("http://127.0.0.1:{port}{base}");
                 return Ok(Address { _forward: Some(forward), ..Address::here(url) });
             }
             until.check("`kubectl port-forward`")?;
@@ -104,24 +107,32 @@ impl Address {
             self.agent.run(request).map_err(|err| self.unreachable(&format!("{method} {path}"), &err))?;
         if answer.status().is_redirection() {
             let to = answer.headers().get("location").and_then(|it| it.to_str().ok()).unwrap_or_default();
-            let hint = match &self._forward {
-                Some(_) => "the proxy takes HTTPS alone, which `--port-forward` can't follow",
-                None => "is the domain in cluster.yaml the hub's own?",
-            };
-            bail!("{method} {path}: `{}` leads to `{to}`\nhint: {hint}", self.url);
+            bail!(self.elsewhere(&format!("{method} {path}"), to));
         }
         Ok(answer)
     }
 
-    /// What anybody gets, at the end of all redirections.
-    pub(super) fn page(&self, path: &str, until: Until) -> Result<String> {
+    /// What anybody gets, at the end of all redirections within the host.
+    pub(super) fn page(&self, path: &str, until: Until) -> Result<Response<Body>> {
         let left = Some(until.left());
         let request = self.agent.get(format!("{}{path}", self.url)).config().proxy(self.proxy.clone());
         let request = request.timeout_global(left).build();
-        let mut answer = request.call().map_err(|err| self.unreachable(&format!("GET {path}"), &err))?;
+        let answer = request.call().map_err(|err| self.unreachable(&format!("GET {path}"), &err))?;
+        let end = answer.get_uri();
+        if end.host() != self.url.parse::<Uri>()?.host() {
+            bail!(self.elsewhere(&format!("GET {path}"), &end.to_string()));
+        }
         let status = answer.status();
         ensure!(status.is_success(), "GET {}{path} answers {status}", self.url);
-        Ok(answer.body_mut().read_to_string().unwrap_or_default())
+        Ok(answer)
+    }
+
+    fn elsewhere(&self, what: &str, to: &str) -> Error {
+        let hint = match &self._forward {
+            Some(_) => "the proxy takes HTTPS alone, which `--port-forward` can't follow",
+            None => HINT,
+        };
+        anyhow!("{what}: `{}` leads to `{to}`\nhint: {hint}", self.url)
     }
 
     fn unreachable(&self, what: &str, err: &ureq::Error) -> Error {

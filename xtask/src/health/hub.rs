@@ -11,7 +11,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use ureq::{Body, http::Response};
 
-use super::{Until, address::Address, kernel::Kernel};
+use super::{
+    Until,
+    address::{Address, HINT},
+    kernel::Kernel,
+};
 use crate::secrets::Mask;
 
 /// Nobody can log in with this name: it is blocked in the hub's configuration.
@@ -172,11 +176,14 @@ fn expect(method: &str, path: &str, mut answer: Response<Body>, statuses: &[u16]
     let status = answer.status();
     let text = answer.body_mut().read_to_string().unwrap_or_default();
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
-    if statuses.contains(&status.as_u16()) {
+    // Others than JupyterHub know neither its users nor its way to say so.
+    let is_elsewhere = status == 404 && json["status"] != 404;
+    if statuses.contains(&status.as_u16()) && !is_elsewhere {
         return Ok(json);
     }
     let said = json["message"].as_str().unwrap_or_default();
     match status.as_u16() {
+        _ if is_elsewhere => bail!("{method} {path}: who answers {status} isn't JupyterHub\nhint: {HINT}"),
         401 | 403 => bail!(
             "{method} {path}: the hub answers {status}: its service `hub-health` lacks the rights for that {said}"
         ),

@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow};
 use super::{files::ValuesFile, *};
 use crate::{
     diff::{self, Plain},
+    paths,
     secrets::is_called_secret,
     values::{self, Part},
     yaml::Data,
@@ -58,6 +59,8 @@ pub(crate) struct Kind {
     pub(crate) has_dask: bool,
     /// Whether people log in to it; they don't to most of BinderHub's.
     pub(crate) has_login: bool,
+    /// The path that JupyterHub is below, without a slash at its end.
+    pub(crate) base: String,
     /// Where JupyterHub is, if BinderHub has the domain.
     hub_url: Option<String>,
 }
@@ -65,7 +68,13 @@ pub(crate) struct Kind {
 impl Kind {
     /// Where JupyterHub answers for a hub of this domain.
     pub(crate) fn address(&self, domain: &str) -> String {
-        self.hub_url.clone().unwrap_or_else(|| format!("https://{domain}"))
+        self.hub_url.clone().unwrap_or_else(|| format!("https://{domain}{}", self.base))
+    }
+
+    /// Where a browser finds the first page of a hub of this domain.
+    pub(crate) fn page(&self, domain: &str) -> String {
+        let base = if self.hub_url.is_some() { "" } else { &self.base };
+        format!("https://{domain}{base}")
     }
 }
 
@@ -277,7 +286,7 @@ impl Fleet {
         release.listed.iter().all(|(path, _)| self.values[path].values().is_some())
     }
 
-    /// An error means that the chart can't be read, or doesn't take the values.
+    /// An error means that the chart can't be read, lacks what it depends on, or doesn't take the values.
     pub(crate) fn kind(&self, hub: &Hub) -> Result<Kind> {
         let releases = self.releases();
         let release = releases.iter().find(|it| it.hub.is_some_and(|it| it.name == hub.name));
@@ -290,12 +299,24 @@ impl Fleet {
         let (values, whole) = values::compute(chart, &self.set(release)).map_err(|it| {
             anyhow!("`{}`: `{it}` holds the values of a subchart, and must be a map", hub.name)
         })?;
+        if let Some(Chart { name, version, .. }) = missing(&whole) {
+            bail!(
+                "`{}`: the chart `{name}` {version} isn't in the cache, and so its values aren't known\n\
+                 hint: `{}` may be deleted, and is filled anew",
+                hub.name,
+                paths::cache()?.join("charts").display()
+            );
+        }
         let values = Node::nowhere(Data::Map(values));
         let config = authenticator::Config::find(&values, &hub.name, |_| false);
+        let base = text_at(&values, &whole, &["hub", "baseUrl"]).unwrap_or_default().trim_matches('/');
+        let hub_url = text_at(&values, &whole, &["config", "BinderHub", "hub_url"]);
+        let hub_url = hub_url.filter(|it| it.starts_with("http"));
         Ok(Kind {
             has_dask: has(&whole, "dask-gateway"),
             has_login: config.is_none_or(|it| it.has_login()),
-            hub_url: hub_url(&values, &whole),
+            base: if base.is_empty() { String::new() } else { format!("/{base}") },
+            hub_url: hub_url.map(|it| it.trim_end_matches('/').to_owned()),
         })
     }
 
@@ -338,11 +359,15 @@ fn has(part: &Part, chart: &str) -> bool {
     part.chart.name == chart || part.parts.iter().any(|it| has(it, chart))
 }
 
-/// What BinderHub calls its hub, wherever among the charts it is.
-fn hub_url(values: &Node, part: &Part) -> Option<String> {
-    let own = values.get(&["config", "BinderHub", "hub_url"]).and_then(Node::as_text);
-    let own = own.filter(|it| it.starts_with("http")).map(|it| it.trim_end_matches('/').to_owned());
-    own.or_else(|| part.parts.iter().find_map(|it| hub_url(values.get(&[it.name])?, it)))
+/// An enabled part of a chart that isn't there.
+fn missing<'a>(part: &Part<'a>) -> Option<&'a Chart> {
+    if part.chart.is_missing { Some(part.chart) } else { part.parts.iter().find_map(missing) }
+}
+
+/// What is at this path in a chart's values, wherever among its parts.
+fn text_at<'a>(values: &'a Node, part: &Part, path: &[&str]) -> Option<&'a str> {
+    let own = values.get(path).and_then(Node::as_text);
+    own.or_else(|| part.parts.iter().find_map(|it| text_at(values.get(&[it.name])?, it, path)))
 }
 
 fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {

@@ -1,9 +1,14 @@
 //! Health checks of hubs, good and bad.
 
 use std::{
+    fs,
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::Arc,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -13,9 +18,9 @@ use serde_json::{Value, json};
 use crate::{
     a_real_node::Node,
     jupyterhub::JupyterHub,
-    repo::{Key, Ran, Repo, Shared, wait_until},
+    repo::{Key, Ran, Repo, Shared, copy, wait_until},
     stop::signal,
-    upstream::{Answer, Running, Server, free_address},
+    upstream::{Answer, Running, Server, free_address, index, package},
 };
 
 fn notebook(repo: &Repo, cells: &[Value]) {
@@ -34,9 +39,14 @@ fn notebook(repo: &Repo, cells: &[Value]) {
 
 /// A hub of processes, and `lake` with a hub of this name that is it.
 fn hub(name: &str, with_dask: bool) -> (Arc<Shared>, Repo, JupyterHub) {
+    hub_below("", name, with_dask)
+}
+
+/// The same below a path.
+fn hub_below(base: &str, name: &str, with_dask: bool) -> (Arc<Shared>, Repo, JupyterHub) {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &[name]);
-    let hub = JupyterHub::start(repo.root.join("hub"), with_dask);
+    let hub = JupyterHub::start(repo.root.join("hub"), base, with_dask);
     let domain = format!("domain: {name}.example.org");
     repo.edit("config/clusters/lake/cluster.yaml", &domain, &format!("domain: {}", hub.address));
     repo.env.push(("SSL_CERT_FILE".to_owned(), hub.certificate()));
@@ -202,7 +212,7 @@ fn servers_and_hubs_that_fail() {
         (gateway, ["the proxy answers 502", "GET users/"]),
         (
             elsewhere,
-            ["leads to `https://sso.example.org/`", "hint: is the domain in cluster.yaml the hub's own?"],
+            ["leads to `https://sso.example.org/`", "hint: is the domain in cluster.yaml the hub's own, "],
         ),
     ] {
         let front = front(&hub, server.trim_start_matches("http://"));
@@ -232,7 +242,10 @@ fn front(hub: &JupyterHub, to: &str) -> Front {
 
 #[test]
 fn healthy_twenty_times_and_through_a_proxy() {
-    let (_cluster, mut repo, hub) = hub("steady", false);
+    let (_cluster, mut repo, hub) = hub_below("/lakes/", "steady", false);
+    fails(&repo, &hub, "steady", &["GET users/", ": who answers 404 Not Found isn't JupyterHub\nhint: "]);
+    repo.write("config/clusters/lake/steady.values.yaml", "hub: {baseUrl: /lakes/}\n");
+    repo.edit("helm-charts/pond/values.schema.yaml", "additionalProperties: false", "");
     for _ in 0..20 {
         repo.ok("run-hub-health-check lake steady --attempts 1");
     }
@@ -291,14 +304,28 @@ fn dask() {
     repo.write(
         "helm-charts/reef/Chart.yaml",
         "apiVersion: v2\nname: reef\nversion: 0.1.0\ndependencies:\n\
-         - {name: dask-gateway, version: 2026.3.0, repository: https://helm.dask.org/, condition: dask-gateway.enabled}\n",
+         - {name: gate, version: 0.1.0, repository: https://gates.example.org}\n",
     );
     let values = "config/clusters/lake/gated-dask.values.yaml";
-    repo.write(values, "dask-gateway: {enabled: false}\n");
+    repo.write(values, "gate: {dask-gateway: {enabled: false}}\n");
+    // A chart that isn't here may have dask-gateway in it.
+    let gates = repo.root.join("gates");
+    let mirror = Server::serving(&gates).address;
+    repo.write("config/xtask.yaml", &format!("chart_mirrors: {{https://gates.example.org: {mirror}}}\n"));
+    fails(&repo, &hub, "gated-dask", &["cannot get the chart `gate` 0.1.0 from https://gates.example.org"]);
+    repo.write(
+        "gates/gate/Chart.yaml",
+        "apiVersion: v2\nname: gate\nversion: 0.1.0\ndependencies:\n\
+         - {name: dask-gateway, version: 2026.3.0, condition: dask-gateway.enabled}\n",
+    );
+    let gateway = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts/dask-gateway");
+    copy(&gateway, &gates.join("gate/charts/dask-gateway"));
+    package(&gates.join("gate"), &gates);
+    index(&gates);
     let check =
         |more: &str| repo.ok(&format!("run-hub-health-check lake gated-dask --attempts 1 {more}")).stdout;
     assert!(!check("").contains(", dask "));
-    repo.write(values, "dask-gateway: {enabled: true}\n");
+    repo.write(values, "gate: {dask-gateway: {enabled: true}}\n");
     let said = check("--check-dask-scaling");
     assert!(said.contains(", dask ") && said.contains(", dask-scaling "), "{said}");
     // A cluster that a check left goes with the next one.
@@ -313,6 +340,9 @@ fn dask() {
     assert_eq!(clusters("is running"), 5);
     // The gateway takes its time after a check has ended.
     wait_until("the end of the clusters", || clusters(" stopped") == 5);
+
+    fs::remove_dir_all(repo.cache().join("xtask/dependencies")).unwrap();
+    fails(&repo, &hub, "gated-dask", &["`gated-dask`: the chart `gate` 0.1.0 isn't in the cache"]);
 }
 
 /// A hub is checked when its pods are ready, and what isn't healthy doesn't stand.
@@ -361,10 +391,16 @@ fn after_a_rollout() {
 #[test]
 fn a_hub_without_login() {
     let (_cluster, repo, hub) = hub("binder", false);
-    let page = Server::answering(|path| match path {
-        "" => Answer::Page("<html>Build a repository</html>"),
+    let parked = Server::answering(|_| Answer::Page("<html>For sale</html>")).address;
+    let is_sold = Arc::new(AtomicBool::new(false));
+    let (sold, buyer) = (is_sold.clone(), parked.clone());
+    let page = Server::answering(move |path| match path {
+        "" if sold.load(Ordering::Relaxed) => Answer::Redirect(buyer.clone()),
+        "" => Answer::Redirect("/build".to_owned()),
+        "build" => Answer::Page("<html>Build a repository</html>"),
         _ => Answer::Status(404),
     });
+    let stranger = front(&hub, parked.trim_start_matches("http://"));
     let front = front(&hub, page.address.trim_start_matches("http://"));
     repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &front.address);
     let values = "config/clusters/lake/binder.values.yaml";
@@ -393,8 +429,13 @@ fn a_hub_without_login() {
     // The domain is BinderHub's, which isn't the hub.
     set("");
     fails(&repo, &hub, "binder", &["GET https://localhost:", "/hub/health answers 404"]);
-    // No page.
+    // Somebody else's page, in place of either.
+    set(&format!("hub_url: https://{}", stranger.address));
+    fails(&repo, &hub, "binder", &["/hub/health: who answers isn't JupyterHub\nhint: "]);
     set(&format!("hub_url: https://{}", hub.address));
+    is_sold.store(true, Ordering::Relaxed);
+    fails(&repo, &hub, "binder", &[&format!("GET /: `https://{}` leads to `{parked}", front.address)]);
+    // No page.
     repo.edit("config/clusters/lake/cluster.yaml", &front.address, "localhost:1");
     fails(&repo, &hub, "binder", &["the hub can't be reached: `https://localhost:1`, GET /"]);
 }

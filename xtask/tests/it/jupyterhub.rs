@@ -22,8 +22,8 @@ pub(crate) struct JupyterHub {
 }
 
 impl JupyterHub {
-    /// In this folder, with a certificate for `localhost` and `lake.test`.
-    pub(crate) fn start(dir: PathBuf, dask: bool) -> JupyterHub {
+    /// In this folder and below this path, with a certificate for `localhost` and `lake.test`.
+    pub(crate) fn start(dir: PathBuf, base: &str, dask: bool) -> JupyterHub {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("trouble"), "").unwrap();
         certificate(&dir, "DNS:localhost,DNS:lake.test");
@@ -43,6 +43,7 @@ impl JupyterHub {
             .current_dir(&dir)
             .env_clear()
             .envs([("ADDRESSES", addresses), ("PATH", path), ("HOME", dir.display().to_string())])
+            .env("BASE", base)
             .env("PYTHONPATH", format!("{}:{}", own.display(), python.display()))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("JUPYTER_PATH", python.join("share/jupyter"))

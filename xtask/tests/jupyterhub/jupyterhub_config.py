@@ -30,7 +30,7 @@ class Spawner(SimpleLocalProcessSpawner):
 
 c = get_config()  # noqa: F821
 
-c.JupyterHub.bind_url = f"https://{public}"
+c.JupyterHub.bind_url = f"https://{public}{os.environ['BASE']}"
 c.JupyterHub.ssl_cert = str(here / "tls.crt")
 c.JupyterHub.ssl_key = str(here / "tls.key")
 c.JupyterHub.hub_bind_url = f"http://{hub}"
