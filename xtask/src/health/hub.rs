@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use ureq::{Body, http::Response};
 
@@ -26,6 +26,13 @@ const USER: &str = "deployment-service-check";
 const ANSWER: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(540);
 const STOP: Duration = Duration::from_secs(60);
+
+/// How long the events of one answer are followed, and after how long a hub that says nothing is gone.
+const STREAM: Duration = Duration::from_secs(3);
+const GONE: Duration = Duration::from_secs(8);
+
+/// Who is asked with the service's token.
+const HUB: &str = "hub";
 
 /// The user that checks; deleted, and its server stopped, with this.
 pub(super) struct TestUser<'a> {
@@ -59,7 +66,7 @@ impl<'a> TestUser<'a> {
         let answer =
             self.address.ask("POST", &format!("/hub/api/{asked}"), self.token, None, until.within(ANSWER))?;
         let failed = answer.status() == 500;
-        match expect("POST", &asked, answer, &[201, 202]) {
+        match expect(HUB, "POST", &asked, answer, &[201, 202]) {
             // Of a start that failed at once the progress tells why.
             Err(err) if failed => self.progress(until).and(Err(err)),
             Err(err) => Err(err),
@@ -67,31 +74,49 @@ impl<'a> TestUser<'a> {
         }
     }
 
-    /// Follows the server's start.
+    /// Follows the server's start. A load balancer cuts what takes long, and behind a proxy a hub that is gone is only
+    /// silent: the hub is asked anew again and again, and goes on where it was.
     fn progress(&self, until: Until) -> Result<()> {
-        let path = format!("/hub/api/users/{USER}/server/progress");
-        let answer = self.address.ask("GET", &path, self.token, None, until)?;
-        let answer = match answer.status().is_success() {
-            true => answer,
-            false => return expect("GET", &path, answer, &[]).map(|_| ()),
-        };
-        let mut last = String::new();
-        for line in BufReader::new(answer.into_body().into_reader()).lines() {
+        let (mut last, mut heard) = (String::new(), Instant::now());
+        loop {
+            let cut = match self.decision(&mut last, &mut heard, until) {
+                Ok(event) if event["ready"] == true => return Ok(()),
+                Ok(event) => {
+                    let said = event["message"].as_str().unwrap_or_default();
+                    // The spawner's events have the reason: an image that can't be pulled, nodes that are full.
+                    let reason =
+                        if last.is_empty() { String::new() } else { format!("; before that: {last}") };
+                    bail!("the server doesn't start: {said}{reason}");
+                }
+                Err(err) => err,
+            };
             // Before an error that is nothing but the end of the time.
             until.check(&format!("the server's start ({last})"))?;
-            let line =
-                line.map_err(|err| anyhow!("the hub went away in the server's start ({last}): {err}"))?;
+            ensure!(heard.elapsed() < GONE, "the hub went away in the server's start ({last}): {cut:#}");
+            thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// The event that decides a start; the `last` one before it, and when the hub was `heard`. An error means that the
+    /// stream was cut.
+    fn decision(&self, last: &mut String, heard: &mut Instant, until: Until) -> Result<Value> {
+        let path = format!("/hub/api/users/{USER}/server/progress");
+        let answer = self.address.ask("GET", &path, self.token, None, until.within(STREAM))?;
+        if !answer.status().is_success() {
+            return expect(HUB, "GET", &path, answer, &[]);
+        }
+        for line in BufReader::new(answer.into_body().into_reader()).lines() {
+            let line = line?;
+            *heard = Instant::now();
+            until.check("it")?;
             let Some(event) = line.strip_prefix("data: ") else { continue };
             let event: Value = serde_json::from_str(event).context("the hub's progress isn't JSON")?;
-            last = event["message"].as_str().unwrap_or_default().to_owned();
-            if event["failed"] == true {
-                bail!("the server doesn't start: {last}");
+            if event["ready"] == true || event["failed"] == true {
+                return Ok(event);
             }
-            if event["ready"] == true {
-                return Ok(());
-            }
+            event["message"].as_str().unwrap_or_default().clone_into(last);
         }
-        bail!("the hub no longer tells how the server's start goes on: {last}")
+        bail!("its events end")
     }
 
     /// A kernel of the server's own kind, with a token for nothing but that server's user.
@@ -105,11 +130,11 @@ impl<'a> TestUser<'a> {
             Some(&body),
             until,
         )?;
-        let made = expect("POST", "a token", made, &[200, 201])?;
+        let made = expect(HUB, "POST", "a token", made, &[200, 201])?;
         let token = made["token"].as_str().context("the hub gives the user no token")?;
         let server = format!("/user/{USER}/api");
         let specs = self.address.ask("GET", &format!("{server}/kernelspecs"), token, None, until)?;
-        let specs = expect("GET", "kernelspecs", specs, &[200])?;
+        let specs = expect("server", "GET", "kernelspecs", specs, &[200])?;
         let name = specs["default"].as_str().unwrap_or_default();
         ensure!(specs["kernelspecs"][name].is_object(), "the server has no kernel: its image lacks one");
         let kernel = self.address.ask(
@@ -119,7 +144,7 @@ impl<'a> TestUser<'a> {
             Some(&json!({"name": name})),
             until,
         )?;
-        let kernel = expect("POST", "kernels", kernel, &[201])?;
+        let kernel = expect("server", "POST", "kernels", kernel, &[201])?;
         let id = kernel["id"].as_str().context("the kernel has no id")?;
         Kernel::connect(self.address, &format!("{server}/kernels/{id}/channels"), token, until)
     }
@@ -155,7 +180,7 @@ impl<'a> TestUser<'a> {
     fn ask(&self, method: &str, path: &str, statuses: &[u16], until: Until) -> Result<Value> {
         let answer =
             self.address.ask(method, &format!("/hub/api/{path}"), self.token, None, until.within(ANSWER))?;
-        expect(method, path, answer, statuses)
+        expect(HUB, method, path, answer, statuses)
     }
 }
 
@@ -163,33 +188,50 @@ impl Drop for TestUser<'_> {
     fn drop(&mut self) {
         if self.is_there.get() {
             let until = Until { at: Instant::now() + STOP, heeds_signals: false };
-            if let Err(err) = self.remove(until) {
+            let mut is_told = false;
+            while let Err(err) = self.remove(until) {
                 let said = self.mask.hide(&format!("{err:#}"));
-                say!("the user `{USER}` is left, which the next check removes: {said}");
+                if until.left().is_zero() {
+                    return say!("the user `{USER}` is left, which the next check removes: {said}");
+                }
+                if !is_told {
+                    say!("the user `{USER}` can't be removed yet, trying on for a minute: {said}");
+                }
+                is_told = true;
+                thread::sleep(Duration::from_secs(1));
             }
         }
     }
 }
 
-/// The content of an answer with one of these statuses.
-fn expect(method: &str, path: &str, mut answer: Response<Body>, statuses: &[u16]) -> Result<Value> {
+/// The content of an answer with one of these statuses, of the hub or a user's server.
+fn expect(
+    who: &str,
+    method: &str,
+    path: &str,
+    mut answer: Response<Body>,
+    statuses: &[u16],
+) -> Result<Value> {
     let status = answer.status();
     let text = answer.body_mut().read_to_string().unwrap_or_default();
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     // Others than JupyterHub know neither its users nor its way to say so.
-    let is_elsewhere = status == 404 && json["status"] != 404;
+    let is_elsewhere = who == HUB && status == 404 && json["status"] != 404;
     if statuses.contains(&status.as_u16()) && !is_elsewhere {
         return Ok(json);
     }
-    let said = json["message"].as_str().unwrap_or_default();
+    let said = match json["message"].as_str() {
+        Some(said) => format!("the {who} answers {status}: {said}"),
+        None => format!("the {who} answers {status}"),
+    };
     match status.as_u16() {
         _ if is_elsewhere => bail!("{method} {path}: who answers {status} isn't JupyterHub\nhint: {HINT}"),
-        401 | 403 => bail!(
-            "{method} {path}: the hub answers {status}: its service `hub-health` lacks the rights for that {said}"
-        ),
+        401 | 403 if who == HUB => {
+            bail!("{method} {path}: its service `hub-health` lacks the rights for that: {said}")
+        }
         502..=504 => {
             bail!("{method} {path}: the proxy answers {status}: the hub or the server behind it is away")
         }
-        _ => bail!("{method} {path}: the hub answers {status} {said}"),
+        _ => bail!("{method} {path}: {said}"),
     }
 }

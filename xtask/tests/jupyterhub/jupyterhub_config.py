@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from jupyterhub.apihandlers.users import SpawnProgressAPIHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 USER = "deployment-service-check"
@@ -21,11 +22,29 @@ class Spawner(SimpleLocalProcessSpawner):
         if trouble in ("slow", "hangs"):
             self.log.warning("This start is %s", trouble)
             await asyncio.sleep(6 if trouble == "slow" else 600)
+        if trouble == "no access":
+            self.oauth_access_scopes = ["access:servers!user=nobody"]
         self.args = ["--allow-root"]
         if trouble == "no kernel":
             self.args += ["--KernelSpecManager.ensure_native_kernel=False"]
             self.args += ["--KernelSpecManager.allowed_kernelspecs=another"]
         return await super().start()
+
+    async def progress(self):
+        yield {"progress": 50, "message": "0/1 nodes are available"}
+
+
+send_event = SpawnProgressAPIHandler.send_event
+
+
+async def send_event_and_cut(self, event):
+    await send_event(self, event)
+    # Of which the proxy tells nobody.
+    if (here / "trouble").read_text() == "slow" and "ready" not in event:
+        self.request.connection.stream.close()
+
+
+SpawnProgressAPIHandler.send_event = send_event_and_cut
 
 
 c = get_config()  # noqa: F821
@@ -45,6 +64,8 @@ c.ConfigurableHTTPProxy.auth_token = "of-the-proxy"
 c.ConfigurableHTTPProxy.pid_file = str(here / "proxy.pid")
 
 c.JupyterHub.spawner_class = Spawner
+# A start that takes longer is followed by its events, as all are with z2jh.
+c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 1}
 # The hub gives up what hangs.
 c.Spawner.pre_spawn_hook = lambda spawner: setattr(
     spawner, "start_timeout", 14 if (here / "trouble").read_text() == "hangs" else 60
