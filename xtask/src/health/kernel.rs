@@ -1,6 +1,6 @@
 //! A kernel, by its messages: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
 
-use std::io;
+use std::{io, mem};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -16,8 +16,8 @@ pub(super) struct Kernel {
     cells: usize,
 }
 
-/// What a cell wrote and showed, as text.
-pub(super) type Output = Result<String, Failure>;
+/// What a cell wrote and showed, as a notebook has it.
+pub(super) type Output = Result<Vec<Value>, Failure>;
 
 /// How a cell failed: in its own words, without a terminal's codes.
 pub(super) struct Failure(pub(super) String);
@@ -46,7 +46,9 @@ impl Kernel {
             },
         });
         self.socket.send(request.to_string().into()).context("the kernel's websocket is closed")?;
-        let (mut output, mut failure) = (String::new(), None);
+        let (mut outputs, mut failure) = (Vec::<Value>::new(), None);
+        // When there's something new.
+        let mut is_to_clear = false;
         let (mut is_answered, mut is_idle) = (false, false);
         while !(is_answered && is_idle) {
             let Some(message) = self.next(until)? else { continue };
@@ -59,11 +61,20 @@ impl Kernel {
                 continue;
             }
             match kind {
-                "stream" => output += content["text"].as_str().unwrap_or_default(),
-                "execute_result" | "display_data" => {
-                    output += content["data"]["text/plain"].as_str().unwrap_or_default();
-                    output.push('\n');
+                "stream" | "execute_result" | "display_data" => {
+                    if mem::take(&mut is_to_clear) {
+                        outputs.clear();
+                    }
+                    outputs.push(content.clone());
                 }
+                "update_display_data" => {
+                    let id = &content["transient"]["display_id"];
+                    for output in outputs.iter_mut().filter(|it| it["transient"]["display_id"] == *id) {
+                        output["data"] = content["data"].clone();
+                    }
+                }
+                "clear_output" if content["wait"] == true => is_to_clear = true,
+                "clear_output" => outputs.clear(),
                 "error" => failure = Some(told(content)),
                 "input_request" => failure = Some("it asks for input, and nobody is there".to_owned()),
                 "execute_reply" => {
@@ -78,7 +89,7 @@ impl Kernel {
         }
         Ok(match failure {
             Some(failure) => Err(Failure(failure)),
-            None => Ok(output),
+            None => Ok(outputs),
         })
     }
 

@@ -28,8 +28,11 @@ struct Cell {
     number: usize,
     source: String,
     /// What it must write and show.
-    expected: Option<String>,
+    expected: Option<Vec<Said>>,
 }
+
+/// The name of a stream or the kind of what is shown, and its text.
+type Said = (String, String);
 
 #[derive(Deserialize)]
 struct File {
@@ -40,35 +43,11 @@ struct File {
 #[derive(Deserialize)]
 struct RawCell {
     cell_type: String,
-    source: Text,
+    source: Value,
     #[serde(default)]
     metadata: Value,
     #[serde(default)]
-    outputs: Vec<RawOutput>,
-}
-
-#[derive(Deserialize)]
-struct RawOutput {
-    text: Option<Text>,
-    #[serde(default)]
-    data: std::collections::BTreeMap<String, Value>,
-}
-
-/// A text, or its lines.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Whole(String),
-    Lines(Vec<String>),
-}
-
-impl Text {
-    fn whole(self) -> String {
-        match self {
-            Text::Whole(text) => text,
-            Text::Lines(lines) => lines.concat(),
-        }
-    }
+    outputs: Vec<Value>,
 }
 
 impl Notebook {
@@ -96,8 +75,8 @@ impl Notebook {
         let cells = cells.map(|(cell, number)| {
             let tags = cell.metadata["tags"].as_array();
             let is_checked = tags.is_some_and(|it| it.iter().any(|it| it == CHECKED));
-            let expected: String = cell.outputs.into_iter().map(shown).collect();
-            Cell { number, source: cell.source.whole(), expected: is_checked.then_some(expected) }
+            let expected = is_checked.then(|| said(&cell.outputs));
+            Cell { number, source: whole(&cell.source), expected }
         });
         let cells: Vec<_> = cells.filter(|it| !it.source.trim().is_empty()).collect();
         ensure!(!cells.is_empty(), "the notebook `{name}` has no code to run");
@@ -111,14 +90,11 @@ impl Notebook {
             let output = kernel.run(source, until.within(CELL)).with_context(of)?;
             match output {
                 Err(Failure(said)) => bail!("{} fails: {said}\nIts code:\n{source}", of()),
-                Ok(output) => {
-                    if let Some(expected) = expected.as_ref().filter(|it| it.trim() != output.trim()) {
-                        bail!(
-                            "{} gives {:?}, not {:?}\nIts code:\n{source}",
-                            of(),
-                            output.trim(),
-                            expected.trim()
-                        );
+                Ok(outputs) => {
+                    let given = said(&outputs);
+                    if let Some(expected) = expected.as_ref().filter(|it| **it != given) {
+                        let (given, expected) = (shown(&given), shown(expected));
+                        bail!("{} gives {given}, not {expected}\nIts code:\n{source}", of());
                     }
                 }
             }
@@ -127,11 +103,42 @@ impl Notebook {
     }
 }
 
-fn shown(output: RawOutput) -> String {
-    if let Some(text) = output.text {
-        return text.whole();
+/// What outputs say, of a kernel or in a notebook. Each stream is whole, for how streams mix is chance; what is shown
+/// as plain text and otherwise is that text.
+fn said(outputs: &[Value]) -> Vec<Said> {
+    let mut said: Vec<Said> = Vec::new();
+    for output in outputs {
+        if let Some(name) = output["name"].as_str() {
+            match said.iter_mut().find(|(it, _)| it == name) {
+                Some((_, text)) => text.push_str(&whole(&output["text"])),
+                None => said.push((name.to_owned(), whole(&output["text"]))),
+            }
+        }
+        let data = &output["data"];
+        let has_plain = data["text/plain"] != Value::Null;
+        let kinds = data.as_object().into_iter().flatten();
+        let kinds =
+            kinds.filter(|(kind, _)| kind.starts_with("text/") && (!has_plain || *kind == "text/plain"));
+        said.extend(kinds.map(|(kind, text)| (kind.clone(), whole(text))));
     }
-    let plain = output.data.get("text/plain").cloned().unwrap_or_default();
-    let plain: Option<Text> = serde_json::from_value(plain).ok();
-    plain.map_or_else(String::new, |it| it.whole() + "\n")
+    for (_, text) in &mut said {
+        text.truncate(text.trim_end().len());
+    }
+    said.retain(|(_, text)| !text.is_empty());
+    said.sort_by(|(one, _), (other, _)| one.cmp(other));
+    said
+}
+
+/// For messages.
+fn shown(said: &[Said]) -> String {
+    let said: Vec<_> = said.iter().map(|(kind, text)| format!("{kind} {text:?}")).collect();
+    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+}
+
+/// A text, which may be there as its lines.
+fn whole(text: &Value) -> String {
+    match text {
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+        text => text.as_str().unwrap_or_default().to_owned(),
+    }
 }

@@ -86,10 +86,49 @@ fn says(child: &mut Child, part: &str) {
 #[test]
 fn notebooks_that_fail() {
     let (_cluster, repo, hub) = hub("cells", false);
-    let checked = json!({
-        "cell_type": "code", "source": ["print(6 *\n", "      7)"], "metadata": {"tags": ["check-output"]},
-        "outputs": [{"output_type": "stream", "name": "stdout", "text": ["43\n"]}],
-    });
+    let checked = |source: Value, outputs: Value| {
+        let metadata = json!({"tags": ["check-output"]});
+        json!({"cell_type": "code", "source": source, "metadata": metadata, "outputs": outputs})
+    };
+    notebook(
+        &repo,
+        &[
+            checked(
+                json!("import sys; print('one'); print('error', file=sys.stderr); print('two')"),
+                json!([
+                    {"output_type": "stream", "name": "stderr", "text": "error"},
+                    {"output_type": "stream", "name": "stdout", "text": ["one\n", "two\n"]},
+                ]),
+            ),
+            checked(
+                json!(
+                    "from IPython.display import clear_output\n\
+                     print(1); clear_output(); print(2); clear_output(wait=True); print(3); clear_output(wait=True)"
+                ),
+                json!([{"output_type": "stream", "name": "stdout", "text": "3\n"}]),
+            ),
+            checked(
+                json!("display(1); shown = display(2, display_id=True); shown.update(3)"),
+                json!([
+                    {"output_type": "display_data", "data": {"text/plain": ["1"]}},
+                    {"output_type": "display_data", "data": {"text/plain": "3"}},
+                ]),
+            ),
+            checked(
+                json!("display({'text/html': 'right', 'image/png': ''}, raw=True)"),
+                json!([{"output_type": "display_data", "data": {"text/html": ["right\n"]}}]),
+            ),
+        ],
+    );
+    repo.ok("run-hub-health-check lake cells --notebook try.ipynb --attempts 1");
+    let stream = checked(
+        json!(["print(6 *\n", "      7)"]),
+        json!([{"output_type": "stream", "name": "stderr", "text": ["42\n"]}]),
+    );
+    let html = checked(
+        json!("display({'text/html': ' right'}, raw=True)"),
+        json!([{"output_type": "display_data", "data": {"text/html": "right"}}]),
+    );
     let raises = json!("def f():\n    raise ValueError('no such lake')\nf()");
     for (cells, more, parts) in [
         (
@@ -108,10 +147,14 @@ fn notebooks_that_fail() {
             ["cell 1 of the notebook `try.ipynb`", "the cell took too long"],
         ),
         (
-            vec![checked],
+            vec![stream],
             "",
-            ["cell 1 of the notebook `try.ipynb` gives \"42\", not \"43\"", "Its code:\nprint(6 *"],
+            [
+                "cell 1 of the notebook `try.ipynb` gives stdout \"42\", not stderr \"42\"",
+                "Its code:\nprint(6 *",
+            ],
         ),
+        (vec![html], "", ["gives text/html \" right\", not text/html \"right\"", "Its code:\ndisplay("]),
         (vec![json!("input('Who are you? ')")], "", ["StdinNotImplementedError", "Its code:\ninput("]),
         (
             vec![json!("import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)")],
