@@ -13,7 +13,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::Value;
-use tungstenite::{ClientRequestBuilder, WebSocket, http::Uri};
+use tungstenite::{ClientRequestBuilder, HandshakeError, WebSocket, http::Uri};
 use ureq::{Agent, Body, Proxy, ResponseExt, http::Response};
 use xshell::{Shell, cmd};
 
@@ -147,19 +147,21 @@ impl Address {
         anyhow!("{trouble}: `{}`, {what}: {said}", self.url)
     }
 
-    /// Opens a websocket at a path. Its reads end after a short time, with what there is.
+    /// Opens a websocket at a path, as long as nothing speaks against `waiting`. Its reads end after a short time, with
+    /// what there is.
     pub(super) fn websocket(
         &self,
         path: &str,
         token: &str,
         until: Until,
+        waiting: impl Fn() -> Result<()>,
     ) -> Result<WebSocket<Box<dyn Stream>>> {
         let uri: Uri = format!("{}{path}", self.url).replacen("http", "ws", 1).parse()?;
         let host = uri.host().context("the address has no host")?.to_owned();
         let is_secure = uri.scheme_str() == Some("wss");
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let tcp = self.connect(&host, port, until).context("the kernel's websocket doesn't open")?;
-        let own = tcp.try_clone()?;
+        tcp.set_read_timeout(Some(SOON))?;
         let stream: Box<dyn Stream> = match is_secure {
             false => Box::new(tcp),
             true => {
@@ -172,10 +174,17 @@ impl Address {
             }
         };
         let request = ClientRequestBuilder::new(uri).with_header("Authorization", format!("token {token}"));
-        let (socket, _) = tungstenite::client(request, stream)
-            .map_err(|err| anyhow!("the kernel's websocket doesn't open: {err}"))?;
-        own.set_read_timeout(Some(SOON))?;
-        Ok(socket)
+        let mut result = tungstenite::client(request, stream);
+        loop {
+            result = match result {
+                Ok((socket, _)) => return Ok(socket),
+                Err(HandshakeError::Interrupted(part)) => {
+                    waiting()?;
+                    part.handshake()
+                }
+                Err(HandshakeError::Failure(err)) => bail!("the kernel's websocket doesn't open: {err}"),
+            }
+        }
     }
 
     /// To a port of a host, through the proxy if there is one for it. ureq keeps its own connections to itself.

@@ -120,7 +120,7 @@ impl<'a> TestUser<'a> {
     }
 
     /// A kernel of the server's own kind, with a token for nothing but that server's user.
-    pub(super) fn start_kernel(&self, until: Until) -> Result<Kernel> {
+    pub(super) fn start_kernel(&self, until: Until) -> Result<Kernel<'_>> {
         let until = until.within(ANSWER * 2);
         let body = json!({"note": "health check", "expires_in": 3600});
         let made = self.address.ask(
@@ -146,7 +146,7 @@ impl<'a> TestUser<'a> {
         )?;
         let kernel = expect("server", "POST", "kernels", kernel, &[201])?;
         let id = kernel["id"].as_str().context("the kernel has no id")?;
-        Kernel::connect(self.address, &format!("{server}/kernels/{id}/channels"), token, until)
+        Kernel::connect(self.address, format!("{server}/kernels/{id}"), token.to_owned(), until)
     }
 
     /// Stops the server and deletes the user.

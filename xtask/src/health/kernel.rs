@@ -1,8 +1,11 @@
 //! A kernel, by its messages: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
 
-use std::{io, mem};
+use std::{
+    io, mem,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -11,7 +14,14 @@ use super::{
     address::{Address, Stream},
 };
 
-pub(super) struct Kernel {
+/// How long a cell that is interrupted may take to end in order: a Dask cluster goes with it.
+const GRACE: Duration = Duration::from_secs(8);
+
+pub(super) struct Kernel<'a> {
+    address: &'a Address,
+    /// Of the server's API.
+    path: String,
+    token: String,
     socket: WebSocket<Box<dyn Stream>>,
     cells: usize,
 }
@@ -22,10 +32,32 @@ pub(super) type Output = Result<Vec<Value>, Failure>;
 /// How a cell failed: in its own words, without a terminal's codes.
 pub(super) struct Failure(pub(super) String);
 
-impl Kernel {
-    /// To a kernel's channels.
-    pub(super) fn connect(address: &Address, path: &str, token: &str, until: Until) -> Result<Kernel> {
-        Ok(Kernel { socket: address.websocket(path, token, until)?, cells: 0 })
+impl Kernel<'_> {
+    /// To the channels of a kernel that was just started. A server opens them when the kernel answers, and tries one that
+    /// dies a few times anew before it forgets it.
+    pub(super) fn connect(
+        address: &Address,
+        path: String,
+        token: String,
+        until: Until,
+    ) -> Result<Kernel<'_>> {
+        let state = || {
+            until.check("the kernel's start")?;
+            let mut answer = address.ask("GET", &path, &token, None, until)?;
+            ensure!(
+                answer.status() != 404,
+                "the kernel doesn't start: it dies each time the server tries it"
+            );
+            let kernel = answer.body_mut().read_to_string().unwrap_or_default();
+            let kernel: Value = serde_json::from_str(&kernel).unwrap_or_default();
+            Ok(kernel["execution_state"].as_str().unwrap_or("unknown").to_owned())
+        };
+        let socket = address.websocket(&format!("{path}/channels"), &token, until, || state().map(|_| ()));
+        let socket = socket.map_err(|err| match state() {
+            Ok(state) => err.context(format!("the kernel doesn't start, and is `{state}` to the server")),
+            Err(err) => err,
+        })?;
+        Ok(Kernel { address, path, token, socket, cells: 0 })
     }
 
     /// Runs a cell until it's answered and the kernel is idle again. An error means that the kernel isn't there any more, or
@@ -46,6 +78,19 @@ impl Kernel {
             },
         });
         self.socket.send(request.to_string().into()).context("the kernel's websocket is closed")?;
+        let output = self.output(&id, until);
+        // Not of a kernel that is away.
+        if output.is_err() && until.check("it").is_err() {
+            let until = Until { at: Instant::now() + GRACE, heeds_signals: false };
+            let path = format!("{}/interrupt", self.path);
+            if self.address.ask("POST", &path, &self.token, None, until).is_ok() {
+                let _ = self.output(&id, until);
+            }
+        }
+        output
+    }
+
+    fn output(&mut self, id: &str, until: Until) -> Result<Output> {
         let (mut outputs, mut failure) = (Vec::<Value>::new(), None);
         // When there's something new.
         let mut is_to_clear = false;
@@ -57,7 +102,7 @@ impl Kernel {
             if kind == "status" && ["dead", "restarting", "autorestarting"].contains(&state) {
                 bail!("the kernel died");
             }
-            if message["parent_header"]["msg_id"] != *id {
+            if message["parent_header"]["msg_id"] != id {
                 continue;
             }
             match kind {

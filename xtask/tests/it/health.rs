@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     a_real_node::Node,
     jupyterhub::JupyterHub,
-    repo::{Key, Ran, Repo, Shared, copy, wait_until},
+    repo::{Key, Ran, Repo, Shared, command_lines, copy, kill_9, wait_until},
     stop::signal,
     upstream::{Answer, Running, Server, free_address, index, package},
 };
@@ -188,6 +188,8 @@ fn servers_and_hubs_that_fail() {
         ("hangs", "", "; before that: 0/1 nodes are available"),
         ("no access", "", "GET kernelspecs: the server answers 403 Forbidden: "),
         ("no kernel", "", "the server has no kernel: its image lacks one"),
+        ("kernel: false", "", "the kernel doesn't start: it dies each time the server tries it"),
+        ("kernel: sleep 600", "--attempt-timeout 8s", "the kernel's start took too long"),
     ] {
         hub.trouble(trouble);
         fails(&repo, &hub, &format!("troubled {more}"), &[part]);
@@ -248,6 +250,25 @@ fn servers_and_hubs_that_fail() {
     );
     repo.env.push(known);
 
+    // Cut off from the hub: its user goes as soon as somebody reaches it.
+    let at = repo.root.join("at");
+    let cell = format!("import time; open('{}', 'w').close(); time.sleep(600)", at.display());
+    notebook(&repo, &[json!(cell)]);
+    let (free, to) = (free_address(), format!("OPENSSL:{},verify=0", hub.address));
+    let way = front_at(&free, &hub, &to);
+    repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &way.address);
+    let mut child = repo.start("run-hub-health-check lake troubled --notebook try.ipynb --attempts 1");
+    wait_until("the cell", || at.exists());
+    drop(way);
+    let listens = format!("OPENSSL-LISTEN:{},", free.rsplit_once(':').unwrap().1);
+    // Those that have a connection go on.
+    command_lines().iter().filter(|(_, it)| it.contains(&listens)).for_each(|(pid, _)| kill_9(*pid));
+    says(&mut child, "can't be removed yet, trying on for a minute: the hub can't be reached");
+    let way = front_at(&free, &hub, &to);
+    let ran = Ran::from(child);
+    assert!(ran.code == Some(1) && !ran.stderr.contains("is left"), "{}", ran.stderr);
+    repo.edit("config/clusters/lake/cluster.yaml", &way.address, &hub.address);
+
     // Gone while a server starts, which is told before all is tried to clear up.
     hub.trouble("hangs");
     let mut child = repo.start("run-hub-health-check lake troubled");
@@ -285,13 +306,17 @@ struct Front {
 }
 
 fn front(hub: &JupyterHub, to: &str) -> Front {
-    let address = free_address();
+    front_at(&free_address(), hub, &format!("TCP:{to}"))
+}
+
+/// The same at an address of this machine, before one that socat knows.
+fn front_at(address: &str, hub: &JupyterHub, to: &str) -> Front {
     let port = address.rsplit_once(':').unwrap().1;
     let certificate = hub.certificate();
     let key = certificate.replace("tls.crt", "tls.key");
     let listen =
         format!("OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={certificate},key={key}");
-    let process = Running::start("socat", &[listen, format!("TCP:{to}")], &address);
+    let process = Running::start("socat", &[listen, to.to_owned()], address);
     Front { address: format!("localhost:{port}"), _process: process }
 }
 
@@ -393,8 +418,16 @@ fn dask() {
     let clusters =
         |end: &str| hub.log().lines().filter(|it| it.contains(" Cluster ") && it.ends_with(end)).count();
     assert_eq!(clusters("is running"), 5);
-    // The gateway takes its time after a check has ended.
+    // The gateway takes its time after a check has ended; also after one that is stopped.
     wait_until("the end of the clusters", || clusters(" stopped") == 5);
+    let cell =
+        "import time; from dask_gateway import GatewayCluster\nwith GatewayCluster():\n    time.sleep(600)";
+    notebook(&repo, &[json!(cell)]);
+    let child = repo.start("run-hub-health-check lake gated-dask --notebook try.ipynb");
+    wait_until("the cluster of the notebook", || clusters("is running") == 7);
+    signal(&child, "TERM");
+    assert_eq!(Ran::from(child).code, Some(1));
+    wait_until("the end of the clusters", || clusters(" stopped") == 7);
 
     fs::remove_dir_all(repo.cache().join("xtask/dependencies")).unwrap();
     fails(&repo, &hub, "gated-dask", &["`gated-dask`: the chart `gate` 0.1.0 isn't in the cache"]);

@@ -1,6 +1,7 @@
 """A hub of processes, with the service and role of z2jh's charts. Its users' servers do what the file `trouble` says."""
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,14 @@ class Spawner(SimpleLocalProcessSpawner):
         if trouble == "no kernel":
             self.args += ["--KernelSpecManager.ensure_native_kernel=False"]
             self.args += ["--KernelSpecManager.allowed_kernelspecs=another"]
+        if trouble.startswith("kernel: "):
+            spec = here / "homes" / USER / ".local/share/jupyter/kernels/own/kernel.json"
+            spec.parent.mkdir(parents=True, exist_ok=True)
+            kernel = {"argv": trouble.split()[1:], "display_name": "own", "language": "none"}
+            spec.write_text(json.dumps(kernel))
+            self.args += ["--MultiKernelManager.default_kernel_name=own"]
+            # By itself it tries five times, each after three seconds.
+            self.args += ["--KernelRestarter.restart_limit=1", "--KernelRestarter.time_to_dead=1"]
         return await super().start()
 
     async def progress(self):
