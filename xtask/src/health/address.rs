@@ -1,6 +1,7 @@
 //! The way to a hub, for HTTP and websockets.
 
 use std::{
+    cell::RefCell,
     io::{Read, Write},
     net::{TcpStream, ToSocketAddrs},
     sync::Arc,
@@ -40,7 +41,17 @@ pub(super) struct Address {
     agent: Agent,
     /// What the environment names, for an address that isn't on this machine.
     proxy: Option<Proxy>,
-    _forward: Option<Beside>,
+    forward: Option<Box<RefCell<Forward>>>,
+}
+
+/// A `kubectl port-forward`, and how it's started.
+struct Forward {
+    sh: Shell,
+    namespace: String,
+    service: &'static str,
+    /// The one here, once it's known, and the service's.
+    ports: String,
+    process: Beside,
 }
 
 pub(super) trait Stream: Read + Write {}
@@ -53,33 +64,35 @@ impl Address {
 
     /// On this machine, or on its rehearsal cluster.
     pub(super) fn here(url: String) -> Address {
-        Address { url, agent: http::agent(), proxy: None, _forward: None }
+        Address { url, agent: http::agent(), proxy: None, forward: None }
     }
 
     /// Through the API server, to the service that the hub's proxy has. Where z2jh's chart gets certificates itself, that
     /// one leads from HTTP to the hub's own domain; the proxy behind it doesn't.
     pub(super) fn forwarded(sh: &Shell, api: &Api, hub: &Hub, base: &str) -> Result<Address> {
-        let name = &hub.name;
-        let behind = api.find(&format!("/api/v1/namespaces/{name}/services/proxy-http"))?;
-        let target = if behind.is_some() { "service/proxy-http" } else { "service/proxy-public" };
-        let port = if behind.is_some() { ":8000" } else { ":80" };
-        let mut forward =
-            process::start(sh, cmd!(sh, "kubectl port-forward --namespace {name} {target} {port}"))?;
+        let behind = api.find(&format!("/api/v1/namespaces/{}/services/proxy-http", hub.name))?;
+        let (service, port) = if behind.is_some() { ("proxy-http", 8000) } else { ("proxy-public", 80) };
         let until = Until { at: Instant::now() + BEGIN, heeds_signals: true };
-        loop {
-            if let Some(said) = forward.ended()? {
-                bail!("`kubectl port-forward` ended: {}", said.trim());
-            }
-            // "Forwarding from 127.0.0.1:43210 -> 8000"
-            let said = forward.written()?;
-            if let Some(port) = said.lines().find_map(|it| it.strip_prefix("Forwarding from 127.0.0.1:")) {
-                let port = port.split(' ').next().unwrap_or_default();
-                let url = format!("http://127.0.0.1:{port}{base}");
-                return Ok(Address { _forward: Some(forward), ..Address::here(url) });
-            }
-            until.check("`kubectl port-forward`")?;
-            thread::sleep(Duration::from_millis(20));
-        }
+        let (process, own) = forward(sh, &hub.name, service, &format!(":{port}"), until)?;
+        let url = format!("http://127.0.0.1:{own}{base}");
+        let ports = format!("{own}:{port}");
+        let forward = Forward { sh: sh.clone(), namespace: hub.name.clone(), service, ports, process };
+        Ok(Address { forward: Some(Box::new(RefCell::new(forward))), ..Address::here(url) })
+    }
+
+    /// Starts a `kubectl port-forward` anew that has lost its pod.
+    fn renew(&self, until: Until) -> Result<()> {
+        let Some(said) = self.ended()? else { return Ok(()) };
+        say!("`kubectl port-forward` ended and is started anew: {}", said.trim());
+        let mut it = self.forward.as_ref().context("it was there")?.borrow_mut();
+        let (process, _) = forward(&it.sh, &it.namespace, it.service, &it.ports, until.within(BEGIN))?;
+        it.process = process;
+        Ok(())
+    }
+
+    /// What a `kubectl port-forward` said that has ended.
+    fn ended(&self) -> Result<Option<String>> {
+        self.forward.as_ref().map_or(Ok(None), |it| it.borrow_mut().process.ended())
     }
 
     /// Asks as whoever has the token, and takes any answer but a redirection that leads elsewhere.
@@ -91,6 +104,7 @@ impl Address {
         body: Option<&Value>,
         until: Until,
     ) -> Result<Response<Body>> {
+        self.renew(until)?;
         let body = body.map_or_else(String::new, Value::to_string);
         let request = ureq::http::Request::builder()
             .method(method)
@@ -114,6 +128,7 @@ impl Address {
 
     /// What anybody gets, at the end of all redirections within the host.
     pub(super) fn page(&self, path: &str, until: Until) -> Result<Response<Body>> {
+        self.renew(until)?;
         let left = Some(until.left());
         let request = self.agent.get(format!("{}{path}", self.url)).config().proxy(self.proxy.clone());
         let request = request.timeout_global(left).build();
@@ -128,7 +143,7 @@ impl Address {
     }
 
     fn elsewhere(&self, what: &str, to: &str) -> Error {
-        let hint = match &self._forward {
+        let hint = match &self.forward {
             Some(_) => "the proxy takes HTTPS alone, which `--port-forward` can't follow",
             None => HINT,
         };
@@ -139,7 +154,14 @@ impl Address {
         if matches!(err, ureq::Error::Timeout(_)) {
             return anyhow!("{what}: `{}` doesn't answer in time", self.url);
         }
-        let said = err.to_string();
+        let mut said = err.to_string();
+        if self.forward.is_some() {
+            // It hangs up a moment before it ends.
+            thread::sleep(SOON);
+            if let Ok(Some(last)) = self.ended() {
+                said += &format!("; `kubectl port-forward` ended: {}", last.trim());
+            }
+        }
         let trouble = match said.contains("certificate") {
             true => "its certificate can't be verified",
             false => "the hub can't be reached",
@@ -215,5 +237,29 @@ impl Address {
         let first = answer.lines().next().unwrap_or_default();
         ensure!(first.split(' ').nth(1) == Some("200"), "the proxy of `HTTPS_PROXY` answers {first}");
         Ok(tcp)
+    }
+}
+
+/// Forwards ports to a service of a namespace, with the port here.
+fn forward(
+    sh: &Shell,
+    namespace: &str,
+    service: &str,
+    ports: &str,
+    until: Until,
+) -> Result<(Beside, String)> {
+    let cmd = cmd!(sh, "kubectl port-forward --namespace {namespace} service/{service} {ports}");
+    let mut process = process::start(sh, cmd)?;
+    loop {
+        if let Some(said) = process.ended()? {
+            bail!("`kubectl port-forward` ended: {}", said.trim());
+        }
+        // "Forwarding from 127.0.0.1:43210 -> 8000"
+        let said = process.written()?;
+        if let Some(port) = said.lines().find_map(|it| it.strip_prefix("Forwarding from 127.0.0.1:")) {
+            return Ok((process, port.split(' ').next().unwrap_or_default().to_owned()));
+        }
+        until.check("`kubectl port-forward`")?;
+        thread::sleep(Duration::from_millis(20));
     }
 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     a_real_node::Node,
     jupyterhub::JupyterHub,
-    repo::{Key, Ran, Repo, Shared, command_lines, copy, kill_9, wait_until},
+    repo::{Key, Ran, Repo, Shared, command_lines, copy, kill_9, tool_path, wait_until},
     stop::signal,
     upstream::{Answer, Running, Server, free_address, index, package},
 };
@@ -329,6 +329,29 @@ fn healthy_twenty_times_and_through_a_proxy() {
     for _ in 0..20 {
         repo.ok("run-hub-health-check lake steady --attempts 1");
     }
+    // A forward that loses its pod at once is started anew, at the same port.
+    let (root, free) = (repo.root.display().to_string(), free_address());
+    let forward = format!(
+        "port=${{5%%:*}}; port=${{port:-{}}}; began=\"Forwarding from 127.0.0.1:$port -> 8000\"\n\
+         if mkdir {root}/lost; then echo $began; sleep 0.1; echo lost connection to pod >&2; exit 1; fi\n\
+         (sleep 0.5; echo $began) &\n\
+         exec socat TCP-LISTEN:$port,bind=127.0.0.1,reuseaddr,fork OPENSSL:{},verify=0",
+        free.rsplit_once(':').unwrap().1,
+        hub.address
+    );
+    let kubectl = tool_path("kubectl");
+    repo.script(
+        "kubectl",
+        &format!("case $1 in port-forward) {forward};; *) exec {} \"$@\";; esac", kubectl.display()),
+    );
+    let ran = repo.ok("run-hub-health-check lake steady --port-forward --attempts 2");
+    for part in ["attempt 1 of 2: the hub can't be reached", "`kubectl port-forward` ended: lost connection"]
+    {
+        assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
+    }
+    assert!(ran.stdout.contains("is healthy, at attempt 2: "), "{}", ran.stdout);
+    repo.env.pop();
+
     // Nobody but the proxy knows where that host is.
     let port = hub.address.rsplit_once(':').unwrap().1;
     repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &format!("lake.test:{port}"));
