@@ -55,8 +55,8 @@ pub(crate) struct RunHubHealthCheck {
     #[arg(long, default_value_t = ATTEMPTS, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     attempts: u32,
     /// How long one attempt may take
-    #[arg(long, default_value = "10m", value_name = "TIME")]
-    attempt_timeout: humantime::Duration,
+    #[arg(long, default_value = "10m", value_parser = attempt_timeout, value_name = "TIME")]
+    attempt_timeout: Duration,
     /// Reach the hub through `kubectl port-forward` to its service `proxy-public`, not by its address
     #[arg(long)]
     port_forward: bool,
@@ -70,6 +70,12 @@ pub(crate) struct RunHubHealthCheck {
 /// What a hub gets after a deploy, and without options.
 const ATTEMPTS: u32 = 3;
 const ATTEMPT: Duration = Duration::from_secs(600);
+
+fn attempt_timeout(text: &str) -> Result<Duration> {
+    let time = humantime::parse_duration(text)?;
+    ensure!((1..=24 * 60 * 60).contains(&time.as_secs()), "it must be between 1s and 1d");
+    Ok(time)
+}
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Format {
@@ -175,7 +181,7 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         Way::Server { .. } => Some(session.leases.take(&hub.name)?),
         Way::Pages(_) => None,
     };
-    let check = Check { address, way, attempts: args.attempts, limit: *args.attempt_timeout, mask: &mask };
+    let check = Check { address, way, attempts: args.attempts, limit: args.attempt_timeout, mask: &mask };
     let attempts = check.run(|said| say!("{said}"))?;
     let report = Report {
         cluster: &cluster.name,
@@ -313,8 +319,15 @@ fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     let Some(secret) = secret else { return Ok(Err("it has no Secret `hub`".to_owned())) };
     let token = secret["data"][KEY].as_str().unwrap_or_default();
     let token = BASE64_STANDARD.decode(token).unwrap_or_default();
-    let token = String::from_utf8(token).unwrap_or_default();
-    Ok(if token.is_empty() { Err(format!("its Secret `hub` has no `{KEY}`")) } else { Ok(token) })
+    let token = String::from_utf8_lossy(&token);
+    // A file's last line has an end.
+    let token = token.trim();
+    ensure!(
+        token.bytes().all(|it| it.is_ascii_graphic()),
+        "`{KEY}` in the Secret `hub` of `{}` can't be a token: it has other characters than a header takes",
+        hub.name
+    );
+    Ok(if token.is_empty() { Err(format!("its Secret `hub` has no `{KEY}`")) } else { Ok(token.to_owned()) })
 }
 
 fn no_token(hub: &Hub, why: &str) -> anyhow::Error {

@@ -52,7 +52,8 @@ fn hub_below(base: &str, name: &str, with_dask: bool) -> (Arc<Shared>, Repo, Jup
     repo.edit("config/clusters/lake/cluster.yaml", &domain, &format!("domain: {}", hub.address));
     repo.env.push(("SSL_CERT_FILE".to_owned(), hub.certificate()));
     cluster.kubectl(&format!("create namespace {name}"));
-    token(&cluster, name, "of-hub-health");
+    // With the line's end of a file.
+    token(&cluster, name, "\"of-hub-health\\n\"");
     (cluster, repo, hub)
 }
 
@@ -236,7 +237,13 @@ fn servers_and_hubs_that_fail() {
     let rights = ["its service `hub-health` lacks the rights for that: the hub answers 403 Forbidden: "];
     let none =
         ["its Secret `hub` has no `hub.services.hub-health.apiToken`\nhint: define the service `hub-health`"];
-    for (set, parts) in [("without-rights", rights), ("guessed", rights), ("''", none)] {
+    let unfit = ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` can't be a token"];
+    for (set, parts) in [
+        ("without-rights", rights),
+        ("guessed", rights),
+        ("''", none),
+        ("of-hub-health of-hub-health", unfit),
+    ] {
         token(&cluster, "troubled", set);
         fails(&repo, &hub, "troubled", &parts);
     }
@@ -592,6 +599,10 @@ fn where_nothing_can_be_checked() {
     let mut repo = Repo::on(&cluster, &["unchecked"]);
     let said = repo.fails("run-hub-health-check lake unchecked");
     assert!(said.contains("nobody can check `unchecked`: it has no Secret `hub`\nhint: "), "{said}");
+    for time in ["0s", "999ms", "2d", "9999999999y"] {
+        let ran = repo.run(&format!("run-hub-health-check lake unchecked --attempt-timeout {time}"));
+        assert!(ran.code == Some(2) && ran.stderr.contains("--attempt-timeout"), "{time}: {}", ran.stderr);
+    }
     let said = repo.fails("run-hub-health-check lake nobody");
     assert!(said.contains("cluster `lake` has no hub `nobody`"), "{said}");
     // There is a token, and nobody behind the domain.
