@@ -6,7 +6,7 @@ mod kernel;
 mod notebook;
 
 use std::{
-    fs,
+    fs, iter,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -70,6 +70,9 @@ pub(crate) struct RunHubHealthCheck {
 /// What a hub gets after a deploy, and without options.
 const ATTEMPTS: u32 = 3;
 const ATTEMPT: Duration = Duration::from_secs(600);
+
+/// How long a hub's name, its certificate and its ingress may take to be there after a deploy.
+const ARRIVAL: Duration = Duration::from_secs(180);
 
 fn attempt_timeout(text: &str) -> Result<Duration> {
     let time = humantime::parse_duration(text)?;
@@ -249,6 +252,23 @@ pub(crate) fn after_rollout(
             Err(why) => return unchecked(&why),
         },
     };
+    let until = Until { at: Instant::now() + ARRIVAL, heeds_signals: true };
+    let page = if let Way::Pages(page) = &way { page.as_ref() } else { None };
+    let mut told = String::new();
+    for address in iter::once(&address).chain(page) {
+        // What is still missing when the time is over fails the check.
+        while let Some(missing) = address.missing(until)
+            && until.check("it").is_ok()
+        {
+            let said = mask.hide(&format!("{missing:#}"));
+            if said != told {
+                say!("{}: waiting, at most 3 min, for its address: {said}", hub.name);
+                told = said;
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+    process::check_stopped()?;
     let check = Check { address, way, attempts: ATTEMPTS, limit: ATTEMPT, mask };
     let attempts = check.run(|said| say!("{}: {said}", hub.name))?;
     match attempts.into_iter().next_back().and_then(|it| it.failure) {

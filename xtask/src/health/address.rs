@@ -33,7 +33,8 @@ const BEGIN: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(250);
 
 /// Where somebody else answers.
-pub(super) const HINT: &str = "is the domain in cluster.yaml the hub's own, with `hub.baseUrl` of the values?";
+pub(super) const HINT: &str =
+    "is the domain in cluster.yaml the hub's own, with `hub.baseUrl` of the values?";
 
 pub(super) struct Address {
     /// Without a slash at its end.
@@ -129,10 +130,8 @@ impl Address {
     /// What anybody gets, at the end of all redirections within the host.
     pub(super) fn page(&self, path: &str, until: Until) -> Result<Response<Body>> {
         self.renew(until)?;
-        let left = Some(until.left());
-        let request = self.agent.get(format!("{}{path}", self.url)).config().proxy(self.proxy.clone());
-        let request = request.timeout_global(left).build();
-        let answer = request.call().map_err(|err| self.unreachable(&format!("GET {path}"), &err))?;
+        let answer =
+            self.get(path, 10, until).map_err(|err| self.unreachable(&format!("GET {path}"), &err))?;
         let end = answer.get_uri();
         if end.host() != self.url.parse::<Uri>()?.host() {
             bail!(self.elsewhere(&format!("GET {path}"), &end.to_string()));
@@ -140,6 +139,22 @@ impl Address {
         let status = answer.status();
         ensure!(status.is_success(), "GET {}{path} answers {status}", self.url);
         Ok(answer)
+    }
+
+    /// What may yet come by itself where a hub was just deployed: its name, its certificate, who listens there.
+    pub(super) fn missing(&self, until: Until) -> Option<Error> {
+        match self.get("/", 0, until) {
+            Err(err) => Some(self.unreachable("GET /", &err)),
+            Ok(answer) if (502..=504).contains(&answer.status().as_u16()) => {
+                Some(anyhow!("GET {}/ answers {}", self.url, answer.status()))
+            }
+            Ok(_) => None,
+        }
+    }
+
+    fn get(&self, path: &str, redirects: u32, until: Until) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.get(format!("{}{path}", self.url)).config().proxy(self.proxy.clone());
+        request.max_redirects(redirects).timeout_global(Some(until.left())).build().call()
     }
 
     fn elsewhere(&self, what: &str, to: &str) -> Error {
@@ -169,8 +184,8 @@ impl Address {
         anyhow!("{trouble}: `{}`, {what}: {said}", self.url)
     }
 
-    /// Opens a websocket at a path, as long as nothing speaks against `waiting`. Its reads end after a short time, with
-    /// what there is.
+    /// Opens a websocket at a path, as long as it's no error to go on `waiting` for it. Its reads end after a short time,
+    /// with what there is.
     pub(super) fn websocket(
         &self,
         path: &str,
