@@ -105,6 +105,29 @@ impl Address {
         body: Option<&Value>,
         until: Until,
     ) -> Result<Response<Body>> {
+        self.send(method, path, token, body, until, until.left())
+    }
+
+    /// Gets an answer without an end, to be read for a time.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        token: &str,
+        until: Until,
+        time: Duration,
+    ) -> Result<Response<Body>> {
+        self.send("GET", path, token, None, until, time)
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+        until: Until,
+        reading: Duration,
+    ) -> Result<Response<Body>> {
         self.renew(until)?;
         let body = body.map_or_else(String::new, Value::to_string);
         let request = ureq::http::Request::builder()
@@ -116,8 +139,8 @@ impl Address {
             .with_context(|| format!("`{}` isn't an address", self.url))?;
         let left = Some(until.left());
         let request = self.agent.configure_request(request).proxy(self.proxy.clone()).max_redirects(0);
-        let request =
-            request.timeout_global(left).timeout_recv_response(left).timeout_recv_body(left).build();
+        let request = request.timeout_global(left).timeout_recv_response(left);
+        let request = request.timeout_recv_body(Some(reading)).build();
         let answer =
             self.agent.run(request).map_err(|err| self.unreachable(&format!("{method} {path}"), &err))?;
         if answer.status().is_redirection() {

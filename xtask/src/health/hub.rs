@@ -27,9 +27,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(540);
 const STOP: Duration = Duration::from_secs(60);
 
-/// How long the events of one answer are followed, and after how long a hub that says nothing is gone.
-const STREAM: Duration = Duration::from_secs(3);
-const GONE: Duration = Duration::from_secs(8);
+/// How long the events of one answer are followed, and how long it's tried to reach a hub again that was there.
+const STREAM: Duration = Duration::from_secs(2);
+const GONE: Duration = Duration::from_secs(3);
 
 /// Who is asked with the service's token.
 const HUB: &str = "hub";
@@ -97,17 +97,16 @@ impl<'a> TestUser<'a> {
         }
     }
 
-    /// The event that decides a start; the `last` one before it, and when the hub was `heard`. An error means that the
-    /// stream was cut.
+    /// The event that decides a start; the `last` one before it, and until when the hub was `heard`. An error means that
+    /// the stream was cut.
     fn decision(&self, last: &mut String, heard: &mut Instant, until: Until) -> Result<Value> {
         let path = format!("/hub/api/users/{USER}/server/progress");
-        let answer = self.address.ask("GET", &path, self.token, None, until.within(STREAM))?;
+        let answer = self.address.follow(&path, self.token, until.within(ANSWER), STREAM)?;
         if !answer.status().is_success() {
             return expect(HUB, "GET", &path, answer, &[]);
         }
-        for line in BufReader::new(answer.into_body().into_reader()).lines() {
-            let line = line?;
-            *heard = Instant::now();
+        let mut lines = BufReader::new(answer.into_body().into_reader()).lines();
+        while let Some(Ok(line)) = lines.next() {
             until.check("it")?;
             let Some(event) = line.strip_prefix("data: ") else { continue };
             let event: Value = serde_json::from_str(event).context("the hub's progress isn't JSON")?;
@@ -116,6 +115,7 @@ impl<'a> TestUser<'a> {
             }
             event["message"].as_str().unwrap_or_default().clone_into(last);
         }
+        *heard = Instant::now();
         bail!("its events end")
     }
 
@@ -186,20 +186,16 @@ impl<'a> TestUser<'a> {
 
 impl Drop for TestUser<'_> {
     fn drop(&mut self) {
-        if self.is_there.get() {
-            let until = Until { at: Instant::now() + STOP, heeds_signals: false };
-            let mut is_told = false;
-            while let Err(err) = self.remove(until) {
+        let started = Instant::now();
+        let until = Until { at: started + STOP, heeds_signals: false };
+        while self.is_there.get()
+            && let Err(err) = self.remove(until)
+        {
+            if started.elapsed() > GONE {
                 let said = self.mask.hide(&format!("{err:#}"));
-                if until.left().is_zero() {
-                    return say!("the user `{USER}` is left, which the next check removes: {said}");
-                }
-                if !is_told {
-                    say!("the user `{USER}` can't be removed yet, trying on for a minute: {said}");
-                }
-                is_told = true;
-                thread::sleep(Duration::from_secs(1));
+                return say!("the user `{USER}` is left, which the next check removes: {said}");
             }
+            thread::sleep(Duration::from_millis(500));
         }
     }
 }

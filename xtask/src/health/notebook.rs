@@ -70,6 +70,8 @@ impl Notebook {
     pub(super) fn read(name: &str, text: &str) -> Result<Notebook> {
         let what = || format!("`{name}` isn't a notebook of version 4");
         let file: File = serde_json::from_str(text).with_context(what)?;
+        let has_source = |it: &RawCell| it.source.is_string() || it.source.is_array();
+        ensure!(file.cells.iter().all(has_source), "{}: a cell's source is no text", what());
         ensure!(file.nbformat == 4, "{}: it has version {}", what(), file.nbformat);
         let cells = file.cells.into_iter().zip(1..).filter(|(it, _)| it.cell_type == "code");
         let cells = cells.map(|(cell, number)| {
