@@ -264,7 +264,7 @@ fn servers_and_hubs_that_fail() {
     let (free, to) = (free_address(), format!("OPENSSL:{},verify=0", hub.address));
     let way = front_at(&free, &hub, &to);
     repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &way.address);
-    let mut child = repo.start("run-hub-health-check lake troubled --notebook try.ipynb --attempts 1");
+    let child = repo.start("run-hub-health-check lake troubled --notebook try.ipynb --attempts 1");
     wait_until("the cell", || at.exists());
     drop(way);
     let listens = format!("OPENSSL-LISTEN:{},", free.rsplit_once(':').unwrap().1);
