@@ -98,9 +98,10 @@ pub(crate) fn prepare(
     let sources: Vec<_> = charts.into_iter().map(|it| (read(&it), it)).collect();
     let mut missing = BTreeSet::new();
     for source in sources.iter().filter_map(|(source, _)| source.as_ref().ok()) {
-        if !source.prepared.is_dir() {
-            missing.extend(source.remotes().into_iter().map(|(_, remote)| remote));
-        }
+        // A chart that is prepared is read from its archives, too, for what it is by its values.
+        let is_missing =
+            |it: &&Remote| !it.archive().is_ok_and(|it| it.is_file()) || !source.prepared.is_dir();
+        missing.extend(source.remotes().into_iter().map(|(_, remote)| remote).filter(is_missing));
     }
     let missing: Vec<_> = missing.into_iter().collect();
     let fetched = process::side_by_side(sh, &missing, |sh, it| it.fetch(sh, settings));
@@ -238,10 +239,6 @@ impl Source {
         let wrong = self.problems.iter().map(|(name, problem)| self.with_dependency(name, problem));
         let wrong: Vec<_> = wrong.collect();
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-        let prepared = &self.prepared;
-        if prepared.is_dir() {
-            return Ok(prepared.clone());
-        }
         let problem = |(chart, remote): (&str, &Remote)| {
             let err = fetched.get(remote)?.as_ref().err()?;
             Some(format!("{chart}/Chart.yaml: dependency `{}`: {err:#}", remote.name))
@@ -249,6 +246,10 @@ impl Source {
         let problems: Vec<_> = self.remotes().into_iter().filter_map(problem).collect();
         ensure!(problems.is_empty(), "{}\n{}", problems.join("\n"), fetch::HINT);
 
+        let prepared = &self.prepared;
+        if prepared.is_dir() {
+            return Ok(prepared.clone());
+        }
         let name = prepared.file_name().expect("it has a name").to_string_lossy();
         let charts = prepared.parent().expect("it lies in the cache");
         let _lock =

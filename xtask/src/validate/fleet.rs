@@ -11,7 +11,6 @@ use anyhow::{Context, anyhow};
 use super::{files::ValuesFile, *};
 use crate::{
     diff::{self, Plain},
-    paths,
     secrets::is_called_secret,
     values::{self, Part},
     yaml::Data,
@@ -301,10 +300,9 @@ impl Fleet {
         })?;
         if let Some(Chart { name, version, .. }) = missing(&whole) {
             bail!(
-                "`{}`: the chart `{name}` {version} isn't in the cache, and so its values aren't known\n\
-                 hint: `{}` may be deleted, and is filled anew",
-                hub.name,
-                paths::cache()?.join("charts").display()
+                "`{}`: the chart `{name}` {version} isn't in the cache any more, and so its values aren't known\n\
+                 hint: try again",
+                hub.name
             );
         }
         let values = Node::nowhere(Data::Map(values));

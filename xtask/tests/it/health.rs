@@ -440,6 +440,8 @@ fn dask() {
         |more: &str| repo.ok(&format!("run-hub-health-check lake gated-dask --attempts 1 {more}")).stdout;
     assert!(!check("").contains(", dask "));
     repo.write(values, "gate: {dask-gateway: {enabled: true}}\n");
+    // What the chart depends on is fetched where it's missing, as in a fresh clone.
+    fs::remove_dir_all(repo.cache().join("xtask/dependencies")).unwrap();
     let said = check("--check-dask-scaling");
     assert!(said.contains(", dask ") && said.contains(", dask-scaling "), "{said}");
     // A cluster that a check left goes with the next one.
@@ -462,9 +464,6 @@ fn dask() {
     signal(&child, "TERM");
     assert_eq!(Ran::from(child).code, Some(1));
     wait_until("the end of the clusters", || clusters(" stopped") == 7);
-
-    fs::remove_dir_all(repo.cache().join("xtask/dependencies")).unwrap();
-    fails(&repo, &hub, "gated-dask", &["`gated-dask`: the chart `gate` 0.1.0 isn't in the cache"]);
 }
 
 /// A hub is checked when its pods are ready, and what isn't healthy doesn't stand.
