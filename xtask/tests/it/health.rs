@@ -287,7 +287,8 @@ fn servers_and_hubs_that_fail() {
     hub.kill();
     let started = Instant::now();
     says(&mut child, "attempt 1 of 3: the hub went away in the server's start");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    // By itself within ten seconds.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     child.kill().unwrap();
     child.wait().unwrap();
     fails(&repo, &hub, "troubled", &["the proxy answers 503"]);
