@@ -108,18 +108,8 @@ impl Address {
         self.send(method, path, token, body, until, until.left())
     }
 
-    /// Gets an answer without an end, to be read for a time.
-    pub(super) fn follow(
-        &self,
-        path: &str,
-        token: &str,
-        until: Until,
-        time: Duration,
-    ) -> Result<Response<Body>> {
-        self.send("GET", path, token, None, until, time)
-    }
-
-    fn send(
+    /// The same, with a time for `reading` an answer that may have no end.
+    pub(super) fn send(
         &self,
         method: &str,
         path: &str,

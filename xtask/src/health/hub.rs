@@ -101,7 +101,7 @@ impl<'a> TestUser<'a> {
     /// the stream was cut.
     fn decision(&self, last: &mut String, heard: &mut Instant, until: Until) -> Result<Value> {
         let path = format!("/hub/api/users/{USER}/server/progress");
-        let answer = self.address.follow(&path, self.token, until.within(ANSWER), STREAM)?;
+        let answer = self.address.send("GET", &path, self.token, None, until.within(ANSWER), STREAM)?;
         if !answer.status().is_success() {
             return expect(HUB, "GET", &path, answer, &[]);
         }

@@ -283,7 +283,7 @@ fn servers_and_hubs_that_fail() {
     let mut child = repo.start("run-hub-health-check lake troubled");
     wait_until("the server", || starts("hangs") > hanging);
     // The hub answers that it starts, and tells of its progress.
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(5));
     hub.kill();
     let started = Instant::now();
     says(&mut child, "attempt 1 of 3: the hub went away in the server's start");
