@@ -42,13 +42,28 @@ fn two_hubs() {
     let text = |command: &mut Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
     run(&mut xtask(&["deploy", "local"]));
     let status = text(&mut xtask(&["local", "status"]));
-    let kubeconfig = status.trim().split_once("KUBECONFIG=").expect("it is up").1.to_owned();
-    let path =
-        format!("{}:{}", text(&mut xtask(&["setup", "--print-path"])).trim(), env::var("PATH").unwrap());
+    let kubeconfig = status
+        .trim()
+        .split_once("KUBECONFIG=")
+        .expect("it is up")
+        .1
+        .to_owned();
+    let path = format!(
+        "{}:{}",
+        text(&mut xtask(&["setup", "--print-path"])).trim(),
+        env::var("PATH").unwrap()
+    );
     let shell = |script: &str| {
         let mut command = Command::new("sh");
-        command.args(["-euc", script]).current_dir(root).env("PATH", &path).env("KUBECONFIG", &kubeconfig);
-        command.env("SOPS_AGE_KEY_FILE", root.join("config/clusters/local/demo.age.key"));
+        command
+            .args(["-euc", script])
+            .current_dir(root)
+            .env("PATH", &path)
+            .env("KUBECONFIG", &kubeconfig);
+        command.env(
+            "SOPS_AGE_KEY_FILE",
+            root.join("config/clusters/local/demo.age.key"),
+        );
         command
     };
     // Decrypted once and outside what is measured: the bare programs get the easier work.
@@ -80,7 +95,10 @@ fn two_hubs() {
     let (ours, theirs) = (median(ours), median(theirs));
     println!("deploy local, two unchanged hubs  {ours:?}");
     println!("bare helm and rollout status      {theirs:?}");
-    println!("ratio                             {:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
+    println!(
+        "ratio                             {:.2}",
+        ours.as_secs_f64() / theirs.as_secs_f64()
+    );
     println!("--help                            {:?}", median(starts));
 }
 
@@ -88,12 +106,18 @@ fn many_hubs() {
     let repo = tempdir();
     let folder = repo.join("config/clusters/many");
     std::fs::create_dir_all(&folder).unwrap();
-    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("helm-charts");
+    let charts = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("helm-charts");
     std::os::unix::fs::symlink(&charts, repo.join("helm-charts")).unwrap();
     let hubs = (1..=MANY).map(|hub| {
         format!("- {{name: hub-{hub}, domain: {hub}.example.org, helm_chart: minihub, helm_chart_values_files: []}}\n")
     });
-    let yaml = format!("name: many\nprovider: local\nhubs:\n{}", hubs.collect::<String>());
+    let yaml = format!(
+        "name: many\nprovider: local\nhubs:\n{}",
+        hubs.collect::<String>()
+    );
     std::fs::write(folder.join("cluster.yaml"), yaml).unwrap();
     let xtask = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -104,9 +128,17 @@ fn many_hubs() {
     let deploy = ["deploy", "many", "--jobs", &JOBS.to_string()];
     run(&mut xtask(&deploy));
     let status = text(&mut xtask(&["local", "status"]));
-    let kubeconfig = status.trim().split_once("KUBECONFIG=").expect("it is up").1.to_owned();
-    let path =
-        format!("{}:{}", text(&mut xtask(&["setup", "--print-path"])).trim(), env::var("PATH").unwrap());
+    let kubeconfig = status
+        .trim()
+        .split_once("KUBECONFIG=")
+        .expect("it is up")
+        .1
+        .to_owned();
+    let path = format!(
+        "{}:{}",
+        text(&mut xtask(&["setup", "--print-path"])).trim(),
+        env::var("PATH").unwrap()
+    );
     let one = format!(
         "helm upgrade --install --namespace hub-_ hub-_ {}/minihub && \
          for it in hub proxy; do kubectl rollout status -n hub-_ deployment/$it; done",
@@ -115,16 +147,26 @@ fn many_hubs() {
     let shell = |jobs: usize| {
         let mut command = Command::new("sh");
         let script = format!("seq {MANY} | xargs -P{jobs} -I_ sh -euc '{one}'");
-        command.args(["-euc", &script]).env("PATH", &path).env("KUBECONFIG", &kubeconfig);
+        command
+            .args(["-euc", &script])
+            .env("PATH", &path)
+            .env("KUBECONFIG", &kubeconfig);
         command
     };
     let (mut ours, mut theirs, mut most) = (Vec::new(), Vec::new(), 0);
     for _ in 0..ROUNDS_OF_MANY {
         let started = Instant::now();
-        let mut child = xtask(&deploy).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = xtask(&deploy)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         while child.try_wait().unwrap().is_none() {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-            let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+            let status =
+                std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+            let peak = status
+                .lines()
+                .find_map(|it| it.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
             most = most.max(peak.and_then(|it| it.parse::<u64>().ok()).unwrap_or(0));
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -139,7 +181,10 @@ fn many_hubs() {
     println!("deploy of {MANY} unchanged hubs, --jobs {JOBS}  {ours:?}, at most {most} kB");
     println!("xargs -P{JOBS} helm and rollout status    {theirs:?}");
     println!("the same one after another           {alone:?}");
-    println!("ratio to xargs                       {:.2}", ours.as_secs_f64() / theirs.as_secs_f64());
+    println!(
+        "ratio to xargs                       {:.2}",
+        ours.as_secs_f64() / theirs.as_secs_f64()
+    );
 }
 
 fn tempdir() -> std::path::PathBuf {

@@ -42,7 +42,10 @@ fn main() {
             times.entry(name.to_owned()).or_default().push(time);
         }
         times.entry("all".to_owned()).or_default().push(whole);
-        times.entry(format!("all but {}", THE_HUBS.join(" and "))).or_default().push(ours);
+        times
+            .entry(format!("all but {}", THE_HUBS.join(" and ")))
+            .or_default()
+            .push(ours);
     }
     for (name, times) in times {
         println!("{name:<24} {:.2?}", median(times));

@@ -25,11 +25,30 @@ fn main() {
     // cargo adds an argument of its own.
     if let Some(fleet) = env::args().skip(1).find(|it| !it.starts_with("--")) {
         let mut command = Command::new("/usr/bin/time");
-        command.args(["-f", "%M", env!("CARGO_BIN_EXE_xtask"), "--root", &fleet, "validate"]);
+        command.args([
+            "-f",
+            "%M",
+            env!("CARGO_BIN_EXE_xtask"),
+            "--root",
+            &fleet,
+            "validate",
+        ]);
         let times = (0..ROUNDS).map(|_| run(&mut command)).collect();
-        let said = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap().stderr;
-        let most = String::from_utf8_lossy(&said).split_whitespace().last().unwrap_or_default().to_owned();
-        println!("validate of the fleet             {:?}, at most {most} KB", median(times));
+        let said = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap()
+            .stderr;
+        let most = String::from_utf8_lossy(&said)
+            .split_whitespace()
+            .last()
+            .unwrap_or_default()
+            .to_owned();
+        println!(
+            "validate of the fleet             {:?}, at most {most} KB",
+            median(times)
+        );
     }
     let dir = Path::new("/dev/shm").join(format!("xtask-bench-{}", std::process::id()));
     let (repo, cache) = (repository(&dir), dir.join("cache"));
@@ -38,7 +57,12 @@ fn main() {
     let path = format!("{}:{}", tools.trim(), env::var("PATH").unwrap());
     let ours = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(["--root".as_ref(), repo.as_os_str(), "validate".as_ref(), "--render".as_ref()]);
+        command.args([
+            "--root".as_ref(),
+            repo.as_os_str(),
+            "validate".as_ref(),
+            "--render".as_ref(),
+        ]);
         command.env("PATH", &path).env("XDG_CACHE_HOME", &cache);
         command
     };
@@ -58,14 +82,19 @@ fn main() {
         fs::remove_dir_all(&cache).unwrap();
         cold.push(run(&mut ours()));
         warm.push(run(&mut ours()));
-        theirs.push(run(Command::new("sh").args(["-euc", &script]).env("PATH", &path)));
+        theirs.push(run(Command::new("sh")
+            .args(["-euc", &script])
+            .env("PATH", &path)));
     }
     fs::remove_dir_all(&dir).unwrap();
     let (cold, theirs) = (median(cold), median(theirs));
     println!("--render of {HUBS} hubs, cold        {cold:?}");
     println!("the same, warm                    {:?}", median(warm));
     println!("xargs -P2 helm template           {theirs:?}");
-    println!("ratio                             {:.2}", cold.as_secs_f64() / theirs.as_secs_f64());
+    println!(
+        "ratio                             {:.2}",
+        cold.as_secs_f64() / theirs.as_secs_f64()
+    );
 }
 
 /// A cluster of so many hubs of minihub, each with values of its own.
@@ -73,7 +102,10 @@ fn repository(dir: &Path) -> PathBuf {
     let repo = dir.join("repo");
     let lake = repo.join("config/clusters/lake");
     fs::create_dir_all(&lake).unwrap();
-    let charts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("helm-charts");
+    let charts = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("helm-charts");
     std::os::unix::fs::symlink(charts, repo.join("helm-charts")).unwrap();
     let mut yaml =
         "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n".to_owned();
@@ -82,8 +114,11 @@ fn repository(dir: &Path) -> PathBuf {
             "- {{name: hub-{hub}, domain: {hub}.example.org, helm_chart: minihub, \
              helm_chart_values_files: [{hub}.values.yaml]}}\n"
         );
-        fs::write(lake.join(format!("{hub}.values.yaml")), format!("cull: {{timeout: {}}}\n", 1000 + hub))
-            .unwrap();
+        fs::write(
+            lake.join(format!("{hub}.values.yaml")),
+            format!("cull: {{timeout: {}}}\n", 1000 + hub),
+        )
+        .unwrap();
     }
     fs::write(lake.join("cluster.yaml"), yaml).unwrap();
     repo

@@ -44,7 +44,12 @@ struct Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the API server answers {}: {}", self.status, self.message.trim())
+        write!(
+            f,
+            "the API server answers {}: {}",
+            self.status,
+            self.message.trim()
+        )
     }
 }
 
@@ -61,10 +66,17 @@ impl Api {
             if let Some(said) = proxy.ended()? {
                 bail!("`kubectl proxy` ended: {}", said.trim());
             }
-            ensure!(Instant::now() < until, "`kubectl proxy` didn't open `{}`", socket.display());
+            ensure!(
+                Instant::now() < until,
+                "`kubectl proxy` didn't open `{}`",
+                socket.display()
+            );
             thread::sleep(Duration::from_millis(2));
         }
-        Ok(Api { _proxy: proxy, socket })
+        Ok(Api {
+            _proxy: proxy,
+            socket,
+        })
     }
 
     /// The object or list at a path such as `/api/v1/namespaces`.
@@ -95,7 +107,9 @@ impl Api {
     pub(crate) fn text(&self, path: &str) -> Result<String> {
         let mut answer = self.ask("GET", path, "*/*", None)?;
         let mut content = Vec::new();
-        answer.read_to_end(&mut content).with_context(|| format!("`GET {path}`"))?;
+        answer
+            .read_to_end(&mut content)
+            .with_context(|| format!("`GET {path}`"))?;
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
@@ -103,7 +117,10 @@ impl Api {
     pub(crate) fn watch(
         &self,
         path: &str,
-    ) -> Result<(UnixStream, impl Iterator<Item = std::io::Result<String>> + use<>)> {
+    ) -> Result<(
+        UnixStream,
+        impl Iterator<Item = std::io::Result<String>> + use<>,
+    )> {
         let answer = self.ask("GET", path, JSON, None)?;
         answer.get_ref().set_read_timeout(None)?;
         Ok((answer.get_ref().try_clone()?, answer.lines()))
@@ -117,7 +134,11 @@ impl Api {
         accept: &str,
         body: Option<&Value>,
     ) -> Result<BufReader<UnixStream>> {
-        let content = if method == "PATCH" { "application/apply-patch+yaml" } else { JSON };
+        let content = if method == "PATCH" {
+            "application/apply-patch+yaml"
+        } else {
+            JSON
+        };
         let body = body.map_or_else(String::new, Value::to_string);
         let request = format!(
             "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {content}\r\n\
@@ -126,7 +147,9 @@ impl Api {
         );
         let mut pause = Duration::from_millis(500);
         loop {
-            let answer = self.exchange(&request).with_context(|| format!("`{method} {path}`"));
+            let answer = self
+                .exchange(&request)
+                .with_context(|| format!("`{method} {path}`"));
             let is_away = |err: &anyhow::Error| match status(err) {
                 Some(429 | 502..=504) => true,
                 Some(500) => may_pass(&format!("{err:#}")),
@@ -178,7 +201,9 @@ pub(crate) fn status(err: &anyhow::Error) -> Option<u16> {
 
 fn read(mut answer: BufReader<UnixStream>) -> Result<Value> {
     let mut content = Vec::new();
-    answer.read_to_end(&mut content).context("the API server's answer broke off")?;
+    answer
+        .read_to_end(&mut content)
+        .context("the API server's answer broke off")?;
     serde_json::from_slice(&content).context("the API server's answer isn't JSON")
 }
 
@@ -210,6 +235,12 @@ pub(crate) fn may_pass(said: &str) -> bool {
 pub(crate) fn quoted(text: &str) -> String {
     let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"-._~".contains(&it);
     text.bytes()
-        .map(|it| if is_plain(it) { char::from(it).to_string() } else { format!("%{it:02X}") })
+        .map(|it| {
+            if is_plain(it) {
+                char::from(it).to_string()
+            } else {
+                format!("%{it:02X}")
+            }
+        })
         .collect()
 }

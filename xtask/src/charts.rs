@@ -93,15 +93,30 @@ pub(crate) fn prepare(
     settings: &Settings,
     charts: BTreeSet<PathBuf>,
 ) -> Result<BTreeMap<PathBuf, Result<PathBuf>>> {
-    let read =
-        |chart: &Path| Source::read(&root.join(chart), &chart.display().to_string(), root, &mut Vec::new());
+    let read = |chart: &Path| {
+        Source::read(
+            &root.join(chart),
+            &chart.display().to_string(),
+            root,
+            &mut Vec::new(),
+        )
+    };
     let sources: Vec<_> = charts.into_iter().map(|it| (read(&it), it)).collect();
     let mut missing = BTreeSet::new();
-    for source in sources.iter().filter_map(|(source, _)| source.as_ref().ok()) {
+    for source in sources
+        .iter()
+        .filter_map(|(source, _)| source.as_ref().ok())
+    {
         // A chart that is prepared is read from its archives, too, for what it is by its values.
         let is_missing =
             |it: &&Remote| !it.archive().is_ok_and(|it| it.is_file()) || !source.prepared.is_dir();
-        missing.extend(source.remotes().into_iter().map(|(_, remote)| remote).filter(is_missing));
+        missing.extend(
+            source
+                .remotes()
+                .into_iter()
+                .map(|(_, remote)| remote)
+                .filter(is_missing),
+        );
     }
     let missing: Vec<_> = missing.into_iter().collect();
     let fetched = process::side_by_side(sh, &missing, |sh, it| it.fetch(sh, settings));
@@ -110,7 +125,10 @@ pub(crate) fn prepare(
         Ok(source) => source.prepare(settings, &fetched),
         Err(err) => bail!("{err:#}"),
     };
-    Ok(sources.iter().map(|(source, chart)| (chart.clone(), prepare(source))).collect())
+    Ok(sources
+        .iter()
+        .map(|(source, chart)| (chart.clone(), prepare(source)))
+        .collect())
 }
 
 /// The dependency of this name in a prepared chart, however deep: its version, and the CRDs in it, if it has any.
@@ -125,7 +143,10 @@ pub(crate) fn dependency(prepared: &Path, name: &str) -> Result<Option<(String, 
             let files = files_of(&path)?;
             let crds = files.iter().filter(|(path, _)| path.starts_with("crds"));
             let crds = crds.map(|(_, content)| String::from_utf8_lossy(content));
-            return Ok(Some((found.version, crds.collect::<Vec<_>>().join("\n---\n"))));
+            return Ok(Some((
+                found.version,
+                crds.collect::<Vec<_>>().join("\n---\n"),
+            )));
         }
         if path.is_dir()
             && let Some(below) = dependency(&path, name)?
@@ -146,7 +167,10 @@ pub(crate) fn folders(root: &Path, chart: &Path) -> Result<BTreeSet<PathBuf>> {
         if folders.insert(chart.clone()) && root.join(&file).exists() {
             let metadata: Metadata = read_yaml(&root.join(&file))
                 .with_context(|| format!("{}: not the description of a chart", file.display()))?;
-            let near = metadata.dependencies().iter().filter_map(|it| it.repository.strip_prefix("file://"));
+            let near = metadata
+                .dependencies()
+                .iter()
+                .filter_map(|it| it.repository.strip_prefix("file://"));
             left.extend(near.map(|it| paths::lexical(&chart.join(it))));
         }
     }
@@ -155,7 +179,11 @@ pub(crate) fn folders(root: &Path, chart: &Path) -> Result<BTreeSet<PathBuf>> {
 
 /// Whether helm reads any of these files of a chart, by their paths in it. It doesn't read what .helmignore names, nor
 /// does any template read what tells people of the chart.
-pub(crate) fn reads_any<'a>(root: &Path, chart: &Path, files: impl Iterator<Item = &'a Path>) -> bool {
+pub(crate) fn reads_any<'a>(
+    root: &Path,
+    chart: &Path,
+    files: impl Iterator<Item = &'a Path>,
+) -> bool {
     let for_people = ["README.md", "CHANGELOG.md", "LICENSE"];
     let files = files.filter(|it| !for_people.iter().any(|name| *it == Path::new(name)));
     let files: BTreeMap<_, _> = files.map(|it| (it.to_owned(), Vec::new())).collect();
@@ -171,15 +199,19 @@ impl Metadata {
 impl Source {
     /// `above` holds the charts that depend on this one.
     fn read(dir: &Path, shown: &str, root: &Path, above: &mut Vec<PathBuf>) -> Result<Source> {
-        let dir = dir.canonicalize().with_context(|| format!("there is no chart `{shown}`"))?;
+        let dir = dir
+            .canonicalize()
+            .with_context(|| format!("there is no chart `{shown}`"))?;
         let shown = dir.strip_prefix(root).unwrap_or(&dir).display();
-        ensure!(!above.contains(&dir), "the chart `{shown}` depends on itself");
+        ensure!(
+            !above.contains(&dir),
+            "the chart `{shown}` depends on itself"
+        );
         let metadata: Metadata = read_yaml(&dir.join("Chart.yaml"))
             .with_context(|| format!("{shown}/Chart.yaml: not the description of a chart"))?;
         let lock = match dir.join("Chart.lock") {
-            file if file.exists() => {
-                read_yaml(&file).with_context(|| format!("{shown}/Chart.lock: not a list of dependencies"))?
-            }
+            file if file.exists() => read_yaml(&file)
+                .with_context(|| format!("{shown}/Chart.lock: not a list of dependencies"))?,
             _ => Lock::default(),
         };
         let mut files = BTreeMap::new();
@@ -209,15 +241,28 @@ impl Source {
         }
         above.pop();
         let provided = |path: &Path| {
-            let in_charts = path.strip_prefix("charts").ok().and_then(|it| it.iter().next());
+            let in_charts = path
+                .strip_prefix("charts")
+                .ok()
+                .and_then(|it| it.iter().next());
             in_charts.is_some_and(|it| {
-                metadata.dependencies().iter().any(|dependency| dependency.may_be(Path::new(it)))
+                metadata
+                    .dependencies()
+                    .iter()
+                    .any(|dependency| dependency.may_be(Path::new(it)))
             })
         };
         files.retain(|path, _| !provided(path));
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
         let prepared = paths::cache()?.join("charts").join(name);
-        Ok(Source { shown: shown.to_string(), files, metadata, parts, problems, prepared })
+        Ok(Source {
+            shown: shown.to_string(),
+            files,
+            metadata,
+            parts,
+            problems,
+            prepared,
+        })
     }
 
     /// All dependencies to be fetched, also those of folders, each with the chart that wants it.
@@ -235,25 +280,45 @@ impl Source {
     }
 
     /// `fetched` has the archives that the cache lacked.
-    fn prepare(&self, settings: &Settings, fetched: &BTreeMap<&Remote, Result<PathBuf>>) -> Result<PathBuf> {
-        let wrong = self.problems.iter().map(|(name, problem)| self.with_dependency(name, problem));
+    fn prepare(
+        &self,
+        settings: &Settings,
+        fetched: &BTreeMap<&Remote, Result<PathBuf>>,
+    ) -> Result<PathBuf> {
+        let wrong = self
+            .problems
+            .iter()
+            .map(|(name, problem)| self.with_dependency(name, problem));
         let wrong: Vec<_> = wrong.collect();
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         let problem = |(chart, remote): (&str, &Remote)| {
             let err = fetched.get(remote)?.as_ref().err()?;
-            Some(format!("{chart}/Chart.yaml: dependency `{}`: {err:#}", remote.name))
+            Some(format!(
+                "{chart}/Chart.yaml: dependency `{}`: {err:#}",
+                remote.name
+            ))
         };
         let problems: Vec<_> = self.remotes().into_iter().filter_map(problem).collect();
-        ensure!(problems.is_empty(), "{}\n{}", problems.join("\n"), fetch::HINT);
+        ensure!(
+            problems.is_empty(),
+            "{}\n{}",
+            problems.join("\n"),
+            fetch::HINT
+        );
 
         let prepared = &self.prepared;
         if prepared.is_dir() {
             return Ok(prepared.clone());
         }
-        let name = prepared.file_name().expect("it has a name").to_string_lossy();
+        let name = prepared
+            .file_name()
+            .expect("it has a name")
+            .to_string_lossy();
         let charts = prepared.parent().expect("it lies in the cache");
-        let _lock =
-            paths::lock(&charts.join("locks").join(&*name), &format!("prepares the chart `{}`", self.shown))?;
+        let _lock = paths::lock(
+            &charts.join("locks").join(&*name),
+            &format!("prepares the chart `{}`", self.shown),
+        )?;
         if prepared.is_dir() {
             return Ok(prepared.clone());
         }
@@ -276,17 +341,25 @@ impl Source {
                 },
             }
         }
-        fs::rename(&part, prepared).with_context(|| format!("cannot make `{}`", prepared.display()))?;
+        fs::rename(&part, prepared)
+            .with_context(|| format!("cannot make `{}`", prepared.display()))?;
         Ok(prepared.clone())
     }
 
     /// helm reads only values.schema.json; people write values.schema.yaml.
     fn schemas_as_json(&self, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
         for (path, content) in &self.files {
-            if path.file_name().is_some_and(|it| it == "values.schema.yaml") {
-                let schema: Value = serde_yaml::from_slice(content)
-                    .with_context(|| format!("{}/{}: not a schema in YAML", self.shown, path.display()))?;
-                files.insert(path.with_extension("json"), serde_json::to_vec_pretty(&schema)?);
+            if path
+                .file_name()
+                .is_some_and(|it| it == "values.schema.yaml")
+            {
+                let schema: Value = serde_yaml::from_slice(content).with_context(|| {
+                    format!("{}/{}: not a schema in YAML", self.shown, path.display())
+                })?;
+                files.insert(
+                    path.with_extension("json"),
+                    serde_json::to_vec_pretty(&schema)?,
+                );
             }
         }
         Ok(())
@@ -316,8 +389,14 @@ fn key(files: &BTreeMap<PathBuf, Vec<u8>>, parts: &[Part]) -> Result<String> {
                     add(content);
                 }
             }
-            Part::Remote(Remote { name, version, repository }) => {
-                [name, version, repository].iter().for_each(|it| add(it.as_bytes()));
+            Part::Remote(Remote {
+                name,
+                version,
+                repository,
+            }) => {
+                [name, version, repository]
+                    .iter()
+                    .for_each(|it| add(it.as_bytes()));
             }
         }
     }
@@ -327,7 +406,10 @@ fn key(files: &BTreeMap<PathBuf, Vec<u8>>, parts: &[Part]) -> Result<String> {
 /// Puts into the schemas among a chart's files what they refer to elsewhere; whether there is any.
 fn complete_schemas(files: &mut BTreeMap<PathBuf, Vec<u8>>, settings: &Settings) -> Result<bool> {
     let mut any = false;
-    for (path, content) in files.iter_mut().filter(|(path, _)| path.ends_with("values.schema.json")) {
+    for (path, content) in files
+        .iter_mut()
+        .filter(|(path, _)| path.ends_with("values.schema.json"))
+    {
         let mut schema: Value = serde_json::from_slice(content)
             .with_context(|| format!("{}: not a schema in JSON", path.display()))?;
         if embed::embed(&mut schema, settings).with_context(|| path.display().to_string())? {
@@ -342,7 +424,8 @@ fn complete_schemas(files: &mut BTreeMap<PathBuf, Vec<u8>>, settings: &Settings)
 fn put(chart: &Path, charts: &Path, settings: &Settings) -> Result<()> {
     let name = chart.file_name().expect("it lies in a folder");
     let mut files = files_of(chart)?;
-    if complete_schemas(&mut files, settings).with_context(|| name.to_string_lossy().into_owned())?
+    if complete_schemas(&mut files, settings)
+        .with_context(|| name.to_string_lossy().into_owned())?
         || chart.is_dir()
     {
         return write_files(&files, &charts.join(metadata(chart)?.name));
@@ -353,9 +436,17 @@ fn put(chart: &Path, charts: &Path, settings: &Settings) -> Result<()> {
 impl Dependency {
     /// Whether something of this name in charts/ would be read as this dependency: `NAME` or `NAME-1.2.3.tgz`.
     fn may_be(&self, in_charts: &Path) -> bool {
-        let Some(rest) = in_charts.to_str().and_then(|it| it.strip_prefix(&self.name)) else { return false };
-        let version = rest.strip_prefix('-').map(|it| it.strip_prefix('v').unwrap_or(it));
-        rest.is_empty() || version.is_some_and(|it| it.starts_with(|first: char| first.is_ascii_digit()))
+        let Some(rest) = in_charts
+            .to_str()
+            .and_then(|it| it.strip_prefix(&self.name))
+        else {
+            return false;
+        };
+        let version = rest
+            .strip_prefix('-')
+            .map(|it| it.strip_prefix('v').unwrap_or(it));
+        rest.is_empty()
+            || version.is_some_and(|it| it.starts_with(|first: char| first.is_ascii_digit()))
     }
 
     fn find(
@@ -366,8 +457,10 @@ impl Dependency {
         vendored: &[PathBuf],
         above: &mut Vec<PathBuf>,
     ) -> Result<Part> {
-        let locked =
-            lock.dependencies.iter().find(|it| it.name == self.name && it.repository == self.repository);
+        let locked = lock
+            .dependencies
+            .iter()
+            .find(|it| it.name == self.name && it.repository == self.repository);
         if let Some(locked) = locked
             && !satisfies(&locked.version, &self.version)?
         {
@@ -413,7 +506,9 @@ impl Dependency {
             semver::Version::parse(version.trim_start_matches('v')).is_ok(),
             "`{version}` isn't one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
         );
-        let reachable = ["https://", "http://", "oci://"].iter().any(|it| self.repository.starts_with(it));
+        let reachable = ["https://", "http://", "oci://"]
+            .iter()
+            .any(|it| self.repository.starts_with(it));
         ensure!(
             reachable,
             "charts/ doesn't hold version {version}, and the repository `{}` isn't an address",
@@ -439,7 +534,10 @@ pub(crate) fn satisfies(version: &str, wanted: &str) -> Result<bool> {
         return Ok(version == wanted);
     }
     for range in wanted.split("||") {
-        let joined: Vec<_> = range.split([' ', ',']).filter(|it| !it.is_empty()).collect();
+        let joined: Vec<_> = range
+            .split([' ', ','])
+            .filter(|it| !it.is_empty())
+            .collect();
         let range = VersionReq::parse(&joined.join(", "))
             .with_context(|| format!("cannot understand the version `{wanted}`"))?;
         if range.matches(&version) {
@@ -472,7 +570,8 @@ fn files_of(chart: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
 }
 
 fn read_yaml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
     Ok(serde_yaml::from_str(&text)?)
 }
 
@@ -480,16 +579,26 @@ fn read_yaml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
 /// would render it: a cache must not hold what somebody decrypted beside it.
 fn read_files(dir: &Path, path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
     // Joining an empty path would add a slash, which no file's path may end with.
-    let full = if path.as_os_str().is_empty() { dir.to_owned() } else { dir.join(path) };
+    let full = if path.as_os_str().is_empty() {
+        dir.to_owned()
+    } else {
+        dir.join(path)
+    };
     let context = || format!("cannot read `{}`", full.display());
-    ensure!(!paths::leads_back(&full), "`{}` leads back to a folder that it is in", full.display());
+    ensure!(
+        !paths::leads_back(&full),
+        "`{}` leads back to a folder that it is in",
+        full.display()
+    );
     if full.metadata().with_context(context)?.is_file() {
         files.insert(path.to_owned(), fs::read(&full).with_context(context)?);
         return Ok(());
     }
     for child in children(&full)? {
         let name = child.file_name().expect("it lies in a folder");
-        let rendered = ["templates", "charts", "crds"].iter().any(|it| path.starts_with(it));
+        let rendered = ["templates", "charts", "crds"]
+            .iter()
+            .any(|it| path.starts_with(it));
         if name != ".git" && (rendered || !is_called_secret(&child)) {
             read_files(dir, &path.join(name), files)?;
         }
@@ -503,13 +612,17 @@ fn children(dir: &Path) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read `{}`", dir.display()))?;
-    let mut children = entries.map(|it| Ok(it?.path())).collect::<Result<Vec<_>>>()?;
+    let mut children = entries
+        .map(|it| Ok(it?.path()))
+        .collect::<Result<Vec<_>>>()?;
     children.sort();
     Ok(children)
 }
 
 fn write_files(files: &BTreeMap<PathBuf, Vec<u8>>, to: &Path) -> Result<()> {
-    files.iter().try_for_each(|(path, content)| write(&to.join(path), content))
+    files
+        .iter()
+        .try_for_each(|(path, content)| write(&to.join(path), content))
 }
 
 fn write(file: &Path, content: &[u8]) -> Result<()> {

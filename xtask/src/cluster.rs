@@ -159,12 +159,17 @@ impl std::fmt::Display for Nodes {
 impl Hub {
     /// Whether changes are tried on it before others get them: `stage` says it, or else the name.
     pub(crate) fn is_staging(&self) -> bool {
-        self.stage.map_or_else(|| self.name.contains("staging"), |it| it == Stage::Staging)
+        self.stage
+            .map_or_else(|| self.name.contains("staging"), |it| it == Stage::Staging)
     }
 
     /// Whether that staging hub of its cluster has to stand before this one is deployed.
     pub(crate) fn waits_for(&self, staging: &Hub) -> bool {
-        !self.is_staging() && self.gates.as_ref().is_none_or(|gates| gates.contains(&staging.name))
+        !self.is_staging()
+            && self
+                .gates
+                .as_ref()
+                .is_none_or(|gates| gates.contains(&staging.name))
     }
 
     /// The folder of the chart from the root: `helm-charts/NAME`, or the path that cluster.yaml gives.
@@ -189,7 +194,11 @@ impl Cluster {
 
     /// The beginning of cluster.yaml.
     pub(crate) fn at(&self) -> Place {
-        self.yaml.at.unwrap_or(Place { file: 0, line: 1, column: 1 })
+        self.yaml.at.unwrap_or(Place {
+            file: 0,
+            line: 1,
+            column: 1,
+        })
     }
 
     /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
@@ -200,7 +209,10 @@ impl Cluster {
             [file] => parse(root, file),
             [] => {
                 let known: BTreeSet<_> = files.iter().map(|it| folder_name(it)).collect();
-                bail!("there is no cluster `{name}` in `config/clusters/`; there are: {}", list(known))
+                bail!(
+                    "there is no cluster `{name}` in `config/clusters/`; there are: {}",
+                    list(known)
+                )
             }
             _ => bail!(
                 "there is more than one cluster `{name}`: {}",
@@ -212,17 +224,26 @@ impl Cluster {
     /// All clusters, sorted. The error has what is wrong with each that can't be read.
     pub(crate) fn all(root: &Path) -> Result<Vec<Cluster>> {
         let files = files(root)?;
-        let share = files.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
+        let share = files
+            .len()
+            .div_ceil(thread::available_parallelism().map_or(1, NonZero::get))
+            .max(1);
         let read: Vec<_> = thread::scope(|scope| {
-            let workers = files
-                .chunks(share)
-                .map(|files| scope.spawn(move || files.iter().map(|it| parse(root, it)).collect::<Vec<_>>()));
+            let workers = files.chunks(share).map(|files| {
+                scope.spawn(move || files.iter().map(|it| parse(root, it)).collect::<Vec<_>>())
+            });
             let workers: Vec<_> = workers.collect();
-            workers.into_iter().flat_map(|it| it.join().expect("it doesn't panic")).collect()
+            workers
+                .into_iter()
+                .flat_map(|it| it.join().expect("it doesn't panic"))
+                .collect()
         });
         let (good, bad): (Vec<_>, Vec<_>) = read.into_iter().partition(Result::is_ok);
         if !bad.is_empty() {
-            let lines: Vec<_> = bad.into_iter().filter_map(|it| Some(format!("{:#}", it.err()?))).collect();
+            let lines: Vec<_> = bad
+                .into_iter()
+                .filter_map(|it| Some(format!("{:#}", it.err()?)))
+                .collect();
             bail!("{}", lines.join("\n"));
         }
         let mut clusters: Vec<_> = good.into_iter().flatten().collect();
@@ -241,10 +262,22 @@ impl Cluster {
 
     /// The name of one of its releases: a hub, or what hubs share.
     pub(crate) fn release<'a>(&self, name: &'a str) -> Result<&'a str> {
-        let shared = self.support.iter().flat_map(|_| ["support", "cert-manager"]);
-        let known: Vec<_> = self.hubs.iter().map(|it| it.name.as_str()).chain(shared).collect();
+        let shared = self
+            .support
+            .iter()
+            .flat_map(|_| ["support", "cert-manager"]);
+        let known: Vec<_> = self
+            .hubs
+            .iter()
+            .map(|it| it.name.as_str())
+            .chain(shared)
+            .collect();
         if !known.contains(&name) {
-            bail!("cluster `{}` has no hub `{name}`; it has: {}", self.name, list(known));
+            bail!(
+                "cluster `{}` has no hub `{name}`; it has: {}",
+                self.name,
+                list(known)
+            );
         }
         Ok(name)
     }
@@ -252,14 +285,26 @@ impl Cluster {
     /// The hubs of these names, or all of them without names, in the order of cluster.yaml.
     pub(crate) fn select_hubs(&self, names: &[String]) -> Result<Vec<&Hub>> {
         let known: Vec<_> = self.hubs.iter().map(|it| it.name.as_str()).collect();
-        let unknown: Vec<_> = names.iter().filter(|it| !known.contains(&it.as_str())).collect();
+        let unknown: Vec<_> = names
+            .iter()
+            .filter(|it| !known.contains(&it.as_str()))
+            .collect();
         if !unknown.is_empty() {
-            bail!("cluster `{}` has no hub {}; it has: {}", self.name, list(unknown), list(known));
+            bail!(
+                "cluster `{}` has no hub {}; it has: {}",
+                self.name,
+                list(unknown),
+                list(known)
+            );
         }
         if self.hubs.is_empty() {
             bail!("cluster `{}` has no hubs", self.name);
         }
-        Ok(self.hubs.iter().filter(|it| names.is_empty() || names.contains(&it.name)).collect())
+        Ok(self
+            .hubs
+            .iter()
+            .filter(|it| names.is_empty() || names.contains(&it.name))
+            .collect())
     }
 }
 
@@ -282,7 +327,9 @@ pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = vec![PathBuf::from("config/clusters")];
     while let Some(folder) = folders.pop() {
         let entries = fs::read_dir(root.join(&folder));
-        for entry in entries.with_context(|| format!("cannot look through `{}`", folder.display()))? {
+        for entry in
+            entries.with_context(|| format!("cannot look through `{}`", folder.display()))?
+        {
             let name = entry?.file_name();
             let path = folder.join(&name);
             let full = root.join(&path);
@@ -303,8 +350,15 @@ fn parse(root: &Path, file: &Path) -> Result<Cluster> {
         (None, mut findings) => {
             findings.sort_by_key(|it| (it.line, it.column));
             let problems = findings.iter().filter(|it| !it.is_warning);
-            let lines =
-                problems.map(|it| format!("{}:{}:{}: {}", file.display(), it.line, it.column, it.message));
+            let lines = problems.map(|it| {
+                format!(
+                    "{}:{}:{}: {}",
+                    file.display(),
+                    it.line,
+                    it.column,
+                    it.message
+                )
+            });
             bail!("{}", lines.collect::<Vec<_>>().join("\n"))
         }
     }
@@ -334,14 +388,28 @@ pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, V
     if findings.iter().any(|it| !it.is_warning) {
         return (None, findings);
     }
-    let dir = file.parent().expect("cluster.yaml lies in a folder").to_owned();
-    let File { kubeconfig, local, mut gcp, mut aws, mut azure, support, hubs, .. } = parsed;
+    let dir = file
+        .parent()
+        .expect("cluster.yaml lies in a folder")
+        .to_owned();
+    let File {
+        kubeconfig,
+        local,
+        mut gcp,
+        mut aws,
+        mut azure,
+        support,
+        hubs,
+        ..
+    } = parsed;
     let keys = [
         gcp.as_mut().and_then(|it| it.key.as_mut()),
         aws.as_mut().and_then(|it| it.key.as_mut()),
         azure.as_mut().and_then(|it| it.key.as_mut()),
     ];
-    keys.into_iter().flatten().for_each(|it| *it = dir.join(&*it));
+    keys.into_iter()
+        .flatten()
+        .for_each(|it| *it = dir.join(&*it));
     let provider = match parsed.provider.as_str() {
         "gcp" => gcp.map(Provider::Gcp),
         "aws" => aws.map(Provider::Aws),
@@ -350,7 +418,17 @@ pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, V
         _ => Some(Provider::Local(local.and_then(|it| it.nodes))),
     };
     let provider = provider.expect("the schema requires each provider's own keys");
-    (Some(Cluster { name: folder_name(file).to_owned(), dir, provider, support, hubs, yaml }), findings)
+    (
+        Some(Cluster {
+            name: folder_name(file).to_owned(),
+            dir,
+            provider,
+            support,
+            hubs,
+            yaml,
+        }),
+        findings,
+    )
 }
 
 /// What in a cluster.yaml isn't as its schema has it, and hubs of one name.
@@ -366,9 +444,18 @@ fn problems(yaml: &Node) -> Vec<Finding> {
     let mut problems: Vec<_> = SCHEMA
         .check(yaml)
         .into_iter()
-        .map(|it| Finding::problem("cluster-schema", it.place(yaml), place(yaml, &it.path) + &it.message))
+        .map(|it| {
+            Finding::problem(
+                "cluster-schema",
+                it.place(yaml),
+                place(yaml, &it.path) + &it.message,
+            )
+        })
         .collect();
-    let hubs = yaml.get(&["hubs"]).and_then(Node::as_list).unwrap_or_default();
+    let hubs = yaml
+        .get(&["hubs"])
+        .and_then(Node::as_list)
+        .unwrap_or_default();
     let mut seen = BTreeSet::new();
     for name in hubs.iter().filter_map(|it| it.get(&["name"])) {
         let Some(text) = name.as_text() else { continue };
@@ -382,20 +469,31 @@ fn problems(yaml: &Node) -> Vec<Finding> {
 
 /// Gates that don't name a staging hub, or hold back one.
 fn wrong_gates(hubs: &[Hub], yaml: &Node) -> Vec<Finding> {
-    let staging: Vec<_> = hubs.iter().filter(|it| it.is_staging()).map(|it| it.name.as_str()).collect();
+    let staging: Vec<_> = hubs
+        .iter()
+        .filter(|it| it.is_staging())
+        .map(|it| it.name.as_str())
+        .collect();
     let mut findings = Vec::new();
     for (index, hub) in hubs.iter().enumerate() {
         for (nth, gate) in hub.gates.iter().flatten().enumerate() {
             let wrong = if hub.is_staging() {
                 "it is a staging hub itself, and waits for none".to_owned()
             } else if !staging.contains(&gate.as_str()) {
-                format!("no staging hub of this cluster is called `{gate}`; there are: {}", list(&staging))
+                format!(
+                    "no staging hub of this cluster is called `{gate}`; there are: {}",
+                    list(&staging)
+                )
             } else {
                 continue;
             };
             let path = ["hubs", &index.to_string(), "gates", &nth.to_string()];
             let at = yaml.get(&path).and_then(|it| it.at);
-            findings.push(Finding::problem("gates", at, format!("hub `{}`: `gates`: {wrong}", hub.name)));
+            findings.push(Finding::problem(
+                "gates",
+                at,
+                format!("hub `{}`: `gates`: {wrong}", hub.name),
+            ));
         }
     }
     findings
@@ -410,7 +508,10 @@ fn place(yaml: &Node, path: &[String]) -> String {
     {
         place = match yaml.get(&["hubs", index, "name"]).and_then(Node::as_text) {
             Some(name) => format!("hub `{name}`: "),
-            None => format!("hub number {}: ", index.parse().map_or(0, |it: usize| it + 1)),
+            None => format!(
+                "hub number {}: ",
+                index.parse().map_or(0, |it: usize| it + 1)
+            ),
         };
         steps = rest;
     }
@@ -422,7 +523,10 @@ fn place(yaml: &Node, path: &[String]) -> String {
 
 /// The name of the cluster whose cluster.yaml this is.
 pub(crate) fn folder_name(file: &Path) -> &str {
-    file.parent().and_then(Path::file_name).and_then(|it| it.to_str()).unwrap_or("?")
+    file.parent()
+        .and_then(Path::file_name)
+        .and_then(|it| it.to_str())
+        .unwrap_or("?")
 }
 
 /// "`a`, `b`, `c`", for messages.

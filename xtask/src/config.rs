@@ -26,19 +26,29 @@ pub(crate) fn config(root: &Path, command: &Config) -> Result<String> {
     let lines: Vec<String> = match command {
         Config::GetClusters { provider } => {
             let clusters = Cluster::all(root)?.into_iter();
-            let is_wanted =
-                |it: &Cluster| provider.as_deref().is_none_or(|wanted| it.provider_name() == Some(wanted));
+            let is_wanted = |it: &Cluster| {
+                provider
+                    .as_deref()
+                    .is_none_or(|wanted| it.provider_name() == Some(wanted))
+            };
             clusters.filter(is_wanted).map(|it| it.name).collect()
         }
-        Config::GetHubs { cluster: Some(name) } => {
-            Cluster::load(root, name)?.hubs.into_iter().map(|it| it.name).collect()
-        }
+        Config::GetHubs {
+            cluster: Some(name),
+        } => Cluster::load(root, name)?
+            .hubs
+            .into_iter()
+            .map(|it| it.name)
+            .collect(),
         Config::GetHubs { cluster: None } => {
             let clusters = Cluster::all(root)?.into_iter();
             clusters
                 .flat_map(|cluster| {
                     let of = cluster.name;
-                    cluster.hubs.into_iter().map(move |it| format!("{of}/{}", it.name))
+                    cluster
+                        .hubs
+                        .into_iter()
+                        .map(move |it| format!("{of}/{}", it.name))
                 })
                 .collect()
         }

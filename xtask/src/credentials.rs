@@ -58,7 +58,10 @@ impl PrivateFolder {
             .create(&path)
             .with_context(|| format!("cannot make `{}`", path.display()))?;
         let cleaner = process::Cleaner::of(sh, &path)?;
-        Ok(PrivateFolder { path, _cleaner: cleaner })
+        Ok(PrivateFolder {
+            path,
+            _cleaner: cleaner,
+        })
     }
 }
 
@@ -83,14 +86,24 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
         }
         Provider::Gcp(gcp) => gcp::log_in(&mut login, sh, root, gcp)?,
         Provider::Aws(aws) => aws::log_in(&mut login, sh, root, aws)?,
-        Provider::Azure(azure) => azure::log_in(&mut login, sh, root, azure, &Settings::load(root)?)?,
+        Provider::Azure(azure) => {
+            azure::log_in(&mut login, sh, root, azure, &Settings::load(root)?)?
+        }
     }
     // One answer now, rather than a timeout for each hub.
     let sh = &login.sh;
-    let answer = process::run(sh, cmd!(sh, "kubectl get --raw /version --request-timeout 20s"), b"")?;
+    let answer = process::run(
+        sh,
+        cmd!(sh, "kubectl get --raw /version --request-timeout 20s"),
+        b"",
+    )?;
     if !answer.success {
-        let said = login.mask().hide(String::from_utf8_lossy(&answer.stderr).trim());
-        let is_refused = ["Unauthorized", "provide credentials"].iter().any(|it| said.contains(it));
+        let said = login
+            .mask()
+            .hide(String::from_utf8_lossy(&answer.stderr).trim());
+        let is_refused = ["Unauthorized", "provide credentials"]
+            .iter()
+            .any(|it| said.contains(it));
         let hint = match is_refused {
             true => {
                 "the cluster doesn't know who this is: give that account access to the cluster, or make a new key"
@@ -120,14 +133,25 @@ pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
 impl Login {
     fn new(sh: &Shell) -> Result<Login> {
         let folder = PrivateFolder::new(sh)?;
-        let mut login = Login { sh: sh.clone(), env: Env::new(), keys: Vec::new(), rehearsal: None, folder };
+        let mut login = Login {
+            sh: sh.clone(),
+            env: Env::new(),
+            keys: Vec::new(),
+            rehearsal: None,
+            folder,
+        };
         login.set("KUBECONFIG", login.kubeconfig());
         login.set("KUBECACHEDIR", paths::cache()?.join("kube"));
         // kubectl's preferences and helm's settings of the person's own shell would point elsewhere.
         login.set("KUBERC", "off");
-        for setting in
-            ["KUBEAPISERVER", "KUBEASGROUPS", "KUBEASUSER", "KUBECONTEXT", "KUBETOKEN", "NAMESPACE"]
-        {
+        for setting in [
+            "KUBEAPISERVER",
+            "KUBEASGROUPS",
+            "KUBEASUSER",
+            "KUBECONTEXT",
+            "KUBETOKEN",
+            "NAMESPACE",
+        ] {
             login.set(&format!("HELM_{setting}"), "");
         }
         Ok(login)
@@ -142,7 +166,9 @@ impl Login {
     /// Takes variables of the person's own environment away, by their names.
     fn take_away(&mut self, is_meant: impl Fn(&str) -> bool) {
         let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        names.filter(|it| is_meant(it)).for_each(|it| self.set(&it, ""));
+        names
+            .filter(|it| is_meant(it))
+            .for_each(|it| self.set(&it, ""));
     }
 
     /// Where programs can write a kubeconfig.
@@ -175,7 +201,12 @@ impl Login {
         let (from, to) = (&self.env["KUBECONFIG"], self.kubeconfig());
         if *from != to {
             let content = fs::read(from).context("cannot read the kubeconfig")?;
-            let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&to);
+            let file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&to);
             file.and_then(|mut it| it.write_all(&content))
                 .with_context(|| format!("cannot write `{}`", to.display()))?;
             self.set("KUBECONFIG", to);
@@ -220,14 +251,26 @@ fn read_key<const N: usize>(
     // An error's own text may quote what stands there.
     let json: serde_json::Value =
         serde_json::from_str(&text).map_err(|_| anyhow!("`{shown}` isn't a key: it isn't JSON"))?;
-    let at = |path: &str| json.pointer(path.trim_start_matches('*')).and_then(serde_json::Value::as_str);
+    let at = |path: &str| {
+        json.pointer(path.trim_start_matches('*'))
+            .and_then(serde_json::Value::as_str)
+    };
     let name = |path: &str| path.trim_start_matches('*')[1..].replace('/', ".");
-    let missing: Vec<_> =
-        paths.iter().filter(|it| at(it).is_none()).map(|it| format!("`{}`", name(it))).collect();
+    let missing: Vec<_> = paths
+        .iter()
+        .filter(|it| at(it).is_none())
+        .map(|it| format!("`{}`", name(it)))
+        .collect();
     if !missing.is_empty() {
-        bail!("`{shown}` isn't a key of this provider: it has no text {}", missing.join(", "));
+        bail!(
+            "`{shown}` isn't a key of this provider: it has no text {}",
+            missing.join(", ")
+        );
     }
-    let secret = paths.iter().filter(|it| it.starts_with('*')).filter_map(|it| at(it));
+    let secret = paths
+        .iter()
+        .filter(|it| it.starts_with('*'))
+        .filter_map(|it| at(it));
     let key = key.hiding(secret.map(str::to_owned).collect());
     Ok((key, paths.map(|it| at(it).unwrap_or_default().to_owned())))
 }
@@ -249,11 +292,23 @@ fn with_whole_paths(kubeconfig: InMemory, dir: &Path) -> Result<InMemory> {
     };
     for (list, inner, keys) in [
         ("clusters", "cluster", &["certificate-authority"][..]),
-        ("users", "user", &["client-certificate", "client-key", "tokenFile"]),
+        (
+            "users",
+            "user",
+            &["client-certificate", "client-key", "tokenFile"],
+        ),
     ] {
-        for entry in yaml.get_mut(list).and_then(Value::as_sequence_mut).into_iter().flatten() {
-            let Some(entry) = entry.get_mut(inner) else { continue };
-            keys.iter().for_each(|key| whole(entry.get_mut(key), |it| !it.is_empty(), dir));
+        for entry in yaml
+            .get_mut(list)
+            .and_then(Value::as_sequence_mut)
+            .into_iter()
+            .flatten()
+        {
+            let Some(entry) = entry.get_mut(inner) else {
+                continue;
+            };
+            keys.iter()
+                .for_each(|key| whole(entry.get_mut(key), |it| !it.is_empty(), dir));
             let command = entry.get_mut("exec").and_then(|it| it.get_mut("command"));
             whole(command, |it| it.contains('/'), dir);
         }

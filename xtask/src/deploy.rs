@@ -117,7 +117,11 @@ struct How {
 
 impl How {
     fn exit_code(&self, differs: bool) -> ExitCode {
-        if self.detailed_exitcode && differs { ExitCode::from(3) } else { ExitCode::SUCCESS }
+        if self.detailed_exitcode && differs {
+            ExitCode::from(3)
+        } else {
+            ExitCode::SUCCESS
+        }
     }
 }
 
@@ -155,7 +159,10 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode>
     let jobs = args.jobs.map_or_else(default_jobs, NonZero::get);
     if args.how.diff {
         let diffs = process::in_order(&sh, jobs, &vec![Vec::new(); hubs.len()], |sh, index| {
-            let helm = Helm { flags: args.flags(), ..run.helm(sh, &args.how) };
+            let helm = Helm {
+                flags: args.flags(),
+                ..run.helm(sh, &args.how)
+            };
             let diff = || {
                 let release = run.release(&cluster, hubs[index])?;
                 let has_dask = run.fleet.kind(hubs[index])?.has_dask;
@@ -168,22 +175,41 @@ pub(crate) fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode>
             return Ok(args.how.exit_code(differs));
         }
         session::confirm(
-            &format!("Deploy {} of `{}`", number_of(hubs.len(), "hub"), cluster.name),
+            &format!(
+                "Deploy {} of `{}`",
+                number_of(hubs.len(), "hub"),
+                cluster.name
+            ),
             args.how.yes,
         )?;
     }
-    let report =
-        Report::new(&run.mask, &args.how, &cluster, hubs.iter().map(|it| it.name.as_str()).collect());
+    let report = Report::new(
+        &run.mask,
+        &args.how,
+        &cluster,
+        hubs.iter().map(|it| it.name.as_str()).collect(),
+    );
     let crds = Mutex::new(BTreeSet::new());
     // Nothing has to stand where nothing is changed.
-    let gates: Vec<_> =
-        hubs.iter().map(|it| if args.how.dry_run { vec![] } else { gates(it, &hubs) }).collect();
+    let gates: Vec<_> = hubs
+        .iter()
+        .map(|it| {
+            if args.how.dry_run {
+                vec![]
+            } else {
+                gates(it, &hubs)
+            }
+        })
+        .collect();
     process::in_order(&sh, jobs, &gates, |sh, index| {
         let hub = hubs[index];
         if process::check_stopped().is_err() {
             return report.not_begun(index);
         }
-        let missing: Vec<_> = gates[index].iter().filter(|it| !report.stands(**it)).collect();
+        let missing: Vec<_> = gates[index]
+            .iter()
+            .filter(|it| !report.stands(**it))
+            .collect();
         if !missing.is_empty() {
             let missing = list(missing.into_iter().map(|it| &hubs[*it].name));
             match &args.ignore_staging {
@@ -203,38 +229,60 @@ impl Deploy {
     fn flags(&self) -> Vec<&'static str> {
         let flags: [(bool, &[&'static str]); 3] = [
             // A release that helm 3 made would keep to its way.
-            (self.force_conflicts, &["--server-side=true", "--force-conflicts"]),
+            (
+                self.force_conflicts,
+                &["--server-side=true", "--force-conflicts"],
+            ),
             // Which helm doesn't do by server-side apply.
-            (self.force_replace, &["--server-side=false", "--force-replace"]),
+            (
+                self.force_replace,
+                &["--server-side=false", "--force-replace"],
+            ),
             (self.cleanup_on_fail, &["--cleanup-on-fail"]),
         ];
-        flags.into_iter().filter(|(is_set, _)| *is_set).flat_map(|(_, it)| it).copied().collect()
+        flags
+            .into_iter()
+            .filter(|(is_set, _)| *is_set)
+            .flat_map(|(_, it)| it)
+            .copied()
+            .collect()
     }
 }
 
 /// The domain in a `domain_override_file`.
 pub(crate) fn domain_in(file: &InMemory) -> Result<String> {
     let shown = file.source.display();
-    let yaml: serde_yaml::Value =
-        serde_yaml::from_str(&file.text()?).ok().with_context(|| format!("`{shown}` isn't YAML"))?;
+    let yaml: serde_yaml::Value = serde_yaml::from_str(&file.text()?)
+        .ok()
+        .with_context(|| format!("`{shown}` isn't YAML"))?;
     let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
-    Ok(domain.with_context(|| format!("`{shown}` has no `domain`"))?.to_owned())
+    Ok(domain
+        .with_context(|| format!("`{shown}` has no `domain`"))?
+        .to_owned())
 }
 
 /// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
 pub(crate) fn node_port(api: &Api, hub: &Hub) -> Option<String> {
-    let service = api.get(&format!("/api/v1/namespaces/{}/services/proxy-public", hub.name));
+    let service = api.get(&format!(
+        "/api/v1/namespaces/{}/services/proxy-public",
+        hub.name
+    ));
     let port = service.ok()?["spec"]["ports"][0]["nodePort"].as_u64()?;
     Some(format!("http://{}:{port}", node::ADDRESS))
 }
 
 fn default_jobs() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get).min(8)
+    thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(8)
 }
 
 /// The numbers of the hubs which have to stand before this one is deployed: those among the run's that gate it.
 fn gates(hub: &Hub, hubs: &[&Hub]) -> Vec<usize> {
-    let gates = hubs.iter().enumerate().filter(|(_, it)| it.is_staging() && hub.waits_for(it));
+    let gates = hubs
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| it.is_staging() && hub.waits_for(it));
     gates.map(|(index, _)| index).collect()
 }
 
@@ -255,13 +303,17 @@ impl Run {
         let render_only = how.dry_run && credentials::is_down(root, cluster)?;
         let sh = &secrets::with_demo_key(sh, root, cluster)?;
         let files = fleet.listed();
-        let read = process::side_by_side(sh, &files, |sh, (file, is_encrypted)| match is_encrypted {
-            true => secrets::decrypt(sh, file),
-            false => secrets::read(root, file),
-        });
+        let read =
+            process::side_by_side(sh, &files, |sh, (file, is_encrypted)| match is_encrypted {
+                true => secrets::decrypt(sh, file),
+                false => secrets::read(root, file),
+            });
         let files: BTreeMap<_, _> = files.into_iter().map(|(file, _)| file).zip(read).collect();
         let login = if render_only {
-            say!("the rehearsal cluster `{}` is down: rendering without it", cluster.name);
+            say!(
+                "the rehearsal cluster `{}` is down: rendering without it",
+                cluster.name
+            );
             None
         } else {
             let login = credentials::log_in(sh, root, cluster);
@@ -277,11 +329,24 @@ impl Run {
             process::end_in_order();
         }
         let session = login.map(|it| Session::start(it, record)).transpose()?;
-        Ok((sh, Run { settings, charts, fleet, files, mask, session }))
+        Ok((
+            sh,
+            Run {
+                settings,
+                charts,
+                fleet,
+                files,
+                mask,
+                session,
+            },
+        ))
     }
 
     fn helm<'a>(&'a self, sh: &'a Shell, how: &How) -> Helm<'a> {
-        Helm { debug: how.debug, ..Helm::new(sh, &self.mask, how.timeout) }
+        Helm {
+            debug: how.debug,
+            ..Helm::new(sh, &self.mask, how.timeout)
+        }
     }
 
     /// There is one wherever something is changed.
@@ -301,15 +366,25 @@ impl Run {
     }
 
     fn release<'a>(&'a self, cluster: &Cluster, hub: &'a Hub) -> Result<Release<'a>> {
-        let files = hub.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+        let files = hub
+            .helm_chart_values_files
+            .iter()
+            .map(|it| cluster.dir.join(it));
         let values = self.readable(files)?;
-        Ok(Release { name: &hub.name, chart: self.chart(&hub.chart())?, values, flags: Vec::new() })
+        Ok(Release {
+            name: &hub.name,
+            chart: self.chart(&hub.chart())?,
+            values,
+            flags: Vec::new(),
+        })
     }
 
     /// What would change in the cluster; nothing if nothing does.
     fn diff(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<String> {
-        let session =
-            self.session.as_ref().context("there's nothing to compare with: the cluster is down")?;
+        let session = self
+            .session
+            .as_ref()
+            .context("there's nothing to compare with: the cluster is down")?;
         let manifest = match lacks {
             None => helm.manifests(release)?.0,
             Some(_) => helm.template(release)?,
@@ -320,8 +395,11 @@ impl Run {
 
     /// The revision of a release that is deployed and stands, if a deploy would make the same of it.
     fn unchanged(&self, helm: &Helm, release: &Release) -> Result<Option<u32>> {
-        let Some(Session { api, .. }) = &self.session else { return Ok(None) };
-        let Some(newest) = history::last(api, release.name)?.filter(|it| it.revision.status == "deployed")
+        let Some(Session { api, .. }) = &self.session else {
+            return Ok(None);
+        };
+        let Some(newest) =
+            history::last(api, release.name)?.filter(|it| it.revision.status == "deployed")
         else {
             return Ok(None);
         };
@@ -329,17 +407,21 @@ impl Run {
         let deployed = newest.content(api)?;
         let deployed_hooks = deployed["hooks"].as_array().into_iter().flatten();
         let is_same = deployed["manifest"] == *manifest
-            && deployed_hooks.map(|it| it["manifest"].as_str().unwrap_or_default()).eq(hooks.iter());
+            && deployed_hooks
+                .map(|it| it["manifest"].as_str().unwrap_or_default())
+                .eq(hooks.iter());
         let is_same = is_same
             && rollout::look(api, release.name, &manifest)?.0
-            && Differ::new(api, &self.mask, release.name, Plain::new()).diff(&manifest)?.is_empty();
+            && Differ::new(api, &self.mask, release.name, Plain::new())
+                .diff(&manifest)?
+                .is_empty();
         Ok(is_same.then_some(newest.revision.number))
     }
 
     /// Prints what would change, release by release; whether anything does.
     fn show_diffs(&self, diffs: Vec<(&str, Result<String>)>) -> Result<bool> {
-        let is_coloured =
-            std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+        let is_coloured = std::io::stdout().is_terminal()
+            && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
         let mut differs = false;
         let mut failures = Vec::new();
         for (name, result) in diffs {
@@ -348,10 +430,16 @@ impl Run {
                 Ok(text) => {
                     differs = true;
                     let text = self.mask.hide(&text);
-                    let text = if is_coloured { diff::coloured(&text) } else { text };
+                    let text = if is_coloured {
+                        diff::coloured(&text)
+                    } else {
+                        text
+                    };
                     crate::print(&format!("# {name}\n{text}"))?;
                 }
-                Err(err) => failures.push(format!("`{name}`: {}", self.mask.hide(&format!("{err:#}")))),
+                Err(err) => {
+                    failures.push(format!("`{name}`: {}", self.mask.hide(&format!("{err:#}"))))
+                }
             }
         }
         ensure!(failures.is_empty(), "{}", failures.join("\n"));
@@ -384,7 +472,11 @@ impl Run {
             && self.lacking(has_dask)?.is_none()
             && let Some(revision) = self.unchanged(&helm, &release)?
         {
-            return Ok(Done { revision: Some(revision), is_unchanged: true, ..Done::default() });
+            return Ok(Done {
+                revision: Some(revision),
+                is_unchanged: true,
+                ..Done::default()
+            });
         }
         if has_dask {
             self.apply_dask_crds(sh, &release, args.dask_gateway_version.as_deref(), crds)?;
@@ -403,7 +495,12 @@ impl Run {
             // Nobody answers there.
             Some(Nodes::Simulated) => None,
         };
-        Ok(Done { revision: Some(revision), note: address, health, ..Done::default() })
+        Ok(Done {
+            revision: Some(revision),
+            note: address,
+            health,
+            ..Done::default()
+        })
     }
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
@@ -411,12 +508,18 @@ impl Run {
         let shown = match lacks {
             None if self.session.is_some() => helm.dry_run(release)?,
             Some(lacks) if self.session.is_some() => {
-                say!("the cluster has no {lacks} yet: rendering `{}` without asking it", release.name);
+                say!(
+                    "the cluster has no {lacks} yet: rendering `{}` without asking it",
+                    release.name
+                );
                 helm.render(release)?
             }
             _ => helm.render(release)?,
         };
-        Ok(Done { shown: Some(shown), ..Done::default() })
+        Ok(Done {
+            shown: Some(shown),
+            ..Done::default()
+        })
     }
 
     /// What a hub needs that the cluster hasn't got yet.
@@ -424,7 +527,8 @@ impl Run {
         if !has_dask || self.session.is_none() {
             return Ok(None);
         }
-        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/daskclusters.gateway.dask.org";
+        let path =
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/daskclusters.gateway.dask.org";
         Ok(self.api()?.find(path)?.is_none().then_some("dask-gateway"))
     }
 
@@ -446,7 +550,9 @@ impl Run {
 
     /// Where people reach the hub: cluster.yaml's domain, or the one in the hub's `domain_override_file`.
     fn domain(&self, cluster: &Cluster, hub: &Hub) -> Result<String> {
-        let Some(file) = &hub.domain_override_file else { return Ok(hub.domain.clone()) };
+        let Some(file) = &hub.domain_override_file else {
+            return Ok(hub.domain.clone());
+        };
         let path = cluster.dir.join(file);
         match &self.files[&path] {
             Ok(read) => domain_in(read),
@@ -479,15 +585,29 @@ impl Run {
                     let path = format!("resources/helm/dask-gateway/crds/{name}.yaml");
                     charts::fetch::manifest(&self.settings, &format!("{folder}/{version}/{path}"))
                 };
-                format!("{}\n---\n{}", manifest("daskclusters")?, manifest("traefik")?)
+                format!(
+                    "{}\n---\n{}",
+                    manifest("daskclusters")?,
+                    manifest("traefik")?
+                )
             }
         };
-        say!("{}: applying the CRDs of dask-gateway {version}", release.name);
+        say!(
+            "{}: applying the CRDs of dask-gateway {version}",
+            release.name
+        );
         // They are too large for an annotation of kubectl's own, and whoever applied them before gives way.
-        let cmd = cmd!(sh, "kubectl apply --server-side --force-conflicts --filename -");
+        let cmd = cmd!(
+            sh,
+            "kubectl apply --server-side --force-conflicts --filename -"
+        );
         let output = process::run(sh, cmd, manifests.as_bytes())?;
         let said = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
-        ensure!(output.success, "cannot apply the CRDs of dask-gateway {version}: {}", said.trim());
+        ensure!(
+            output.success,
+            "cannot apply the CRDs of dask-gateway {version}: {}",
+            said.trim()
+        );
         applied.insert(version.to_owned());
         Ok(())
     }

@@ -34,14 +34,23 @@ pub(crate) struct Differ<'a> {
 
 impl<'a> Differ<'a> {
     pub(crate) fn new(api: &'a Api, mask: &'a Mask, release: &'a str, plain: Plain) -> Differ<'a> {
-        Differ { api, mask, release, plain, resources: BTreeMap::new() }
+        Differ {
+            api,
+            mask,
+            release,
+            plain,
+            resources: BTreeMap::new(),
+        }
     }
 
     /// The differences that a manifest makes, object by object; nothing if it makes none.
     pub(crate) fn diff(&mut self, manifest: &str) -> Result<String> {
         let new = objects(manifest)?;
         let deployed = history::last(self.api, self.release)?;
-        let deployed = deployed.map(|it| it.content(self.api)).transpose()?.unwrap_or_default();
+        let deployed = deployed
+            .map(|it| it.content(self.api))
+            .transpose()?
+            .unwrap_or_default();
         let old = objects(deployed["manifest"].as_str().unwrap_or_default())?;
         let mut text = String::new();
         let mut paths = BTreeSet::new();
@@ -52,14 +61,18 @@ impl<'a> Differ<'a> {
                 continue;
             };
             let live = self.api.find(&path)?.unwrap_or_default();
-            let made = self.made(&path, object).with_context(|| format!("`{named}`"));
+            let made = self
+                .made(&path, object)
+                .with_context(|| format!("`{named}`"));
             let (after, before) = self.shown(&made?, &live);
             text += &unified(&named, &before, &after);
             paths.insert((list, path));
         }
         for object in old {
             let is_kept = object["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
-            let Some((path, list)) = self.path(&object)?.filter(|_| !is_kept) else { continue };
+            let Some((path, list)) = self.path(&object)?.filter(|_| !is_kept) else {
+                continue;
+            };
             if paths.insert((list, path.clone()))
                 && let Some(live) = self.api.find(&path)?
             {
@@ -72,13 +85,22 @@ impl<'a> Differ<'a> {
     /// Where the API server has an object, and its list; nowhere if it doesn't know the kind.
     fn path(&mut self, object: &Value) -> Result<Option<(String, String)>> {
         let (version, kind) = (text(&object["apiVersion"]), &object["kind"]);
-        let base = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+        let base = if version.contains('/') {
+            format!("/apis/{version}")
+        } else {
+            format!("/api/{version}")
+        };
         if !self.resources.contains_key(&base) {
             let found = self.api.find(&base)?.unwrap_or_default();
             self.resources.insert(base.clone(), found);
         }
-        let resources = self.resources[&base]["resources"].as_array().into_iter().flatten();
-        let found = resources.into_iter().find(|it| it["kind"] == *kind && !text(&it["name"]).contains('/'));
+        let resources = self.resources[&base]["resources"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let found = resources
+            .into_iter()
+            .find(|it| it["kind"] == *kind && !text(&it["name"]).contains('/'));
         let Some(found) = found else { return Ok(None) };
         let metadata = &object["metadata"];
         let list = match found["namespaced"] == true {
@@ -112,7 +134,8 @@ impl<'a> Differ<'a> {
             for data in ["data", "stringData"] {
                 let both = [&mut new, &mut old].map(|it| decoded(it.get_mut(data)));
                 let [of_new, of_old] = both;
-                let (mut of_new, mut of_old) = (of_new.unwrap_or_default(), of_old.unwrap_or_default());
+                let (mut of_new, mut of_old) =
+                    (of_new.unwrap_or_default(), of_old.unwrap_or_default());
                 self.hide(data, &mut of_new, &mut of_old, true);
                 for (object, hidden) in [(&mut new, of_new), (&mut old, of_old)] {
                     if let Some(place) = object.get_mut(data) {
@@ -144,7 +167,11 @@ impl<'a> Differ<'a> {
             }
             (Value::Object(_), Value::Null) | (Value::Null, Value::Object(_)) => {
                 let mut nothing = Value::Object(Map::new());
-                let (new, old) = if new.is_null() { (&mut nothing, old) } else { (new, &mut nothing) };
+                let (new, old) = if new.is_null() {
+                    (&mut nothing, old)
+                } else {
+                    (new, &mut nothing)
+                };
                 self.hide(key, new, old, is_secret);
             }
             (Value::Array(new), Value::Array(old)) => {
@@ -157,7 +184,11 @@ impl<'a> Differ<'a> {
             }
             (Value::Array(_), Value::Null) | (Value::Null, Value::Array(_)) => {
                 let mut nothing = Value::Array(Vec::new());
-                let (new, old) = if new.is_null() { (&mut nothing, old) } else { (new, &mut nothing) };
+                let (new, old) = if new.is_null() {
+                    (&mut nothing, old)
+                } else {
+                    (new, &mut nothing)
+                };
                 self.hide(key, new, old, is_secret);
             }
             _ => {
@@ -175,7 +206,11 @@ impl<'a> Differ<'a> {
                     // What stood in a secret's place may have been an older one.
                     let is_hidden = !shows || !(is_secret || new_shows && old_shows);
                     if is_hidden && !value.is_null() {
-                        *value = if differ { format!("*** ({which})").into() } else { "***".into() };
+                        *value = if differ {
+                            format!("*** ({which})").into()
+                        } else {
+                            "***".into()
+                        };
                     }
                 }
             }
@@ -186,10 +221,18 @@ impl<'a> Differ<'a> {
 /// Without what the API server adds for itself.
 fn tidied(object: &Value) -> Value {
     let mut object = object.clone();
-    let Value::Object(fields) = &mut object else { return object };
+    let Value::Object(fields) = &mut object else {
+        return object;
+    };
     fields.remove("status");
     if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
-        for key in ["creationTimestamp", "generation", "managedFields", "resourceVersion", "uid"] {
+        for key in [
+            "creationTimestamp",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+            "uid",
+        ] {
             metadata.remove(key);
         }
         if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
@@ -205,10 +248,17 @@ fn tidied(object: &Value) -> Value {
 fn decoded(data: Option<&mut Value>) -> Option<Value> {
     let data = data?.as_object()?.iter().map(|(key, it)| {
         let text = it.as_str().unwrap_or_default();
-        let bytes = BASE64_STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec());
+        let bytes = BASE64_STANDARD
+            .decode(text)
+            .unwrap_or_else(|_| text.as_bytes().to_vec());
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let content: Option<Value> = serde_yaml::from_str(&text).ok();
-        (key.clone(), content.filter(|it| it.is_object() || it.is_array()).unwrap_or(Value::String(text)))
+        (
+            key.clone(),
+            content
+                .filter(|it| it.is_object() || it.is_array())
+                .unwrap_or(Value::String(text)),
+        )
     });
     Some(Value::Object(data.collect()))
 }
@@ -221,7 +271,12 @@ fn objects(manifest: &str) -> Result<Vec<Value>> {
             match Value::deserialize(document).context("a manifest isn't YAML")? {
                 Value::Null => {}
                 mut list if list["items"].is_array() && text(&list["kind"]).ends_with("List") => {
-                    objects.extend(list["items"].as_array_mut().into_iter().flat_map(std::mem::take));
+                    objects.extend(
+                        list["items"]
+                            .as_array_mut()
+                            .into_iter()
+                            .flat_map(std::mem::take),
+                    );
                 }
                 object => objects.push(object),
             }
@@ -233,7 +288,10 @@ fn objects(manifest: &str) -> Result<Vec<Value>> {
 /// "deployment/hub", with the namespace where that is another one.
 fn name(object: &Value) -> String {
     let kind = text(&object["kind"]).to_lowercase();
-    let namespace = object["metadata"]["namespace"].as_str().map(|it| format!("{it}/")).unwrap_or_default();
+    let namespace = object["metadata"]["namespace"]
+        .as_str()
+        .map(|it| format!("{it}/"))
+        .unwrap_or_default();
     format!("{namespace}{kind}/{}", text(&object["metadata"]["name"]))
 }
 
@@ -263,7 +321,9 @@ pub(crate) fn coloured(diff: &str) -> String {
 }
 
 fn scalar(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn text(value: &Value) -> &str {

@@ -48,7 +48,10 @@ fn open(sh: &Shell, root: &Path, cluster: &str, hub: &str) -> Result<(Cluster, L
 
 /// What helm would take for a key: that of the last of these values files which has it.
 fn last(values: &[Yaml], path: &[&str]) -> Option<Yaml> {
-    let at = |it: &Yaml| path.iter().try_fold(it.clone(), |it, key| it.get(*key).cloned());
+    let at = |it: &Yaml| {
+        path.iter()
+            .try_fold(it.clone(), |it, key| it.get(*key).cloned())
+    };
     values.iter().rev().find_map(at)
 }
 

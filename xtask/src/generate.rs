@@ -39,7 +39,9 @@ pub(crate) fn generate(sh: &Shell, root: &Path, command: &Generate) -> Result<()
 fn clusters(root: &Path) -> Result<Vec<Cluster>> {
     let mut clusters = Cluster::all(root)?;
     clusters.retain(|it| !it.is_local());
-    clusters.iter_mut().for_each(|it| it.hubs.sort_by(|a, b| a.name.cmp(&b.name)));
+    clusters
+        .iter_mut()
+        .for_each(|it| it.hubs.sort_by(|a, b| a.name.cmp(&b.name)));
     Ok(clusters)
 }
 
@@ -51,13 +53,25 @@ struct Todo<'a> {
 
 /// A job for each hub, with the reason under this key. GitHub takes so many in a matrix: if there are more hubs, several of
 /// a cluster share a job, and `hub_name` has all their names.
-fn jobs<'a>(todos: impl Iterator<Item = (&'a Cluster, &'a [Todo<'a>])>, reason: &str) -> Result<Value> {
+fn jobs<'a>(
+    todos: impl Iterator<Item = (&'a Cluster, &'a [Todo<'a>])>,
+    reason: &str,
+) -> Result<Value> {
     let by_cluster: Vec<_> = todos.filter(|(_, it)| !it.is_empty()).collect();
     enough(by_cluster.len())?;
-    let jobs = |size: usize| by_cluster.iter().map(|(_, it)| it.len().div_ceil(size)).sum::<usize>();
-    let size = (1..).find(|it| jobs(*it) <= JOBS).expect("one job a cluster is few enough");
+    let jobs = |size: usize| {
+        by_cluster
+            .iter()
+            .map(|(_, it)| it.len().div_ceil(size))
+            .sum::<usize>()
+    };
+    let size = (1..)
+        .find(|it| jobs(*it) <= JOBS)
+        .expect("one job a cluster is few enough");
     let count = jobs(size);
-    let jobs = by_cluster.iter().flat_map(|(cluster, it)| it.chunks(size).map(move |it| (*cluster, it)));
+    let jobs = by_cluster
+        .iter()
+        .flat_map(|(cluster, it)| it.chunks(size).map(move |it| (*cluster, it)));
     let job = |(cluster, todos): (&Cluster, &[Todo])| {
         let names = names(todos).join(" ");
         json!({
@@ -86,9 +100,14 @@ fn names<'a>(todos: &[Todo<'a>]) -> Vec<&'a str> {
 fn reasons(todos: &[Todo]) -> String {
     match todos {
         [] => String::new(),
-        [first, rest @ ..] if rest.iter().all(|it| it.reason == first.reason) => first.reason.clone(),
+        [first, rest @ ..] if rest.iter().all(|it| it.reason == first.reason) => {
+            first.reason.clone()
+        }
         _ => {
-            let each: Vec<_> = todos.iter().map(|it| format!("{}: {}", it.hub.name, it.reason)).collect();
+            let each: Vec<_> = todos
+                .iter()
+                .map(|it| format!("{}: {}", it.hub.name, it.reason))
+                .collect();
             each.join("; ")
         }
     }
@@ -119,12 +138,25 @@ fn table(title: &str, head: &[&str], rows: &[Vec<String>], none: &str) -> String
         return format!("{title}\n{none}\n");
     }
     let lines: Vec<Vec<&str>> = std::iter::once(head.to_vec())
-        .chain(rows.iter().map(|it| it.iter().map(String::as_str).collect()))
+        .chain(
+            rows.iter()
+                .map(|it| it.iter().map(String::as_str).collect()),
+        )
         .collect();
-    let width = |column: usize| lines.iter().map(|it| it[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|it| it[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<_> = (0..head.len()).map(width).collect();
     let line = |cells: &Vec<&str>| {
-        let cells: Vec<_> = cells.iter().zip(&widths).map(|(it, width)| format!("{it:<width$}")).collect();
+        let cells: Vec<_> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(it, width)| format!("{it:<width$}"))
+            .collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     format!("{title}\n{}", lines.iter().map(line).collect::<String>())

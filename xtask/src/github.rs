@@ -38,8 +38,10 @@ pub(crate) fn github(command: &Github) -> Result<()> {
 pub(crate) const PLAN: &str = "<!-- deployment-plan -->";
 
 /// What a plan says in place of its tables.
-pub(crate) const NOTHING: [&str; 2] =
-    ["No support or staging upgrades will be triggered", "No production hub upgrades will be triggered"];
+pub(crate) const NOTHING: [&str; 2] = [
+    "No support or staging upgrades will be triggered",
+    "No production hub upgrades will be triggered",
+];
 
 /// In bytes, which are no fewer than the characters that GitHub counts.
 pub(crate) const LONGEST_COMMENT: usize = 65_536;
@@ -56,13 +58,19 @@ pub(crate) fn tell_failure(what: &str, message: &str) {
     if env::var_os("GITHUB_ACTIONS").is_none() {
         return say!("{what}: {message}");
     }
-    let first = message.lines().next().unwrap_or_default().replace('%', "%25");
+    let first = message
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .replace('%', "%25");
     say!("::error title={what}::{first}\n::group::{what}\n{message}\n::endgroup::");
 }
 
 /// Adds Markdown to the page of a workflow's run.
 pub(crate) fn summarize(text: &str) -> Result<()> {
-    let Some(file) = env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty()) else { return Ok(()) };
+    let Some(file) = env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty()) else {
+        return Ok(());
+    };
     let opened = File::options().append(true).create(true).open(&file);
     opened
         .and_then(|mut it| it.write_all(format!("{text}\n").as_bytes()))
@@ -77,14 +85,20 @@ pub(crate) fn folded(title: &str, message: &str) -> String {
 /// Sets values for a workflow's later steps (`GITHUB_ENV`) or jobs (`GITHUB_OUTPUT`) in the file that this variable names, if
 /// it's set. None of them can set another one.
 pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
-    let Some(file) = env::var_os(variable).filter(|it| !it.is_empty()) else { return Ok(()) };
+    let Some(file) = env::var_os(variable).filter(|it| !it.is_empty()) else {
+        return Ok(());
+    };
     let mut text = String::new();
     for (name, value) in values {
         let value = value.to_string();
         let end = format!("end-{}", paths::hex(&Sha256::digest(&value)[..8]));
         text += &format!("{name}<<{end}\n{value}\n{end}\n");
     }
-    let longest = values.iter().map(|(_, it)| it.to_string().len()).max().unwrap_or_default();
+    let longest = values
+        .iter()
+        .map(|(_, it)| it.to_string().len())
+        .max()
+        .unwrap_or_default();
     ensure!(
         text.encode_utf16().count() * 2 <= OUTPUTS && longest <= VARIABLE,
         "the lists of jobs are longer than a workflow can hand on: {longest} bytes, {} in all\n\
@@ -104,7 +118,9 @@ pub(crate) fn escaped(text: &str) -> String {
         match char {
             // Nobody is called, and no issue is linked.
             '@' | '#' | '<' | '>' | '&' | '|' => escaped += &format!("&#{};", u32::from(char)),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '(' | ')' | '~' | '!' | '$' => escaped.extend(['\\', char]),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '(' | ')' | '~' | '!' | '$' => {
+                escaped.extend(['\\', char])
+            }
             char if char.is_control() => escaped.push(' '),
             char => escaped.push(char),
         }

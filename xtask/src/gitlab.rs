@@ -27,9 +27,15 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
     let newest = [("order_by", "id"), ("sort", "desc"), ("per_page", "1")];
     let asked = http::agent()
         .get(&url)
-        .query_pairs([("environment", ENVIRONMENT), ("status", "success")].into_iter().chain(newest))
+        .query_pairs(
+            [("environment", ENVIRONMENT), ("status", "success")]
+                .into_iter()
+                .chain(newest),
+        )
         .header("JOB-TOKEN", token);
-    let mut answer = asked.call().with_context(|| format!("cannot ask GitLab: GET {url}"))?;
+    let mut answer = asked
+        .call()
+        .with_context(|| format!("cannot ask GitLab: GET {url}"))?;
     let status = answer.status();
     let text = answer.body_mut().read_to_string().unwrap_or_default();
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -37,6 +43,10 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
         let said = answer["message"].as_str().unwrap_or_default();
         bail!("GET {url}: GitLab answers {status} {said}");
     }
-    let deployments = answer.as_array().context("GitLab's answer is no list of deployments")?;
-    Ok(deployments.first().and_then(|it| Some(it["sha"].as_str()?.to_owned())))
+    let deployments = answer
+        .as_array()
+        .context("GitLab's answer is no list of deployments")?;
+    Ok(deployments
+        .first()
+        .and_then(|it| Some(it["sha"].as_str()?.to_owned())))
 }

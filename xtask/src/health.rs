@@ -76,7 +76,10 @@ const ARRIVAL: Duration = Duration::from_secs(180);
 
 fn attempt_timeout(text: &str) -> Result<Duration> {
     let time = humantime::parse_duration(text)?;
-    ensure!((1..=24 * 60 * 60).contains(&time.as_secs()), "it must be between 1s and 1d");
+    ensure!(
+        (1..=24 * 60 * 60).contains(&time.as_secs()),
+        "it must be between 1s and 1d"
+    );
     Ok(time)
 }
 
@@ -120,7 +123,10 @@ struct Until {
 impl Until {
     /// When a phase ends that may take so long.
     fn within(self, limit: Duration) -> Until {
-        Until { at: self.at.min(Instant::now() + limit), ..self }
+        Until {
+            at: self.at.min(Instant::now() + limit),
+            ..self
+        }
     }
 
     fn left(self) -> Duration {
@@ -137,12 +143,21 @@ impl Until {
     }
 }
 
-pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -> Result<ExitCode> {
+pub(crate) fn run_hub_health_check(
+    sh: &Shell,
+    root: &Path,
+    args: &RunHubHealthCheck,
+) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let hub = cluster.select_hubs(std::slice::from_ref(&args.hub))?[0];
     let sh = &setup::provide(sh, &["helm"], false)?;
     let settings = Settings::load(root)?;
-    let fleet = Fleet::load(root, &[What::Hubs], Some(&cluster.name), std::slice::from_ref(&hub.name))?;
+    let fleet = Fleet::load(
+        root,
+        &[What::Hubs],
+        Some(&cluster.name),
+        std::slice::from_ref(&hub.name),
+    )?;
     for prepared in charts::prepare(sh, root, &settings, fleet.charts_wanted())?.into_values() {
         prepared?;
     }
@@ -158,7 +173,11 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
     let api = &session.api;
     let (mut domain, mut mask) = (hub.domain.clone(), Mask::new([]));
     if let Some(file) = &hub.domain_override_file {
-        let file = secrets::open(&setup::provide(sh, &["sops"], false)?, root, &cluster.dir.join(file))?;
+        let file = secrets::open(
+            &setup::provide(sh, &["sops"], false)?,
+            root,
+            &cluster.dir.join(file),
+        )?;
         domain = deploy::domain_in(&file)?;
         mask = Mask::new([&file]);
     }
@@ -167,13 +186,19 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         None => Address::public(kind.address(&domain)),
         Some(_) => {
             let port = deploy::node_port(api, hub).with_context(|| {
-                format!("`{}` has no port on the node, where it could be reached", hub.name)
+                format!(
+                    "`{}` has no port on the node, where it could be reached",
+                    hub.name
+                )
             })?;
             Address::here(port + &kind.base)
         }
     };
     let way = match kind.has_login {
-        true => Way::Server { token: token(api, hub)?.map_err(|why| no_token(hub, &why))?, notebooks },
+        true => Way::Server {
+            token: token(api, hub)?.map_err(|why| no_token(hub, &why))?,
+            notebooks,
+        },
         false => {
             let is_public = !args.port_forward && session.rehearsal.is_none();
             Way::Pages(is_public.then(|| Address::public(kind.page(&domain))))
@@ -184,7 +209,13 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         Way::Server { .. } => Some(session.leases.take(&hub.name)?),
         Way::Pages(_) => None,
     };
-    let check = Check { address, way, attempts: args.attempts, limit: args.attempt_timeout, mask: &mask };
+    let check = Check {
+        address,
+        way,
+        attempts: args.attempts,
+        limit: args.attempt_timeout,
+        mask: &mask,
+    };
     let attempts = check.run(|said| say!("{said}"))?;
     let report = Report {
         cluster: &cluster.name,
@@ -198,7 +229,11 @@ pub(crate) fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthC
         Format::Json => serde_json::to_string_pretty(&report)? + "\n",
         Format::Text => report.text(),
     })?;
-    Ok(if report.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 impl RunHubHealthCheck {
@@ -214,9 +249,13 @@ impl RunHubHealthCheck {
             notebooks.push(Notebook::scaling());
         }
         if let Some(file) = &self.notebook {
-            ensure!(kind.has_login, "nobody logs in to `{}`, and so no notebook runs there", hub.name);
-            let text =
-                fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+            ensure!(
+                kind.has_login,
+                "nobody logs in to `{}`, and so no notebook runs there",
+                hub.name
+            );
+            let text = fs::read_to_string(file)
+                .with_context(|| format!("cannot read `{}`", file.display()))?;
             notebooks.push(Notebook::read(&file.display().to_string(), &text)?);
         }
         Ok(notebooks)
@@ -246,14 +285,28 @@ pub(crate) fn after_rollout(
         Some(Nodes::Simulated) => return unchecked("nodes are simulated"),
     };
     let way = match kind.has_login {
-        false => Way::Pages(rehearsal.is_none().then(|| Address::public(kind.page(domain)))),
+        false => Way::Pages(
+            rehearsal
+                .is_none()
+                .then(|| Address::public(kind.page(domain))),
+        ),
         true => match token(api, hub)? {
-            Ok(token) => Way::Server { token, notebooks: Notebook::of(kind) },
+            Ok(token) => Way::Server {
+                token,
+                notebooks: Notebook::of(kind),
+            },
             Err(why) => return unchecked(&why),
         },
     };
-    let until = Until { at: Instant::now() + ARRIVAL, heeds_signals: true };
-    let page = if let Way::Pages(page) = &way { page.as_ref() } else { None };
+    let until = Until {
+        at: Instant::now() + ARRIVAL,
+        heeds_signals: true,
+    };
+    let page = if let Way::Pages(page) = &way {
+        page.as_ref()
+    } else {
+        None
+    };
     let mut told = String::new();
     for address in iter::once(&address).chain(page) {
         // What is still missing when the time is over fails the check.
@@ -262,14 +315,23 @@ pub(crate) fn after_rollout(
         {
             let said = mask.hide(&format!("{missing:#}"));
             if said != told {
-                say!("{}: waiting, at most 3 min, for its address: {said}", hub.name);
+                say!(
+                    "{}: waiting, at most 3 min, for its address: {said}",
+                    hub.name
+                );
                 told = said;
             }
             thread::sleep(Duration::from_secs(1));
         }
     }
     process::check_stopped()?;
-    let check = Check { address, way, attempts: ATTEMPTS, limit: ATTEMPT, mask };
+    let check = Check {
+        address,
+        way,
+        attempts: ATTEMPTS,
+        limit: ATTEMPT,
+        mask,
+    };
     let attempts = check.run(|said| say!("{}: {said}", hub.name))?;
     match attempts.into_iter().next_back().and_then(|it| it.failure) {
         None => Ok("healthy".to_owned()),
@@ -290,7 +352,10 @@ struct Check<'a> {
 
 enum Way {
     /// A server for the test user, by the token of the hub's service, and in it these notebooks.
-    Server { token: String, notebooks: Vec<Notebook> },
+    Server {
+        token: String,
+        notebooks: Vec<Notebook>,
+    },
     /// The hub says that it's well, and its page comes. BinderHub's isn't behind a node's port, nor `--port-forward`.
     Pages(Option<Address>),
 }
@@ -301,7 +366,10 @@ impl Check<'_> {
         let mut attempts = Vec::new();
         for number in 1..=self.attempts {
             let mut attempt = Attempt::default();
-            let until = Until { at: Instant::now() + self.limit, heeds_signals: true };
+            let until = Until {
+                at: Instant::now() + self.limit,
+                heeds_signals: true,
+            };
             let result = match &self.way {
                 Way::Server { token, notebooks } => {
                     let make = || TestUser::make(&self.address, token, self.mask, until);
@@ -321,7 +389,10 @@ impl Check<'_> {
                     self.attempts,
                     pause.as_secs()
                 ));
-                let pause = Until { at: Instant::now() + pause, ..until };
+                let pause = Until {
+                    at: Instant::now() + pause,
+                    ..until
+                };
                 while pause.check("").is_ok() {
                     thread::sleep(Duration::from_millis(100));
                 }
@@ -336,7 +407,9 @@ impl Check<'_> {
 fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     const KEY: &str = "hub.services.hub-health.apiToken";
     let secret = api.find(&format!("/api/v1/namespaces/{}/secrets/hub", hub.name))?;
-    let Some(secret) = secret else { return Ok(Err("it has no Secret `hub`".to_owned())) };
+    let Some(secret) = secret else {
+        return Ok(Err("it has no Secret `hub`".to_owned()));
+    };
     let token = secret["data"][KEY].as_str().unwrap_or_default();
     let token = BASE64_STANDARD.decode(token).unwrap_or_default();
     let token = String::from_utf8_lossy(&token);
@@ -347,7 +420,11 @@ fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
         "`{KEY}` in the Secret `hub` of `{}` can't be a token: it has other characters than a header takes",
         hub.name
     );
-    Ok(if token.is_empty() { Err(format!("its Secret `hub` has no `{KEY}`")) } else { Ok(token.to_owned()) })
+    Ok(if token.is_empty() {
+        Err(format!("its Secret `hub` has no `{KEY}`"))
+    } else {
+        Ok(token.to_owned())
+    })
 }
 
 fn no_token(hub: &Hub, why: &str) -> anyhow::Error {
@@ -383,7 +460,9 @@ impl Attempt {
             address::HINT
         );
         if let Some(page) = page {
-            let text = self.phase("page", || Ok(page.page("/", until)?.body_mut().read_to_string()?))?;
+            let text = self.phase("page", || {
+                Ok(page.page("/", until)?.body_mut().read_to_string()?)
+            })?;
             ensure!(text.contains("</html>"), "`{}/` is no page", page.url);
         }
         Ok(())
@@ -392,7 +471,10 @@ impl Attempt {
     fn phase<T>(&mut self, name: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
         let started = Instant::now();
         let result = f();
-        self.phases.push(Phase { name: name.to_owned(), seconds: started.elapsed().as_secs_f64() });
+        self.phases.push(Phase {
+            name: name.to_owned(),
+            seconds: started.elapsed().as_secs_f64(),
+        });
         result
     }
 }
@@ -401,13 +483,24 @@ impl Report<'_> {
     fn text(&self) -> String {
         let last = self.attempts.last();
         let phases = last.iter().flat_map(|it| &it.phases);
-        let phases: Vec<_> = phases.map(|it| format!("{} {:.1} s", it.name, it.seconds)).collect();
-        let how = if self.healthy { "is healthy" } else { "isn't healthy" };
+        let phases: Vec<_> = phases
+            .map(|it| format!("{} {:.1} s", it.name, it.seconds))
+            .collect();
+        let how = if self.healthy {
+            "is healthy"
+        } else {
+            "isn't healthy"
+        };
         let how = match self.attempts.len() {
             1 => how.to_owned(),
             attempts => format!("{how}, at attempt {attempts}"),
         };
-        format!("`{}` of `{}` {how}: {}\n", self.hub, self.cluster, phases.join(", "))
+        format!(
+            "`{}` of `{}` {how}: {}\n",
+            self.hub,
+            self.cluster,
+            phases.join(", ")
+        )
     }
 
     /// Tells what failed, and a workflow's page how it went.

@@ -27,8 +27,16 @@ pub(crate) struct Revision {
 impl Revision {
     /// "4 (superseded, commit 0123456789ab)"
     pub(crate) fn shown(&self) -> String {
-        let commit = self.commit.as_ref().map(|it| format!(", commit {}", it.get(..12).unwrap_or(it)));
-        format!("{} ({}{})", self.number, self.status, commit.unwrap_or_default())
+        let commit = self
+            .commit
+            .as_ref()
+            .map(|it| format!(", commit {}", it.get(..12).unwrap_or(it)));
+        format!(
+            "{} ({}{})",
+            self.number,
+            self.status,
+            commit.unwrap_or_default()
+        )
     }
 }
 
@@ -53,7 +61,9 @@ impl Newest {
 
 /// All that helm keeps of a revision of one of our releases, as `Newest::content` has it.
 pub(crate) fn content_of(api: &Api, release: &str, number: u32) -> Result<Value> {
-    let revision = revisions(api, release)?.into_iter().find(|it| it.number == number);
+    let revision = revisions(api, release)?
+        .into_iter()
+        .find(|it| it.number == number);
     let revision = revision.with_context(|| format!("revision {number} is gone"))?;
     content(&api.get(&path(release, &revision.secret))?)
 }
@@ -64,31 +74,55 @@ pub(crate) fn newest(api: &Api) -> Result<Vec<Newest>> {
     let mut newest: BTreeMap<(String, String), Revision> = BTreeMap::new();
     for secret in list["items"].as_array().into_iter().flatten() {
         let metadata = &secret["metadata"];
-        let (Some(namespace), Some(name)) =
-            (metadata["namespace"].as_str(), metadata["labels"]["name"].as_str())
-        else {
+        let (Some(namespace), Some(name)) = (
+            metadata["namespace"].as_str(),
+            metadata["labels"]["name"].as_str(),
+        ) else {
             continue;
         };
-        let Some(revision) = revision(secret) else { continue };
+        let Some(revision) = revision(secret) else {
+            continue;
+        };
         let key = (namespace.to_owned(), name.to_owned());
-        if newest.get(&key).is_none_or(|it| it.number < revision.number) {
+        if newest
+            .get(&key)
+            .is_none_or(|it| it.number < revision.number)
+        {
             newest.insert(key, revision);
         }
     }
-    Ok(newest.into_iter().map(|((namespace, name), revision)| Newest { namespace, name, revision }).collect())
+    Ok(newest
+        .into_iter()
+        .map(|((namespace, name), revision)| Newest {
+            namespace,
+            name,
+            revision,
+        })
+        .collect())
 }
 
 /// The newest revision of one of our releases.
 pub(crate) fn last(api: &Api, release: &str) -> Result<Option<Newest>> {
     let (namespace, name) = (release.to_owned(), release.to_owned());
-    Ok(revisions(api, release)?.pop().map(|revision| Newest { namespace, name, revision }))
+    Ok(revisions(api, release)?.pop().map(|revision| Newest {
+        namespace,
+        name,
+        revision,
+    }))
 }
 
 /// The revisions that the cluster has of a release, the newest one last.
 pub(crate) fn revisions(api: &Api, release: &str) -> Result<Vec<Revision>> {
-    let path = format!("/api/v1/namespaces/{release}/secrets?labelSelector=owner%3Dhelm%2Cname%3D{release}");
+    let path = format!(
+        "/api/v1/namespaces/{release}/secrets?labelSelector=owner%3Dhelm%2Cname%3D{release}"
+    );
     let list = api.metadata(&path)?;
-    let mut revisions: Vec<_> = list["items"].as_array().into_iter().flatten().filter_map(revision).collect();
+    let mut revisions: Vec<_> = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(revision)
+        .collect();
     revisions.sort_by_key(|it| it.number);
     Ok(revisions)
 }
@@ -111,7 +145,9 @@ fn path(namespace: &str, secret: &str) -> String {
 
 /// What is in a revision's Secret: JSON in gzip, in helm's base64 and the API server's.
 fn content(secret: &Value) -> Result<Value> {
-    let data = secret["data"]["release"].as_str().context("the release's Secret has no `release`")?;
+    let data = secret["data"]["release"]
+        .as_str()
+        .context("the release's Secret has no `release`")?;
     let packed = BASE64_STANDARD.decode(BASE64_STANDARD.decode(data)?)?;
     let mut text = String::new();
     GzDecoder::new(&packed[..]).read_to_string(&mut text)?;
@@ -122,7 +158,10 @@ fn content(secret: &Value) -> Result<Value> {
 /// without the revision that was cut off. For who holds its Lease. The revisions that it has then.
 pub(crate) fn heal(api: &Api, helm: &Helm, release: &str) -> Result<Vec<Revision>> {
     let revisions = self::revisions(api, release)?;
-    let Some(last) = revisions.last().filter(|it| it.status.starts_with("pending-")) else {
+    let Some(last) = revisions
+        .last()
+        .filter(|it| it.status.starts_with("pending-"))
+    else {
         return Ok(revisions);
     };
     let is_good = |status: &str| revisions.iter().rev().find(|it| it.status == status);
@@ -131,12 +170,17 @@ pub(crate) fn heal(api: &Api, helm: &Helm, release: &str) -> Result<Vec<Revision
     remove_hook_jobs(api, release, &api.get(&secret)?).with_context(|| cut_off.clone())?;
     match is_good("deployed").or_else(|| is_good("superseded")) {
         Some(good) => {
-            say!("{release}: {cut_off}: rolling back to revision {}", good.number);
-            helm.roll_back(release, good.number, None).with_context(|| cut_off)?;
+            say!(
+                "{release}: {cut_off}: rolling back to revision {}",
+                good.number
+            );
+            helm.roll_back(release, good.number, None)
+                .with_context(|| cut_off)?;
         }
         None => {
             say!("{release}: {cut_off}, and nothing stood before: removing what helm keeps of it");
-            api.send("DELETE", &secret, &json!({})).with_context(|| cut_off)?;
+            api.send("DELETE", &secret, &json!({}))
+                .with_context(|| cut_off)?;
         }
     }
     self::revisions(api, release)
@@ -154,10 +198,17 @@ pub(crate) fn forget_volumes(api: &Api, newest: &Newest) -> Result<()> {
         Some(yaml.get("kind")?.as_str()?.to_owned())
     };
     let is_volume = |it: &&str| {
-        kind(it).is_some_and(|it| ["PersistentVolumeClaim", "PersistentVolume"].contains(&it.as_str()))
+        kind(it)
+            .is_some_and(|it| ["PersistentVolumeClaim", "PersistentVolume"].contains(&it.as_str()))
     };
-    let others: Vec<_> = split_documents(manifest).filter(|it| !is_volume(it)).collect();
-    content["manifest"] = others.iter().map(|it| format!("---\n{it}")).collect::<String>().into();
+    let others: Vec<_> = split_documents(manifest)
+        .filter(|it| !is_volume(it))
+        .collect();
+    content["manifest"] = others
+        .iter()
+        .map(|it| format!("---\n{it}"))
+        .collect::<String>()
+        .into();
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(content.to_string().as_bytes())?;
     let packed = BASE64_STANDARD.encode(BASE64_STANDARD.encode(packed.finish()?));
@@ -169,11 +220,18 @@ pub(crate) fn forget_volumes(api: &Api, newest: &Newest) -> Result<()> {
 fn remove_hook_jobs(api: &Api, release: &str, secret: &Value) -> Result<()> {
     let content = content(secret)?;
     let hooks = content["hooks"].as_array().into_iter().flatten();
-    for name in hooks.filter(|it| it["kind"] == "Job").filter_map(|it| it["name"].as_str()) {
+    for name in hooks
+        .filter(|it| it["kind"] == "Job")
+        .filter_map(|it| it["name"].as_str())
+    {
         let path = format!("/apis/batch/v1/namespaces/{release}/jobs/{name}");
         if api.find(&path)?.is_some() {
             say!("{release}: removing the job `{name}` of a hook that was cut off");
-            api.send("DELETE", &path, &json!({ "propagationPolicy": "Background" }))?;
+            api.send(
+                "DELETE",
+                &path,
+                &json!({ "propagationPolicy": "Background" }),
+            )?;
         }
     }
     Ok(())

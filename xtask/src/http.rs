@@ -5,7 +5,8 @@ use std::time::Duration;
 use ureq::Agent;
 
 /// How long to wait for a connection or the beginning of an answer, and for the rest of it.
-pub(crate) const PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(120));
+pub(crate) const PATIENCE: (Duration, Duration) =
+    (Duration::from_secs(20), Duration::from_secs(120));
 
 /// An answer with an error in it is an answer.
 pub(crate) fn agent() -> Agent {
@@ -16,7 +17,9 @@ pub(crate) fn agent() -> Agent {
         .timeout_recv_body(Some(PATIENCE.1))
         // As helm and kubectl do it: a group's own authority is known to the system.
         .tls_config(
-            ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build(),
+            ureq::tls::TlsConfig::builder()
+                .root_certs(ureq::tls::RootCerts::PlatformVerifier)
+                .build(),
         )
         .build()
         .into()

@@ -66,12 +66,21 @@ impl Leases {
             "xtask/run": record.run().unwrap_or_default(),
         });
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { api, at_work, annotations, state, changed });
+        let shared = Arc::new(Shared {
+            api,
+            at_work,
+            annotations,
+            state,
+            changed,
+        });
         let renewer = thread::spawn({
             let shared = shared.clone();
             move || shared.renew()
         });
-        Ok(Leases { shared, renewer: Some(renewer) })
+        Ok(Leases {
+            shared,
+            renewer: Some(renewer),
+        })
     }
 
     /// Waits until nobody else can be at work on the release. The namespace is made for it.
@@ -83,7 +92,8 @@ impl Leases {
             found => found?.is_none(),
         };
         if is_missing {
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": release}});
+            let namespace =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": release}});
             match api.send("POST", "/api/v1/namespaces", &namespace) {
                 Err(err) if !is(&err, 409) => return Err(err).context("cannot make the namespace"),
                 _ => {}
@@ -112,7 +122,10 @@ impl Leases {
                             }
                         }
                         Some(_) => {
-                            bail!("{} is at work on it\nhint: try again when that has ended", at_work(found))
+                            bail!(
+                                "{} is at work on it\nhint: try again when that has ended",
+                                at_work(found)
+                            )
                         }
                         None => {
                             say!(
@@ -132,7 +145,9 @@ impl Leases {
                 }
                 // Somebody else was faster.
                 Err(err) if is(&err, 409) && since.elapsed() < 4 * DURATION => pause()?,
-                Err(err) => return Err(err).context("cannot take the Lease that says who is at work"),
+                Err(err) => {
+                    return Err(err).context("cannot take the Lease that says who is at work");
+                }
             }
         }
     }
@@ -167,15 +182,20 @@ impl Shared {
     fn renew(&self) {
         let mut state = self.state();
         loop {
-            let wait = self.changed.wait_timeout_while(state, RENEWED_EVERY, |it| !it.has_ended);
+            let wait = self
+                .changed
+                .wait_timeout_while(state, RENEWED_EVERY, |it| !it.has_ended);
             state = wait.expect("nobody panics with it").0;
             if state.has_ended {
                 return;
             }
             for path in state.held.keys().cloned().collect::<Vec<_>>() {
-                let Some(mut lease) = state.held.get(&path).cloned() else { continue };
-                lease["spec"]["renewTime"] =
-                    humantime::format_rfc3339_micros(SystemTime::now()).to_string().into();
+                let Some(mut lease) = state.held.get(&path).cloned() else {
+                    continue;
+                };
+                lease["spec"]["renewTime"] = humantime::format_rfc3339_micros(SystemTime::now())
+                    .to_string()
+                    .into();
                 drop(state);
                 let renewed = self.api.send("PUT", &path, &lease);
                 state = self.state();
@@ -201,7 +221,11 @@ impl Drop for Lease<'_> {
         let held = shared.state().held.remove(&self.path);
         if let Some(lease) = held {
             let uid = &lease["metadata"]["uid"];
-            let _ = shared.api.send("DELETE", &self.path, &json!({ "preconditions": { "uid": uid } }));
+            let _ = shared.api.send(
+                "DELETE",
+                &self.path,
+                &json!({ "preconditions": { "uid": uid } }),
+            );
         }
     }
 }
@@ -234,8 +258,13 @@ fn at_work(lease: &Value) -> String {
         .as_str()
         .map_or_else(|| text(&lease["spec"]["holderIdentity"]), str::to_owned);
     let since = text(&lease["spec"]["acquireTime"]);
-    let since = since.split_once('.').map(|(seconds, _)| format!("since {seconds}Z"));
-    let run = annotations["xtask/run"].as_str().filter(|it| !it.is_empty()).map(str::to_owned);
+    let since = since
+        .split_once('.')
+        .map(|(seconds, _)| format!("since {seconds}Z"));
+    let run = annotations["xtask/run"]
+        .as_str()
+        .filter(|it| !it.is_empty())
+        .map(str::to_owned);
     match since.into_iter().chain(run).collect::<Vec<_>>().join(", ") {
         known if known.is_empty() => actor,
         known => format!("{actor} ({known})"),
@@ -262,7 +291,9 @@ impl AtWork {
         let path = folder.join(format!("{PREFIX}{}", std::process::id()));
         let made = || format!("cannot make `{}`", path.display());
         let file = File::create(&unnamed).with_context(made)?;
-        file.lock().and_then(|()| fs::rename(&unnamed, &path)).with_context(made)?;
+        file.lock()
+            .and_then(|()| fs::rename(&unnamed, &path))
+            .with_context(made)?;
         // Programs that we start get it.
         fcntl_setfd(&file, FdFlags::empty())?;
         Ok(AtWork { path, _file: file })
@@ -278,8 +309,13 @@ impl Drop for AtWork {
 /// Whether all that worked for the holder of a Lease was on this machine and isn't there any more.
 fn is_gone(lease: &Value) -> bool {
     let annotations = &lease["metadata"]["annotations"];
-    let is_here = annotations["xtask/host"].as_str().is_some_and(|it| !it.is_empty() && it == host());
-    is_here && annotations["xtask/file"].as_str().is_some_and(|it| is_free(Path::new(it)))
+    let is_here = annotations["xtask/host"]
+        .as_str()
+        .is_some_and(|it| !it.is_empty() && it == host());
+    is_here
+        && annotations["xtask/file"]
+            .as_str()
+            .is_some_and(|it| is_free(Path::new(it)))
 }
 
 /// Whether nobody holds such a file any more; then it's removed.

@@ -71,7 +71,11 @@ fn one(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<St
     let rehearsal = Rehearsal::of(root, cluster)?;
     let state = match command {
         Local::Up { real } => {
-            let nodes = if *real { Nodes::Real } else { rehearsal.asked.unwrap_or(Nodes::Simulated) };
+            let nodes = if *real {
+                Nodes::Real
+            } else {
+                rehearsal.asked.unwrap_or(Nodes::Simulated)
+            };
             State::Up(rehearsal.up(sh, Some(nodes))?)
         }
         Local::Down => {
@@ -83,7 +87,10 @@ fn one(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<St
     Ok(match state {
         State::Down => "down".to_owned(),
         State::Broken(why) => format!("broken, {why}"),
-        State::Up(nodes) => format!("up on {nodes}, KUBECONFIG={}", rehearsal.kubeconfig().display()),
+        State::Up(nodes) => format!(
+            "up on {nodes}, KUBECONFIG={}",
+            rehearsal.kubeconfig().display()
+        ),
     })
 }
 
@@ -109,8 +116,13 @@ const SIMULATED_CONFIG: &str = include_str!("local/simulated/kwokctl.yaml");
 const SIMULATED_NODES: &str = include_str!("local/simulated/nodes.yaml");
 const VOLUMES: &str = include_str!("local/volumes.yaml");
 /// As kwokctl calls them: it starts each as `clusters/ID/bin/NAME`, a link in the cluster's folder.
-const CONTROL_PLANE: &[&str] =
-    &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller"];
+const CONTROL_PLANE: &[&str] = &[
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok-controller",
+];
 
 impl Rehearsal {
     pub(crate) fn of(root: &Path, cluster: &Cluster) -> Result<Rehearsal> {
@@ -121,7 +133,12 @@ impl Rehearsal {
             Provider::Local(nodes) => nodes,
             _ => None,
         };
-        Ok(Rehearsal { dir: paths::in_memory()?.join(&id), id, root: root.to_owned(), asked })
+        Ok(Rehearsal {
+            dir: paths::in_memory()?.join(&id),
+            id,
+            root: root.to_owned(),
+            asked,
+        })
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
@@ -155,7 +172,10 @@ impl Rehearsal {
             State::Up(nodes) => return self.right(nodes, wanted),
             State::Down => {}
             State::Broken(why) => {
-                say!("the rehearsal cluster `{}` is broken ({why}): making it again", self.id);
+                say!(
+                    "the rehearsal cluster `{}` is broken ({why}): making it again",
+                    self.id
+                );
                 remove(&self.id, &self.dir)?;
             }
         }
@@ -203,8 +223,13 @@ impl Rehearsal {
             return Ok(State::Down);
         }
         let broken = |why: &str| Ok(State::Broken(why.to_owned()));
-        let Ok(made) = fs::read_to_string(self.made()) else { return broken("it was never finished") };
-        let Some(nodes) = [Nodes::Simulated, Nodes::Real].into_iter().find(|it| made == recipe(*it)) else {
+        let Ok(made) = fs::read_to_string(self.made()) else {
+            return broken("it was never finished");
+        };
+        let Some(nodes) = [Nodes::Simulated, Nodes::Real]
+            .into_iter()
+            .find(|it| made == recipe(*it))
+        else {
             return broken("another version of xtask made it");
         };
         let components = match nodes {
@@ -214,14 +239,18 @@ impl Rehearsal {
         for component in components.iter().chain(CONTROL_PLANE) {
             let program = format!("/bin/{component}");
             let is_it = |(_, command): &(Pid, String)| {
-                command.split_once(' ').is_some_and(|(started, _)| started.ends_with(&program))
+                command
+                    .split_once(' ')
+                    .is_some_and(|(started, _)| started.ends_with(&program))
             };
             if !running.iter().any(is_it) {
                 return broken(&format!("`{component}` isn't running"));
             }
         }
         match self.api_server() {
-            Some(address) if TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok() => {
+            Some(address)
+                if TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok() =>
+            {
                 Ok(State::Up(nodes))
             }
             _ => broken("its API server doesn't answer"),
@@ -239,16 +268,29 @@ impl Rehearsal {
 
     fn api_server(&self) -> Option<SocketAddr> {
         let kubeconfig = fs::read_to_string(self.kubeconfig()).ok()?;
-        let server = kubeconfig.lines().find_map(|it| it.trim().strip_prefix("server: https://"))?;
+        let server = kubeconfig
+            .lines()
+            .find_map(|it| it.trim().strip_prefix("server: https://"))?;
         server.parse().ok()
     }
 
     fn create(&self, sh: &Shell, node: Option<Node>) -> Result<()> {
-        let nodes = if node.is_some() { Nodes::Real } else { Nodes::Simulated };
+        let nodes = if node.is_some() {
+            Nodes::Real
+        } else {
+            Nodes::Simulated
+        };
         fs::create_dir(&self.dir)?;
         let sh = sh.clone();
         // The control plane outlives us, and must not take a proxy or a kubeconfig from our environment.
-        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        for variable in [
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+        ] {
             sh.set_var(variable, "");
         }
         let kubeconfig = self.kubeconfig();
@@ -265,20 +307,37 @@ impl Rehearsal {
                 self.start_control_plane(&sh, node::CONFIG, &inside)?;
                 // kwokctl spoke to the API server on the node's own loopback.
                 let there = fs::read_to_string(&kubeconfig)?;
-                let here = there.replace("https://127.0.0.1:", &format!("https://{}:", node::ADDRESS));
+                let here =
+                    there.replace("https://127.0.0.1:", &format!("https://{}:", node::ADDRESS));
                 fs::write(&kubeconfig, here)?;
                 VOLUMES.to_owned()
             }
         };
-        let created = process::run(&sh, cmd!(sh, "kubectl create --filename -"), objects.as_bytes())?;
+        let created = process::run(
+            &sh,
+            cmd!(sh, "kubectl create --filename -"),
+            objects.as_bytes(),
+        )?;
         if !created.success {
-            bail!("kubectl refused the first objects: {}", String::from_utf8_lossy(&created.stderr));
+            bail!(
+                "kubectl refused the first objects: {}",
+                String::from_utf8_lossy(&created.stderr)
+            );
         }
         if nodes == Nodes::Real {
             fs::write(self.dir.join("control-plane-is-up"), "")?;
-            process::read(&sh, cmd!(sh, "kubectl wait --for=create node/node-0 --timeout=60s"))?;
+            process::read(
+                &sh,
+                cmd!(sh, "kubectl wait --for=create node/node-0 --timeout=60s"),
+            )?;
         }
-        process::read(&sh, cmd!(sh, "kubectl wait --for=condition=Ready nodes --all --timeout=60s"))?;
+        process::read(
+            &sh,
+            cmd!(
+                sh,
+                "kubectl wait --for=condition=Ready nodes --all --timeout=60s"
+            ),
+        )?;
         fs::write(self.made(), recipe(nodes))?;
         Ok(())
     }
@@ -289,10 +348,14 @@ impl Rehearsal {
         fs::write(&file, config)?;
         let sh = sh.clone();
         sh.set_var("KWOK_WORKDIR", &self.dir);
-        let program = |name| setup::which(&sh, name).with_context(|| format!("`{name}` isn't on PATH"));
+        let program =
+            |name| setup::which(&sh, name).with_context(|| format!("`{name}` isn't on PATH"));
         sh.set_var("KWOK_KUBECTL_BINARY", program("kubectl")?);
         let (etcd, apiserver) = (program("etcd")?, program("kube-apiserver")?);
-        let (manager, scheduler) = (program("kube-controller-manager")?, program("kube-scheduler")?);
+        let (manager, scheduler) = (
+            program("kube-controller-manager")?,
+            program("kube-scheduler")?,
+        );
         let kwok = program("kwok")?;
         let cmd = cmd!(
             sh,
@@ -330,19 +393,29 @@ fn remove(id: &str, dir: &Path) -> Result<()> {
 
 /// What the cluster in this folder had; simulated nodes if there is none.
 fn had(dir: &Path) -> Nodes {
-    if dir.join("bin").exists() { Nodes::Real } else { Nodes::Simulated }
+    if dir.join("bin").exists() {
+        Nodes::Real
+    } else {
+        Nodes::Simulated
+    }
 }
 
 /// The running programs of a cluster, with their command lines. All but those in containers are started by paths below
 /// its folder, so that this finds them whatever was killed, and never a stranger.
 fn processes(dir: &Path) -> Result<Vec<(Pid, String)>> {
     let below = format!("{}/", dir.display());
-    Ok(command_lines()?.into_iter().filter(|(_, command)| command.starts_with(&below)).collect())
+    Ok(command_lines()?
+        .into_iter()
+        .filter(|(_, command)| command.starts_with(&below))
+        .collect())
 }
 
 /// One for all clusters of this user: kwokctl looks for free ports and takes them later.
 fn lock() -> Result<File> {
-    paths::lock(&paths::in_memory()?.join("lock"), "makes or removes a rehearsal cluster")
+    paths::lock(
+        &paths::in_memory()?.join("lock"),
+        "makes or removes a rehearsal cluster",
+    )
 }
 
 /// What a cluster is made from: one made from something else is made again.
@@ -351,7 +424,10 @@ fn recipe(nodes: Nodes) -> String {
         Nodes::Simulated => SIMULATED_CONFIG.to_owned() + SIMULATED_NODES,
         Nodes::Real => node::recipe(),
     };
-    format!("{nodes}, Kubernetes {}\n{VOLUMES}{parts}", setup::KUBERNETES)
+    format!(
+        "{nodes}, Kubernetes {}\n{VOLUMES}{parts}",
+        setup::KUBERNETES
+    )
 }
 
 #[cfg(target_os = "linux")]
@@ -359,7 +435,11 @@ fn command_lines() -> Result<Vec<(Pid, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read `/proc`")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|it| it.parse().ok()).and_then(Pid::from_raw)
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|it| it.parse().ok())
+            .and_then(Pid::from_raw)
         else {
             continue;
         };
@@ -377,7 +457,10 @@ fn command_lines() -> Result<Vec<(Pid, String)>> {
     let lines = process::read(&sh, cmd!(sh, "ps -axo pid=,command="))?;
     let parsed = lines.lines().filter_map(|line| {
         let (pid, command) = line.trim_start().split_once(' ')?;
-        Some((pid.parse().ok().and_then(Pid::from_raw)?, command.to_owned()))
+        Some((
+            pid.parse().ok().and_then(Pid::from_raw)?,
+            command.to_owned(),
+        ))
     });
     Ok(parsed.collect())
 }

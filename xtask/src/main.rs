@@ -64,10 +64,20 @@ mod yaml;
 ///
 /// A cluster is a folder in config/clusters/ with a cluster.yaml, which lists its hubs and their values files.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
 struct Cli {
     /// The repository, if not the nearest folder at or above the current one that has config/clusters/
-    #[arg(long, global = true, display_order = 100, env = "XTASK_ROOT", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        env = "XTASK_ROOT",
+        value_name = "DIR"
+    )]
     root: Option<PathBuf>,
     /// Show each program that is run
     #[arg(long, global = true, display_order = 100)]
@@ -110,7 +120,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         // Whoever read our output has seen enough.
         Err(err)
-            if err.downcast_ref().is_some_and(|it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe) =>
+            if err
+                .downcast_ref()
+                .is_some_and(|it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe) =>
         {
             ExitCode::SUCCESS
         }
@@ -144,7 +156,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Exec(command) => return exec::exec(sh, root, command),
         Command::DecryptAge(args) => print(&decrypt_age::decrypt_age(sh, root, args)?),
         Command::RunHubHealthCheck(args) => return health::run_hub_health_check(sh, root, args),
-        Command::UseClusterCredentials(args) => return use_credentials::use_credentials(sh, root, args),
+        Command::UseClusterCredentials(args) => {
+            return use_credentials::use_credentials(sh, root, args);
+        }
         Command::Ci => ci::ci(sh),
     }?;
     Ok(ExitCode::SUCCESS)

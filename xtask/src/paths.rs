@@ -19,7 +19,9 @@ const CLUSTERS: &str = "config/clusters";
 /// one that has `config/clusters/`, else the checkout that this program was built from.
 pub(crate) fn root(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(dir) = given {
-        let root = dir.canonicalize().with_context(|| format!("cannot open the root `{}`", dir.display()))?;
+        let root = dir
+            .canonicalize()
+            .with_context(|| format!("cannot open the root `{}`", dir.display()))?;
         if !root.join(CLUSTERS).is_dir() {
             bail!("the root `{}` has no `{CLUSTERS}/`", dir.display());
         }
@@ -27,7 +29,10 @@ pub(crate) fn root(given: Option<&Path>) -> Result<PathBuf> {
     }
     let here = env::current_dir().context("cannot tell the current folder")?;
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let found = here.ancestors().chain(built_from).find(|it| it.join(CLUSTERS).is_dir());
+    let found = here
+        .ancestors()
+        .chain(built_from)
+        .find(|it| it.join(CLUSTERS).is_dir());
     match found {
         Some(root) => Ok(root.to_owned()),
         None => bail!(
@@ -39,9 +44,14 @@ pub(crate) fn root(given: Option<&Path>) -> Result<PathBuf> {
 
 /// `$XDG_CACHE_HOME/xtask`, by default `~/.cache/xtask`. It may be deleted at any time, and holds no secret.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let base = match env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|it| it.is_absolute()) {
+    let base = match env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|it| it.is_absolute())
+    {
         Some(base) => base,
-        None => env::home_dir().context("no home folder, and `XDG_CACHE_HOME` isn't set")?.join(".cache"),
+        None => env::home_dir()
+            .context("no home folder, and `XDG_CACHE_HOME` isn't set")?
+            .join(".cache"),
     };
     Ok(base.join("xtask"))
 }
@@ -50,7 +60,11 @@ pub(crate) fn cache() -> Result<PathBuf> {
 /// Where there is no `/dev/shm` (macOS) it lies in the user's own temporary folder.
 pub(crate) fn in_memory() -> Result<PathBuf> {
     let shm = Path::new("/dev/shm");
-    let base = if shm.is_dir() { shm.to_owned() } else { env::temp_dir() };
+    let base = if shm.is_dir() {
+        shm.to_owned()
+    } else {
+        env::temp_dir()
+    };
     let uid = rustix::process::getuid().as_raw();
     let dir = base.join(format!("xtask-{uid}"));
     match fs::DirBuilder::new().mode(0o700).create(&dir) {
@@ -60,9 +74,13 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
         _ => {}
     }
     // `/dev/shm` is open to all: somebody else may have made the folder, or a link in its place.
-    let found = fs::symlink_metadata(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
+    let found =
+        fs::symlink_metadata(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
     if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
-        bail!("`{}` isn't a folder that only you can open\nhint: remove it", dir.display());
+        bail!(
+            "`{}` isn't a folder that only you can open\nhint: remove it",
+            dir.display()
+        );
     }
     Ok(dir)
 }
@@ -75,13 +93,23 @@ pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
     for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let rest = name.strip_prefix(kind).and_then(|it| it.strip_prefix('-'));
-        let pid = rest.and_then(|it| it.split_once('-')?.0.parse().ok()).and_then(Pid::from_raw);
+        let pid = rest
+            .and_then(|it| it.split_once('-')?.0.parse().ok())
+            .and_then(Pid::from_raw);
         if pid.is_some_and(|it| test_kill_process(it) == Err(Errno::SRCH)) {
             let left = entry.path();
-            let _ = if left.is_dir() { fs::remove_dir_all(left) } else { fs::remove_file(left) };
+            let _ = if left.is_dir() {
+                fs::remove_dir_all(left)
+            } else {
+                fs::remove_file(left)
+            };
         }
     }
-    Ok(folder.join(format!("{kind}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))))
+    Ok(folder.join(format!(
+        "{kind}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )))
 }
 
 /// Writes beside the file and renames over it, so that nobody ever finds half of it.
@@ -99,10 +127,12 @@ pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
 pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
     let dir = file.parent().expect("a file lies in a folder");
     fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-    let lock = fs::File::create(file).with_context(|| format!("cannot make `{}`", file.display()))?;
+    let lock =
+        fs::File::create(file).with_context(|| format!("cannot make `{}`", file.display()))?;
     if lock.try_lock().is_err() {
         say!("waiting for another process that {work}");
-        lock.lock().with_context(|| format!("cannot lock `{}`", file.display()))?;
+        lock.lock()
+            .with_context(|| format!("cannot lock `{}`", file.display()))?;
     }
     Ok(lock)
 }
@@ -110,7 +140,10 @@ pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
 /// Whether this is a link to a folder that it is in: who follows it doesn't come to an end.
 pub(crate) fn leads_back(path: &Path) -> bool {
     let folder = || path.parent().and_then(|it| it.canonicalize().ok());
-    path.is_symlink() && path.canonicalize().is_ok_and(|to| folder().is_some_and(|it| it.starts_with(to)))
+    path.is_symlink()
+        && path
+            .canonicalize()
+            .is_ok_and(|to| folder().is_some_and(|it| it.starts_with(to)))
 }
 
 /// Removes a folder and all in it. One that isn't there is fine.
@@ -148,7 +181,14 @@ pub(crate) fn lexical(path: &Path) -> PathBuf {
 
 /// The way from a folder to a path, where both are from the same place.
 pub(crate) fn from(folder: &Path, path: &Path) -> PathBuf {
-    let shared = folder.components().zip(path.components()).take_while(|(a, b)| a == b).count();
-    let up = folder.components().skip(shared).map(|_| Component::ParentDir);
+    let shared = folder
+        .components()
+        .zip(path.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = folder
+        .components()
+        .skip(shared)
+        .map(|_| Component::ParentDir);
     up.chain(path.components().skip(shared)).collect()
 }

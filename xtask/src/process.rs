@@ -65,7 +65,11 @@ fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Res
         }
         .with_context(|| format!("`{name}`"))
     })?;
-    Ok(Output { success: status.success(), stdout: whole(&mut stdout)?, stderr: whole(&mut stderr)? })
+    Ok(Output {
+        success: status.success(),
+        stdout: whole(&mut stdout)?,
+        stderr: whole(&mut stderr)?,
+    })
 }
 
 /// A program that runs beside us, and ends with this.
@@ -78,7 +82,11 @@ pub(crate) struct Beside {
 /// Starts a program that works for us while we go on.
 pub(crate) fn start(sh: &Shell, cmd: Cmd) -> Result<Beside> {
     let (child, _, [stdout, stderr]) = spawn(sh, cmd)?;
-    Ok(Beside { child, stdout, stderr })
+    Ok(Beside {
+        child,
+        stdout,
+        stderr,
+    })
 }
 
 impl Beside {
@@ -87,7 +95,9 @@ impl Beside {
         if self.child.try_wait()?.is_none() {
             return Ok(None);
         }
-        Ok(Some(String::from_utf8_lossy(&whole(&mut self.stderr)?).into_owned()))
+        Ok(Some(
+            String::from_utf8_lossy(&whole(&mut self.stderr)?).into_owned(),
+        ))
     }
 
     /// What the program has written to stdout so far.
@@ -115,9 +125,14 @@ fn spawn(sh: &Shell, cmd: Cmd) -> Result<(Child, String, [File; 2])> {
     let mut command = command(cmd);
     let name = command.get_program().to_string_lossy().into_owned();
     let (stdout, stderr) = (capture()?, capture()?);
-    command.stdin(Stdio::piped()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    command
+        .stdin(Stdio::piped())
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?);
     die_with_us(&mut command, true);
-    let child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
+    let child = command
+        .spawn()
+        .with_context(|| format!("cannot run `{name}`"))?;
     Ok((child, name, [stdout, stderr]))
 }
 
@@ -125,7 +140,10 @@ fn spawn(sh: &Shell, cmd: Cmd) -> Result<(Child, String, [File; 2])> {
 fn command(cmd: Cmd) -> Command {
     let mut command = Command::from(cmd);
     let is_empty = |it: Option<&OsStr>| it.is_some_and(OsStr::is_empty);
-    let empty = command.get_envs().filter(|(_, it)| is_empty(*it)).map(|(name, _)| name.to_owned());
+    let empty = command
+        .get_envs()
+        .filter(|(_, it)| is_empty(*it))
+        .map(|(name, _)| name.to_owned());
     for name in empty.collect::<Vec<_>>() {
         command.env_remove(name);
     }
@@ -160,13 +178,18 @@ pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
     on_signals();
     let in_front = || IN_FRONT.lock().expect("nobody panics with it");
     let mut now = in_front();
-    let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run `{name}`"))?;
     *now = Some(child.id());
     drop(now);
     let status = child.wait();
     *in_front() = None;
     let status = status.with_context(|| format!("`{name}`"))?;
-    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
+    let code = status
+        .code()
+        .or_else(|| Some(128 + status.signal()?))
+        .unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
@@ -187,7 +210,11 @@ impl Cleaner {
     pub(crate) fn of(sh: &Shell, folder: &Path) -> Result<Cleaner> {
         let wait = "trap '' HUP INT TERM; read -r _; rm -rf -- \"$0\"";
         let mut command = Command::from(cmd!(sh, "sh -c {wait} {folder}"));
-        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // SAFETY: between fork and exec there is one system call.
         unsafe { command.pre_exec(|| Ok(setsid().map(|_| ())?)) };
         let mut waits = command.spawn().context("cannot run `sh`")?;
@@ -220,7 +247,9 @@ pub(crate) fn end_in_order() {
 pub(crate) fn on_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]) else { return };
+        let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM]) else {
+            return;
+        };
         thread::spawn(move || {
             for signal in signals.forever() {
                 let in_front = *IN_FRONT.lock().expect("nobody panics with it");
@@ -229,11 +258,18 @@ pub(crate) fn on_signals() {
                 if let Some(in_front) = in_front {
                     // Keys reach it by themselves.
                     if !([SIGINT, SIGQUIT].contains(&signal) && is_at_terminal()) {
-                        send(in_front, Signal::from_named_raw(signal).unwrap_or(Signal::TERM));
+                        send(
+                            in_front,
+                            Signal::from_named_raw(signal).unwrap_or(Signal::TERM),
+                        );
                     }
                 } else if ends_in_order && !IS_STOPPED.swap(true, Ordering::SeqCst) {
                     say!("stopping; a second signal ends it at once");
-                    RUNNING.lock().expect("nobody panics with it").iter().for_each(|it| terminate(*it));
+                    RUNNING
+                        .lock()
+                        .expect("nobody panics with it")
+                        .iter()
+                        .for_each(|it| terminate(*it));
                 } else {
                     secrets::remove_files();
                     let _ = emulate_default_handler(signal);
@@ -276,7 +312,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING.lock().expect("nobody panics with it").retain(|it| *it != self.0);
+        RUNNING
+            .lock()
+            .expect("nobody panics with it")
+            .retain(|it| *it != self.0);
     }
 }
 
@@ -291,7 +330,9 @@ fn wait_within(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
             terminate(child.id());
             is_asked = true;
         }
-        if is_asked && (child.try_wait()?.is_some() || Instant::now() > until + Duration::from_secs(5)) {
+        if is_asked
+            && (child.try_wait()?.is_some() || Instant::now() > until + Duration::from_secs(5))
+        {
             child.kill()?;
             child.wait()?;
             bail!("didn't end within {} s", limit.as_secs());
@@ -305,7 +346,9 @@ fn wait_within(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
 #[cfg(target_os = "linux")]
 fn capture() -> Result<File> {
     use rustix::fs::{MemfdFlags, memfd_create};
-    Ok(memfd_create("output", MemfdFlags::CLOEXEC).context("cannot make a file in memory")?.into())
+    Ok(memfd_create("output", MemfdFlags::CLOEXEC)
+        .context("cannot make a file in memory")?
+        .into())
 }
 
 /// The same where there are no files in memory: a private file without a name.
@@ -313,9 +356,17 @@ fn capture() -> Result<File> {
 fn capture() -> Result<File> {
     use std::sync::atomic::AtomicU64;
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = format!("output-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "output-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     let path = crate::paths::in_memory()?.join(name);
-    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
 }
@@ -339,7 +390,10 @@ pub(crate) fn read_bytes(sh: &Shell, cmd: Cmd) -> Result<Vec<u8>> {
     let shown = cmd.to_string();
     let output = run(sh, cmd, b"")?;
     if !output.success {
-        bail!("`{shown}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`{shown}` failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(output.stdout)
 }
@@ -348,7 +402,9 @@ pub(crate) fn read_bytes(sh: &Shell, cmd: Cmd) -> Result<Vec<u8>> {
 pub(crate) fn show(cmd: Cmd) -> Result<()> {
     let shown = cmd.to_string();
     say!("$ {shown}");
-    let status = command(cmd).status().with_context(|| format!("cannot run `{shown}`"))?;
+    let status = command(cmd)
+        .status()
+        .with_context(|| format!("cannot run `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed");
     }
@@ -361,7 +417,9 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(
     items: &[T],
     f: impl Fn(&Shell, &T) -> R + Sync,
 ) -> Vec<R> {
-    in_order(sh, 8, &vec![Vec::new(); items.len()], |sh, index| f(sh, &items[index]))
+    in_order(sh, 8, &vec![Vec::new(); items.len()], |sh, index| {
+        f(sh, &items[index])
+    })
 }
 
 /// Calls `f` with each number below `after.len()`, up to `jobs` at once, and with each one only when it has returned for
@@ -376,7 +434,10 @@ pub(crate) fn in_order<R: Send>(
         waiting: Vec<usize>,
         done: Vec<bool>,
     }
-    let queue = Queue { waiting: (0..after.len()).collect(), done: vec![false; after.len()] };
+    let queue = Queue {
+        waiting: (0..after.len()).collect(),
+        done: vec![false; after.len()],
+    };
     let (queue, changed) = (Mutex::new(queue), Condvar::new());
     let lock = || queue.lock().expect("nobody panics with it");
     let take = || {
@@ -407,7 +468,10 @@ pub(crate) fn in_order<R: Send>(
                 scope.spawn(move || work(sh))
             })
             .collect();
-        workers.into_iter().flat_map(|it| it.join().expect("a worker panicked")).collect()
+        workers
+            .into_iter()
+            .flat_map(|it| it.join().expect("a worker panicked"))
+            .collect()
     });
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()

@@ -17,7 +17,8 @@ static BARS: OnceLock<Option<MultiProgress>> = OnceLock::new();
 
 fn bars() -> Option<&'static MultiProgress> {
     let start = || {
-        let is_dumb = env::var_os("TERM").is_none_or(|it| it == "dumb") || env::var_os("CI").is_some();
+        let is_dumb =
+            env::var_os("TERM").is_none_or(|it| it == "dumb") || env::var_os("CI").is_some();
         (std::io::stderr().is_terminal() && !is_dumb).then(MultiProgress::new)
     };
     BARS.get_or_init(start).as_ref()
@@ -46,13 +47,21 @@ pub(crate) struct Progress<'a> {
 impl<'a> Progress<'a> {
     pub(crate) fn new(release: &'a str) -> Progress<'a> {
         let bar = bars().map(|bars| {
-            let style =
-                ProgressStyle::with_template("{prefix:<20} {msg} {elapsed}").expect("it's a template");
-            let bar = bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(release.to_owned()));
+            let style = ProgressStyle::with_template("{prefix:<20} {msg} {elapsed}")
+                .expect("it's a template");
+            let bar = bars.add(
+                ProgressBar::new_spinner()
+                    .with_style(style)
+                    .with_prefix(release.to_owned()),
+            );
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
-        Progress { release, bar, pods: Cell::default() }
+        Progress {
+            release,
+            bar,
+            pods: Cell::default(),
+        }
     }
 
     pub(crate) fn phase(&self, text: &str) {

@@ -70,13 +70,23 @@ struct Hook {
 
 impl Release<'_> {
     fn values_args(&self) -> impl Iterator<Item = &Path> {
-        self.values.iter().flat_map(|it| [Path::new("--values"), it])
+        self.values
+            .iter()
+            .flat_map(|it| [Path::new("--values"), it])
     }
 }
 
 impl<'a> Helm<'a> {
     pub(crate) fn new(sh: &'a Shell, mask: &'a Mask, timeout: Duration) -> Helm<'a> {
-        Helm { sh, mask, timeout, debug: false, rolls_back: false, force_older: false, flags: Vec::new() }
+        Helm {
+            sh,
+            mask,
+            timeout,
+            debug: false,
+            rolls_back: false,
+            force_older: false,
+            flags: Vec::new(),
+        }
     }
 
     /// Installs or upgrades the release, which nobody else does meanwhile, waits until it stands, and checks it: its new
@@ -89,8 +99,13 @@ impl<'a> Helm<'a> {
     ) -> Result<(u32, T)> {
         let _lease = session.leases.take(release.name)?;
         let before = history::heal(&session.api, self, release.name)?;
-        let live = before.iter().rfind(|it| it.status == "deployed").and_then(|it| it.commit.as_deref());
-        if let Some(live) = live.filter(|it| !self.force_older && session.record.is_older_than(self.sh, it)) {
+        let live = before
+            .iter()
+            .rfind(|it| it.status == "deployed")
+            .and_then(|it| it.commit.as_deref());
+        if let Some(live) =
+            live.filter(|it| !self.force_older && session.record.is_older_than(self.sh, it))
+        {
             bail!(
                 "it is deployed from commit {live}, which is newer than this one\n\
                  hint: `--force-older` deploys it all the same"
@@ -99,22 +114,42 @@ impl<'a> Helm<'a> {
         let until = Instant::now() + self.timeout;
         let progress = Progress::new(release.name);
         progress.phase("upgrading");
-        let upgraded = self.apply(release, session, until, &progress).and_then(|answer| {
-            progress.phase(&format!("revision {} is applied, waiting for its pods", answer.version));
-            rollout::follow(&session.api, release.name, &answer.manifest, until, &progress)
+        let upgraded = self
+            .apply(release, session, until, &progress)
+            .and_then(|answer| {
+                progress.phase(&format!(
+                    "revision {} is applied, waiting for its pods",
+                    answer.version
+                ));
+                rollout::follow(
+                    &session.api,
+                    release.name,
+                    &answer.manifest,
+                    until,
+                    &progress,
+                )
                 .with_context(|| format!("revision {} doesn't stand", answer.version))?;
-            let checked =
-                check(&progress).with_context(|| format!("revision {} isn't healthy", answer.version))?;
-            Ok((answer.version, checked))
-        });
+                let checked = check(&progress)
+                    .with_context(|| format!("revision {} isn't healthy", answer.version))?;
+                Ok((answer.version, checked))
+            });
         match upgraded {
             Err(err) if self.rolls_back && process::check_stopped().is_ok() => {
                 let said = match before.iter().rfind(|it| it.status == "deployed") {
-                    None => "no revision before it stood, to which it could be rolled back".to_owned(),
-                    Some(good) => match self.return_to(release.name, good.number, session, &progress) {
-                        Ok(()) => format!("rolled back to revision {}, which stands again", good.number),
-                        Err(err) => format!("rolling back to revision {} failed: {err:#}", good.number),
-                    },
+                    None => {
+                        "no revision before it stood, to which it could be rolled back".to_owned()
+                    }
+                    Some(good) => {
+                        match self.return_to(release.name, good.number, session, &progress) {
+                            Ok(()) => format!(
+                                "rolled back to revision {}, which stands again",
+                                good.number
+                            ),
+                            Err(err) => {
+                                format!("rolling back to revision {} failed: {err:#}", good.number)
+                            }
+                        }
+                    }
                 };
                 Err(anyhow!("{err:#}\n{said}"))
             }
@@ -133,7 +168,11 @@ impl<'a> Helm<'a> {
         let mut pause = Duration::from_secs(1);
         loop {
             let applied = self.run_upgrade(release, Some(&session.record));
-            let Some(err) = applied.as_ref().err().filter(|it| api::may_pass(&it.to_string())) else {
+            let Some(err) = applied
+                .as_ref()
+                .err()
+                .filter(|it| api::may_pass(&it.to_string()))
+            else {
                 return applied;
             };
             if pause > Duration::from_secs(8) || Instant::now() + pause > until {
@@ -150,27 +189,50 @@ impl<'a> Helm<'a> {
     }
 
     /// Makes a new revision of an earlier one, which nobody else does meanwhile, and waits until that stands.
-    pub(crate) fn roll_back_and_follow(&self, release: &str, revision: u32, session: &Session) -> Result<()> {
+    pub(crate) fn roll_back_and_follow(
+        &self,
+        release: &str,
+        revision: u32,
+        session: &Session,
+    ) -> Result<()> {
         let _lease = session.leases.take(release)?;
         self.return_to(release, revision, session, &Progress::new(release))
     }
 
-    fn return_to(&self, release: &str, revision: u32, session: &Session, progress: &Progress) -> Result<()> {
+    fn return_to(
+        &self,
+        release: &str,
+        revision: u32,
+        session: &Session,
+        progress: &Progress,
+    ) -> Result<()> {
         let until = Instant::now() + self.timeout;
         progress.phase(&format!("rolling back to revision {revision}"));
         self.roll_back(release, revision, Some(&session.record))?;
         let content = history::content_of(&session.api, release, revision)?;
         let manifest = content["manifest"].as_str().unwrap_or_default();
         // Its secrets may be older than those in any file, and pods may log them.
-        rollout::follow(&session.api, release, manifest, until, progress)
-            .map_err(|err| anyhow!("{}", Mask::of_values(&content["config"]).hide(&format!("{err:#}"))))
+        rollout::follow(&session.api, release, manifest, until, progress).map_err(|err| {
+            anyhow!(
+                "{}",
+                Mask::of_values(&content["config"]).hide(&format!("{err:#}"))
+            )
+        })
     }
 
-    pub(crate) fn roll_back(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {
+    pub(crate) fn roll_back(
+        &self,
+        release: &str,
+        revision: u32,
+        record: Option<&Record>,
+    ) -> Result<()> {
         let (sh, revision) = (self.sh, revision.to_string());
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
-        let recorded = record.map(|it| it.description(&format!("rolled back to revision {revision}")));
-        let recorded = recorded.into_iter().flat_map(|it| ["--description".to_owned(), it]);
+        let recorded =
+            record.map(|it| it.description(&format!("rolled back to revision {revision}")));
+        let recorded = recorded
+            .into_iter()
+            .flat_map(|it| ["--description".to_owned(), it]);
         let cmd = cmd!(
             sh,
             "helm rollback {release} {revision} --namespace {release} --timeout {timeout} {recorded...}"
@@ -181,19 +243,30 @@ impl<'a> Helm<'a> {
     pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
         let sh = self.sh;
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
-        let cmd = cmd!(sh, "helm uninstall {release} --namespace {release} --wait --timeout {timeout}");
+        let cmd = cmd!(
+            sh,
+            "helm uninstall {release} --namespace {release} --wait --timeout {timeout}"
+        );
         self.run(release, cmd).map(|_| ())
     }
 
     /// The manifest as the cluster would take it, with secrets, and those of hooks.
     pub(crate) fn manifests(&self, release: &Release) -> Result<(String, Vec<String>)> {
         let answer = self.run_upgrade(release, None)?;
-        Ok((answer.manifest, answer.hooks.into_iter().map(|it| it.manifest).collect()))
+        Ok((
+            answer.manifest,
+            answer.hooks.into_iter().map(|it| it.manifest).collect(),
+        ))
     }
 
     /// All manifests as the chart makes them, with secrets, without asking a cluster.
     pub(crate) fn template(&self, release: &Release) -> Result<String> {
-        let (sh, Release { name, chart, flags, .. }) = (self.sh, release);
+        let (
+            sh,
+            Release {
+                name, chart, flags, ..
+            },
+        ) = (self.sh, release);
         let values = release.values_args();
         let version = setup::KUBERNETES.to_string();
         let debug = self.debug.then_some("--debug");
@@ -220,7 +293,12 @@ impl<'a> Helm<'a> {
 
     /// Without a record nothing is changed.
     fn run_upgrade(&self, release: &Release, record: Option<&Record>) -> Result<Answer> {
-        let (sh, Release { name, chart, flags, .. }) = (self.sh, release);
+        let (
+            sh,
+            Release {
+                name, chart, flags, ..
+            },
+        ) = (self.sh, release);
         let values = release.values_args();
         let timeout = format!("{}s", self.timeout.as_secs().max(1));
         // Without --reset-values helm takes the last release's values where the files hold none.
@@ -252,10 +330,13 @@ impl<'a> Helm<'a> {
 
     /// What helm says of its failure, which its log says once more.
     fn failure(&self, log: &str) -> String {
-        let is_log = |line: &&str| line.starts_with("level=") && log.contains("\nError: ") && !self.debug;
+        let is_log =
+            |line: &&str| line.starts_with("level=") && log.contains("\nError: ") && !self.debug;
         let lines: Vec<_> = log.trim().lines().filter(|it| !is_log(it)).collect();
         let hint = match log.contains("Apply failed with") && log.contains("conflict") {
-            true => "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over",
+            true => {
+                "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
+            }
             false => "",
         };
         lines.join("\n") + hint
@@ -264,6 +345,9 @@ impl<'a> Helm<'a> {
     fn shown(&self, release: &Release, manifest: &str) -> String {
         let manifest = self.mask.hide_in_manifest(manifest);
         let name = release.name;
-        format!("# {name}: what would be applied in the namespace `{name}`\n---\n{}\n", manifest.trim_end())
+        format!(
+            "# {name}: what would be applied in the namespace `{name}`\n---\n{}\n",
+            manifest.trim_end()
+        )
     }
 }

@@ -47,8 +47,15 @@ pub(crate) fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<()> {
     let api = &session.api;
     let hub = &args.hub;
     let Some(newest) = history::last(api, hub)? else {
-        let known = history::newest(api)?.into_iter().filter(|it| it.is(&it.name)).map(|it| it.name);
-        bail!("cluster `{}` has no release `{hub}`; it has: {}", cluster.name, list(known));
+        let known = history::newest(api)?
+            .into_iter()
+            .filter(|it| it.is(&it.name))
+            .map(|it| it.name);
+        bail!(
+            "cluster `{}` has no release `{hub}`; it has: {}",
+            cluster.name,
+            list(known)
+        );
     };
     let claims = names(api, hub, "persistentvolumeclaims")?;
     let servers = servers(api, hub)?;
@@ -58,7 +65,11 @@ pub(crate) fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<()> {
         newest.revision.shown(),
         number_of(servers.len(), "server"),
         number_of(claims.len(), "volume claim"),
-        if args.delete_volumes { "will be deleted" } else { "will stay" }
+        if args.delete_volumes {
+            "will be deleted"
+        } else {
+            "will stay"
+        }
     );
     session::confirm(&question, args.yes)?;
 
@@ -69,15 +80,24 @@ pub(crate) fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<()> {
         }
         Helm::new(&sh, &mask, TIMEOUT).uninstall(hub)
     })();
-    session.unless_stopped(hub, uninstalled).with_context(|| format!("`{hub}` of `{}`", cluster.name))?;
+    session
+        .unless_stopped(hub, uninstalled)
+        .with_context(|| format!("`{hub}` of `{}`", cluster.name))?;
     // The hub would only start them again, so they are the last.
     for name in self::servers(api, hub)? {
-        api.send("DELETE", &format!("/api/v1/namespaces/{hub}/pods/{name}"), &json!({}))?;
+        api.send(
+            "DELETE",
+            &format!("/api/v1/namespaces/{hub}/pods/{name}"),
+            &json!({}),
+        )?;
     }
     if !args.delete_volumes {
         let kept = names(api, hub, "persistentvolumeclaims")?;
-        let kept =
-            if kept.is_empty() { String::new() } else { format!("; its volume claims stay: {}", list(kept)) };
+        let kept = if kept.is_empty() {
+            String::new()
+        } else {
+            format!("; its volume claims stay: {}", list(kept))
+        };
         return crate::print(&format!("{hub} is gone{kept}\n"));
     }
     let namespace = format!("/api/v1/namespaces/{hub}");
@@ -90,13 +110,17 @@ pub(crate) fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(200));
     }
-    crate::print(&format!("{hub} is gone, with its volume claims and its namespace\n"))
+    crate::print(&format!(
+        "{hub} is gone, with its volume claims and its namespace\n"
+    ))
 }
 
 fn names(api: &Api, namespace: &str, resource: &str) -> Result<Vec<String>> {
     let list = api.metadata(&format!("/api/v1/namespaces/{namespace}/{resource}"))?;
     let items = list["items"].as_array().into_iter().flatten();
-    Ok(items.filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    Ok(items
+        .filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned))
+        .collect())
 }
 
 /// Pods that the hub made itself: nothing in the cluster owns them.
@@ -104,5 +128,7 @@ fn servers(api: &Api, namespace: &str) -> Result<Vec<String>> {
     let list = api.metadata(&format!("/api/v1/namespaces/{namespace}/pods"))?;
     let items = list["items"].as_array().into_iter().flatten();
     let bare = items.filter(|it| it["metadata"]["ownerReferences"] == Value::Null);
-    Ok(bare.filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    Ok(bare
+        .filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned))
+        .collect())
 }

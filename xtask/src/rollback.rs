@@ -44,13 +44,27 @@ pub(crate) fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<()> {
     };
     let is_good = |status: &str| ["deployed", "superseded"].contains(&status);
     let wanted = match args.revision {
-        Some(wanted) => revisions.iter().find(|it| it.number == wanted).with_context(|| {
-            let known = list(revisions.iter().map(|it| it.number));
-            format!("`{release}` of `{}` has no revision {wanted}; it has: {known}", cluster.name)
-        })?,
-        None => revisions.iter().rev().skip(1).find(|it| is_good(&it.status)).with_context(|| {
-            format!("`{release}` of `{}` has no revision before {} that stood", cluster.name, last.number)
-        })?,
+        Some(wanted) => revisions
+            .iter()
+            .find(|it| it.number == wanted)
+            .with_context(|| {
+                let known = list(revisions.iter().map(|it| it.number));
+                format!(
+                    "`{release}` of `{}` has no revision {wanted}; it has: {known}",
+                    cluster.name
+                )
+            })?,
+        None => revisions
+            .iter()
+            .rev()
+            .skip(1)
+            .find(|it| is_good(&it.status))
+            .with_context(|| {
+                format!(
+                    "`{release}` of `{}` has no revision before {} that stood",
+                    cluster.name, last.number
+                )
+            })?,
     };
     let question = format!(
         "Return `{release}` of `{}` from revision {} to {}",
@@ -60,6 +74,11 @@ pub(crate) fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<()> {
     );
     session::confirm(&question, args.yes)?;
     let result = helm.roll_back_and_follow(release, wanted.number, &session);
-    session.unless_stopped(release, result).with_context(|| format!("`{release}` of `{}`", cluster.name))?;
-    crate::print(&format!("{release} is as in revision {}, and stands\n", wanted.number))
+    session
+        .unless_stopped(release, result)
+        .with_context(|| format!("`{release}` of `{}`", cluster.name))?;
+    crate::print(&format!(
+        "{release} is as in revision {}, and stands\n",
+        wanted.number
+    ))
 }

@@ -108,11 +108,18 @@ pub(crate) fn follow(
     until: Instant,
     progress: &Progress,
 ) -> Result<()> {
-    let found: Result<Vec<_>> = split_documents(manifest).map(|it| workload(it, namespace)).collect();
+    let found: Result<Vec<_>> = split_documents(manifest)
+        .map(|it| workload(it, namespace))
+        .collect();
     let workloads: Vec<Workload> = found?.into_iter().flatten().collect();
     let started = Instant::now();
     let grace = GRACE.min(until.saturating_duration_since(started) / 3);
-    let mut world = World { api, grace, lists: BTreeMap::new(), without_node: BTreeMap::new() };
+    let mut world = World {
+        api,
+        grace,
+        lists: BTreeMap::new(),
+        without_node: BTreeMap::new(),
+    };
     // Most releases stand already.
     for source in workloads.iter().map(Workload::source) {
         if !world.lists.contains_key(&source) {
@@ -125,24 +132,35 @@ pub(crate) fn follow(
     thread::scope(|scope| {
         let result = loop {
             let states: Vec<_> = workloads.iter().map(|it| (it, world.state(it))).collect();
-            let pods = states.iter().fold(Pods::default(), |sum, (_, (_, it))| Pods {
-                ready: sum.ready + it.ready,
-                wanted: sum.wanted + it.wanted,
-            });
+            let pods = states
+                .iter()
+                .fold(Pods::default(), |sum, (_, (_, it))| Pods {
+                    ready: sum.ready + it.ready,
+                    wanted: sum.wanted + it.wanted,
+                });
             progress.pods(pods);
             if let Err(err) = process::check_stopped() {
                 break Err(err.context("its pods weren't waited for"));
             }
             let is_late = Instant::now() >= until;
-            let waiting: Vec<_> = states.iter().filter(|(_, (it, _))| *it != State::Stands).collect();
-            let has_failed = waiting.iter().any(|(_, (it, _))| matches!(it, State::Failed(_)));
+            let waiting: Vec<_> = states
+                .iter()
+                .filter(|(_, (it, _))| *it != State::Stands)
+                .collect();
+            let has_failed = waiting
+                .iter()
+                .any(|(_, (it, _))| matches!(it, State::Failed(_)));
             if waiting.is_empty() {
                 break Ok(());
             }
             if is_late || has_failed {
-                let lines: Vec<_> =
-                    waiting.into_iter().map(|(it, (state, _))| world.report(it, state, is_late)).collect();
-                let hint = format!("hint: `kubectl -n {namespace} get pods` and `… describe pod` tell more");
+                let lines: Vec<_> = waiting
+                    .into_iter()
+                    .map(|(it, (state, _))| world.report(it, state, is_late))
+                    .collect();
+                let hint = format!(
+                    "hint: `kubectl -n {namespace} get pods` and `… describe pod` tell more"
+                );
                 break Err(anyhow::anyhow!("{}\n{hint}", lines.join("\n")));
             }
             for source in waiting.iter().flat_map(|(it, _)| world.sources(it)) {
@@ -152,7 +170,9 @@ pub(crate) fn follow(
                 }
             }
             // Also looks whether somebody has waited long enough.
-            let left = until.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
+            let left = until
+                .saturating_duration_since(Instant::now())
+                .min(Duration::from_secs(1));
             if let Ok(change) = changed.recv_timeout(left) {
                 world.change(change);
                 changed.try_iter().for_each(|it| world.change(it));
@@ -168,10 +188,15 @@ pub(crate) fn look(api: &Api, namespace: &str, manifest: &str) -> Result<(bool, 
     let (mut stands, mut sum) = (true, Pods::default());
     for document in split_documents(manifest) {
         if let Some(workload) = workload(document, namespace)? {
-            let object = api.find(&format!("{}/{}", workload.source(), workload.name))?.unwrap_or_default();
+            let object = api
+                .find(&format!("{}/{}", workload.source(), workload.name))?
+                .unwrap_or_default();
             let (state, pods) = rolled_out(workload.kind, &object);
             stands &= state == State::Stands;
-            sum = Pods { ready: sum.ready + pods.ready, wanted: sum.wanted + pods.wanted };
+            sum = Pods {
+                ready: sum.ready + pods.ready,
+                wanted: sum.wanted + pods.wanted,
+            };
         }
     }
     Ok((stands, sum))
@@ -180,17 +205,30 @@ pub(crate) fn look(api: &Api, namespace: &str, manifest: &str) -> Result<(bool, 
 /// The workload in a document, if it has to stand: with OnDelete nothing rolls, z2jh's placeholders stay pending until a
 /// node is free for them, and a suspended job waits for somebody.
 fn workload(document: &str, namespace: &str) -> Result<Option<Workload>> {
-    if !["Deployment", "StatefulSet", "DaemonSet", "Job"].iter().any(|it| document.contains(it)) {
+    if !["Deployment", "StatefulSet", "DaemonSet", "Job"]
+        .iter()
+        .any(|it| document.contains(it))
+    {
         return Ok(None);
     }
-    let object: Option<Object> =
-        serde_yaml::from_str(document).context("cannot tell the workloads in the release's manifest")?;
-    let Some(Object { kind, metadata: ObjectMeta { name: Some(name), namespace: own, labels }, spec }) =
-        object
+    let object: Option<Object> = serde_yaml::from_str(document)
+        .context("cannot tell the workloads in the release's manifest")?;
+    let Some(Object {
+        kind,
+        metadata:
+            ObjectMeta {
+                name: Some(name),
+                namespace: own,
+                labels,
+            },
+        spec,
+    }) = object
     else {
         return Ok(None);
     };
-    let is_placeholder = labels.get("component").is_some_and(|it| it == "user-placeholder");
+    let is_placeholder = labels
+        .get("component")
+        .is_some_and(|it| it == "user-placeholder");
     if is_placeholder || spec["updateStrategy"]["type"] == "OnDelete" || spec["suspend"] == true {
         return Ok(None);
     }
@@ -201,7 +239,11 @@ fn workload(document: &str, namespace: &str) -> Result<Option<Workload>> {
         "Job" => Kind::Job,
         _ => return Ok(None),
     };
-    Ok(Some(Workload { kind, name, namespace: own.unwrap_or_else(|| namespace.to_owned()) }))
+    Ok(Some(Workload {
+        kind,
+        name,
+        namespace: own.unwrap_or_else(|| namespace.to_owned()),
+    }))
 }
 
 impl Workload {
@@ -223,7 +265,10 @@ impl Workload {
 
     /// Where it lists events of one reason.
     fn events(&self, reason: &str) -> String {
-        format!("/api/v1/namespaces/{}/events?fieldSelector=reason%3D{reason}", self.namespace)
+        format!(
+            "/api/v1/namespaces/{}/events?fieldSelector=reason%3D{reason}",
+            self.namespace
+        )
     }
 
     /// `deployment/hub`
@@ -251,7 +296,9 @@ impl World<'_> {
     fn change(&mut self, change: Change) {
         match change {
             Change::List(source, items) => {
-                let named = items.into_iter().map(|it| (text(&it["metadata"]["name"]).to_owned(), it));
+                let named = items
+                    .into_iter()
+                    .map(|it| (text(&it["metadata"]["name"]).to_owned(), it));
                 self.lists.insert(source, named.collect());
             }
             Change::Set(source, object) => {
@@ -267,7 +314,10 @@ impl World<'_> {
     }
 
     fn object(&self, workload: &Workload) -> &Value {
-        self.lists.get(&workload.source()).and_then(|it| it.get(&workload.name)).unwrap_or(&Value::Null)
+        self.lists
+            .get(&workload.source())
+            .and_then(|it| it.get(&workload.name))
+            .unwrap_or(&Value::Null)
     }
 
     /// What has to be watched to tell how a workload is doing.
@@ -302,7 +352,9 @@ impl World<'_> {
         });
         let now = Instant::now();
         for pod in troubled.into_iter().filter(has_no_node) {
-            self.without_node.entry(text(&pod["metadata"]["uid"]).to_owned()).or_insert(now);
+            self.without_node
+                .entry(text(&pod["metadata"]["uid"]).to_owned())
+                .or_insert(now);
         }
         match certain {
             Some((pod, trouble)) => (State::Failed(self.tell(&pod, &trouble)), pods),
@@ -313,7 +365,8 @@ impl World<'_> {
     /// The ReplicaSet of a deployment's newest revision. It may come later than the deployment that names its number.
     fn newest_set(&self, workload: &Workload) -> Option<&Value> {
         let object = self.object(workload);
-        let number = |it: &Value| it["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone();
+        let number =
+            |it: &Value| it["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone();
         let mut sets = self.lists.get(&workload.replica_sets())?.values();
         sets.find(|it| owner(it) == &object["metadata"]["uid"] && number(it) == number(object))
     }
@@ -330,16 +383,26 @@ impl World<'_> {
                 Kind::DaemonSet => {
                     let generation = "deprecated.daemonset.template.generation";
                     is_own
-                        && labels["pod-template-generation"] == object["metadata"]["annotations"][generation]
+                        && labels["pod-template-generation"]
+                            == object["metadata"]["annotations"][generation]
                 }
                 Kind::StatefulSet => {
-                    is_own && labels["controller-revision-hash"] == object["status"]["updateRevision"]
+                    is_own
+                        && labels["controller-revision-hash"] == object["status"]["updateRevision"]
                 }
                 Kind::Job => is_own,
             }
         };
-        let pods = self.lists.get(&pods_of(workload, object)).into_iter().flatten().map(|(_, it)| it);
-        pods.filter(|it| it["metadata"]["deletionTimestamp"].is_null()).filter(is_newest).cloned().collect()
+        let pods = self
+            .lists
+            .get(&pods_of(workload, object))
+            .into_iter()
+            .flatten()
+            .map(|(_, it)| it);
+        pods.filter(|it| it["metadata"]["deletionTimestamp"].is_null())
+            .filter(is_newest)
+            .cloned()
+            .collect()
     }
 
     /// Why the cluster takes none of the workload's pods.
@@ -349,12 +412,21 @@ impl World<'_> {
             _ => self.object(workload),
         };
         // Events outlive what they were about: those of before the last change don't count.
-        let changes = maker["metadata"]["managedFields"].as_array().into_iter().flatten();
-        let changed = changes.filter(|it| it["subresource"].is_null()).map(|it| text(&it["time"])).max()?;
+        let changes = maker["metadata"]["managedFields"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let changed = changes
+            .filter(|it| it["subresource"].is_null())
+            .map(|it| text(&it["time"]))
+            .max()?;
         let events = self.lists.get(&workload.events("FailedCreate"))?.values();
         let about = events.filter(|it| it["involvedObject"]["uid"] == maker["metadata"]["uid"]);
-        let mut new = about.filter(|it| text(&it["lastTimestamp"]) >= changed).map(|it| text(&it["message"]));
-        new.find(|it| is_refusal(it)).map(|it| format!("the cluster refuses its pods: {it}"))
+        let mut new = about
+            .filter(|it| text(&it["lastTimestamp"]) >= changed)
+            .map(|it| text(&it["message"]));
+        new.find(|it| is_refusal(it))
+            .map(|it| format!("the cluster refuses its pods: {it}"))
     }
 
     /// Whether a pod without a node won't get one.
@@ -364,34 +436,67 @@ impl World<'_> {
             return false;
         }
         let about = |reason: &str| {
-            let events = self.lists.get(&workload.events(reason)).into_iter().flatten();
-            events.filter(|(_, it)| it["involvedObject"]["uid"] == *uid).count() > 0
+            let events = self
+                .lists
+                .get(&workload.events(reason))
+                .into_iter()
+                .flatten();
+            events
+                .filter(|(_, it)| it["involvedObject"]["uid"] == *uid)
+                .count()
+                > 0
         };
         if about("NotTriggerScaleUp") {
             return true;
         }
-        let waited = self.without_node.get(text(uid)).is_some_and(|it| it.elapsed() > self.grace);
-        waited && !self.events(pod).iter().any(|it| it["reason"] == "TriggeredScaleUp")
+        let waited = self
+            .without_node
+            .get(text(uid))
+            .is_some_and(|it| it.elapsed() > self.grace);
+        waited
+            && !self
+                .events(pod)
+                .iter()
+                .any(|it| it["reason"] == "TriggeredScaleUp")
     }
 
     /// Events about a pod, the last one last.
     fn events(&self, pod: &Value) -> Vec<Value> {
-        let (namespace, uid) = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["uid"]));
-        let path = format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}");
+        let (namespace, uid) = (
+            text(&pod["metadata"]["namespace"]),
+            text(&pod["metadata"]["uid"]),
+        );
+        let path = format!(
+            "/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}"
+        );
         let mut events = self.api.get(&path).map(items).unwrap_or_default();
         events.sort_by_key(|it| {
-            let time = [&it["series"]["lastObservedTime"], &it["lastTimestamp"], &it["eventTime"]];
-            time.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned()
+            let time = [
+                &it["series"]["lastObservedTime"],
+                &it["lastTimestamp"],
+                &it["eventTime"],
+            ];
+            time.into_iter()
+                .find_map(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
         });
         events
     }
 
     /// A pod's trouble with all that the cluster says of it.
     fn tell(&self, pod: &Value, trouble: &Trouble) -> String {
-        let (namespace, name) = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]));
+        let (namespace, name) = (
+            text(&pod["metadata"]["namespace"]),
+            text(&pod["metadata"]["name"]),
+        );
         let mut told = trouble.what.clone();
         if let Some(event) = self.events(pod).iter().rfind(|it| it["type"] == "Warning") {
-            told += &format!("\n  event {}: {}", text(&event["reason"]), text(&event["message"]).trim());
+            told += &format!(
+                "\n  event {}: {}",
+                text(&event["reason"]),
+                text(&event["message"]).trim()
+            );
         }
         if let Some((container, is_previous)) = &trouble.log {
             let path = format!(
@@ -412,10 +517,13 @@ impl World<'_> {
             State::Failed(why) => format!("`{name}` failed: {why}"),
             State::Waits(why) if is_late => {
                 let pods = self.newest_pods(workload);
-                let troubles =
-                    pods.iter().filter_map(|pod| Some(self.tell(pod, &trouble(workload.kind, pod)?)));
-                let lines: Vec<_> =
-                    [format!("`{name}` isn't ready: {why}; timed out")].into_iter().chain(troubles).collect();
+                let troubles = pods
+                    .iter()
+                    .filter_map(|pod| Some(self.tell(pod, &trouble(workload.kind, pod)?)));
+                let lines: Vec<_> = [format!("`{name}` isn't ready: {why}; timed out")]
+                    .into_iter()
+                    .chain(troubles)
+                    .collect();
                 lines.join("\n")
             }
             State::Waits(why) => format!("`{name}` isn't ready yet: {why}"),
@@ -470,7 +578,8 @@ impl Watches {
         let version = text(&list["metadata"]["resourceVersion"]).to_owned();
         changes.send(Change::List(source.to_owned(), items(list)))?;
         let with = if source.contains('?') { '&' } else { '?' };
-        let (connection, lines) = api.watch(&format!("{source}{with}watch=1&resourceVersion={version}"))?;
+        let (connection, lines) =
+            api.watch(&format!("{source}{with}watch=1&resourceVersion={version}"))?;
         {
             let mut state = self.state.lock().expect("nobody panics with it");
             if state.has_ended {
@@ -514,42 +623,73 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let condition = |name: &str| {
         let conditions = status["conditions"].as_array().into_iter().flatten();
-        conditions.into_iter().find(|it| it["type"] == name).unwrap_or(&Value::Null)
+        conditions
+            .into_iter()
+            .find(|it| it["type"] == name)
+            .unwrap_or(&Value::Null)
     };
     let is_true = |name: &str| condition(name)["status"] == "True";
     let wanted = spec["replicas"].as_u64().unwrap_or(1);
     let (updated, pods) = match kind {
-        Kind::Deployment => {
-            (number(&status["updatedReplicas"]), Pods { ready: number(&status["availableReplicas"]), wanted })
-        }
-        Kind::StatefulSet => {
-            (number(&status["updatedReplicas"]), Pods { ready: number(&status["readyReplicas"]), wanted })
-        }
+        Kind::Deployment => (
+            number(&status["updatedReplicas"]),
+            Pods {
+                ready: number(&status["availableReplicas"]),
+                wanted,
+            },
+        ),
+        Kind::StatefulSet => (
+            number(&status["updatedReplicas"]),
+            Pods {
+                ready: number(&status["readyReplicas"]),
+                wanted,
+            },
+        ),
         Kind::DaemonSet => {
             let wanted = number(&status["desiredNumberScheduled"]);
             (
                 number(&status["updatedNumberScheduled"]),
-                Pods { ready: number(&status["numberAvailable"]), wanted },
+                Pods {
+                    ready: number(&status["numberAvailable"]),
+                    wanted,
+                },
             )
         }
         Kind::Job => {
             let wanted = spec["completions"].as_u64().unwrap_or(1);
-            (0, Pods { ready: number(&status["succeeded"]), wanted })
+            (
+                0,
+                Pods {
+                    ready: number(&status["succeeded"]),
+                    wanted,
+                },
+            )
         }
     };
     let partition = number(&spec["updateStrategy"]["rollingUpdate"]["partition"]);
-    let to_update =
-        if kind == Kind::StatefulSet { pods.wanted.saturating_sub(partition) } else { pods.wanted };
+    let to_update = if kind == Kind::StatefulSet {
+        pods.wanted.saturating_sub(partition)
+    } else {
+        pods.wanted
+    };
     let progress = &condition("Progressing")["reason"];
     let state = if object.is_null() {
         // A job may be set to go when it's done.
-        if kind == Kind::Job { State::Stands } else { State::Failed("it isn't there".to_owned()) }
+        if kind == Kind::Job {
+            State::Stands
+        } else {
+            State::Failed("it isn't there".to_owned())
+        }
     } else if kind == Kind::Job {
         match (is_true("Complete"), is_true("Failed")) {
             (true, _) => State::Stands,
             (_, true) => {
                 let failed = condition("Failed");
-                State::Failed(format!("{}: {}", text(&failed["reason"]), text(&failed["message"])))
+                State::Failed(format!(
+                    "{}: {}",
+                    text(&failed["reason"]),
+                    text(&failed["message"])
+                ))
             }
             _ => State::Waits(format!("{} of {} pods are done", pods.ready, pods.wanted)),
         }
@@ -560,7 +700,10 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
     } else if updated < to_update {
         State::Waits(format!("{updated} of {to_update} pods are new"))
     } else if kind == Kind::Deployment && number(&status["replicas"]) > updated {
-        State::Waits(format!("{} old pods have to go", number(&status["replicas"]) - updated))
+        State::Waits(format!(
+            "{} old pods have to go",
+            number(&status["replicas"]) - updated
+        ))
     } else if pods.ready < pods.wanted {
         State::Waits(format!("{} of {} pods are ready", pods.ready, pods.wanted))
     } else {
@@ -573,17 +716,33 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
 fn pods_of(workload: &Workload, object: &Value) -> String {
     let selector = &object["spec"]["selector"];
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut parts: Vec<String> = labels.map(|(key, it)| format!("{key}={}", text(it))).collect();
-    for it in selector["matchExpressions"].as_array().into_iter().flatten() {
+    let mut parts: Vec<String> = labels
+        .map(|(key, it)| format!("{key}={}", text(it)))
+        .collect();
+    for it in selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let key = text(&it["key"]);
-        let values = it["values"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(",");
+        let values = it["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(text)
+            .collect::<Vec<_>>()
+            .join(",");
         parts.push(match text(&it["operator"]) {
             "Exists" => key.to_owned(),
             "DoesNotExist" => format!("!{key}"),
             operator => format!("{key} {} ({values})", operator.to_lowercase()),
         });
     }
-    format!("/api/v1/namespaces/{}/pods?labelSelector={}", workload.namespace, quoted(&parts.join(",")))
+    format!(
+        "/api/v1/namespaces/{}/pods?labelSelector={}",
+        workload.namespace,
+        quoted(&parts.join(","))
+    )
 }
 
 /// What keeps a pod from being ready, if anything does that tells of itself.
@@ -592,40 +751,58 @@ fn trouble(kind: Kind, pod: &Value) -> Option<Trouble> {
     if has_no_node(pod) {
         let message = text(&scheduled(pod)["message"]);
         let what = format!("pod `{name}` has no node: {message}");
-        return Some(Trouble { what, is_certain: false, log: None });
+        return Some(Trouble {
+            what,
+            is_certain: false,
+            log: None,
+        });
     }
     let containers = ["initContainerStatuses", "containerStatuses"].map(|it| status[it].as_array());
-    let troubles = containers.into_iter().flatten().flatten().filter_map(|container| {
-        let (state, last) = (&container["state"], &container["lastState"]);
-        let waits = text(&state["waiting"]["reason"]);
-        let restarts = container["restartCount"].as_u64().unwrap_or(0);
-        let exits = restarts + u64::from(state["terminated"].is_object());
-        let code = [state, last].into_iter().find_map(|it| it["terminated"]["exitCode"].as_i64());
-        let of = format!("container `{}` of pod `{name}`", text(&container["name"]));
-        let log = |is_previous| Some((text(&container["name"]).to_owned(), is_previous));
-        if HOPELESS.contains(&waits) {
-            let what = format!("{of}: {waits}: {}", text(&state["waiting"]["message"]));
-            return Some(Trouble { what, is_certain: true, log: None });
-        }
-        let is_back_off = waits == "CrashLoopBackOff";
-        if !is_back_off && (code.is_none_or(|it| it == 0 && exits < 3)) {
-            return None;
-        }
-        let mut what = format!("{of}: ");
-        if is_back_off {
-            what += "CrashLoopBackOff, ";
-        }
-        what += &match code {
-            Some(code) => format!("exit code {code}, restarts: {restarts}"),
-            None => format!("restarts: {restarts}"),
-        };
-        if state["running"].is_object() {
-            what += ", running again";
-        }
-        // A job's pods may fail as often as the job allows.
-        let is_certain = kind != Kind::Job && (is_back_off || exits > 2);
-        Some(Trouble { what, is_certain, log: log(!state["terminated"].is_object()) })
-    });
+    let troubles = containers
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|container| {
+            let (state, last) = (&container["state"], &container["lastState"]);
+            let waits = text(&state["waiting"]["reason"]);
+            let restarts = container["restartCount"].as_u64().unwrap_or(0);
+            let exits = restarts + u64::from(state["terminated"].is_object());
+            let code = [state, last]
+                .into_iter()
+                .find_map(|it| it["terminated"]["exitCode"].as_i64());
+            let of = format!("container `{}` of pod `{name}`", text(&container["name"]));
+            let log = |is_previous| Some((text(&container["name"]).to_owned(), is_previous));
+            if HOPELESS.contains(&waits) {
+                let what = format!("{of}: {waits}: {}", text(&state["waiting"]["message"]));
+                return Some(Trouble {
+                    what,
+                    is_certain: true,
+                    log: None,
+                });
+            }
+            let is_back_off = waits == "CrashLoopBackOff";
+            if !is_back_off && (code.is_none_or(|it| it == 0 && exits < 3)) {
+                return None;
+            }
+            let mut what = format!("{of}: ");
+            if is_back_off {
+                what += "CrashLoopBackOff, ";
+            }
+            what += &match code {
+                Some(code) => format!("exit code {code}, restarts: {restarts}"),
+                None => format!("restarts: {restarts}"),
+            };
+            if state["running"].is_object() {
+                what += ", running again";
+            }
+            // A job's pods may fail as often as the job allows.
+            let is_certain = kind != Kind::Job && (is_back_off || exits > 2);
+            Some(Trouble {
+                what,
+                is_certain,
+                log: log(!state["terminated"].is_object()),
+            })
+        });
     let mut troubles: Vec<_> = troubles.collect();
     troubles.sort_by_key(|it| !it.is_certain);
     troubles.into_iter().next()
@@ -638,13 +815,18 @@ pub(crate) fn trouble_of_job(pod: &Value) -> Option<(String, bool)> {
 
 /// Quotas and admission don't change their mind; that an account isn't there yet passes.
 pub(crate) fn is_refusal(message: &str) -> bool {
-    ["exceeded quota", "is forbidden", "denied the request"].iter().any(|it| message.contains(it))
+    ["exceeded quota", "is forbidden", "denied the request"]
+        .iter()
+        .any(|it| message.contains(it))
         && !message.contains("error looking up service account")
 }
 
 fn scheduled(pod: &Value) -> &Value {
     let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().find(|it| it["type"] == "PodScheduled").unwrap_or(&Value::Null)
+    conditions
+        .into_iter()
+        .find(|it| it["type"] == "PodScheduled")
+        .unwrap_or(&Value::Null)
 }
 
 fn has_no_node(pod: &Value) -> bool {
@@ -653,8 +835,14 @@ fn has_no_node(pod: &Value) -> bool {
 
 /// The uid of the object that made this one.
 fn owner(object: &Value) -> &Value {
-    let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    owners.into_iter().find(|it| it["controller"] == true).map_or(&Value::Null, |it| &it["uid"])
+    let owners = object["metadata"]["ownerReferences"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    owners
+        .into_iter()
+        .find(|it| it["controller"] == true)
+        .map_or(&Value::Null, |it| &it["uid"])
 }
 
 fn items(mut list: Value) -> Vec<Value> {

@@ -35,9 +35,16 @@ impl InMemory {
     /// What came from elsewhere, all of it secret.
     pub(crate) fn secret(text: &str, source: PathBuf) -> Result<InMemory> {
         let mut secrets = BTreeSet::new();
-        leaves(&serde_yaml::from_str(text).unwrap_or_default(), &mut secrets);
+        leaves(
+            &serde_yaml::from_str(text).unwrap_or_default(),
+            &mut secrets,
+        );
         let secrets = secrets.into_iter().collect();
-        Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, secrets, source })
+        Ok(InMemory {
+            file: PrivateFile::new(text.as_bytes())?,
+            secrets,
+            source,
+        })
     }
 
     pub(crate) fn text(&self) -> Result<String> {
@@ -47,7 +54,10 @@ impl InMemory {
 
     /// The same with another text.
     pub(crate) fn with_text(self, text: &str) -> Result<InMemory> {
-        Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, ..self })
+        Ok(InMemory {
+            file: PrivateFile::new(text.as_bytes())?,
+            ..self
+        })
     }
 
     /// The same where nothing but this is secret.
@@ -58,7 +68,8 @@ impl InMemory {
 
 /// Whether a file's name says that its content must not be read as it is.
 pub(crate) fn is_called_secret(file: &Path) -> bool {
-    file.file_name().is_some_and(|it| it.to_string_lossy().contains("secret"))
+    file.file_name()
+        .is_some_and(|it| it.to_string_lossy().contains("secret"))
 }
 
 /// Looks at a file without decrypting it. A file that is called secret and isn't encrypted is refused.
@@ -69,7 +80,10 @@ pub(crate) fn inspect(root: &Path, file: &Path) -> Result<Kind> {
         read => read.with_context(|| format!("cannot read `{shown}`"))?,
     };
     let yaml: Result<Value, _> = serde_yaml::from_str(&text);
-    if yaml.as_ref().is_ok_and(|it| it.get("sops").is_some_and(Value::is_mapping)) {
+    if yaml
+        .as_ref()
+        .is_ok_and(|it| it.get("sops").is_some_and(Value::is_mapping))
+    {
         return Ok(Kind::Encrypted);
     }
     let named_secret = is_called_secret(file);
@@ -96,7 +110,8 @@ pub(crate) fn with_demo_key(sh: &Shell, root: &Path, cluster: &Cluster) -> Resul
     if sh.var_os("SOPS_AGE_KEY_FILE").is_none() {
         sh.set_var("SOPS_AGE_KEY_FILE", file);
     } else {
-        let key = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        let key = fs::read_to_string(&file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
         let own = sh.var("SOPS_AGE_KEY").unwrap_or_default();
         sh.set_var("SOPS_AGE_KEY", format!("{own}\n{key}"));
     }
@@ -109,8 +124,14 @@ pub(crate) fn decrypt_binary(sh: &Shell, file: &Path) -> Result<PrivateFile> {
 }
 
 fn sops_decrypt(sh: &Shell, file: &Path, format: &str) -> Result<Vec<u8>> {
-    let output =
-        process::run(sh, cmd!(sh, "sops decrypt --input-type {format} --output-type {format} {file}"), b"")?;
+    let output = process::run(
+        sh,
+        cmd!(
+            sh,
+            "sops decrypt --input-type {format} --output-type {format} {file}"
+        ),
+        b"",
+    )?;
     if !output.success {
         bail!(
             "cannot decrypt `{}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
@@ -134,26 +155,41 @@ pub(crate) fn open(sh: &Shell, root: &Path, file: &Path) -> Result<InMemory> {
 pub(crate) fn decrypt(sh: &Shell, file: &Path) -> Result<InMemory> {
     let shown = file.display();
     let encrypted = sh.read_file(file)?;
-    let format = if encrypted.trim_start().starts_with('{') { "json" } else { "yaml" };
+    let format = if encrypted.trim_start().starts_with('{') {
+        "json"
+    } else {
+        "yaml"
+    };
     let text = String::from_utf8(sops_decrypt(sh, file, format)?)
         .with_context(|| format!("`{shown}` holds something else than text"))?;
     let decrypted: Value = serde_yaml::from_str(&text).map_err(|err| {
         // The error's own text may quote what was decrypted.
-        anyhow!("`{shown}`, decrypted, isn't YAML: see line {}", err.location().map_or(1, |it| it.line()))
+        anyhow!(
+            "`{shown}`, decrypted, isn't YAML: see line {}",
+            err.location().map_or(1, |it| it.line())
+        )
     })?;
     let mut secrets = BTreeSet::new();
     leaves(&decrypted, &mut secrets);
     let mut plain = BTreeSet::new();
     leaves(&serde_yaml::from_str(&encrypted)?, &mut plain);
     let secrets = secrets.difference(&plain).cloned().collect();
-    Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, secrets, source: file.to_owned() })
+    Ok(InMemory {
+        file: PrivateFile::new(text.as_bytes())?,
+        secrets,
+        source: file.to_owned(),
+    })
 }
 
 /// Takes in a file of `Kind::Plain`.
 pub(crate) fn read(root: &Path, file: &Path) -> Result<InMemory> {
-    let text =
-        fs::read_to_string(root.join(file)).with_context(|| format!("cannot read `{}`", file.display()))?;
-    Ok(InMemory { file: PrivateFile::new(text.as_bytes())?, secrets: Vec::new(), source: file.to_owned() })
+    let text = fs::read_to_string(root.join(file))
+        .with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(InMemory {
+        file: PrivateFile::new(text.as_bytes())?,
+        secrets: Vec::new(),
+        source: file.to_owned(),
+    })
 }
 
 /// All scalars that are long enough to be told from ordinary words.
@@ -163,7 +199,9 @@ fn leaves(value: &Value, found: &mut BTreeSet<String>) {
         Value::Mapping(entries) => entries.values().for_each(|it| leaves(it, found)),
         Value::Tagged(tagged) => leaves(&tagged.value, found),
         Value::String(text) if text.trim().len() >= 8 => _ = found.insert(text.trim().to_owned()),
-        Value::Number(number) if number.to_string().len() >= 8 => _ = found.insert(number.to_string()),
+        Value::Number(number) if number.to_string().len() >= 8 => {
+            _ = found.insert(number.to_string())
+        }
         _ => {}
     }
 }
@@ -188,7 +226,10 @@ impl Mask {
     /// Hides all values of which nobody can tell any more whether they were plain.
     pub(crate) fn of_values(values: &serde_json::Value) -> Mask {
         let mut secrets = BTreeSet::new();
-        leaves(&serde_yaml::to_value(values).unwrap_or_default(), &mut secrets);
+        leaves(
+            &serde_yaml::to_value(values).unwrap_or_default(),
+            &mut secrets,
+        );
         Mask::replacing(hidden(&secrets).collect())
     }
 
@@ -238,12 +279,20 @@ pub(crate) fn split_documents(stream: &str) -> impl Iterator<Item = &str> {
     starts.dedup();
     starts.push(stream.len());
     let documents: Vec<&str> = starts.windows(2).map(|it| &stream[it[0]..it[1]]).collect();
-    documents.into_iter().map(|it| it.strip_prefix("---\n").unwrap_or(it)).filter(|it| !it.trim().is_empty())
+    documents
+        .into_iter()
+        .map(|it| it.strip_prefix("---\n").unwrap_or(it))
+        .filter(|it| !it.trim().is_empty())
 }
 
 /// What to look for, and what to show for it.
-fn hidden<'a>(secrets: impl IntoIterator<Item = &'a String>) -> impl Iterator<Item = (String, String)> {
-    secrets.into_iter().flat_map(|it| forms(it)).map(|it| (it, "***".to_owned()))
+fn hidden<'a>(
+    secrets: impl IntoIterator<Item = &'a String>,
+) -> impl Iterator<Item = (String, String)> {
+    secrets
+        .into_iter()
+        .flat_map(|it| forms(it))
+        .map(|it| (it, "***".to_owned()))
 }
 
 /// How a secret may appear in text: as it is, line by line, escaped, and in base64 at any position.
@@ -258,7 +307,11 @@ fn forms(secret: &str) -> BTreeSet<String> {
         let json = serde_json::to_string(&form).expect("a string is JSON");
         let json = json[1..json.len() - 1].to_owned();
         // Go's JSON also escapes what could end a script element.
-        forms.insert(json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"));
+        forms.insert(
+            json.replace('<', "\\u003c")
+                .replace('>', "\\u003e")
+                .replace('&', "\\u0026"),
+        );
         forms.insert(json);
         forms.insert(form.replace('\'', "''"));
     }
@@ -285,8 +338,11 @@ fn hide_secret_data(document: &str) -> String {
     if !mask_secrets(&mut yaml) {
         return document.to_owned();
     }
-    let comments: String =
-        document.lines().take_while(|it| it.starts_with('#')).flat_map(|it| [it, "\n"]).collect();
+    let comments: String = document
+        .lines()
+        .take_while(|it| it.starts_with('#'))
+        .flat_map(|it| [it, "\n"])
+        .collect();
     comments + &serde_yaml::to_string(&yaml).unwrap_or_default()
 }
 
@@ -304,7 +360,9 @@ fn mask_secrets(value: &mut Value) -> bool {
                     }
                 }
             } else {
-                entries.values_mut().for_each(|it| found |= mask_secrets(it));
+                entries
+                    .values_mut()
+                    .for_each(|it| found |= mask_secrets(it));
             }
         }
         _ => {}
@@ -337,10 +395,18 @@ mod private_file {
             let fd = memfd_create("xtask", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
                 .context("cannot make a file in memory")?;
             let mut file = File::from(fd);
-            file.write_all(content).context("cannot write to a file in memory")?;
-            fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)
-                .context("cannot seal a file in memory")?;
-            let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+            file.write_all(content)
+                .context("cannot write to a file in memory")?;
+            fcntl_add_seals(
+                &file,
+                SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK,
+            )
+            .context("cannot seal a file in memory")?;
+            let path = PathBuf::from(format!(
+                "/proc/{}/fd/{}",
+                std::process::id(),
+                file.as_raw_fd()
+            ));
             Ok(PrivateFile { path, _file: file })
         }
 
@@ -383,9 +449,16 @@ mod private_file {
     impl PrivateFile {
         pub(crate) fn new(content: &[u8]) -> Result<PrivateFile> {
             ON_SIGNALS.call_once(remove_on_signals);
-            let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let name = format!(
+                "{}-{}",
+                std::process::id(),
+                NEXT.fetch_add(1, Ordering::Relaxed)
+            );
             let path = paths::in_memory()?.join(name);
-            WRITTEN.lock().expect("nobody panics with it").push(path.clone());
+            WRITTEN
+                .lock()
+                .expect("nobody panics with it")
+                .push(path.clone());
             OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -416,7 +489,9 @@ mod private_file {
     }
 
     fn remove_on_signals() {
-        say!("this system has no files in memory: decrypted files lie in a private folder while we work");
+        say!(
+            "this system has no files in memory: decrypted files lie in a private folder while we work"
+        );
         process::on_signals();
     }
 }

@@ -32,14 +32,30 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn start(login: Login, record: Record) -> Result<Session> {
-        let Login { sh, keys, rehearsal, folder, .. } = login;
+        let Login {
+            sh,
+            keys,
+            rehearsal,
+            folder,
+            ..
+        } = login;
         let api = Arc::new(Api::start(&sh)?);
         let leases = Leases::new(api.clone(), &record)?;
-        Ok(Session { api, leases, record, rehearsal, _login: (keys, folder) })
+        Ok(Session {
+            api,
+            leases,
+            record,
+            rehearsal,
+            _login: (keys, folder),
+        })
     }
 
     /// Logs in to change releases without their charts and values; with what of the login must not show.
-    pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<(Shell, Mask, Session)> {
+    pub(crate) fn open(
+        sh: &Shell,
+        root: &Path,
+        cluster: &Cluster,
+    ) -> Result<(Shell, Mask, Session)> {
         let login = credentials::open(sh, root, cluster)?;
 
         let (sh, mask) = (login.sh.clone(), login.mask());
@@ -66,7 +82,10 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
-    ensure!(can_ask(), "{question}: nobody can be asked here\nhint: `--yes` answers");
+    ensure!(
+        can_ask(),
+        "{question}: nobody can be asked here\nhint: `--yes` answers"
+    );
     match ask(&format!("{question}? [y/N]"))?.to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => bail!("nothing was done"),
@@ -82,6 +101,9 @@ pub(crate) fn can_ask() -> bool {
 pub(crate) fn ask(question: &str) -> Result<String> {
     let _ = write!(std::io::stderr(), "{question} ");
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("no answer")?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .context("no answer")?;
     Ok(answer.trim().to_owned())
 }

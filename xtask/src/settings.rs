@@ -9,8 +9,13 @@ use serde::Deserialize;
 const FILE: &str = "config/xtask.yaml";
 
 /// The deployer itself, also as earlier ones had it.
-const CORE_FILES: [&str; 5] =
-    ["xtask/src/*", "Cargo.lock", "deployer/*", "requirements.txt", ".github/actions/setup-deploy/*"];
+const CORE_FILES: [&str; 5] = [
+    "xtask/src/*",
+    "Cargo.lock",
+    "deployer/*",
+    "requirements.txt",
+    ".github/actions/setup-deploy/*",
+];
 
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,12 +64,14 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn load(root: &Path) -> Result<Settings> {
         let text = match fs::read_to_string(root.join(FILE)) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Settings::default()),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Settings::default());
+            }
             read => read.with_context(|| format!("cannot read `{FILE}`"))?,
         };
         // A file of comments alone is null.
-        let settings: Option<Settings> =
-            serde_yaml::from_str(&text).with_context(|| format!("{FILE}: not the deployer's settings"))?;
+        let settings: Option<Settings> = serde_yaml::from_str(&text)
+            .with_context(|| format!("{FILE}: not the deployer's settings"))?;
         Ok(settings.unwrap_or_default())
     }
 
@@ -73,9 +80,15 @@ impl Settings {
         let replaced = self.chart_mirrors.iter().filter_map(|(prefix, mirror)| {
             let prefix = prefix.trim_end_matches('/');
             let rest = address.strip_prefix(prefix)?;
-            (rest.is_empty() || rest.starts_with('/'))
-                .then(|| (prefix.len(), format!("{}{rest}", mirror.trim_end_matches('/'))))
+            (rest.is_empty() || rest.starts_with('/')).then(|| {
+                (
+                    prefix.len(),
+                    format!("{}{rest}", mirror.trim_end_matches('/')),
+                )
+            })
         });
-        replaced.max().map_or_else(|| address.to_owned(), |(_, mirrored)| mirrored)
+        replaced
+            .max()
+            .map_or_else(|| address.to_owned(), |(_, mirrored)| mirrored)
     }
 }

@@ -33,8 +33,15 @@ pub(crate) struct Setup {
 /// What `deploy` runs on any cluster.
 pub(crate) const FOR_HUBS: &[&str] = &["helm", "sops", "kubectl"];
 /// What the rehearsal cluster is made of.
-pub(crate) const FOR_REHEARSALS: &[&str] =
-    &["kubectl", "kwok", "kwokctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"];
+pub(crate) const FOR_REHEARSALS: &[&str] = &[
+    "kubectl",
+    "kwok",
+    "kwokctl",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "etcd",
+];
 /// What a real node needs besides.
 pub(crate) const FOR_REAL_NODES: &[&str] = &["kubelet", "kube-proxy", "coredns"];
 /// What a real node takes from the system: programs, each with its package on Debian and Ubuntu.
@@ -83,7 +90,11 @@ enum Source {
     InstallWith { version_variable: &'static str },
     /// `go build PACKAGE` in a module of our own, since its own go.mod has `replace` lines or the program has no
     /// module that `go install` takes.
-    Module { go_mod: &'static str, go_sum: &'static str, ldflags: &'static str },
+    Module {
+        go_mod: &'static str,
+        go_sum: &'static str,
+        ldflags: &'static str,
+    },
 }
 
 const KUBERNETES_MODULE: Source = Source::Module {
@@ -98,7 +109,9 @@ const KUBERNETES_MODULE: Source = Source::Module {
 /// server, and newer than it for long in practice.
 const KUBERNETES_GOOD: [Version; 2] = [Version(1, 34, 0), Version(1, 35, 0)];
 
-const KWOK_SOURCE: Source = Source::InstallWith { version_variable: "sigs.k8s.io/kwok/pkg/consts.Version" };
+const KWOK_SOURCE: Source = Source::InstallWith {
+    version_variable: "sigs.k8s.io/kwok/pkg/consts.Version",
+};
 
 #[rustfmt::skip]
 const PROGRAMS: &[Program] = &[
@@ -142,7 +155,11 @@ pub(crate) fn setup(sh: &Shell, args: &Setup) -> Result<String> {
     let found = Found::look(sh, PROGRAMS.iter().collect())?;
     if args.print_path {
         found.refuse_if_any_is_missing(sh)?;
-        let folders: Vec<_> = found.cached_folders()?.iter().map(|it| it.display().to_string()).collect();
+        let folders: Vec<_> = found
+            .cached_folders()?
+            .iter()
+            .map(|it| it.display().to_string())
+            .collect();
         return Ok(folders.join(":") + "\n");
     }
     found.build_missing(sh)?;
@@ -153,14 +170,25 @@ pub(crate) fn setup(sh: &Shell, args: &Setup) -> Result<String> {
 /// A `Shell` whose PATH has these programs in good enough versions. A missing one is built when `build` says so,
 /// and is an error otherwise.
 pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Shell> {
-    let found = Found::look(sh, PROGRAMS.iter().filter(|it| names.contains(&it.name)).collect())?;
+    let found = Found::look(
+        sh,
+        PROGRAMS
+            .iter()
+            .filter(|it| names.contains(&it.name))
+            .collect(),
+    )?;
     if build {
         found.build_missing(sh)?;
     } else {
         found.refuse_if_any_is_missing(sh)?;
     }
     let person_s = sh.var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(found.cached_folders()?.into_iter().chain(env::split_paths(&person_s)))?;
+    let path = env::join_paths(
+        found
+            .cached_folders()?
+            .into_iter()
+            .chain(env::split_paths(&person_s)),
+    )?;
     let sh = sh.clone();
     sh.set_var("PATH", path);
     Ok(sh)
@@ -169,14 +197,18 @@ pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Shell> 
 /// The file that running `name` would start.
 pub(crate) fn which(sh: &Shell, name: &str) -> Option<PathBuf> {
     let path = sh.var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|it| it.join(name))
-        .find(|it| it.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0))
+    env::split_paths(&path).map(|it| it.join(name)).find(|it| {
+        it.metadata()
+            .is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    })
 }
 
 /// Refuses to go on without these programs of the system: pairs of a program and its Debian package.
 pub(crate) fn refuse_without(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<_> = programs.iter().filter(|(name, _)| which(sh, name).is_none()).collect();
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|(name, _)| which(sh, name).is_none())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -199,13 +231,23 @@ fn check(sh: &Shell) -> Result<String> {
         }
         let cached = program.folder()?.join(program.name);
         if probe(sh, program, &cached) == Some(program.version) {
-            return Ok((program.version.to_string(), cached.display().to_string(), true));
+            return Ok((
+                program.version.to_string(),
+                cached.display().to_string(),
+                true,
+            ));
         }
         Ok(match on_path {
-            Some((Some(version), file)) => {
-                (version.to_string(), format!("{} isn't good enough", file.display()), false)
-            }
-            Some((None, file)) => ("?".into(), format!("{} doesn't tell its version", file.display()), false),
+            Some((Some(version), file)) => (
+                version.to_string(),
+                format!("{} isn't good enough", file.display()),
+                false,
+            ),
+            Some((None, file)) => (
+                "?".into(),
+                format!("{} doesn't tell its version", file.display()),
+                false,
+            ),
             None => ("missing".into(), String::new(), false),
         })
     });
@@ -218,13 +260,19 @@ fn check(sh: &Shell) -> Result<String> {
     }
     if missing > 0 {
         crate::print(&table)?;
-        bail!("{missing} of {} programs are missing\nhint: `cargo xtask setup` builds them", PROGRAMS.len());
+        bail!(
+            "{missing} of {} programs are missing\nhint: `cargo xtask setup` builds them",
+            PROGRAMS.len()
+        );
     }
     Ok(table)
 }
 
 fn row(program: &str, wanted: &str, found: &str, place: &str) -> String {
-    format!("{program:<24} {wanted:<16} {found:<9} {place}").trim_end().to_owned() + "\n"
+    format!("{program:<24} {wanted:<16} {found:<9} {place}")
+        .trim_end()
+        .to_owned()
+        + "\n"
 }
 
 /// What a look at PATH and the cache gave.
@@ -239,7 +287,10 @@ impl Found {
     fn look(sh: &Shell, programs: Vec<&'static Program>) -> Result<Found> {
         let known = Probed::load()?;
         let looks = process::side_by_side(sh, &programs, |sh, program| known.look(sh, program));
-        let mut found = Found { cached: Vec::new(), missing: Vec::new() };
+        let mut found = Found {
+            cached: Vec::new(),
+            missing: Vec::new(),
+        };
         let mut learned = known.clone();
         for (program, look) in programs.into_iter().zip(looks) {
             if let Some((key, entry)) = look.to_remember {
@@ -251,7 +302,9 @@ impl Found {
                 continue;
             }
             if !program.folder()?.join(program.name).is_file() {
-                found.missing.push((program, look.file.map(|file| unfit(&file, look.version))));
+                found
+                    .missing
+                    .push((program, look.file.map(|file| unfit(&file, look.version))));
             }
             found.cached.push(program);
         }
@@ -271,7 +324,9 @@ impl Found {
         }
         let hint = match which(sh, "go") {
             Some(_) => "`cargo xtask setup` builds what is missing",
-            None => "install Go from https://go.dev/dl/, and `cargo xtask setup` builds what is missing",
+            None => {
+                "install Go from https://go.dev/dl/, and `cargo xtask setup` builds what is missing"
+            }
         };
         bail!("{}\nhint: {hint}", self.name_missing());
     }
@@ -297,7 +352,8 @@ impl Found {
     fn name_missing(&self) -> String {
         let mut text = String::from("programs are missing:");
         for (program, unfit) in &self.missing {
-            write!(text, "\n  `{}` {}", program.name, program.wanted()).expect("a String takes all");
+            write!(text, "\n  `{}` {}", program.name, program.wanted())
+                .expect("a String takes all");
             if let Some(unfit) = unfit {
                 write!(text, " ({unfit})").expect("a String takes all");
             }
@@ -346,24 +402,39 @@ impl Probed {
     }
 
     fn look(&self, sh: &Shell, program: &Program) -> Look {
-        let Some(file) = which(sh, program.name) else { return Look::default() };
+        let Some(file) = which(sh, program.name) else {
+            return Look::default();
+        };
         let real = file.canonicalize().unwrap_or_else(|_| file.clone());
-        let Ok(stat) = real.metadata() else { return Look::default() };
+        let Ok(stat) = real.metadata() else {
+            return Look::default();
+        };
         let stat = (stat.size(), stat.mtime(), stat.mtime_nsec());
         let key = format!("{}\t{}", program.name, real.display());
         if let Some(known) = self.0.get(&key).filter(|it| it.stat == stat) {
-            return Look { file: Some(file), version: known.version, to_remember: None };
+            return Look {
+                file: Some(file),
+                version: known.version,
+                to_remember: None,
+            };
         }
         let version = probe(sh, program, &file);
         // A script may choose what it starts by folder or environment (pyenv, asdf): it's asked each time.
         let to_remember = (!is_script(&real)).then_some((key, Probe { stat, version }));
-        Look { file: Some(file), version, to_remember }
+        Look {
+            file: Some(file),
+            version,
+            to_remember,
+        }
     }
 }
 
 fn is_script(file: &Path) -> bool {
     let mut start = [0; 2];
-    File::open(file).and_then(|mut it| it.read_exact(&mut start)).is_ok() && &start == b"#!"
+    File::open(file)
+        .and_then(|mut it| it.read_exact(&mut start))
+        .is_ok()
+        && &start == b"#!"
 }
 
 /// The version that the program says of itself.
@@ -422,12 +493,21 @@ impl Program {
         build.set_var("GOBIN", &bin);
         let install = |ldflags: &str| {
             let ldflags = format!("-s -w {ldflags}");
-            cmd!(build, "go install -trimpath -ldflags {ldflags} {package}@v{version}")
+            cmd!(
+                build,
+                "go install -trimpath -ldflags {ldflags} {package}@v{version}"
+            )
         };
         let cmd = match &self.source {
             Source::Install => install(""),
-            Source::InstallWith { version_variable } => install(&format!("-X {version_variable}=v{version}")),
-            Source::Module { go_mod, go_sum, ldflags } => {
+            Source::InstallWith { version_variable } => {
+                install(&format!("-X {version_variable}=v{version}"))
+            }
+            Source::Module {
+                go_mod,
+                go_sum,
+                ldflags,
+            } => {
                 fs::write(src.join("go.mod"), go_mod)?;
                 fs::write(src.join("go.sum"), go_sum)?;
                 let ldflags = format!("-s -w {}", ldflags.replace("{version}", &version));
@@ -445,10 +525,18 @@ impl Program {
             bail!("cannot build `{name}`: Go's messages stand above");
         }
         let says = probe(sh, self, &bin.join(self.name));
-        ensure!(says == Some(self.version), "`{}` was built, but doesn't call itself {version}", self.name);
-        fs::rename(&bin, &folder).with_context(|| format!("cannot move `{name}` into its place"))?;
+        ensure!(
+            says == Some(self.version),
+            "`{}` was built, but doesn't call itself {version}",
+            self.name
+        );
+        fs::rename(&bin, &folder)
+            .with_context(|| format!("cannot move `{name}` into its place"))?;
         paths::remove_dir(&part)?;
-        say!("{progress} {name}: built in {} s", started.elapsed().as_secs());
+        say!(
+            "{progress} {name}: built in {} s",
+            started.elapsed().as_secs()
+        );
         Ok(())
     }
 }
@@ -456,11 +544,16 @@ impl Program {
 impl Version {
     /// The first version number in a text: `Client Version: v1.34.4-gke.1` has 1.34.4.
     fn in_text(text: &str) -> Option<Version> {
-        text.split(|it: char| !it.is_ascii_digit() && it != '.').find_map(|word| {
-            let mut numbers = word.split('.').map(str::parse);
-            let (major, minor) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-            Some(Version(major, minor, numbers.next().and_then(Result::ok).unwrap_or(0)))
-        })
+        text.split(|it: char| !it.is_ascii_digit() && it != '.')
+            .find_map(|word| {
+                let mut numbers = word.split('.').map(str::parse);
+                let (major, minor) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+                Some(Version(
+                    major,
+                    minor,
+                    numbers.next().and_then(Result::ok).unwrap_or(0),
+                ))
+            })
     }
 }
 

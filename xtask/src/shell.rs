@@ -23,13 +23,22 @@ pub(crate) const PLACE: &str = "XTASK_CLUSTER";
 /// Runs a command in the person's folder and terminal with these variables, or their `$SHELL` with a prompt that names
 /// the place: the exit status. One argument that no program is called is for the shell. What the shell reads at its start
 /// changes none of the variables. `folder` is a private one.
-pub(crate) fn run(sh: &Shell, place: &str, env: &Env, folder: &Path, command: &[String]) -> Result<ExitCode> {
+pub(crate) fn run(
+    sh: &Shell,
+    place: &str,
+    env: &Env,
+    folder: &Path,
+    command: &[String],
+) -> Result<ExitCode> {
     let mut env = env.clone();
     env.insert(PLACE.to_owned(), place.into());
     env.iter().for_each(|(name, value)| sh.set_var(name, value));
-    let shell = env::var_os("SHELL").filter(|it| !it.is_empty()).unwrap_or_else(|| "/bin/sh".into());
-    let is_for_shell =
-        |it: &str| it.contains(|it: char| it.is_whitespace() || "|&;<>()$`\\\"'*?[]#~=%!{}".contains(it));
+    let shell = env::var_os("SHELL")
+        .filter(|it| !it.is_empty())
+        .unwrap_or_else(|| "/bin/sh".into());
+    let is_for_shell = |it: &str| {
+        it.contains(|it: char| it.is_whitespace() || "|&;<>()$`\\\"'*?[]#~=%!{}".contains(it))
+    };
     let cmd = match command {
         [] => start(sh, &shell, None, &env, folder)?,
         [line] if is_for_shell(line) => start(sh, &shell, Some(line), &env, folder)?,
@@ -46,7 +55,11 @@ fn start<'a>(
     env: &Env,
     folder: &Path,
 ) -> Result<xshell::Cmd<'a>> {
-    let name = Path::new(shell).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = Path::new(shell)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let line: Vec<_> = line.into_iter().flat_map(|it| ["-c", it]).collect();
     if !line.is_empty() && !["fish", "zsh"].contains(&name.as_str()) {
         // It reads no files.
@@ -58,7 +71,11 @@ fn start<'a>(
     let home = env::home_dir().unwrap_or_default();
     Ok(match name.as_str() {
         "bash" => {
-            let rc = write(folder, "bashrc", &(source("$HOME/.bashrc") + &restored(env) + BASH))?;
+            let rc = write(
+                folder,
+                "bashrc",
+                &(source("$HOME/.bashrc") + &restored(env) + BASH),
+            )?;
             cmd!(sh, "{shell} --rcfile {rc}")
         }
         "zsh" => {
@@ -98,7 +115,11 @@ fn start<'a>(
         // What dash, ksh and others read.
         _ => {
             let own = env::var("ENV").map(|it| source(&it)).unwrap_or_default();
-            let rc = write(folder, "shrc", &(own + &restored(env) + "PS1=\"($XTASK_CLUSTER) $PS1\"\n"))?;
+            let rc = write(
+                folder,
+                "shrc",
+                &(own + &restored(env) + "PS1=\"($XTASK_CLUSTER) $PS1\"\n"),
+            )?;
             sh.set_var("ENV", rc);
             cmd!(sh, "{shell}")
         }

@@ -54,12 +54,20 @@ struct Row {
 pub(crate) fn status(sh: &Shell, root: &Path, args: &Status) -> Result<()> {
     let clusters = match args.clusters.is_empty() {
         true => Cluster::all(root)?,
-        false => args.clusters.iter().map(|it| Cluster::load(root, it)).collect::<Result<_>>()?,
+        false => args
+            .clusters
+            .iter()
+            .map(|it| Cluster::load(root, it))
+            .collect::<Result<_>>()?,
     };
     let sh = &setup::provide(sh, setup::FOR_HUBS, clusters.iter().any(Cluster::is_local))?;
     let rows = process::side_by_side(sh, &clusters, |sh, cluster| {
         of_cluster(sh, root, cluster).unwrap_or_else(|err| {
-            vec![Row { cluster: cluster.name.clone(), status: format!("{err:#}"), ..Row::default() }]
+            vec![Row {
+                cluster: cluster.name.clone(),
+                status: format!("{err:#}"),
+                ..Row::default()
+            }]
         })
     });
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
@@ -72,29 +80,42 @@ pub(crate) fn status(sh: &Shell, root: &Path, args: &Status) -> Result<()> {
 fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
     if credentials::is_down(root, cluster)? {
         let status = "the rehearsal cluster is down".to_owned();
-        return Ok(vec![Row { cluster: cluster.name.clone(), status, ..Row::default() }]);
+        return Ok(vec![Row {
+            cluster: cluster.name.clone(),
+            status,
+            ..Row::default()
+        }]);
     }
     let login = credentials::log_in(&secrets::with_demo_key(sh, root, cluster)?, root, cluster)?;
     let mask = login.mask();
     let api = Api::start(&login.sh)?;
     let newest = history::newest(&api)?;
     let mut rows = Vec::new();
-    let addresses: BTreeMap<&str, String> =
-        cluster.hubs.iter().map(|it| (it.name.as_str(), format!("https://{}", it.domain))).collect();
+    let addresses: BTreeMap<&str, String> = cluster
+        .hubs
+        .iter()
+        .map(|it| (it.name.as_str(), format!("https://{}", it.domain)))
+        .collect();
     let mut missing: Vec<&str> = cluster.hubs.iter().map(|it| it.name.as_str()).collect();
     missing.extend(cluster.support.as_ref().map(|_| "support"));
     for release in &newest {
         let is_ours = release.is(&release.name) && cluster.release(&release.name).is_ok();
         missing.retain(|it| *it != release.name || !is_ours);
         let content = release.content(&api)?;
-        let pods = rollout::look(&api, &release.namespace, content["manifest"].as_str().unwrap_or_default());
+        let pods = rollout::look(
+            &api,
+            &release.namespace,
+            content["manifest"].as_str().unwrap_or_default(),
+        );
         let pods = pods
             .inspect_err(|err| say!("{}: {}", release.name, mask.hide(&format!("{err:#}"))))
             .ok()
             .map(|(_, it)| it);
         let chart = &content["chart"]["metadata"];
         let text = |key: &str| chart[key].as_str().unwrap_or("?");
-        let deployed = content["info"]["last_deployed"].as_str().and_then(|it| it.get(..16));
+        let deployed = content["info"]["last_deployed"]
+            .as_str()
+            .and_then(|it| it.get(..16));
         let commit = release.revision.commit.clone();
         rows.push(Row {
             cluster: cluster.name.clone(),
@@ -109,7 +130,10 @@ fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
             actor: release.revision.actor.clone(),
             behind: commit.as_ref().and_then(|it| behind(sh, root, it)),
             commit,
-            address: addresses.get(release.name.as_str()).filter(|_| is_ours).cloned(),
+            address: addresses
+                .get(release.name.as_str())
+                .filter(|_| is_ours)
+                .cloned(),
         });
     }
     rows.extend(missing.into_iter().map(|name| Row {
@@ -130,21 +154,33 @@ fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
 
 fn behind(sh: &Shell, root: &Path, commit: &str) -> Option<u64> {
     let range = format!("{commit}..HEAD");
-    process::read(sh, cmd!(sh, "git -C {root} rev-list --count {range}")).ok()?.trim().parse().ok()
+    process::read(sh, cmd!(sh, "git -C {root} rev-list --count {range}"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn table(rows: &[Row]) -> String {
-    let head =
-        ["CLUSTER", "RELEASE", "REVISION", "CHART", "STATUS", "PODS", "DEPLOYED", "BY", "COMMIT", "ADDRESS"];
+    let head = [
+        "CLUSTER", "RELEASE", "REVISION", "CHART", "STATUS", "PODS", "DEPLOYED", "BY", "COMMIT",
+        "ADDRESS",
+    ];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     for row in rows {
         let or_none = |it: Option<String>| it.unwrap_or_else(|| "-".to_owned());
-        let commit = row.commit.as_ref().map(|it| it.get(..12).unwrap_or(it).to_owned());
+        let commit = row
+            .commit
+            .as_ref()
+            .map(|it| it.get(..12).unwrap_or(it).to_owned());
         let commit = match row.behind {
             Some(0) | None => commit,
             Some(count) => commit.map(|it| format!("{it} ({count} behind)")),
         };
-        let pods = row.pods_ready.zip(row.pods_wanted).map(|(ready, wanted)| format!("{ready}/{wanted}"));
+        let pods = row
+            .pods_ready
+            .zip(row.pods_wanted)
+            .map(|(ready, wanted)| format!("{ready}/{wanted}"));
         let mut status = row.status.clone();
         if row.release.is_some() && !row.is_ours {
             status += ", in no cluster.yaml";
@@ -164,15 +200,21 @@ fn table(rows: &[Row]) -> String {
     }
     // What can't be reached has a long status, and nothing after it.
     let width = |column: usize| {
-        let cells =
-            lines.iter().filter(|it| column != 4 || it[1] != "-").map(|it| it[column].chars().count());
+        let cells = lines
+            .iter()
+            .filter(|it| column != 4 || it[1] != "-")
+            .map(|it| it[column].chars().count());
         cells.max().unwrap_or_default()
     };
     let widths: Vec<_> = (0..head.len()).map(width).collect();
     let line = |cells: &Vec<String>| {
         let is_reached = cells[1] != "-";
         let shown = if is_reached { cells.len() } else { 5 };
-        let padded = cells.iter().zip(&widths).take(shown).map(|(cell, width)| format!("{cell:<width$}"));
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .take(shown)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     lines.iter().map(line).collect()

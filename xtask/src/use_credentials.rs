@@ -24,7 +24,11 @@ pub(crate) struct UseClusterCredentials {
     command: Vec<String>,
 }
 
-pub(crate) fn use_credentials(sh: &Shell, root: &Path, args: &UseClusterCredentials) -> Result<ExitCode> {
+pub(crate) fn use_credentials(
+    sh: &Shell,
+    root: &Path,
+    args: &UseClusterCredentials,
+) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     if let Ok(other) = env::var(shell::PLACE)
         && other != cluster.name
@@ -37,5 +41,11 @@ pub(crate) fn use_credentials(sh: &Shell, root: &Path, args: &UseClusterCredenti
     let mut login = credentials::open(sh, root, &cluster)?;
 
     login.make_writable()?;
-    shell::run(&login.sh, &cluster.name, &login.env, &login.folder.path, &args.command)
+    shell::run(
+        &login.sh,
+        &cluster.name,
+        &login.env,
+        &login.folder.path,
+        &args.command,
+    )
 }

@@ -79,7 +79,12 @@ pub(crate) enum What {
     Authenticators,
 }
 
-const EVERYTHING: [What; 4] = [What::Clusters, What::Hubs, What::Support, What::Authenticators];
+const EVERYTHING: [What; 4] = [
+    What::Clusters,
+    What::Hubs,
+    What::Support,
+    What::Authenticators,
+];
 
 /// Something to mend.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -124,8 +129,16 @@ impl Problems<'_> {
     }
 
     fn finding(&mut self, file: u32, finding: &Finding) {
-        let at = Place { file, line: finding.line, column: finding.column };
-        let level = if finding.is_warning { Level::Warning } else { Level::Problem };
+        let at = Place {
+            file,
+            line: finding.line,
+            column: finding.column,
+        };
+        let level = if finding.is_warning {
+            Level::Warning
+        } else {
+            Level::Problem
+        };
         self.add(level, finding.rule, Some(at), finding.message.clone());
     }
 
@@ -157,7 +170,10 @@ pub(crate) fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitC
     };
     let fleet = fleet.with_charts((args.fetch || args.render).then_some(&settings));
     let mut found = fleet.check(sh);
-    for (chart, err) in prepared.iter().filter_map(|(chart, it)| Some((chart, it.as_ref().err()?))) {
+    for (chart, err) in prepared
+        .iter()
+        .filter_map(|(chart, it)| Some((chart, it.as_ref().err()?)))
+    {
         fleet.not_prepared(chart, err, &mut found);
     }
     if args.render {
@@ -166,8 +182,16 @@ pub(crate) fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitC
     let found = once(found, args.strict);
     let problems = found.iter().filter(|it| it.level == Level::Problem).count();
     let in_workflow = env::var_os("GITHUB_ACTIONS").is_some_and(|it| !it.is_empty());
-    let format = args.format.unwrap_or(if in_workflow { Format::Github } else { Format::Text });
-    let count = format!("{}: {}", fleet.size(), count(problems, found.len() - problems));
+    let format = args.format.unwrap_or(if in_workflow {
+        Format::Github
+    } else {
+        Format::Text
+    });
+    let count = format!(
+        "{}: {}",
+        fleet.size(),
+        count(problems, found.len() - problems)
+    );
     match format {
         Format::Text => crate::print(&(text(&found) + &count + "\n"))?,
         Format::Json => crate::print(&(serde_json::to_string_pretty(&found)? + "\n"))?,
@@ -176,7 +200,11 @@ pub(crate) fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitC
     if !matches!(format, Format::Text) {
         say!("{count}");
     }
-    Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if problems == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The first word may also be a cluster.
@@ -202,7 +230,11 @@ fn once(found: Vec<Problem>, strict: bool) -> Vec<Problem> {
         if strict && problem.rule == rules::NOT_CHECKED {
             problem.level = Level::Problem;
         }
-        let key = Problem { cluster: None, hub: None, ..problem.clone() };
+        let key = Problem {
+            cluster: None,
+            hub: None,
+            ..problem.clone()
+        };
         by_place
             .entry(key)
             .and_modify(|it| {
@@ -220,20 +252,38 @@ fn once(found: Vec<Problem>, strict: bool) -> Vec<Problem> {
 
 fn text(found: &[Problem]) -> String {
     let line = |it: &Problem| {
-        let warning = if it.level == Level::Warning { "warning: " } else { "" };
-        format!("{}:{}:{}: {warning}{}\n", it.path, it.line, it.column, it.message)
+        let warning = if it.level == Level::Warning {
+            "warning: "
+        } else {
+            ""
+        };
+        format!(
+            "{}:{}:{}: {warning}{}\n",
+            it.path, it.line, it.column, it.message
+        )
     };
     found.iter().map(line).collect()
 }
 
 /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
 fn github(found: &[Problem]) -> String {
-    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let data = |text: &str| {
+        text.replace('%', "%25")
+            .replace('\r', "%0D")
+            .replace('\n', "%0A")
+    };
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     let line = |it: &Problem| {
-        let command = if it.level == Level::Warning { "warning" } else { "error" };
+        let command = if it.level == Level::Warning {
+            "warning"
+        } else {
+            "error"
+        };
         let (path, line, column) = (property(&it.path), it.line, it.column);
-        format!("::{command} file={path},line={line},col={column}::{}\n", data(&it.message))
+        format!(
+            "::{command} file={path},line={line},col={column}::{}\n",
+            data(&it.message)
+        )
     };
     found.iter().map(line).collect()
 }
@@ -242,7 +292,11 @@ fn count(problems: usize, warnings: usize) -> String {
     match (problems, warnings) {
         (0, 0) => "no problems".to_owned(),
         (_, 0) => number_of(problems, "problem"),
-        _ => format!("{}, {}", number_of(problems, "problem"), number_of(warnings, "warning")),
+        _ => format!(
+            "{}, {}",
+            number_of(problems, "problem"),
+            number_of(warnings, "warning")
+        ),
     }
 }
 
@@ -262,9 +316,17 @@ pub(crate) fn before_deploy(
 ) -> Result<Fleet> {
     let fleet = Fleet::load(root, what, Some(cluster), hubs)?.with_charts(Some(settings));
     let found = once(fleet.check(sh), false);
-    let problems: Vec<_> = found.into_iter().filter(|it| it.level == Level::Problem).collect();
+    let problems: Vec<_> = found
+        .into_iter()
+        .filter(|it| it.level == Level::Problem)
+        .collect();
     if !problems.is_empty() {
-        bail!("{}\n{}: {}", text(&problems).trim_end(), fleet.size(), count(problems.len(), 0));
+        bail!(
+            "{}\n{}: {}",
+            text(&problems).trim_end(),
+            fleet.size(),
+            count(problems.len(), 0)
+        );
     }
     Ok(fleet)
 }

@@ -63,7 +63,11 @@ pub(crate) fn compute<'a>(chart: &'a Chart, set: &Map) -> Result<(Map, Part<'a>)
 impl Dependency {
     /// What its subchart is called in the values.
     fn known_as(&self) -> &str {
-        if self.alias.is_empty() { &self.name } else { &self.alias }
+        if self.alias.is_empty() {
+            &self.name
+        } else {
+            &self.alias
+        }
     }
 }
 
@@ -74,13 +78,19 @@ impl<'a> Part<'a> {
             name,
             defaults: chart.defaults.clone(),
             dependencies: chart.dependencies.as_ref().map(|it| it.iter().collect()),
-            parts: chart.subcharts.iter().map(|it| Part::new(it, &it.name)).collect(),
+            parts: chart
+                .subcharts
+                .iter()
+                .map(|it| Part::new(it, &it.name))
+                .collect(),
         }
     }
 
     /// Gives the subcharts their aliases and takes away the disabled ones (processDependencyEnabled).
     fn enable(&mut self, set: &Map, path: &str) -> Result<(), String> {
-        let Some(dependencies) = &self.dependencies else { return Ok(()) };
+        let Some(dependencies) = &self.dependencies else {
+            return Ok(());
+        };
         let is = |wanted: &Dependency, chart: &Chart| {
             let is_wanted = || charts::satisfies(&chart.version, &wanted.version).unwrap_or(false);
             wanted.name == chart.name && !wanted.version.is_empty() && is_wanted()
@@ -90,19 +100,30 @@ impl<'a> Part<'a> {
             let chart = subcharts.iter().find(|it| is(wanted, it))?;
             Some(Part::new(chart, wanted.known_as()))
         });
-        let unlisted = subcharts.iter().filter(|it| !dependencies.iter().any(|wanted| is(wanted, it)));
-        self.parts = unlisted.map(|it| Part::new(it, &it.name)).chain(listed).collect();
+        let unlisted = subcharts
+            .iter()
+            .filter(|it| !dependencies.iter().any(|wanted| is(wanted, it)));
+        self.parts = unlisted
+            .map(|it| Part::new(it, &it.name))
+            .chain(listed)
+            .collect();
 
         let mut values = set.clone();
         self.coalesce(&mut values, false)?;
-        let disabled: BTreeSet<_> =
-            dependencies.iter().filter(|it| !is_enabled(it, &values, path)).map(|it| it.known_as()).collect();
+        let disabled: BTreeSet<_> = dependencies
+            .iter()
+            .filter(|it| !is_enabled(it, &values, path))
+            .map(|it| it.known_as())
+            .collect();
         self.parts.retain(|it| !disabled.contains(it.name));
         for part in &mut self.parts {
             part.enable(&values, &format!("{path}{}.", part.name))?;
         }
-        let enabled: Vec<_> =
-            dependencies.iter().copied().filter(|it| !disabled.contains(it.known_as())).collect();
+        let enabled: Vec<_> = dependencies
+            .iter()
+            .copied()
+            .filter(|it| !disabled.contains(it.known_as()))
+            .collect();
         self.dependencies = Some(enabled).filter(|it| !it.is_empty());
         Ok(())
     }
@@ -112,13 +133,16 @@ impl<'a> Part<'a> {
         for part in &mut self.parts {
             part.import()?;
         }
-        let Some(dependencies) = &self.dependencies else { return Ok(()) };
+        let Some(dependencies) = &self.dependencies else {
+            return Ok(());
+        };
         let mut values = Map::new();
         self.coalesce(&mut values, true)?;
         let mut imported = Map::new();
         for dependency in dependencies {
             for (child, parent) in &dependency.imports {
-                let Some(found) = table(&values, &format!("{}.{child}", dependency.known_as())) else {
+                let Some(found) = table(&values, &format!("{}.{child}", dependency.known_as()))
+                else {
                     continue;
                 };
                 let mut tree = found.clone();
@@ -147,15 +171,23 @@ impl<'a> Part<'a> {
                     remove_nulls(&mut default);
                     values.insert(key.clone(), default);
                 }
-                Some(Node { data: Data::Null, .. }) if !keep_nulls => _ = values.remove(key),
-                Some(Node { data: Data::Map(map), .. }) => {
+                Some(Node {
+                    data: Data::Null, ..
+                }) if !keep_nulls => _ = values.remove(key),
+                Some(Node {
+                    data: Data::Map(map),
+                    ..
+                }) => {
                     if let Data::Map(_) = &default.data {
-                        let keep_nulls = keep_nulls || self.parts.iter().any(|it| it.name == &**key);
+                        let keep_nulls =
+                            keep_nulls || self.parts.iter().any(|it| it.name == &**key);
                         let mut default = default.clone();
                         if !keep_nulls {
                             remove_nulls(&mut default);
                         }
-                        let Data::Map(default) = default.data else { unreachable!("it was a map") };
+                        let Data::Map(default) = default.data else {
+                            unreachable!("it was a map")
+                        };
                         lay_under(map, default, keep_nulls);
                     }
                 }
@@ -163,7 +195,9 @@ impl<'a> Part<'a> {
             }
         }
         for part in &self.parts {
-            let own = values.remove(part.name).unwrap_or_else(|| Node::nowhere(Data::Map(Map::new())));
+            let own = values
+                .remove(part.name)
+                .unwrap_or_else(|| Node::nowhere(Data::Map(Map::new())));
             let Data::Map(mut below) = own.data else {
                 values.insert(part.name.into(), own);
                 return Err(part.name.to_owned());
@@ -171,7 +205,13 @@ impl<'a> Part<'a> {
             pass_globals(values, &mut below);
             part.coalesce(&mut below, keep_nulls)?;
             share_globals(&below, values);
-            values.insert(part.name.into(), Node { data: Data::Map(below), ..own });
+            values.insert(
+                part.name.into(),
+                Node {
+                    data: Data::Map(below),
+                    ..own
+                },
+            );
         }
         self.share_globals_below(values);
         Ok(())
@@ -179,12 +219,20 @@ impl<'a> Part<'a> {
 
     /// All parts have one and the same map from the second level of `global` on.
     fn share_globals_below(&self, values: &mut Map) {
-        let Some(global) = values.get("global").and_then(Node::as_map) else { return };
-        if !global.values().filter_map(Node::as_map).any(|it| it.values().any(|it| it.as_map().is_some())) {
+        let Some(global) = values.get("global").and_then(Node::as_map) else {
+            return;
+        };
+        if !global
+            .values()
+            .filter_map(Node::as_map)
+            .any(|it| it.values().any(|it| it.as_map().is_some()))
+        {
             return;
         }
         for part in &self.parts {
-            let Some(mut own) = values.remove(part.name) else { continue };
+            let Some(mut own) = values.remove(part.name) else {
+                continue;
+            };
             if let Data::Map(below) = &mut own.data {
                 share_globals(values, below);
                 part.share_globals_below(below);
@@ -198,11 +246,18 @@ impl<'a> Part<'a> {
 fn is_enabled(dependency: &Dependency, values: &Map, path: &str) -> bool {
     let mut enabled = true;
     if let Some(tags) = table(values, "tags") {
-        let set: Vec<bool> =
-            dependency.tags.iter().filter_map(|it| as_bool(tags.get(it.as_str())?)).collect();
+        let set: Vec<bool> = dependency
+            .tags
+            .iter()
+            .filter_map(|it| as_bool(tags.get(it.as_str())?))
+            .collect();
         enabled = set.contains(&true) || set.is_empty();
     }
-    let conditions = dependency.condition.trim().split(',').filter(|it| !it.is_empty());
+    let conditions = dependency
+        .condition
+        .trim()
+        .split(',')
+        .filter(|it| !it.is_empty());
     let decides = |condition: &str| {
         let path = format!("{path}{condition}");
         match path.rsplit_once('.') {
@@ -224,12 +279,17 @@ fn as_bool(node: &Node) -> Option<bool> {
 
 /// The map at a path with dots.
 fn table<'m>(values: &'m Map, path: &str) -> Option<&'m Map> {
-    path.split('.').try_fold(values, |map, step| map.get(step)?.as_map())
+    path.split('.')
+        .try_fold(values, |map, step| map.get(step)?.as_map())
 }
 
 /// Lays a map of lower rank under another one (coalesceTablesFullKey).
 fn lay_under(map: &mut Map, mut lower: Map, keep_nulls: bool) {
-    let nulls: Vec<_> = map.iter().filter(|(_, it)| it.is_null()).map(|(key, _)| key.clone()).collect();
+    let nulls: Vec<_> = map
+        .iter()
+        .filter(|(_, it)| it.is_null())
+        .map(|(key, _)| key.clone())
+        .collect();
     for key in nulls {
         let removes = !keep_nulls && lower.get(&key).is_some_and(|it| !it.is_null());
         lower.remove(&key);
@@ -240,7 +300,13 @@ fn lay_under(map: &mut Map, mut lower: Map, keep_nulls: bool) {
     for (key, node) in lower {
         match (map.get_mut(&key), node.data) {
             (None, data) => _ = map.insert(key, Node { data, ..node }),
-            (Some(Node { data: Data::Map(map), .. }), Data::Map(lower)) => lay_under(map, lower, keep_nulls),
+            (
+                Some(Node {
+                    data: Data::Map(map),
+                    ..
+                }),
+                Data::Map(lower),
+            ) => lay_under(map, lower, keep_nulls),
             _ => {}
         }
     }
@@ -251,17 +317,27 @@ fn pass_globals(values: &Map, below: &mut Map) {
     let none = Map::new();
     let above = match values.get("global") {
         None => &none,
-        Some(Node { data: Data::Map(map), .. }) => map,
+        Some(Node {
+            data: Data::Map(map),
+            ..
+        }) => map,
         Some(_) => return,
     };
-    let global = below.entry("global".into()).or_insert_with(|| Node::nowhere(Data::Map(Map::new())));
-    let Data::Map(global) = &mut global.data else { return };
+    let global = below
+        .entry("global".into())
+        .or_insert_with(|| Node::nowhere(Data::Map(Map::new())));
+    let Data::Map(global) = &mut global.data else {
+        return;
+    };
     for (key, node) in above {
         let passed = match (&node.data, global.get(key).map(|it| &it.data)) {
             (Data::Map(from), Some(Data::Map(own))) => {
                 let mut map = from.clone();
                 lay_under(&mut map, own.clone(), true);
-                Node { data: Data::Map(map), ..*node }
+                Node {
+                    data: Data::Map(map),
+                    ..*node
+                }
             }
             (Data::Map(_), Some(_)) | (_, Some(Data::Map(_))) => continue,
             _ => node.clone(),
@@ -273,14 +349,25 @@ fn pass_globals(values: &Map, below: &mut Map) {
 /// helm passes maps in the maps of `global` on as they are, not copies: what a subchart's defaults add to them is seen
 /// by its parent and its siblings.
 fn share_globals(from: &Map, to: &mut Map) {
-    let Some(from) = from.get("global").and_then(Node::as_map) else { return };
-    let Some(Node { data: Data::Map(to), .. }) = to.get_mut("global") else { return };
+    let Some(from) = from.get("global").and_then(Node::as_map) else {
+        return;
+    };
+    let Some(Node {
+        data: Data::Map(to),
+        ..
+    }) = to.get_mut("global")
+    else {
+        return;
+    };
     for (key, node) in to {
-        let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map)) else {
+        let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map))
+        else {
             continue;
         };
         for (key, node) in to {
-            if let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map)) {
+            if let (Data::Map(to), Some(from)) =
+                (&mut node.data, from.get(key).and_then(Node::as_map))
+            {
                 *to = from.clone();
             }
         }

@@ -90,15 +90,29 @@ pub(crate) struct Finding {
 
 impl Finding {
     /// At the place, or at the file's beginning.
-    pub(crate) fn problem(rule: &'static str, at: Option<Place>, message: impl Into<String>) -> Finding {
+    pub(crate) fn problem(
+        rule: &'static str,
+        at: Option<Place>,
+        message: impl Into<String>,
+    ) -> Finding {
         let (line, column) = at.map_or((1, 1), |it| (it.line, it.column));
-        Finding { line, column, rule, is_warning: false, message: message.into() }
+        Finding {
+            line,
+            column,
+            rule,
+            is_warning: false,
+            message: message.into(),
+        }
     }
 }
 
 impl Node {
     pub(crate) fn nowhere(data: Data) -> Node {
-        Node { data, at: None, key_at: None }
+        Node {
+            data,
+            at: None,
+            key_at: None,
+        }
     }
 
     pub(crate) fn as_map(&self) -> Option<&Map> {
@@ -143,7 +157,10 @@ impl Node {
             Data::Number(it) => number(*it),
             Data::Text(text) => Value::from(&**text),
             Data::List(items) => items.iter().map(Node::to_json).collect(),
-            Data::Map(map) => map.iter().map(|(key, it)| (key.to_string(), it.to_json())).collect(),
+            Data::Map(map) => map
+                .iter()
+                .map(|(key, it)| (key.to_string(), it.to_json()))
+                .collect(),
             Data::Encrypted("bool") => Value::Bool(true),
             Data::Encrypted("int") => Value::from(1),
             Data::Encrypted("float") => Value::from(1.5),
@@ -182,16 +199,28 @@ pub(crate) fn content(file: &Path) -> anyhow::Result<Vec<u8>> {
 /// A file's values, always a map, and what helm would not say of it. The error is what helm refuses, or what isn't text.
 pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Finding> {
     let text = std::str::from_utf8(content).map_err(|err| {
-        let line = content[..err.valid_up_to()].iter().filter(|it| **it == b'\n').count();
+        let line = content[..err.valid_up_to()]
+            .iter()
+            .filter(|it| **it == b'\n')
+            .count();
         finding("not-text", line as u32 + 1, 1, "this isn't text in UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(at) = text.find('\u{feff}') {
         let line = text[..at].matches('\n').count() as u32 + 1;
-        return Err(finding("byte-order-mark", line, 1, "a byte order mark in the midst of the text"));
+        return Err(finding(
+            "byte-order-mark",
+            line,
+            1,
+            "a byte order mark in the midst of the text",
+        ));
     }
     let mut findings = Vec::new();
-    let mut whole = Node { data: Data::Map(Map::new()), at: None, key_at: None };
+    let mut whole = Node {
+        data: Data::Map(Map::new()),
+        at: None,
+        key_at: None,
+    };
     let mut first: Option<u32> = None;
     for (start, document) in documents(text)? {
         let mut reader = Reader::parse(&document, file, start)?;
@@ -215,7 +244,11 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
                 }
                 _ => {
                     first = Some(at.line);
-                    whole = Node { data: Data::Map(map), at: Some(at), key_at: None };
+                    whole = Node {
+                        data: Data::Map(map),
+                        at: Some(at),
+                        key_at: None,
+                    };
                 }
             },
             _ => {
@@ -235,7 +268,14 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
 pub(crate) fn merge(into: &mut Map, from: Map) {
     for (key, mut node) in from {
         match (into.get_mut(&key), node.data) {
-            (Some(Node { data: Data::Map(before), at, key_at }), Data::Map(map)) => {
+            (
+                Some(Node {
+                    data: Data::Map(before),
+                    at,
+                    key_at,
+                }),
+                Data::Map(map),
+            ) => {
                 merge(before, map);
                 (*at, *key_at) = (node.at, node.key_at);
             }
@@ -254,11 +294,21 @@ fn number(value: f64) -> Value {
     }
     let digits = value.to_string();
     let small = digits.parse::<i64>().map(Value::from);
-    small.or_else(|_| digits.parse::<u64>().map(Value::from)).unwrap_or_else(|_| Value::from(value))
+    small
+        .or_else(|_| digits.parse::<u64>().map(Value::from))
+        .unwrap_or_else(|_| Value::from(value))
 }
 
 fn finding(rule: &'static str, line: u32, column: u32, message: impl Into<String>) -> Finding {
-    Finding::problem(rule, Some(Place { file: 0, line, column }), message)
+    Finding::problem(
+        rule,
+        Some(Place {
+            file: 0,
+            line,
+            column,
+        }),
+        message,
+    )
 }
 
 /// The documents as helm splits them before it reads YAML, at every line that begins with `---`, each with the number
@@ -271,8 +321,9 @@ fn documents(text: &str) -> Result<Vec<(u32, String)>, Finding> {
         if let Some(rest) = line.strip_prefix("---") {
             let rest = rest.trim();
             if !rest.is_empty() && !rest.starts_with('#') {
-                let message =
-                    format!("nothing but a comment may follow `---` in its line, and there is `{rest}`");
+                let message = format!(
+                    "nothing but a comment may follow `---` in its line, and there is `{rest}`"
+                );
                 return Err(finding("yaml", number as u32 + 1, 4, message));
             }
             if !document.is_empty() {
@@ -312,7 +363,10 @@ fn escapes_slash(document: &str, start: Mark, end: Mark) -> bool {
     if !document.contains("\\/") {
         return false;
     }
-    let mut chars = document.chars().skip(start.index as usize).take((end.index - start.index) as usize);
+    let mut chars = document
+        .chars()
+        .skip(start.index as usize)
+        .take((end.index - start.index) as usize);
     while let Some(it) = chars.next() {
         if it == '\\' && chars.next() == Some('/') {
             return true;
@@ -322,7 +376,11 @@ fn escapes_slash(document: &str, start: Mark, end: Mark) -> bool {
 }
 
 enum Raw {
-    Scalar { text: String, tag: Option<String>, is_plain: bool },
+    Scalar {
+        text: String,
+        tag: Option<String>,
+        is_plain: bool,
+    },
     List(Vec<usize>),
     Map(Vec<(usize, usize)>),
     Alias(String, usize),
@@ -366,8 +424,10 @@ impl Reader {
         loop {
             let Some(event) = next(&mut parser) else {
                 let at = reader.nodes.last().map(|(_, mark)| *mark);
-                return Err(reader
-                    .problem(at.unwrap_or_default(), "a tag isn't followed by a blank, here or soon after"));
+                return Err(reader.problem(
+                    at.unwrap_or_default(),
+                    "a tag isn't followed by a blank, here or soon after",
+                ));
             };
             let event = event.map_err(|err| reader.syntax(document, &err))?;
             let (mark, end) = (event.start_mark, event.end_mark);
@@ -382,17 +442,34 @@ impl Reader {
                 EventData::StreamStart { .. } | EventData::DocumentStart { .. } => continue,
                 EventData::Alias { anchor } => {
                     let Some(target) = anchors.get(&anchor) else {
-                        return Err(
-                            reader.problem(mark, format!("there is no anchor `&{anchor}` before this alias"))
-                        );
+                        return Err(reader.problem(
+                            mark,
+                            format!("there is no anchor `&{anchor}` before this alias"),
+                        ));
                     };
                     (Raw::Alias(anchor, *target), None)
                 }
-                EventData::Scalar { anchor, tag, value, plain_implicit, style, .. } => {
+                EventData::Scalar {
+                    anchor,
+                    tag,
+                    value,
+                    plain_implicit,
+                    style,
+                    ..
+                } => {
                     if style == ScalarStyle::DoubleQuoted && escapes_slash(document, mark, end) {
-                        return Err(reader.problem(mark, "helm doesn't know the escape `\\/` in this text"));
+                        return Err(
+                            reader.problem(mark, "helm doesn't know the escape `\\/` in this text")
+                        );
                     }
-                    (Raw::Scalar { text: value, tag, is_plain: plain_implicit }, anchor)
+                    (
+                        Raw::Scalar {
+                            text: value,
+                            tag,
+                            is_plain: plain_implicit,
+                        },
+                        anchor,
+                    )
                 }
                 EventData::SequenceStart { anchor, .. } => (Raw::List(Vec::new()), anchor),
                 EventData::MappingStart { anchor, .. } => (Raw::Map(Vec::new()), anchor),
@@ -417,7 +494,10 @@ impl Reader {
                 open.push((index, None));
                 if open.len() > MAX_DEPTH {
                     let message = format!("nested deeper than {MAX_DEPTH} levels");
-                    return Err(Finding { rule: "too-deep", ..reader.problem(mark, message) });
+                    return Err(Finding {
+                        rule: "too-deep",
+                        ..reader.problem(mark, message)
+                    });
                 }
             }
         }
@@ -431,11 +511,20 @@ impl Reader {
             Some(Ok(event)) if event.data == EventData::StreamEnd => return,
             Some(Ok(event)) => self.problem(event.start_mark, ""),
             Some(Err(err)) => self.syntax(document, &err),
-            None => self.problem(self.nodes.last().map_or_else(Mark::default, |(_, mark)| *mark), ""),
+            None => self.problem(
+                self.nodes
+                    .last()
+                    .map_or_else(Mark::default, |(_, mark)| *mark),
+                "",
+            ),
         };
         let message = "helm drops, without a word, what begins here: \
                        the lines before it are indented otherwise, or have ended the document";
-        self.findings.push(Finding { rule: "dropped-content", message: message.to_owned(), ..at });
+        self.findings.push(Finding {
+            rule: "dropped-content",
+            message: message.to_owned(),
+            ..at
+        });
     }
 
     fn syntax(&self, document: &str, err: &libyaml_safer::Error) -> Finding {
@@ -446,7 +535,10 @@ impl Reader {
                 matches!(it, '\t' | '\n' | '\r' | '\u{85}' | '\u{feff}' | ' '..='~' | '\u{a0}'..='\u{d7ff}')
                     || it >= '\u{e000}' && it != '\u{fffe}' && it != '\u{ffff}'
             };
-            let line = document.lines().position(|it| !it.chars().all(allowed)).unwrap_or(0);
+            let line = document
+                .lines()
+                .position(|it| !it.chars().all(allowed))
+                .unwrap_or(0);
             return finding("yaml", self.lines_before + line as u32 + 1, 1, problem);
         };
         let context = err.context().map(|it| format!(" {it}")).unwrap_or_default();
@@ -454,7 +546,12 @@ impl Reader {
     }
 
     fn problem(&self, mark: Mark, message: impl Into<String>) -> Finding {
-        finding("yaml", self.lines_before + mark.line as u32 + 1, mark.column as u32 + 1, message)
+        finding(
+            "yaml",
+            self.lines_before + mark.line as u32 + 1,
+            mark.column as u32 + 1,
+            message,
+        )
     }
 
     fn place(&self, index: usize) -> Place {
@@ -480,7 +577,12 @@ impl Reader {
             Raw::Scalar { .. } => self.value(index)?,
             Raw::List(items) => {
                 let items = items.clone();
-                Data::List(items.into_iter().map(|it| self.construct(it)).collect::<Result<_, _>>()?)
+                Data::List(
+                    items
+                        .into_iter()
+                        .map(|it| self.construct(it))
+                        .collect::<Result<_, _>>()?,
+                )
             }
             Raw::Map(_) => {
                 let mut map = Map::new();
@@ -488,7 +590,11 @@ impl Reader {
                 Data::Map(map)
             }
         };
-        Ok(Node { data, at, key_at: None })
+        Ok(Node {
+            data,
+            at,
+            key_at: None,
+        })
     }
 
     /// Refuses what grows beyond measure by its aliases, with go.yaml.in/yaml/v2's own limits.
@@ -502,17 +608,23 @@ impl Reader {
         };
         let ratio = self.read_in_aliases as f64 / self.read as f64;
         if self.read_in_aliases > 100 && self.read > 1000 && ratio > allowed {
-            return Err(self.problem(self.nodes[index].1, "aliases make the document grow beyond measure"));
+            return Err(self.problem(
+                self.nodes[index].1,
+                "aliases make the document grow beyond measure",
+            ));
         }
         Ok(())
     }
 
     fn enter(&mut self, alias: usize) -> Result<(), Finding> {
         if self.within.contains(&alias) || self.within.len() > MAX_DEPTH {
-            let Raw::Alias(name, _) = &self.nodes[alias].0 else { unreachable!("only aliases are entered") };
-            return Err(
-                self.problem(self.nodes[alias].1, format!("what `*{name}` stands for contains itself"))
-            );
+            let Raw::Alias(name, _) = &self.nodes[alias].0 else {
+                unreachable!("only aliases are entered")
+            };
+            return Err(self.problem(
+                self.nodes[alias].1,
+                format!("what `*{name}` stands for contains itself"),
+            ));
         }
         self.within.push(alias);
         Ok(())
@@ -525,9 +637,10 @@ impl Reader {
             Scalar::Int(it) => Data::Number(it as f64),
             Scalar::Uint(it) => Data::Number(it as f64),
             Scalar::Float(it) if !it.is_finite() => {
-                return Err(
-                    self.problem(self.nodes[index].1, "helm's values can't hold infinity or not-a-number")
-                );
+                return Err(self.problem(
+                    self.nodes[index].1,
+                    "helm's values can't hold infinity or not-a-number",
+                ));
             }
             Scalar::Float(it) => Data::Number(it),
             Scalar::Text(it) => Data::Text(it.into()),
@@ -536,7 +649,15 @@ impl Reader {
     }
 
     fn scalar(&mut self, index: usize) -> Result<Scalar, Finding> {
-        let (Raw::Scalar { text, tag, is_plain }, mark) = &self.nodes[index] else {
+        let (
+            Raw::Scalar {
+                text,
+                tag,
+                is_plain,
+            },
+            mark,
+        ) = &self.nodes[index]
+        else {
             unreachable!("only scalars are read so")
         };
         let tag = match tag.as_deref() {
@@ -555,8 +676,11 @@ impl Reader {
             && self.within.is_empty()
             && let Some(message) = scalar::misread(&self.key, text, &resolved)
         {
-            let warning =
-                Finding { rule: "misread-scalar", is_warning: true, ..self.problem(*mark, message) };
+            let warning = Finding {
+                rule: "misread-scalar",
+                is_warning: true,
+                ..self.problem(*mark, message)
+            };
             self.findings.push(warning);
         }
         Ok(resolved)
@@ -564,7 +688,9 @@ impl Reader {
 
     /// Reads a mapping's entries into `map`, one after another; what `<<` names as well, wherever it stands.
     fn fill(&mut self, index: usize, map: &mut Map) -> Result<(), Finding> {
-        let Raw::Map(entries) = &self.nodes[index].0 else { unreachable!("only mappings are read so") };
+        let Raw::Map(entries) = &self.nodes[index].0 else {
+            unreachable!("only mappings are read so")
+        };
         let entries = entries.clone();
         let mut own = BTreeSet::new();
         for (key, value) in entries {
@@ -582,8 +708,12 @@ impl Reader {
             node.key_at = Some(key_at);
             if !own.insert(name.clone()) && self.within.is_empty() {
                 let mark = self.nodes[key].1;
-                let message = format!("`{name}` is set twice in this mapping, and only the last one counts");
-                self.findings.push(Finding { rule: "duplicate-key", ..self.problem(mark, message) });
+                let message =
+                    format!("`{name}` is set twice in this mapping, and only the last one counts");
+                self.findings.push(Finding {
+                    rule: "duplicate-key",
+                    ..self.problem(mark, message)
+                });
             }
             map.insert(name, node);
         }
@@ -591,7 +721,14 @@ impl Reader {
     }
 
     fn is_merge(&self, key: usize) -> bool {
-        let Raw::Scalar { text, tag, is_plain } = &self.nodes[key].0 else { return false };
+        let Raw::Scalar {
+            text,
+            tag,
+            is_plain,
+        } = &self.nodes[key].0
+        else {
+            return false;
+        };
         text == "<<" && (*is_plain || tag.as_deref() == Some("tag:yaml.org,2002:merge"))
     }
 
@@ -603,9 +740,11 @@ impl Reader {
         match &self.nodes[target].0 {
             Raw::Map(_) => self.merge_one(index, map),
             // Only a list in its place may name several maps, and the first one wins.
-            Raw::List(items) if target == index => {
-                items.clone().into_iter().rev().try_for_each(|it| self.merge_one(it, map))
-            }
+            Raw::List(items) if target == index => items
+                .clone()
+                .into_iter()
+                .rev()
+                .try_for_each(|it| self.merge_one(it, map)),
             _ => Err(self.wants_maps(index)),
         }
     }
@@ -625,7 +764,10 @@ impl Reader {
     }
 
     fn wants_maps(&self, index: usize) -> Finding {
-        self.problem(self.nodes[index].1, "`<<` merges a mapping or a list of mappings")
+        self.problem(
+            self.nodes[index].1,
+            "`<<` merges a mapping or a list of mappings",
+        )
     }
 
     fn key(&mut self, index: usize) -> Result<Arc<str>, Finding> {
@@ -640,7 +782,9 @@ impl Reader {
                 self.within.pop();
                 return Ok(key);
             }
-            _ => return Err(self.problem(mark, "a mapping's key can't be a list or another mapping")),
+            _ => {
+                return Err(self.problem(mark, "a mapping's key can't be a list or another mapping"));
+            }
         };
         match scalar {
             Scalar::Text(it) => Ok(it.into()),

@@ -24,10 +24,14 @@ pub(super) fn for_crate(schema: &mut Value) -> Vec<String> {
     let (mut seen, mut circles) = (BTreeSet::new(), BTreeSet::new());
     let mut is_endless = false;
     for start in reader.applied.keys() {
-        is_endless |= reader.follow(start, &mut Vec::new(), &mut seen, &mut circles).is_err();
+        is_endless |= reader
+            .follow(start, &mut Vec::new(), &mut seen, &mut circles)
+            .is_err();
     }
     if is_endless {
-        reader.problems.push(format!("its references lead on more than {MAX_DEPTH} times"));
+        reader.problems.push(format!(
+            "its references lead on more than {MAX_DEPTH} times"
+        ));
     }
     for pointer in circles {
         if let Some(reference) = schema.pointer_mut(&pointer) {
@@ -53,7 +57,9 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, schema: &mut Value, pointer: &str, base: &str, draft: u32) {
-        let Value::Object(keywords) = schema else { return };
+        let Value::Object(keywords) = schema else {
+            return;
+        };
         let (base, draft) = self.identify(keywords, pointer, base, draft);
         // The crate doesn't know it there, and Go does.
         if draft == 2020
@@ -68,7 +74,8 @@ impl Reader {
             match (keyword.as_str(), value) {
                 ("$ref", Value::String(text)) => {
                     if text.replace("~0", "").replace("~1", "").contains('~') {
-                        self.problems.push(format!("`{text}` isn't a JSON pointer: `~` has to be `~0`"));
+                        self.problems
+                            .push(format!("`{text}` isn't a JSON pointer: `~` has to be `~0`"));
                     }
                     *text = text.replace(' ', "%20");
                     reference = text.strip_prefix('#').map(|it| it.replace("%20", " "));
@@ -76,13 +83,17 @@ impl Reader {
                 ("enum", Value::Array(items)) if draft < 2019 => {
                     let is_double = |(nth, it): (usize, &Value)| items[..nth].contains(it);
                     if items.is_empty() || items.iter().enumerate().any(is_double) {
-                        self.problems.push("an `enum` is empty or has something twice".to_owned());
+                        self.problems
+                            .push("an `enum` is empty or has something twice".to_owned());
                     }
                 }
                 ("pattern", Value::String(pattern)) => *pattern = self.translated(pattern, draft),
                 // Whole numbers may be written as floats.
                 (_, Value::Number(number)) => {
-                    if let Some(float) = number.as_f64().filter(|it| it.fract() == 0.0 && it.abs() < 1e15) {
+                    if let Some(float) = number
+                        .as_f64()
+                        .filter(|it| it.fract() == 0.0 && it.abs() < 1e15)
+                    {
                         *number = (float as i64).into();
                     }
                 }
@@ -120,8 +131,8 @@ impl Reader {
                     | "unevaluatedProperties",
                     value,
                 ) => {
-                    let is_same_value =
-                        ["allOf", "anyOf", "else", "if", "not", "oneOf", "then"].contains(&keyword.as_str());
+                    let is_same_value = ["allOf", "anyOf", "else", "if", "not", "oneOf", "then"]
+                        .contains(&keyword.as_str());
                     let mut read = |at: String, schema: &mut Value| {
                         self.read(schema, &at, &base, draft);
                         applied.extend(is_same_value.then_some(at));
@@ -155,7 +166,13 @@ impl Reader {
         before: u32,
     ) -> (String, u32) {
         let draft = draft_of(keywords).unwrap_or(before);
-        let text = |keyword| keywords.get(keyword).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |keyword| {
+            keywords
+                .get(keyword)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         // Draft 4 has other words for it, and up to draft 7 nothing counts beside a reference.
         let id = match draft {
             ..2019 if keywords.contains_key("$ref") => String::new(),
@@ -169,10 +186,15 @@ impl Reader {
             // Which Go doesn't look at there.
             keywords.remove("$schema");
         }
-        let draft = if id.is_empty() && !pointer.is_empty() { before } else { draft };
+        let draft = if id.is_empty() && !pointer.is_empty() {
+            before
+        } else {
+            draft
+        };
         let base = embed::join(base, id);
         if !id.is_empty() && !self.ids.insert(base.clone()) {
-            self.problems.push(format!("two schemas have the identifier `{id}`"));
+            self.problems
+                .push(format!("two schemas have the identifier `{id}`"));
         }
         let anchors = match draft {
             ..2019 if fragment.starts_with('/') => BTreeSet::new(),
@@ -181,7 +203,8 @@ impl Reader {
         };
         for anchor in anchors.into_iter().filter(|it| !it.is_empty()) {
             if !self.anchors.insert((base.clone(), anchor.clone())) {
-                self.problems.push(format!("two schemas have the anchor `{anchor}`"));
+                self.problems
+                    .push(format!("two schemas have the anchor `{anchor}`"));
             }
         }
         (base, draft)
@@ -201,7 +224,11 @@ impl Reader {
         if let Some(start) = path.iter().position(|it| *it == at) {
             let circle = &path[start..];
             let is_reference = |(from, to): &(&&str, &&str)| !to.starts_with(&format!("{from}/"));
-            let closing = circle.iter().zip(circle[1..].iter().chain([&at])).filter(is_reference).last();
+            let closing = circle
+                .iter()
+                .zip(circle[1..].iter().chain([&at]))
+                .filter(is_reference)
+                .last();
             circles.extend(closing.map(|(from, _)| (*from).to_owned()));
         } else if seen.insert(at) {
             path.push(at);
@@ -216,10 +243,13 @@ impl Reader {
     fn translated(&mut self, pattern: &str, draft: u32) -> String {
         match pattern::to_rust(pattern) {
             // In these dialects the crate wants ECMAScript's expressions: letters beyond ASCII count as parts of words there.
-            Ok(rust) if draft < 2019 => rust.replace(r"(?-u:\b)", r"\b").replace(r"(?-u:\B)", r"\B"),
+            Ok(rust) if draft < 2019 => {
+                rust.replace(r"(?-u:\b)", r"\b").replace(r"(?-u:\B)", r"\B")
+            }
             Ok(rust) => rust,
             Err(why) => {
-                self.problems.push(format!("helm can't use the pattern `{pattern}`: {why}"));
+                self.problems
+                    .push(format!("helm can't use the pattern `{pattern}`: {why}"));
                 String::new()
             }
         }
@@ -252,5 +282,7 @@ fn draft_of(keywords: &Map<String, Value>) -> Option<u32> {
         ("draft/2020-12/", 2020),
     ];
     let name = keywords.get("$schema")?.as_str()?;
-    dialects.into_iter().find_map(|(part, draft)| name.contains(part).then_some(draft))
+    dialects
+        .into_iter()
+        .find_map(|(part, draft)| name.contains(part).then_some(draft))
 }

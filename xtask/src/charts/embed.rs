@@ -24,9 +24,17 @@ pub(super) fn embed(schema: &mut Value, settings: &Settings) -> Result<bool> {
             documents.insert(url.clone(), fetch::schema(settings, &url)?);
         }
         for pointer in pointers {
-            if embedded.entry(url.clone()).or_default().insert(pointer.clone()) {
+            if embedded
+                .entry(url.clone())
+                .or_default()
+                .insert(pointer.clone())
+            {
                 let part = documents[&url].pointer(&pointer);
-                references(part.with_context(|| format!("{url} has no `#{pointer}`"))?, &url, &mut wanted);
+                references(
+                    part.with_context(|| format!("{url} has no `#{pointer}`"))?,
+                    &url,
+                    &mut wanted,
+                );
             }
         }
     }
@@ -34,9 +42,14 @@ pub(super) fn embed(schema: &mut Value, settings: &Settings) -> Result<bool> {
         return Ok(false);
     }
     let dialect = schema["$schema"].as_str().unwrap_or("2020-12");
-    let key =
-        if ["2019-09", "2020-12"].iter().any(|it| dialect.contains(it)) { "$defs" } else { "definitions" };
-    let root = schema.as_object_mut().context("a schema that refers to others is an object")?;
+    let key = if ["2019-09", "2020-12"].iter().any(|it| dialect.contains(it)) {
+        "$defs"
+    } else {
+        "definitions"
+    };
+    let root = schema
+        .as_object_mut()
+        .context("a schema that refers to others is an object")?;
     let places = root.entry(key).or_insert_with(|| Map::new().into());
     for (url, pointers) in &embedded {
         let mut part = Map::from_iter([("$id".to_owned(), Value::from(url.as_str()))]);
@@ -85,7 +98,9 @@ fn copy(from: &Value, pointer: &str, to: &mut Map<String, Value>) {
     let mut place = to;
     for step in parent.split('/').skip(1) {
         let next = place.entry(step).or_insert_with(|| Map::new().into());
-        let Some(next) = next.as_object_mut() else { return };
+        let Some(next) = next.as_object_mut() else {
+            return;
+        };
         place = next;
     }
     let mut part = from.pointer(pointer).cloned().unwrap_or_default();

@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// The last line of an error of what couldn't be had.
-pub(crate) const HINT: &str = "hint: `chart_mirrors` in config/xtask.yaml can name another address for it";
+pub(crate) const HINT: &str =
+    "hint: `chart_mirrors` in config/xtask.yaml can name another address for it";
 
 /// Far more than the largest index.yaml has.
 const MAX_SIZE: u64 = 200 * 1024 * 1024;
@@ -55,7 +56,11 @@ impl Remote {
     /// The archive in the cache, fetched if it isn't there. The error names the chart, its address, and
     /// the mirror, and wants to be followed by `HINT`.
     pub(crate) fn fetch(&self, sh: &Shell, settings: &Settings) -> Result<PathBuf> {
-        let Remote { name, version, repository } = self;
+        let Remote {
+            name,
+            version,
+            repository,
+        } = self;
         let archive = self.archive()?;
         let dir = archive.parent().expect("it lies in a folder");
         let dependencies = dir.parent().expect("that lies in the cache");
@@ -72,21 +77,31 @@ impl Remote {
         paths::remove_dir(&part)?;
         fs::create_dir_all(&part)?;
         let address = settings.mirrored(repository);
-        let fetched = self.fetch_from(sh, settings, &address, &part).and_then(|fetched| {
-            let found = metadata(&fetched)?;
-            ensure!(
-                found.name == *name && satisfies(&found.version, version)?,
-                "got `{}` {} in its place",
-                found.name,
-                found.version
-            );
-            fs::rename(&fetched, part.join(archive.file_name().expect("it is a file")))?;
-            paths::remove_dir(dir)?;
-            Ok(fs::rename(&part, dir)?)
-        });
+        let fetched = self
+            .fetch_from(sh, settings, &address, &part)
+            .and_then(|fetched| {
+                let found = metadata(&fetched)?;
+                ensure!(
+                    found.name == *name && satisfies(&found.version, version)?,
+                    "got `{}` {} in its place",
+                    found.name,
+                    found.version
+                );
+                fs::rename(
+                    &fetched,
+                    part.join(archive.file_name().expect("it is a file")),
+                )?;
+                paths::remove_dir(dir)?;
+                Ok(fs::rename(&part, dir)?)
+            });
         if let Err(err) = fetched {
             paths::remove_dir(&part)?;
-            bail!(unavailable(&format!("the chart `{name}` {version}"), repository, &address, &err));
+            bail!(unavailable(
+                &format!("the chart `{name}` {version}"),
+                repository,
+                &address,
+                &err
+            ));
         }
         Ok(archive)
     }
@@ -95,7 +110,9 @@ impl Remote {
     pub(super) fn archive(&self) -> Result<PathBuf> {
         let Remote { name, version, .. } = self;
         let dir = format!("dependencies/{name}-{version}-{}", self.origin());
-        Ok(paths::cache()?.join(dir).join(format!("{name}-{version}.tgz")))
+        Ok(paths::cache()?
+            .join(dir)
+            .join(format!("{name}-{version}.tgz")))
     }
 
     /// Stands for the repository.
@@ -103,28 +120,56 @@ impl Remote {
         paths::hex(&Sha256::digest(&self.repository)[..8])
     }
 
-    fn fetch_from(&self, sh: &Shell, settings: &Settings, address: &str, to: &Path) -> Result<PathBuf> {
+    fn fetch_from(
+        &self,
+        sh: &Shell,
+        settings: &Settings,
+        address: &str,
+        to: &Path,
+    ) -> Result<PathBuf> {
         let Remote { name, version, .. } = self;
         if address.starts_with("oci://") {
             // helm knows how to log in to a registry, and compares what it gets with the digests in the manifest.
             let chart = format!("{}/{name}", address.trim_end_matches('/'));
             let plain = is_loopback(address).then_some("--plain-http");
-            let cmd = cmd!(sh, "helm pull {chart} --version {version} --destination {to} {plain...}");
+            let cmd = cmd!(
+                sh,
+                "helm pull {chart} --version {version} --destination {to} {plain...}"
+            );
             let output = process::run_within(sh, cmd, PATIENCE.0 + PATIENCE.1)?;
-            ensure!(output.success, "{}", String::from_utf8_lossy(&output.stderr).trim());
+            ensure!(
+                output.success,
+                "{}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
             return super::children(to)?.pop().context("helm pulled nothing");
         }
         let repository = address.trim_end_matches('/');
         let index = get(&format!("{repository}/index.yaml"))?;
         let index: Index = serde_yaml::from_slice(&index)
             .context("index.yaml there isn't the index of a chart repository")?;
-        let versions = index.entries.get(name).context("index.yaml there doesn't have the chart")?;
-        let entry = versions.iter().find(|it| satisfies(&it.version, version).unwrap_or(false));
+        let versions = index
+            .entries
+            .get(name)
+            .context("index.yaml there doesn't have the chart")?;
+        let entry = versions
+            .iter()
+            .find(|it| satisfies(&it.version, version).unwrap_or(false));
         let entry = entry.with_context(|| {
-            let known: Vec<_> = versions.iter().take(5).map(|it| it.version.as_str()).collect();
-            format!("index.yaml there doesn't have this version; the newest are: {}", known.join(", "))
+            let known: Vec<_> = versions
+                .iter()
+                .take(5)
+                .map(|it| it.version.as_str())
+                .collect();
+            format!(
+                "index.yaml there doesn't have this version; the newest are: {}",
+                known.join(", ")
+            )
         })?;
-        let url = entry.urls.first().context("index.yaml there has no address for it")?;
+        let url = entry
+            .urls
+            .first()
+            .context("index.yaml there has no address for it")?;
         let url = match url.strip_prefix('/') {
             _ if url.contains("://") => settings.mirrored(url),
             Some(from_host) => {
@@ -152,16 +197,23 @@ impl Remote {
 /// The manifest at a public address.
 pub(crate) fn manifest(settings: &Settings, url: &str) -> Result<String> {
     document(settings, "the manifest", url, |text| {
-        let first = serde_yaml::Deserializer::from_str(text).next().context("it is empty")?;
+        let first = serde_yaml::Deserializer::from_str(text)
+            .next()
+            .context("it is empty")?;
         let first = serde_yaml::Value::deserialize(first)?;
-        ensure!(first.get("kind").is_some(), "it isn't a manifest of Kubernetes");
+        ensure!(
+            first.get("kind").is_some(),
+            "it isn't a manifest of Kubernetes"
+        );
         Ok(text.to_owned())
     })
 }
 
 /// The JSON schema at a public address.
 pub(super) fn schema(settings: &Settings, url: &str) -> Result<Value> {
-    document(settings, "the schema", url, |text| Ok(serde_json::from_str(text)?))
+    document(settings, "the schema", url, |text| {
+        Ok(serde_json::from_str(text)?)
+    })
 }
 
 /// The same if the cache has it.
@@ -173,15 +225,23 @@ pub(super) fn cached_schema(url: &str) -> Result<Option<Value>> {
 }
 
 fn cached_document(url: &str) -> Result<PathBuf> {
-    Ok(paths::cache()?.join("documents").join(paths::hex(&Sha256::digest(url)[..16])))
+    Ok(paths::cache()?
+        .join("documents")
+        .join(paths::hex(&Sha256::digest(url)[..16])))
 }
 
 /// What is at a public address, kept in the cache: what the address of a version gives doesn't change. What doesn't
 /// parse isn't kept.
-fn document<T>(settings: &Settings, what: &str, url: &str, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
+fn document<T>(
+    settings: &Settings,
+    what: &str,
+    url: &str,
+    parse: impl Fn(&str) -> Result<T>,
+) -> Result<T> {
     let file = cached_document(url)?;
     if file.is_file() {
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        let text = fs::read_to_string(&file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
         return parse(&text);
     }
     say!("getting {url}");
@@ -198,22 +258,35 @@ fn document<T>(settings: &Settings, what: &str, url: &str, parse: impl Fn(&str) 
 
 /// Everything that one needs to know who didn't get something.
 fn unavailable(what: &str, public: &str, address: &str, err: &anyhow::Error) -> String {
-    let from =
-        if public == address { public.to_owned() } else { format!("{public} by its mirror {address}") };
+    let from = if public == address {
+        public.to_owned()
+    } else {
+        format!("{public} by its mirror {address}")
+    };
     format!("cannot get {what} from {from}: {err:#}")
 }
 
 fn get(url: &str) -> Result<Vec<u8>> {
-    ensure!(["https://", "http://"].iter().any(|it| url.starts_with(it)), "`{url}` isn't an address");
-    let answer = http::agent().get(url).call().and_then(|mut it| match it.status() {
-        status if status.is_success() => it.body_mut().with_config().limit(MAX_SIZE).read_to_vec(),
-        status => Err(ureq::Error::StatusCode(status.as_u16())),
-    });
+    ensure!(
+        ["https://", "http://"].iter().any(|it| url.starts_with(it)),
+        "`{url}` isn't an address"
+    );
+    let answer = http::agent()
+        .get(url)
+        .call()
+        .and_then(|mut it| match it.status() {
+            status if status.is_success() => {
+                it.body_mut().with_config().limit(MAX_SIZE).read_to_vec()
+            }
+            status => Err(ureq::Error::StatusCode(status.as_u16())),
+        });
     answer.with_context(|| format!("GET {url}"))
 }
 
 /// What docker and others talk to without TLS, too.
 fn is_loopback(address: &str) -> bool {
     let host = address.split("://").nth(1).unwrap_or_default();
-    ["localhost:", "localhost/", "127.", "[::1]"].iter().any(|it| host.starts_with(it))
+    ["localhost:", "localhost/", "127.", "[::1]"]
+        .iter()
+        .any(|it| host.starts_with(it))
 }

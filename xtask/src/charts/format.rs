@@ -51,11 +51,15 @@ fn uuid(text: &str) -> bool {
 }
 
 fn duration(text: &str) -> bool {
-    let Some(text) = text.strip_prefix('P').filter(|it| !it.is_empty()) else { return false };
+    let Some(text) = text.strip_prefix('P').filter(|it| !it.is_empty()) else {
+        return false;
+    };
     if let Some(weeks) = text.strip_suffix('W') {
         return digits(weeks);
     }
-    let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
+    let (date, time) = text
+        .split_once('T')
+        .map_or((text, None), |(date, time)| (date, Some(time)));
     in_units(date, "YMD") && time.is_none_or(|it| !it.is_empty() && in_units(it, "HMS"))
 }
 
@@ -64,7 +68,9 @@ fn in_units(mut text: &str, mut units: &str) -> bool {
     while !text.is_empty() {
         let (number, rest) = leading_digits(text);
         let unit = rest.chars().next().and_then(|it| units.find(it));
-        let Some(unit) = unit.filter(|_| !number.is_empty()) else { return false };
+        let Some(unit) = unit.filter(|_| !number.is_empty()) else {
+            return false;
+        };
         units = &units[unit + 1..];
         text = &rest[1..];
     }
@@ -72,15 +78,24 @@ fn in_units(mut text: &str, mut units: &str) -> bool {
 }
 
 fn period(text: &str) -> bool {
-    let Some((start, end)) = text.split_once('/') else { return false };
+    let Some((start, end)) = text.split_once('/') else {
+        return false;
+    };
     if start.starts_with('P') {
         return duration(start) && date_time(end);
     }
-    date_time(start) && if end.starts_with('P') { duration(end) } else { date_time(end) }
+    date_time(start)
+        && if end.starts_with('P') {
+            duration(end)
+        } else {
+            date_time(end)
+        }
 }
 
 fn ipv4(text: &str) -> bool {
-    let group = |it: &str| !(it.len() > 1 && it.starts_with('0')) && integer(it).is_some_and(|it| it <= 255);
+    let group = |it: &str| {
+        !(it.len() > 1 && it.starts_with('0')) && integer(it).is_some_and(|it| it <= 255)
+    };
     text.split('.').count() == 4 && text.split('.').all(group)
 }
 
@@ -95,14 +110,18 @@ fn hostname(text: &str) -> bool {
         (1..=63).contains(&it.len())
             && !it.starts_with('-')
             && !it.ends_with('-')
-            && it.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-')
+            && it
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'-')
     };
     text.len() <= 253 && text.split('.').all(label)
 }
 
 /// The part before the `@` may be empty.
 fn email(text: &str) -> bool {
-    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let Some((local, domain)) = text.rsplit_once('@') else {
+        return false;
+    };
     let quoted = local.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
     let local_is_valid = match quoted {
         Some(inner) => !inner.contains(['\\', '"']),
@@ -110,11 +129,15 @@ fn email(text: &str) -> bool {
             !local.starts_with('.')
                 && !local.ends_with('.')
                 && !local.contains("..")
-                && local.bytes().all(|it| it.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&it))
+                && local
+                    .bytes()
+                    .all(|it| it.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&it))
         }
     };
     let domain_is_valid = match domain.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-        Some(address) => address.strip_prefix("IPv6:").map_or_else(|| ipv4(address), ipv6),
+        Some(address) => address
+            .strip_prefix("IPv6:")
+            .map_or_else(|| ipv4(address), ipv6),
         None => hostname(domain),
     };
     text.len() <= 254 && local.len() <= 64 && local_is_valid && domain_is_valid
@@ -122,7 +145,9 @@ fn email(text: &str) -> bool {
 
 fn date(text: &str) -> bool {
     let field = |from, to| text.get(from..to).filter(|it| digits(it)).and_then(integer);
-    let (Some(year), Some(month), Some(day)) = (field(0, 4), field(5, 7), field(8, 10)) else { return false };
+    let (Some(year), Some(month), Some(day)) = (field(0, 4), field(5, 7), field(8, 10)) else {
+        return false;
+    };
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days = match month {
         4 | 6 | 9 | 11 => 30,
@@ -139,8 +164,14 @@ fn date(text: &str) -> bool {
 
 /// A leap second must be the last of its day, by the clock that is left when the offset is taken off.
 fn time(text: &str) -> bool {
-    let Some((hour, minute)) = hour_and_minute(text) else { return false };
-    let Some(second) = text.get(5..8).and_then(|it| it.strip_prefix(':')).and_then(integer) else {
+    let Some((hour, minute)) = hour_and_minute(text) else {
+        return false;
+    };
+    let Some(second) = text
+        .get(5..8)
+        .and_then(|it| it.strip_prefix(':'))
+        .and_then(integer)
+    else {
         return false;
     };
     let mut rest = &text[8..];
@@ -154,8 +185,13 @@ fn time(text: &str) -> bool {
     let mut minutes = hour * 60 + minute;
     if !matches!(rest, "z" | "Z") {
         let sign = if rest.starts_with('+') { -1 } else { 1 };
-        let offset = rest.strip_prefix(['+', '-']).filter(|it| it.len() == 5).and_then(hour_and_minute);
-        let Some((hour, minute)) = offset else { return false };
+        let offset = rest
+            .strip_prefix(['+', '-'])
+            .filter(|it| it.len() == 5)
+            .and_then(hour_and_minute);
+        let Some((hour, minute)) = offset else {
+            return false;
+        };
         minutes += sign * (hour * 60 + minute);
         if minutes < 0 {
             minutes += 24 * 60;
@@ -172,7 +208,9 @@ fn hour_and_minute(text: &str) -> Option<(i64, i64)> {
 }
 
 fn date_time(text: &str) -> bool {
-    let (Some(day), Some(separator), Some(clock)) = (text.get(..10), text.get(10..11), text.get(11..)) else {
+    let (Some(day), Some(separator), Some(clock)) =
+        (text.get(..10), text.get(10..11), text.get(11..))
+    else {
         return false;
     };
     date(day) && separator.eq_ignore_ascii_case("t") && time(clock)
@@ -191,7 +229,10 @@ fn uri_reference(text: &str) -> bool {
 fn uri_template(text: &str) -> bool {
     let braces = |segment: &str| {
         let decoded = decode(segment).unwrap_or_default();
-        let braces: Vec<u8> = decoded.into_iter().filter(|it| matches!(it, b'{' | b'}')).collect();
+        let braces: Vec<u8> = decoded
+            .into_iter()
+            .filter(|it| matches!(it, b'{' | b'}'))
+            .collect();
         braces.chunks(2).all(|it| it == b"{}")
     };
     parse_url(text).is_some_and(|it| is_canonical(it.path) || it.path.split('/').all(braces))
@@ -220,13 +261,19 @@ fn parse_url(text: &str) -> Option<Url<'_>> {
         let (first, _) = rest.split_once('/').unwrap_or((rest, ""));
         return match absolute {
             true => Some(Url { absolute, path: "" }),
-            false => (!first.contains(':') && decode(rest).is_some()).then_some(Url { absolute, path: rest }),
+            false => (!first.contains(':') && decode(rest).is_some()).then_some(Url {
+                absolute,
+                path: rest,
+            }),
         };
     }
-    let authority = rest.strip_prefix("//").filter(|it| absolute || !it.starts_with('/'));
+    let authority = rest
+        .strip_prefix("//")
+        .filter(|it| absolute || !it.starts_with('/'));
     let path = match authority {
         Some(authority) => {
-            let (authority, path) = authority.split_at(authority.find('/').unwrap_or(authority.len()));
+            let (authority, path) =
+                authority.split_at(authority.find('/').unwrap_or(authority.len()));
             let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
             if !is_user(user) || !is_host(host) {
                 return None;
@@ -242,8 +289,14 @@ fn parse_url(text: &str) -> Option<Url<'_>> {
 /// What lies before the first `:`, if that can be a scheme.
 fn scheme(text: &str) -> &str {
     let (scheme, _) = text.split_once(':').unwrap_or_default();
-    let letters = scheme.bytes().all(|it| it.is_ascii_alphanumeric() || b"+-.".contains(&it));
-    if letters && scheme.starts_with(|it: char| it.is_ascii_alphabetic()) { scheme } else { "" }
+    let letters = scheme
+        .bytes()
+        .all(|it| it.is_ascii_alphanumeric() || b"+-.".contains(&it));
+    if letters && scheme.starts_with(|it: char| it.is_ascii_alphabetic()) {
+        scheme
+    } else {
+        ""
+    }
 }
 
 fn is_user(text: &str) -> bool {
@@ -255,14 +308,20 @@ fn is_user(text: &str) -> bool {
 fn is_host(text: &str) -> bool {
     let port = |it: &str| it.bytes().all(|it| it.is_ascii_digit());
     if let Some(bracketed) = text.strip_prefix('[') {
-        let Some((address, after)) = bracketed.rsplit_once(']') else { return false };
+        let Some((address, after)) = bracketed.rsplit_once(']') else {
+            return false;
+        };
         return ipv6(address) && (after.is_empty() || after.strip_prefix(':').is_some_and(port));
     }
     let (host, after) = text.split_once(':').unwrap_or((text, ""));
     // Escapes are for what isn't ASCII, and for `%` itself.
-    let escapes = host.split('%').skip(1).all(|it| it.starts_with("25") || it.starts_with(|it| it > '7'));
-    let known =
-        |it: u8| !it.is_ascii() || it.is_ascii_alphanumeric() || b"!\"$%&'()*+,-.;<=>]_~".contains(&it);
+    let escapes = host
+        .split('%')
+        .skip(1)
+        .all(|it| it.starts_with("25") || it.starts_with(|it| it > '7'));
+    let known = |it: u8| {
+        !it.is_ascii() || it.is_ascii_alphanumeric() || b"!\"$%&'()*+,-.;<=>]_~".contains(&it)
+    };
     host.bytes().all(known) && escapes && decode(host).is_some() && port(after)
 }
 
@@ -284,7 +343,9 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut decoded = parts.next()?.as_bytes().to_vec();
     for part in parts {
-        let code = part.get(..2).filter(|it| it.bytes().all(|it| it.is_ascii_hexdigit()))?;
+        let code = part
+            .get(..2)
+            .filter(|it| it.bytes().all(|it| it.is_ascii_hexdigit()))?;
         decoded.push(u8::from_str_radix(code, 16).ok()?);
         decoded.extend_from_slice(&part.as_bytes()[2..]);
     }
@@ -292,11 +353,23 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 fn semver(text: &str) -> bool {
-    let letters = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
-    let (text, build) = text.split_once('+').map_or((text, None), |(text, build)| (text, Some(build)));
-    let (core, before) = text.split_once('-').map_or((text, None), |(core, before)| (core, Some(before)));
+    let letters = |it: &str| {
+        !it.is_empty()
+            && it
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'-')
+    };
+    let (text, build) = text
+        .split_once('+')
+        .map_or((text, None), |(text, build)| (text, Some(build)));
+    let (core, before) = text
+        .split_once('-')
+        .map_or((text, None), |(core, before)| (core, Some(before)));
     build.is_none_or(|it| it.split('.').all(letters))
-        && before.is_none_or(|it| it.split('.').all(|it| letters(it) && (!digits(it) || natural(it))))
+        && before.is_none_or(|it| {
+            it.split('.')
+                .all(|it| letters(it) && (!digits(it) || natural(it)))
+        })
         && core.split('.').count() == 3
         && core.split('.').all(natural)
 }

@@ -42,41 +42,86 @@ enum Origin<'a> {
 type Content = BTreeMap<PathBuf, Vec<u8>>;
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(root: &'a Path, settings: Option<&'a Settings>, files: &'a mut Files) -> Loader<'a> {
-        Loader { root, settings, files, schemas: BTreeMap::new(), problems: Vec::new() }
+    pub(crate) fn new(
+        root: &'a Path,
+        settings: Option<&'a Settings>,
+        files: &'a mut Files,
+    ) -> Loader<'a> {
+        Loader {
+            root,
+            settings,
+            files,
+            schemas: BTreeMap::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// The chart in a folder, by its path from the root.
     pub(crate) fn load(&mut self, chart: &Path) -> Result<Chart> {
-        let source =
-            Source::read(&self.root.join(chart), &chart.display().to_string(), self.root, &mut Vec::new())?;
+        let source = Source::read(
+            &self.root.join(chart),
+            &chart.display().to_string(),
+            self.root,
+            &mut Vec::new(),
+        )?;
         let rules = source.files.get(Path::new(".helmignore")).cloned();
-        self.source(Source { files: without_ignored(source.files, rules), ..source })
+        self.source(Source {
+            files: without_ignored(source.files, rules),
+            ..source
+        })
     }
 
     fn source(&mut self, source: Source) -> Result<Chart> {
         let dir = PathBuf::from(&source.shown);
         let number = self.files.add(&dir.join("Chart.yaml"));
-        let written = source.files.get(Path::new("Chart.yaml")).map(Vec::as_slice).unwrap_or_default();
-        let written =
-            yaml::read(written, number).map_or_else(|_| Node::nowhere(Data::Null), |(node, _)| node);
-        let listed = written.get(&["dependencies"]).and_then(Node::as_list).unwrap_or_default();
+        let written = source
+            .files
+            .get(Path::new("Chart.yaml"))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let written = yaml::read(written, number)
+            .map_or_else(|_| Node::nowhere(Data::Null), |(node, _)| node);
+        let listed = written
+            .get(&["dependencies"])
+            .and_then(Node::as_list)
+            .unwrap_or_default();
         let place = |name: &str| {
-            let entry =
-                listed.iter().filter_map(|it| it.get(&["name"])).find(|it| it.as_text() == Some(name));
-            entry.and_then(|it| it.at).unwrap_or(Place { file: number, line: 1, column: 1 })
+            let entry = listed
+                .iter()
+                .filter_map(|it| it.get(&["name"]))
+                .find(|it| it.as_text() == Some(name));
+            entry.and_then(|it| it.at).unwrap_or(Place {
+                file: number,
+                line: 1,
+                column: 1,
+            })
         };
         for (name, problem) in &source.problems {
             let message = format!("dependency `{name}`: {problem}");
-            self.problems.push((number, Finding::problem("chart", Some(place(name)), message)));
+            self.problems.push((
+                number,
+                Finding::problem("chart", Some(place(name)), message),
+            ));
         }
-        let mut chart = self.chart(&source.files, Origin::Folder { path: &dir, is_ours: true })?;
+        let mut chart = self.chart(
+            &source.files,
+            Origin::Folder {
+                path: &dir,
+                is_ours: true,
+            },
+        )?;
         for part in source.parts {
             let subchart = match part {
                 Part::Folder(source) => self.source(source)?,
                 Part::InCharts(path) if path.is_dir() => {
                     let path = path.strip_prefix(self.root).unwrap_or(&path);
-                    self.chart(&files_of(&self.root.join(path))?, Origin::Folder { path, is_ours: false })?
+                    self.chart(
+                        &files_of(&self.root.join(path))?,
+                        Origin::Folder {
+                            path,
+                            is_ours: false,
+                        },
+                    )?
                 }
                 Part::InCharts(path) => self.archive(&path, place)?,
                 Part::Remote(remote) => match remote.archive()? {
@@ -120,25 +165,50 @@ impl<'a> Loader<'a> {
         for (name, content) in in_charts(files) {
             let subchart = match origin {
                 _ if name.ends_with(".tgz") => {
-                    let at = Place { file: self.file(origin, &format!("charts/{name}")), line: 1, column: 1 };
-                    let archive = content.get(Path::new("")).map(Vec::as_slice).unwrap_or_default();
+                    let at = Place {
+                        file: self.file(origin, &format!("charts/{name}")),
+                        line: 1,
+                        column: 1,
+                    };
+                    let archive = content
+                        .get(Path::new(""))
+                        .map(Vec::as_slice)
+                        .unwrap_or_default();
                     archive::unpack(archive).and_then(|it| self.chart(&it, Origin::Archive(at)))
                 }
-                Origin::Folder { path, is_ours } => {
-                    self.chart(&content, Origin::Folder { path: &path.join("charts").join(&name), is_ours })
-                }
+                Origin::Folder { path, is_ours } => self.chart(
+                    &content,
+                    Origin::Folder {
+                        path: &path.join("charts").join(&name),
+                        is_ours,
+                    },
+                ),
                 archive => self.chart(&content, archive),
             };
             subcharts.push(subchart.with_context(|| format!("charts/{name}"))?);
         }
         let at = match origin {
             Origin::Archive(at) => at,
-            Origin::Folder { .. } => Place { file: self.file(origin, "Chart.yaml"), line: 1, column: 1 },
+            Origin::Folder { .. } => Place {
+                file: self.file(origin, "Chart.yaml"),
+                line: 1,
+                column: 1,
+            },
         };
-        let dependencies =
-            metadata.dependencies.map(|it| it.into_iter().map(Dependency::in_values).collect());
+        let dependencies = metadata
+            .dependencies
+            .map(|it| it.into_iter().map(Dependency::in_values).collect());
         let Metadata { name, version, .. } = metadata;
-        Ok(Chart { name, version, at, defaults, schema, dependencies, subcharts, is_missing: false })
+        Ok(Chart {
+            name,
+            version,
+            at,
+            defaults,
+            schema,
+            dependencies,
+            subcharts,
+            is_missing: false,
+        })
     }
 
     fn file(&mut self, origin: Origin, name: &str) -> u32 {
@@ -149,7 +219,9 @@ impl<'a> Loader<'a> {
     }
 
     fn defaults(&mut self, files: &Content, origin: Origin) -> Map {
-        let Some(content) = files.get(Path::new("values.yaml")) else { return Map::new() };
+        let Some(content) = files.get(Path::new("values.yaml")) else {
+            return Map::new();
+        };
         let number = self.file(origin, "values.yaml");
         let (read, findings) = match yaml::read(content, number) {
             Ok((read, findings)) => (read, findings),
@@ -160,30 +232,46 @@ impl<'a> Loader<'a> {
                 Origin::Folder { .. } => self.problems.push((number, finding)),
                 // Nobody here can mend what helm takes.
                 Origin::Archive(at) if finding.rule == "yaml" => {
-                    let message = format!("its values.yaml, line {}: {}", finding.line, finding.message);
-                    self.problems.push((number, Finding::problem("yaml", Some(at), message)));
+                    let message = format!(
+                        "its values.yaml, line {}: {}",
+                        finding.line, finding.message
+                    );
+                    self.problems
+                        .push((number, Finding::problem("yaml", Some(at), message)));
                 }
                 Origin::Archive(_) => {}
             }
         }
-        let Data::Map(mut defaults) = read.data else { return Map::new() };
+        let Data::Map(mut defaults) = read.data else {
+            return Map::new();
+        };
         if let Origin::Archive(at) = origin {
             defaults.values_mut().for_each(|it| it.move_to(at));
         }
         defaults
     }
 
-    fn schema(&mut self, files: &Content, origin: Origin) -> Option<(Place, Arc<Result<Schema, Unusable>>)> {
+    fn schema(
+        &mut self,
+        files: &Content,
+        origin: Origin,
+    ) -> Option<(Place, Arc<Result<Schema, Unusable>>)> {
         let mut names = ["values.schema.json", "values.schema.yaml"];
         if let Origin::Folder { is_ours: true, .. } = origin {
             names.reverse();
         }
-        let (name, content) = names.iter().find_map(|it| Some((it, files.get(Path::new(it))?)))?;
+        let (name, content) = names
+            .iter()
+            .find_map(|it| Some((it, files.get(Path::new(it))?)))?;
         // helm takes a byte order mark away wherever it reads a chart.
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         let at = match origin {
             Origin::Archive(at) => at,
-            Origin::Folder { .. } => Place { file: self.file(origin, name), line: 1, column: 1 },
+            Origin::Folder { .. } => Place {
+                file: self.file(origin, name),
+                line: 1,
+                column: 1,
+            },
         };
         let settings = self.settings;
         let compile = || {
@@ -211,7 +299,11 @@ impl Dependency {
             repository: text(self.repository, before.repository),
             alias: text(self.alias, before.alias),
             condition: text(self.condition, before.condition),
-            tags: if self.tags.is_empty() { before.tags } else { self.tags },
+            tags: if self.tags.is_empty() {
+                before.tags
+            } else {
+                self.tags
+            },
             import_values: list(self.import_values, before.import_values),
         }
     }
@@ -226,17 +318,34 @@ impl Dependency {
             _ => None,
         };
         let imports = self.import_values.iter().filter_map(as_path).collect();
-        let Dependency { name, version, alias, condition, tags, .. } = self;
-        values::Dependency { name, version, alias, condition, tags, imports }
+        let Dependency {
+            name,
+            version,
+            alias,
+            condition,
+            tags,
+            ..
+        } = self;
+        values::Dependency {
+            name,
+            version,
+            alias,
+            condition,
+            tags,
+            imports,
+        }
     }
 }
 
 /// Chart.yaml, with the dependencies of requirements.yaml, where charts of Helm 2 have theirs.
 fn metadata(files: &Content) -> Result<Metadata> {
-    let text = files.get(Path::new("Chart.yaml")).context("there is no Chart.yaml")?;
+    let text = files
+        .get(Path::new("Chart.yaml"))
+        .context("there is no Chart.yaml")?;
     let mut metadata: Metadata = serde_yaml::from_slice(text).context("Chart.yaml")?;
     if let Some(text) = files.get(Path::new("requirements.yaml")) {
-        let requirements: Option<Requirements> = serde_yaml::from_slice(text).context("requirements.yaml")?;
+        let requirements: Option<Requirements> =
+            serde_yaml::from_slice(text).context("requirements.yaml")?;
         if let Some(listed) = requirements.and_then(|it| it.dependencies) {
             // Go reads it over what is there, entry by entry and field by field.
             let mut before = metadata.dependencies.unwrap_or_default().into_iter();
@@ -256,35 +365,64 @@ struct Requirements {
 pub(super) fn without_ignored(files: Content, rules: Option<Vec<u8>>) -> Content {
     let Some(rules) = rules else { return files };
     let rules = String::from_utf8_lossy(&rules);
-    let rules: Vec<_> =
-        rules.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#')).collect();
+    let rules: Vec<_> = rules
+        .lines()
+        .map(str::trim)
+        .filter(|it| !it.is_empty() && !it.starts_with('#'))
+        .collect();
     let is_ignored = |path: &Path, is_dir: bool| {
         rules.iter().any(|rule| {
-            let (rule, negated) = rule.strip_prefix('!').map_or((*rule, false), |it| (it, true));
-            let (rule, wants_dir) = rule.strip_suffix('/').map_or((rule, false), |it| (it, true));
-            let subject =
-                if rule.contains('/') { path } else { Path::new(path.file_name().unwrap_or_default()) };
-            let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+            let (rule, negated) = rule
+                .strip_prefix('!')
+                .map_or((*rule, false), |it| (it, true));
+            let (rule, wants_dir) = rule
+                .strip_suffix('/')
+                .map_or((rule, false), |it| (it, true));
+            let subject = if rule.contains('/') {
+                path
+            } else {
+                Path::new(path.file_name().unwrap_or_default())
+            };
+            let options = MatchOptions {
+                require_literal_separator: true,
+                ..MatchOptions::new()
+            };
             let pattern = Pattern::new(rule.trim_start_matches('/'));
             let matches = pattern.is_ok_and(|it| it.matches_path_with(subject, options));
             (!wants_dir || is_dir) && matches != negated || negated && wants_dir && !is_dir
         })
     };
     let goes = |path: &Path| {
-        path.ancestors().enumerate().any(|(up, it)| !it.as_os_str().is_empty() && is_ignored(it, up > 0))
+        path.ancestors()
+            .enumerate()
+            .any(|(up, it)| !it.as_os_str().is_empty() && is_ignored(it, up > 0))
     };
-    files.into_iter().filter(|(path, _)| path == Path::new("values.schema.yaml") || !goes(path)).collect()
+    files
+        .into_iter()
+        .filter(|(path, _)| path == Path::new("values.schema.yaml") || !goes(path))
+        .collect()
 }
 
 /// What lies in charts/, by name: the files of a folder by their paths in it, or an archive at the empty path.
 fn in_charts(files: &Content) -> BTreeMap<String, Content> {
     let mut found: BTreeMap<String, Content> = BTreeMap::new();
     for (path, content) in files {
-        let Ok(path) = path.strip_prefix("charts") else { continue };
-        let Some(name) = path.iter().next().map(|it| it.to_string_lossy().into_owned()) else { continue };
+        let Ok(path) = path.strip_prefix("charts") else {
+            continue;
+        };
+        let Some(name) = path
+            .iter()
+            .next()
+            .map(|it| it.to_string_lossy().into_owned())
+        else {
+            continue;
+        };
         if !name.starts_with(['_', '.']) && !name.ends_with(".prov") {
             let within = path.iter().skip(1).collect();
-            found.entry(name).or_default().insert(within, content.clone());
+            found
+                .entry(name)
+                .or_default()
+                .insert(within, content.clone());
         }
     }
     found

@@ -69,7 +69,10 @@ pub(crate) fn to_rust(pattern: &str) -> Result<String, String> {
         let after = &rest[c.len_utf8()..];
         if let Some(repetition) = repetition(rest)? {
             if mem::replace(&mut after_repetition, true) {
-                return Err(format!("`{}` follows another repetition", repetition.operator));
+                return Err(format!(
+                    "`{}` follows another repetition",
+                    repetition.operator
+                ));
             }
             done.repeat(&repetition)?;
             // Whether few or many are preferred doesn't decide whether something matches.
@@ -162,7 +165,12 @@ impl Translated {
     fn add<'a>(&mut self, text: &str, rest: &'a str) -> &'a str {
         // ECMAScript has no `^*`.
         let alone = !matches!(text, "^" | "$");
-        self.group.push(Atom { start: self.text.len(), alone, depth: 1, copies: 1 });
+        self.group.push(Atom {
+            start: self.text.len(),
+            alone,
+            depth: 1,
+            copies: 1,
+        });
         self.text.push_str(text);
         rest
     }
@@ -177,7 +185,12 @@ impl Translated {
             }
             return Ok(after);
         }
-        for (escape, text) in [(r"\A", "^"), (r"\z", "$"), (r"\b", r"(?-u:\b)"), (r"\B", r"(?-u:\B)")] {
+        for (escape, text) in [
+            (r"\A", "^"),
+            (r"\z", "$"),
+            (r"\b", r"(?-u:\b)"),
+            (r"\B", r"(?-u:\B)"),
+        ] {
             if let Some(after) = rest.strip_prefix(escape) {
                 return Ok(self.add(text, after));
             }
@@ -186,7 +199,8 @@ impl Translated {
             return Ok(self.add(&bracket(&set, false, fold), after));
         }
         let (code, after) = character(rest)?;
-        let text = char::from_u32(code).map_or_else(|| bracket("", false, fold), |it| literal(it, fold));
+        let text =
+            char::from_u32(code).map_or_else(|| bracket("", false, fold), |it| literal(it, fold));
         Ok(self.add(&text, after))
     }
 
@@ -197,7 +211,11 @@ impl Translated {
         let mut after = rest;
         if let Some(named) = rest.strip_prefix("?P<").or_else(|| rest.strip_prefix("?<")) {
             let (name, behind) = named.split_once('>').unwrap_or_default();
-            if name.is_empty() || !name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_') {
+            if name.is_empty()
+                || !name
+                    .bytes()
+                    .all(|it| it.is_ascii_alphanumeric() || it == b'_')
+            {
                 return Err(format!("`(?<` without a name {UNKNOWN}"));
             }
             after = behind;
@@ -205,14 +223,22 @@ impl Translated {
             captures = false;
             let end = inner.find([':', ')']).unwrap_or(inner.len());
             let unknown = || format!("`(?{}` {UNKNOWN}", inner.chars().next().unwrap_or_default());
-            flags = flags.changed(&inner[..end]).filter(|_| end < inner.len()).ok_or_else(unknown)?;
+            flags = flags
+                .changed(&inner[..end])
+                .filter(|_| end < inner.len())
+                .ok_or_else(unknown)?;
             after = &inner[end + 1..];
             if inner[end..].starts_with(')') {
                 self.flags = flags;
                 return Ok(after);
             }
         }
-        let group = Group { start: self.text.len(), captures, flags: self.flags, ..Group::default() };
+        let group = Group {
+            start: self.text.len(),
+            captures,
+            flags: self.flags,
+            ..Group::default()
+        };
         self.outer.push(mem::replace(&mut self.group, group));
         self.flags = flags;
         self.text.push_str(if captures { "(" } else { "(?:" });
@@ -228,7 +254,12 @@ impl Translated {
         let depth = group.depth()?;
         // An empty group counts as well.
         let copies = group.copies.max(1);
-        self.group.push(Atom { start: group.start, alone: true, depth, copies });
+        self.group.push(Atom {
+            start: group.start,
+            alone: true,
+            depth,
+            copies,
+        });
         Ok(())
     }
 
@@ -241,9 +272,17 @@ impl Translated {
 
     fn repeat(&mut self, repetition: &Repetition) -> Result<(), String> {
         let operator = repetition.operator;
-        let atom = self.group.last.as_mut().ok_or_else(|| format!("`{operator}` has nothing to repeat"))?;
+        let atom = self
+            .group
+            .last
+            .as_mut()
+            .ok_or_else(|| format!("`{operator}` has nothing to repeat"))?;
         if let Some((min, max)) = repetition.counts {
-            atom.copies = if max == Some(0) { 1 } else { atom.copies * max.unwrap_or(min).max(1) };
+            atom.copies = if max == Some(0) {
+                1
+            } else {
+                atom.copies * max.unwrap_or(min).max(1)
+            };
             if atom.copies > MAX_COPIES {
                 return Err(format!("`{operator}` repeats too often, with those in it"));
             }
@@ -261,7 +300,9 @@ impl Translated {
 impl Flags {
     /// These flags after `(?i-s`, for example.
     fn changed(mut self, text: &str) -> Option<Self> {
-        let (on, off) = text.split_once('-').map_or((text, None), |(on, off)| (on, Some(off)));
+        let (on, off) = text
+            .split_once('-')
+            .map_or((text, None), |(on, off)| (on, Some(off)));
         if off == Some("") {
             return None;
         }
@@ -298,20 +339,34 @@ impl Group {
     fn depth(&self) -> Result<u32, String> {
         let levels = [self.most_atoms > 1, self.branches > 1, self.captures];
         let depth = self.depth.max(1) + levels.into_iter().map(u32::from).sum::<u32>();
-        if depth > MAX_DEPTH { Err("it nests too deep".to_owned()) } else { Ok(depth) }
+        if depth > MAX_DEPTH {
+            Err("it nests too deep".to_owned())
+        } else {
+            Ok(depth)
+        }
     }
 }
 
 /// The repetition that the text begins with. A `{` that begins none is a character like others.
 fn repetition(text: &str) -> Result<Option<Repetition<'_>>, String> {
     if text.starts_with(['*', '+', '?']) {
-        return Ok(Some(Repetition { operator: &text[..1], counts: None }));
+        return Ok(Some(Repetition {
+            operator: &text[..1],
+            counts: None,
+        }));
     }
-    let Some((inner, _)) = text.strip_prefix('{').and_then(|it| it.split_once('}')) else { return Ok(None) };
+    let Some((inner, _)) = text.strip_prefix('{').and_then(|it| it.split_once('}')) else {
+        return Ok(None);
+    };
     let (min, max) = inner.split_once(',').unwrap_or((inner, inner));
-    let (Some(min), Some(max)) =
-        (number(min), if max.is_empty() { Some(None) } else { number(max).map(Some) })
-    else {
+    let (Some(min), Some(max)) = (
+        number(min),
+        if max.is_empty() {
+            Some(None)
+        } else {
+            number(max).map(Some)
+        },
+    ) else {
         return Ok(None);
     };
     let operator = &text[..inner.len() + 2];
@@ -320,7 +375,10 @@ fn repetition(text: &str) -> Result<Option<Repetition<'_>>, String> {
             "`{operator}` repeats more than {MAX_COPIES} times, or less at most than at least"
         ));
     }
-    Ok(Some(Repetition { operator, counts: Some((min, max)) }))
+    Ok(Some(Repetition {
+        operator,
+        counts: Some((min, max)),
+    }))
 }
 
 /// A number without zeros before it; one that is too large for any purpose is the largest.
@@ -332,12 +390,16 @@ fn number(text: &str) -> Option<u64> {
 
 /// The class whose `[` was before the text, and what follows it.
 fn class(text: &str, fold: bool) -> Result<(String, &str), String> {
-    let (negated, mut rest) = text.strip_prefix('^').map_or((false, text), |it| (true, it));
+    let (negated, mut rest) = text
+        .strip_prefix('^')
+        .map_or((false, text), |it| (true, it));
     let mut items = String::new();
     let mut first = true;
     while mem::take(&mut first) || !rest.starts_with(']') {
         if let Some((name, after)) = rest.strip_prefix("[:").and_then(|it| it.split_once(":]")) {
-            let (negated, set) = name.strip_prefix('^').map_or((false, name), |it| (true, it));
+            let (negated, set) = name
+                .strip_prefix('^')
+                .map_or((false, name), |it| (true, it));
             let known = NAMED_SETS.iter().find(|it| it.0 == set);
             let (_, pairs) = known.ok_or_else(|| format!("`[:{name}:]` {UNKNOWN}"))?;
             items.push_str(&ascii_set(pairs, negated, fold));
@@ -383,7 +445,9 @@ fn bracket(items: &str, negated: bool, fold: bool) -> String {
 /// The items of the set of characters that the text begins with, such as `\d` or `\pL`, and what follows it.
 fn set(text: &str, fold: bool) -> Result<Option<(String, &str)>, String> {
     let mut chars = text.chars();
-    let (Some('\\'), Some(letter)) = (chars.next(), chars.next()) else { return Ok(None) };
+    let (Some('\\'), Some(letter)) = (chars.next(), chars.next()) else {
+        return Ok(None);
+    };
     let negated = letter.is_ascii_uppercase();
     let pairs = match letter.to_ascii_lowercase() {
         'd' => DIGIT,
@@ -398,8 +462,15 @@ fn set(text: &str, fold: bool) -> Result<Option<(String, &str)>, String> {
 /// The items of a set of ASCII characters, or of all others. With `fold` these others lack what differs from one in
 /// the set only by case: Go folds each item and then negates it, regex folds the whole class at last.
 fn ascii_set(pairs: &[u8], negated: bool, fold: bool) -> String {
-    let pairs = if fold && matches!(pairs, b"AZ" | b"az") { b"AZaz" } else { pairs };
-    let mut ranges: Vec<(u32, u32)> = pairs.chunks(2).map(|it| (it[0].into(), it[1].into())).collect();
+    let pairs = if fold && matches!(pairs, b"AZ" | b"az") {
+        b"AZaz"
+    } else {
+        pairs
+    };
+    let mut ranges: Vec<(u32, u32)> = pairs
+        .chunks(2)
+        .map(|it| (it[0].into(), it[1].into()))
+        .collect();
     if negated {
         if fold && ranges.iter().any(|it| (it.0..=it.1).contains(&0x6b)) {
             // `ſ` and the sign for kelvin, which fold to `s` and `k`.
@@ -408,9 +479,16 @@ fn ascii_set(pairs: &[u8], negated: bool, fold: bool) -> String {
         // The gaps between them.
         let ends = ranges.iter().map(|it| it.0).chain([0x11_0000]);
         let starts = [0].into_iter().chain(ranges.iter().map(|it| it.1 + 1));
-        ranges = starts.zip(ends).filter(|it| it.0 < it.1).map(|(start, end)| (start, end - 1)).collect();
+        ranges = starts
+            .zip(ends)
+            .filter(|it| it.0 < it.1)
+            .map(|(start, end)| (start, end - 1))
+            .collect();
     }
-    ranges.into_iter().map(|(low, high)| range(low, high)).collect()
+    ranges
+        .into_iter()
+        .map(|(low, high)| range(low, high))
+        .collect()
 }
 
 /// The item for what follows `\p` or `\P`, and the rest.
@@ -419,18 +497,28 @@ fn unicode_set(text: &str, negated: bool) -> Result<(String, &str), String> {
         Some(braced) => braced.split_once('}').ok_or(r"a `\p{` isn't closed")?,
         None => text.split_at(text.chars().next().map_or(0, char::len_utf8)),
     };
-    let (negated, name) = written.strip_prefix('^').map_or((negated, written), |it| (!negated, it));
+    let (negated, name) = written
+        .strip_prefix('^')
+        .map_or((negated, written), |it| (!negated, it));
     let name = name.replace([' ', '_', '-'], "").to_ascii_lowercase();
     let listed = |names: &str| !name.is_empty() && names.contains(&format!(" {name} "));
     let property = match &*name {
         "any" | "assigned" | "ascii" => name,
         // There is none in valid UTF-8, so regex doesn't know it.
-        "cs" | "surrogate" => return Ok((format!(r"\{}{{Any}}", if negated { 'p' } else { 'P' }), rest)),
+        "cs" | "surrogate" => {
+            return Ok((
+                format!(r"\{}{{Any}}", if negated { 'p' } else { 'P' }),
+                rest,
+            ));
+        }
         _ if listed(CATEGORIES) => format!("gc={name}"),
         _ if listed(SCRIPTS) => format!("sc={name}"),
         _ => return Err(format!(r"`\p{{{written}}}` {UNKNOWN}")),
     };
-    Ok((format!(r"\{}{{{property}}}", if negated { 'P' } else { 'p' }), rest))
+    Ok((
+        format!(r"\{}{{{property}}}", if negated { 'P' } else { 'p' }),
+        rest,
+    ))
 }
 
 /// The number of the character that the text escapes, and what follows it.
@@ -441,19 +529,31 @@ fn character(text: &str) -> Result<(u32, &str), String> {
     let unknown = || format!("`\\{c}` {UNKNOWN}, or not as it stands");
     let code = match c {
         '0'..='7' => {
-            let digits = text[1..].bytes().take(3).take_while(|it| matches!(it, b'0'..=b'7')).count();
+            let digits = text[1..]
+                .bytes()
+                .take(3)
+                .take_while(|it| matches!(it, b'0'..=b'7'))
+                .count();
             // A digit alone would refer back to a group.
             if c != '0' && digits == 1 {
                 return Err(unknown());
             }
             let (digits, rest) = text[1..].split_at(digits);
-            return u32::from_str_radix(digits, 8).map(|it| (it, rest)).map_err(|_| unknown());
+            return u32::from_str_radix(digits, 8)
+                .map(|it| (it, rest))
+                .map_err(|_| unknown());
         }
         'x' => {
-            let braced = rest.strip_prefix('{').map(|it| it.split_once('}').unwrap_or_default());
-            let (digits, rest) = braced.or_else(|| rest.split_at_checked(2)).unwrap_or_default();
+            let braced = rest
+                .strip_prefix('{')
+                .map(|it| it.split_once('}').unwrap_or_default());
+            let (digits, rest) = braced
+                .or_else(|| rest.split_at_checked(2))
+                .unwrap_or_default();
             let hex = digits.bytes().all(|it| it.is_ascii_hexdigit());
-            let code = u32::from_str_radix(digits, 16).ok().filter(|it| hex && *it <= char::MAX.into());
+            let code = u32::from_str_radix(digits, 16)
+                .ok()
+                .filter(|it| hex && *it <= char::MAX.into());
             return code.map(|it| (it, rest)).ok_or_else(unknown);
         }
         'a' => 0x7,
@@ -470,8 +570,16 @@ fn character(text: &str) -> Result<(u32, &str), String> {
 
 /// An item for a range of numbers, without the surrogates at its ends: regex takes none.
 fn range(low: u32, high: u32) -> String {
-    let low = if (0xd800..0xe000).contains(&low) { 0xe000 } else { low };
-    let high = if (0xd800..0xe000).contains(&high) { 0xd7ff } else { high };
+    let low = if (0xd800..0xe000).contains(&low) {
+        0xe000
+    } else {
+        low
+    };
+    let high = if (0xd800..0xe000).contains(&high) {
+        0xd7ff
+    } else {
+        high
+    };
     let text = |code| char::from_u32(code).map_or_else(String::new, |it| literal(it, false));
     match high {
         _ if low > high => String::new(),

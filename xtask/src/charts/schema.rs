@@ -55,7 +55,9 @@ impl Fault {
                 return node.key_at.or(node.at);
             }
         }
-        (0..=path.len()).rev().find_map(|end| values.get(&path[..end])?.at)
+        (0..=path.len())
+            .rev()
+            .find_map(|end| values.get(&path[..end])?.at)
     }
 }
 
@@ -71,7 +73,10 @@ impl Schema {
             return Err(Unusable::Broken(problems.join("\n")));
         }
         let missing = Arc::new(Mutex::new(BTreeSet::new()));
-        let elsewhere = Elsewhere { settings: settings.cloned(), missing: missing.clone() };
+        let elsewhere = Elsewhere {
+            settings: settings.cloned(),
+            missing: missing.clone(),
+        };
         let mut options = jsonschema::options()
             .with_pattern_options(PatternOptions::regex())
             .with_retriever(elsewhere)
@@ -114,24 +119,42 @@ impl Schema {
         let path = steps(err.instance_path().as_str());
         let mut add = |extra: Option<&String>, message: String| {
             let is_lack = matches!(err.kind(), ValidationErrorKind::Required { .. });
-            faults.push(Fault { path: path.clone(), extra: extra.cloned(), is_lack, message });
+            faults.push(Fault {
+                path: path.clone(),
+                extra: extra.cloned(),
+                is_lack,
+                message,
+            });
         };
         match err.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected }
             | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
                 let known = self.siblings(err);
                 for key in unexpected {
-                    add(Some(key), format!("there is no key `{key}`{}", meant(key, &known)));
+                    add(
+                        Some(key),
+                        format!("there is no key `{key}`{}", meant(key, &known)),
+                    );
                 }
             }
             ValidationErrorKind::Required { property } => {
-                add(None, format!("the key `{}` is missing", property.as_str().unwrap_or_default()));
+                add(
+                    None,
+                    format!(
+                        "the key `{}` is missing",
+                        property.as_str().unwrap_or_default()
+                    ),
+                );
             }
             ValidationErrorKind::Type { kind } => {
                 add(None, wrong_kind(err.instance(), allowed(kind).into_iter()));
             }
             ValidationErrorKind::Enum { options } => {
-                let options = options.as_array().into_iter().flatten().map(|it| format!("`{it}`"));
+                let options = options
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|it| format!("`{it}`"));
                 add(
                     None,
                     format!(
@@ -142,39 +165,60 @@ impl Schema {
                 );
             }
             ValidationErrorKind::Constant { expected_value } => {
-                let text = expected_value.as_str().map_or_else(|| expected_value.to_string(), str::to_owned);
+                let text = expected_value
+                    .as_str()
+                    .map_or_else(|| expected_value.to_string(), str::to_owned);
                 add(None, format!("only `{text}` may be here"));
             }
             ValidationErrorKind::FalseSchema => {
                 add(None, "nothing may be set here".to_owned());
             }
             ValidationErrorKind::Not { schema } if schema["title"] == dialect::WITHOUT_END => {
-                add(None, format!("its schema has {} here", dialect::WITHOUT_END));
+                add(
+                    None,
+                    format!("its schema has {} here", dialect::WITHOUT_END),
+                );
             }
             ValidationErrorKind::Pattern { .. } => {
-                let pattern = self.keyword(err).and_then(Value::as_str).unwrap_or_default();
-                add(None, format!("`{}` doesn't match `{pattern}`", short(&err.instance().to_string())));
+                let pattern = self
+                    .keyword(err)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                add(
+                    None,
+                    format!(
+                        "`{}` doesn't match `{pattern}`",
+                        short(&err.instance().to_string())
+                    ),
+                );
             }
-            ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            ValidationErrorKind::AnyOf { context }
+            | ValidationErrorKind::OneOfNotValid { context } => {
                 // The one form that is of the value's own type tells more than "none of them".
                 let here = err.instance_path().as_str();
                 let is_other = |it: &ValidationError| {
                     it.instance_path().as_str() == here
                         && matches!(it.kind(), ValidationErrorKind::Type { .. })
                 };
-                let (other, near): (Vec<_>, Vec<_>) = context.iter().partition(|it| it.iter().any(is_other));
+                let (other, near): (Vec<_>, Vec<_>) =
+                    context.iter().partition(|it| it.iter().any(is_other));
                 match near[..] {
                     [one] => one.iter().for_each(|it| self.add(it, values, faults)),
                     [] => {
-                        let kinds = other.into_iter().flatten().filter(|it| is_other(it)).filter_map(|it| {
-                            match it.kind() {
+                        let kinds = other
+                            .into_iter()
+                            .flatten()
+                            .filter(|it| is_other(it))
+                            .filter_map(|it| match it.kind() {
                                 ValidationErrorKind::Type { kind } => Some(allowed(kind)),
                                 _ => None,
-                            }
-                        });
+                            });
                         add(None, wrong_kind(err.instance(), kinds.flatten()));
                     }
-                    _ => add(None, format!("it is none of the {} things that it may be", context.len())),
+                    _ => add(
+                        None,
+                        format!("it is none of the {} things that it may be", context.len()),
+                    ),
                 }
             }
             _ => add(None, short(&err.masked_with("it").to_string())),
@@ -189,9 +233,17 @@ impl Schema {
     /// The keys that the schema knows beside an unexpected one.
     fn siblings(&self, err: &ValidationError) -> Vec<&str> {
         let path = err.schema_path().as_str();
-        let parent = path.rsplit_once('/').and_then(|(parent, _)| self.text.pointer(parent));
-        let properties = parent.and_then(|it| it.get("properties")).and_then(Value::as_object);
-        properties.into_iter().flat_map(Map::keys).map(String::as_str).collect()
+        let parent = path
+            .rsplit_once('/')
+            .and_then(|(parent, _)| self.text.pointer(parent));
+        let properties = parent
+            .and_then(|it| it.get("properties"))
+            .and_then(Value::as_object);
+        properties
+            .into_iter()
+            .flat_map(Map::keys)
+            .map(String::as_str)
+            .collect()
     }
 }
 
@@ -199,7 +251,9 @@ impl Schema {
 fn may_be_right(err: &ValidationError, values: &Node) -> bool {
     let path = steps(err.instance_path().as_str());
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let Some(node) = values.get(&path) else { return false };
+    let Some(node) = values.get(&path) else {
+        return false;
+    };
     let mut is_encrypted = false;
     node.visit(&mut |it| is_encrypted |= matches!(it.data, Data::Encrypted(_)));
     if !is_encrypted {
@@ -208,10 +262,13 @@ fn may_be_right(err: &ValidationError, values: &Node) -> bool {
     match err.kind() {
         // A float may be a whole number.
         ValidationErrorKind::Type { kind } => {
-            matches!(node.data, Data::Encrypted("float")) && allowed(kind).contains(&JsonType::Integer)
+            matches!(node.data, Data::Encrypted("float"))
+                && allowed(kind).contains(&JsonType::Integer)
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            context.iter().any(|form| form.iter().all(|it| may_be_right(it, values)))
+            context
+                .iter()
+                .any(|form| form.iter().all(|it| may_be_right(it, values)))
         }
         ValidationErrorKind::AdditionalItems { .. }
         | ValidationErrorKind::AdditionalProperties { .. }
@@ -252,14 +309,21 @@ impl Retrieve for Elsewhere {
             dialect::for_crate(&mut schema);
             return Ok(schema);
         }
-        self.missing.lock().expect("nobody panics with it").insert(url.to_owned());
+        self.missing
+            .lock()
+            .expect("nobody panics with it")
+            .insert(url.to_owned());
         Err("it isn't in the cache".into())
     }
 }
 
 /// A JSON pointer's steps.
 fn steps(pointer: &str) -> Vec<String> {
-    pointer.split('/').skip(1).map(|it| it.replace("~1", "/").replace("~0", "~")).collect()
+    pointer
+        .split('/')
+        .skip(1)
+        .map(|it| it.replace("~1", "/").replace("~0", "~"))
+        .collect()
 }
 
 fn allowed(kind: &TypeKind) -> Vec<JsonType> {
@@ -296,13 +360,19 @@ fn wrong_kind(found: &Value, wanted: impl Iterator<Item = JsonType>) -> String {
     let mut names: Vec<_> = wanted.map(name_of).collect();
     names.dedup();
     let last = names.pop().unwrap_or_default();
-    let before = if names.is_empty() { String::new() } else { format!("{} or ", names.join(", ")) };
+    let before = if names.is_empty() {
+        String::new()
+    } else {
+        format!("{} or ", names.join(", "))
+    };
     format!("it is {}, and must be {before}{last}", kind_of(found))
 }
 
 fn meant(key: &str, known: &[&str]) -> String {
     let near = known.iter().map(|it| (strsim::osa_distance(key, it), it));
-    let nearest = near.filter(|(distance, it)| distance * 3 <= key.len().max(it.len())).min();
+    let nearest = near
+        .filter(|(distance, it)| distance * 3 <= key.len().max(it.len()))
+        .min();
     nearest.map_or_else(String::new, |(_, it)| format!(": did you mean `{it}`?"))
 }
 

@@ -26,21 +26,29 @@ pub(super) fn log_in(login: &mut Login, sh: &Shell, root: &Path, aws: &Aws) -> R
         );
         // Where Amazon is, and whom to trust there, isn't a login.
         let is_address = |it: &str| {
-            ["AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_USE_"].iter().any(|prefix| it.starts_with(prefix))
+            ["AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_USE_"]
+                .iter()
+                .any(|prefix| it.starts_with(prefix))
         };
         login.take_away(|it| it.starts_with("AWS_") && !is_address(it));
 
         login.set("AWS_ACCESS_KEY_ID", id);
         login.set("AWS_SECRET_ACCESS_KEY", secret);
         login.set("AWS_CONFIG_FILE", login.folder.path.join("aws/config"));
-        login.set("AWS_SHARED_CREDENTIALS_FILE", login.folder.path.join("aws/credentials"));
+        login.set(
+            "AWS_SHARED_CREDENTIALS_FILE",
+            login.folder.path.join("aws/credentials"),
+        );
         login.set("AWS_DEFAULT_REGION", &aws.region);
         login.keep_to_itself();
         login.keys.push(key);
     }
     let (name, region, kubeconfig, sh) = (&aws.cluster, &aws.region, login.kubeconfig(), &login.sh);
     login.step(
-        cmd!(sh, "aws eks update-kubeconfig --name {name} --region {region} --kubeconfig {kubeconfig}"),
+        cmd!(
+            sh,
+            "aws eks update-kubeconfig --name {name} --region {region} --kubeconfig {kubeconfig}"
+        ),
         &hint,
     )
 }

@@ -29,11 +29,19 @@ pub(super) fn log_in(
         )?;
         let (sh, kubeconfig) = (&login.sh, login.kubeconfig());
         return login.step(
-            cmd!(sh, "az aks get-credentials --resource-group {group} --name {name} --file {kubeconfig}"),
+            cmd!(
+                sh,
+                "az aks get-credentials --resource-group {group} --name {name} --file {kubeconfig}"
+            ),
             "`az account show` shows whose login this is, since cluster.yaml names no `key`",
         );
     };
-    let paths = ["/service_principal_id", "*/service_principal_password", "/tenant_id", "/subscription_id"];
+    let paths = [
+        "/service_principal_id",
+        "*/service_principal_password",
+        "/tenant_id",
+        "/subscription_id",
+    ];
     let (key, [id, password, tenant, subscription]) = read_key(sh, root, file, paths)?;
     login.keep_to_itself();
 
@@ -44,7 +52,10 @@ pub(super) fn log_in(
         ("client_secret", &password),
         ("scope", &format!("{management}/.default")),
     ];
-    let url = format!("{}/{tenant}/oauth2/v2.0/token", settings.azure.login.trim_end_matches('/'));
+    let url = format!(
+        "{}/{tenant}/oauth2/v2.0/token",
+        settings.azure.login.trim_end_matches('/')
+    );
     let answer = http::agent().post(&url).send_form(form);
     let answer = read(answer).map_err(|err| {
         anyhow!(
@@ -52,21 +63,32 @@ pub(super) fn log_in(
             file.display()
         )
     })?;
-    let token = answer["access_token"].as_str().context("the answer to the log-in has no token")?;
+    let token = answer["access_token"]
+        .as_str()
+        .context("the answer to the log-in has no token")?;
 
     let cluster = format!(
         "subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerService/managedClusters/{name}"
     );
-    let url = format!("{management}/{cluster}/listClusterUserCredential?api-version={VERSION}&format=exec");
-    let answer = http::agent().post(&url).header("Authorization", format!("Bearer {token}")).send_empty();
+    let url = format!(
+        "{management}/{cluster}/listClusterUserCredential?api-version={VERSION}&format=exec"
+    );
+    let answer = http::agent()
+        .post(&url)
+        .header("Authorization", format!("Bearer {token}"))
+        .send_empty();
     let answer = read(answer).map_err(|err| {
         anyhow!(
             "no kubeconfig for the service principal {id}: {err:#}\nhint: it needs the role `Azure Kubernetes Service \
              Cluster User Role` for {cluster}"
         )
     })?;
-    let kubeconfig = answer["kubeconfigs"][0]["value"].as_str().context("the answer has no kubeconfig")?;
-    let kubeconfig = BASE64_STANDARD.decode(kubeconfig).context("the answer's kubeconfig isn't base64")?;
+    let kubeconfig = answer["kubeconfigs"][0]["value"]
+        .as_str()
+        .context("the answer has no kubeconfig")?;
+    let kubeconfig = BASE64_STANDARD
+        .decode(kubeconfig)
+        .context("the answer's kubeconfig isn't base64")?;
     let kubeconfig = String::from_utf8(kubeconfig).context("the answer's kubeconfig isn't text")?;
     let kubeconfig = InMemory::secret(&kubeconfig, format!("the kubeconfig of {cluster}").into())?;
     login.hold_kubeconfig(kubeconfig, root)?;
@@ -88,8 +110,14 @@ fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result
     let text = answer.body_mut().read_to_string()?;
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     if !answer.status().is_success() {
-        let said = json["error_description"].as_str().or_else(|| json["error"]["message"].as_str());
-        bail!("Azure answers {}: {}", answer.status(), said.unwrap_or(&text).trim());
+        let said = json["error_description"]
+            .as_str()
+            .or_else(|| json["error"]["message"].as_str());
+        bail!(
+            "Azure answers {}: {}",
+            answer.status(),
+            said.unwrap_or(&text).trim()
+        );
     }
     ensure!(json.is_object(), "Azure's answer isn't JSON");
     Ok(json)

@@ -28,10 +28,15 @@ pub(super) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> R
          the package `google-cloud-cli-gke-gcloud-auth-plugin` where gcloud came as one",
     )?;
     let mut hint =
-        "`gcloud auth list` shows whose login this is, since cluster.yaml names no `key`".to_owned();
+        "`gcloud auth list` shows whose login this is, since cluster.yaml names no `key`"
+            .to_owned();
     if let Some(file) = &gcp.key {
-        let (key, [account, ..]) =
-            read_key(sh, root, file, ["/client_email", "*/private_key", "*/private_key_id"])?;
+        let (key, [account, ..]) = read_key(
+            sh,
+            root,
+            file,
+            ["/client_email", "*/private_key", "*/private_key_id"],
+        )?;
         hint = format!(
             "the key is that of {account}: it must still be in force, and the account needs the role \
              `roles/container.developer` or one that is wider in the project"
@@ -50,7 +55,10 @@ pub(super) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> R
     let zone = gcp.region.as_ref().or(gcp.zone.as_ref());
     let zone: Vec<_> = zone.into_iter().flat_map(|it| ["--zone", it]).collect();
     login.step(
-        cmd!(sh, "gcloud container clusters get-credentials {name} {zone...} --project {project}"),
+        cmd!(
+            sh,
+            "gcloud container clusters get-credentials {name} {zone...} --project {project}"
+        ),
         &hint,
     )
 }

@@ -73,8 +73,19 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(mask: &'a Mask, how: &How, cluster: &'a Cluster, releases: Vec<&'a str>) -> Report<'a> {
-        Report { mask, cluster: &cluster.name, releases, format: how.format, outcomes: Mutex::default() }
+    pub(super) fn new(
+        mask: &'a Mask,
+        how: &How,
+        cluster: &'a Cluster,
+        releases: Vec<&'a str>,
+    ) -> Report<'a> {
+        Report {
+            mask,
+            cluster: &cluster.name,
+            releases,
+            format: how.format,
+            outcomes: Mutex::default(),
+        }
     }
 
     fn outcomes(&self) -> MutexGuard<'_, BTreeMap<usize, Outcome>> {
@@ -84,42 +95,81 @@ impl<'a> Report<'a> {
     /// Whether a release has been deployed, left out as it stands, or shown.
     pub(super) fn stands(&self, index: usize) -> bool {
         let standing = [State::Deployed, State::Unchanged, State::Shown];
-        self.outcomes().get(&index).is_some_and(|it| standing.contains(&it.state))
+        self.outcomes()
+            .get(&index)
+            .is_some_and(|it| standing.contains(&it.state))
     }
 
     /// A release isn't tried, since these others don't stand.
     pub(super) fn hold_back(&self, index: usize, missing: &str) {
         let message = format!("held back by {missing}");
         say!("{}: {message}", self.releases[index]);
-        self.put(&mut self.outcomes(), index, State::HeldBack, None, Done::default(), Some(message));
+        self.put(
+            &mut self.outcomes(),
+            index,
+            State::HeldBack,
+            None,
+            Done::default(),
+            Some(message),
+        );
     }
 
     /// A release isn't tried, since a signal came.
     pub(super) fn not_begun(&self, index: usize) {
-        self.put(&mut self.outcomes(), index, State::NotBegun, None, Done::default(), None);
+        self.put(
+            &mut self.outcomes(),
+            index,
+            State::NotBegun,
+            None,
+            Done::default(),
+            None,
+        );
     }
 
     pub(super) fn add(&self, index: usize, started: Instant, result: Result<Done>) {
         match result {
             Ok(done) => {
                 let state = match &done {
-                    Done { is_unchanged: true, .. } => State::Unchanged,
+                    Done {
+                        is_unchanged: true, ..
+                    } => State::Unchanged,
                     Done { shown: Some(_), .. } => State::Shown,
                     _ => State::Deployed,
                 };
-                self.put(&mut self.outcomes(), index, state, Some(started), done, None);
+                self.put(
+                    &mut self.outcomes(),
+                    index,
+                    state,
+                    Some(started),
+                    done,
+                    None,
+                );
             }
             Err(err) => {
                 let message = self.mask.hide(&format!("{err:#}"));
-                let state = if process::check_stopped().is_ok() { State::Failed } else { State::Stopped };
+                let state = if process::check_stopped().is_ok() {
+                    State::Failed
+                } else {
+                    State::Stopped
+                };
                 let failed = format!("`{}` {}", self.releases[index], state.word());
                 let mut outcomes = self.outcomes();
                 // What is wrong with a chart is wrong for every hub that has it.
-                match outcomes.values().find(|it| it.message.as_deref() == Some(&message)) {
+                match outcomes
+                    .values()
+                    .find(|it| it.message.as_deref() == Some(&message))
+                {
                     Some(first) => say!("{failed} as `{}` did", first.release),
                     None => github::tell_failure(&failed, &message),
                 }
-                self.put(&mut outcomes, index, state, Some(started), Done::default(), Some(message));
+                self.put(
+                    &mut outcomes,
+                    index,
+                    state,
+                    Some(started),
+                    Done::default(),
+                    Some(message),
+                );
             }
         }
     }
@@ -134,24 +184,54 @@ impl<'a> Report<'a> {
         message: Option<String>,
     ) {
         let seconds = started.map_or(0.0, |it| (it.elapsed().as_secs_f64() * 10.0).round() / 10.0);
-        let Done { revision, note, health, shown, .. } = done;
+        let Done {
+            revision,
+            note,
+            health,
+            shown,
+            ..
+        } = done;
         let release = self.releases[index].to_owned();
-        outcomes.insert(index, Outcome { release, state, revision, note, health, seconds, message, shown });
+        outcomes.insert(
+            index,
+            Outcome {
+                release,
+                state,
+                revision,
+                note,
+                health,
+                seconds,
+                message,
+                shown,
+            },
+        );
     }
 
     /// Prints the outcomes in the releases' order. `all` is what they are called together.
     pub(super) fn finish(self, all: &str) -> Result<()> {
-        let outcomes: Vec<_> =
-            self.outcomes.into_inner().expect("nobody panics with it").into_values().collect();
+        let outcomes: Vec<_> = self
+            .outcomes
+            .into_inner()
+            .expect("nobody panics with it")
+            .into_values()
+            .collect();
         let text = match self.format {
             super::Format::Text => outcomes.iter().map(Outcome::line).collect(),
             super::Format::Json => {
-                serde_json::to_string_pretty(&Whole { cluster: self.cluster, releases: &outcomes })? + "\n"
+                serde_json::to_string_pretty(&Whole {
+                    cluster: self.cluster,
+                    releases: &outcomes,
+                })? + "\n"
             }
         };
-        let printed = crate::print(&text).and_then(|()| github::summarize(&summary(self.cluster, &outcomes)));
+        let printed =
+            crate::print(&text).and_then(|()| github::summarize(&summary(self.cluster, &outcomes)));
         let names = |states: &[State]| -> Vec<&str> {
-            outcomes.iter().filter(|it| states.contains(&it.state)).map(|it| it.release.as_str()).collect()
+            outcomes
+                .iter()
+                .filter(|it| states.contains(&it.state))
+                .map(|it| it.release.as_str())
+                .collect()
         };
         let failed = names(&[State::Failed, State::Stopped]);
         let (held_back, not_begun) = (names(&[State::HeldBack]), names(&[State::NotBegun]));
@@ -159,7 +239,11 @@ impl<'a> Report<'a> {
             return printed;
         }
         let mut said = format!("{} of {all} of `{}` failed", failed.len(), self.cluster);
-        for (what, names) in [("", &failed), ("; not begun", &not_begun), ("; held back", &held_back)] {
+        for (what, names) in [
+            ("", &failed),
+            ("; not begun", &not_begun),
+            ("; held back", &held_back),
+        ] {
             if !names.is_empty() {
                 said += &format!("{what}: {}", list(names));
             }
@@ -193,11 +277,19 @@ impl Outcome {
         match self.state {
             State::Deployed | State::Unchanged => {
                 let notes = self.note.iter().chain(&self.health).cloned();
-                revision.into_iter().chain(notes).chain([seconds]).collect::<Vec<_>>().join(", ")
+                revision
+                    .into_iter()
+                    .chain(notes)
+                    .chain([seconds])
+                    .collect::<Vec<_>>()
+                    .join(", ")
             }
-            State::HeldBack => {
-                self.message.as_deref().unwrap_or_default().trim_start_matches("held back ").to_owned()
-            }
+            State::HeldBack => self
+                .message
+                .as_deref()
+                .unwrap_or_default()
+                .trim_start_matches("held back ")
+                .to_owned(),
             State::Failed | State::Stopped => format!("after {seconds}"),
             State::Shown | State::NotBegun => String::new(),
         }
@@ -207,9 +299,14 @@ impl Outcome {
         match &self.shown {
             Some(shown) => shown.clone(),
             None => {
-                format!("{:<20} {:<9} {}", self.release, self.state.word(), self.details())
-                    .trim_end()
-                    .to_owned()
+                format!(
+                    "{:<20} {:<9} {}",
+                    self.release,
+                    self.state.word(),
+                    self.details()
+                )
+                .trim_end()
+                .to_owned()
                     + "\n"
             }
         }
@@ -220,9 +317,17 @@ impl Outcome {
 fn summary(cluster: &str, outcomes: &[Outcome]) -> String {
     let mut text = format!("### `{cluster}`\n\n| release | | |\n| --- | --- | --- |\n");
     for it in outcomes {
-        text += &format!("| {} | {} | {} |\n", it.release, it.state.word(), it.details());
+        text += &format!(
+            "| {} | {} | {} |\n",
+            it.release,
+            it.state.word(),
+            it.details()
+        );
     }
-    for it in outcomes.iter().filter(|it| [State::Failed, State::Stopped].contains(&it.state)) {
+    for it in outcomes
+        .iter()
+        .filter(|it| [State::Failed, State::Stopped].contains(&it.state))
+    {
         text += &github::folded(&it.release, it.message.as_deref().unwrap_or_default());
     }
     text

@@ -38,7 +38,10 @@ pub(crate) struct DeploySupport {
 pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let Some(support) = &cluster.support else {
-        say!("{} has no `support`: nothing to do", cluster.file().display());
+        say!(
+            "{} has no `support`: nothing to do",
+            cluster.file().display()
+        );
         return Ok(ExitCode::SUCCESS);
     };
     let version = args.cert_manager_version.trim_start_matches('v');
@@ -49,11 +52,24 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
         args.cert_manager_version
     );
     let chart = Path::new("helm-charts/support");
-    let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
-    let files: Vec<_> = Support::shared_values(root).into_iter().chain(own).collect();
+    let own = support
+        .helm_chart_values_files
+        .iter()
+        .map(|it| cluster.dir.join(it));
+    let files: Vec<_> = Support::shared_values(root)
+        .into_iter()
+        .chain(own)
+        .collect();
     let person_s = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
-    let (sh, run) =
-        Run::prepare(person_s, root, &cluster, &[What::Support], &[], [chart.to_owned()].into(), &args.how)?;
+    let (sh, run) = Run::prepare(
+        person_s,
+        root,
+        &cluster,
+        &[What::Support],
+        &[],
+        [chart.to_owned()].into(),
+        &args.how,
+    )?;
 
     let values = run.readable(files)?;
     let cert_manager = Remote {
@@ -73,18 +89,34 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
     };
 
     let helm = run.helm(&sh, &args.how);
-    let report = Report::new(&run.mask, &args.how, &cluster, vec!["cert-manager", "support"]);
+    let report = Report::new(
+        &run.mask,
+        &args.how,
+        &cluster,
+        vec!["cert-manager", "support"],
+    );
     let found = match &run.session {
         Some(session) => CertManagerCrds::find(&session.api)?,
         None => None,
     };
-    let cert_manager = cert_manager.as_deref().map(|it| cert_manager_release(it, args, found.as_ref()));
-    let release = Release { name: "support", chart, values, flags: Vec::new() };
+    let cert_manager = cert_manager
+        .as_deref()
+        .map(|it| cert_manager_release(it, args, found.as_ref()));
+    let release = Release {
+        name: "support",
+        chart,
+        values,
+        flags: Vec::new(),
+    };
     // Its issuer is of a kind that cert-manager brings.
     let lacks = found.is_none().then_some("cert-manager");
     if args.how.diff {
-        let first = cert_manager.iter().map(|it| ("cert-manager", run.diff_of(&helm, it, None)));
-        let diffs = first.chain([("support", run.diff(&helm, &release, lacks))]).collect();
+        let first = cert_manager
+            .iter()
+            .map(|it| ("cert-manager", run.diff_of(&helm, it, None)));
+        let diffs = first
+            .chain([("support", run.diff(&helm, &release, lacks))])
+            .collect();
         let differs = run.show_diffs(diffs)?;
         if args.how.dry_run {
             return Ok(args.how.exit_code(differs));
@@ -101,7 +133,10 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
             true => run.show(&helm, &release, lacks),
             false => run
                 .upgrade(&helm, &release, |_| Ok(()))
-                .map(|(revision, ())| Done { revision: Some(revision), ..Done::default() }),
+                .map(|(revision, ())| Done {
+                    revision: Some(revision),
+                    ..Done::default()
+                }),
         };
         report.add(1, started, result);
     } else {
@@ -112,7 +147,12 @@ pub(crate) fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> R
 }
 
 impl Run {
-    fn cert_manager(&self, helm: &Helm, release: &Result<Release>, args: &DeploySupport) -> Result<Done> {
+    fn cert_manager(
+        &self,
+        helm: &Helm,
+        release: &Result<Release>,
+        args: &DeploySupport,
+    ) -> Result<Done> {
         let release = release.as_ref().map_err(|err| anyhow!("{err:#}"))?;
         if args.how.dry_run {
             return self.show(helm, release, None);
@@ -125,8 +165,17 @@ impl Run {
         })
     }
 
-    fn diff_of(&self, helm: &Helm, release: &Result<Release>, lacks: Option<&str>) -> Result<String> {
-        self.diff(helm, release.as_ref().map_err(|err| anyhow!("{err:#}"))?, lacks)
+    fn diff_of(
+        &self,
+        helm: &Helm,
+        release: &Result<Release>,
+        lacks: Option<&str>,
+    ) -> Result<String> {
+        self.diff(
+            helm,
+            release.as_ref().map_err(|err| anyhow!("{err:#}"))?,
+            lacks,
+        )
     }
 }
 
@@ -135,19 +184,33 @@ fn cert_manager_release<'a>(
     args: &DeploySupport,
     found: Option<&CertManagerCrds>,
 ) -> Result<Release<'a>> {
-    let mut flags = vec!["--set", if args.skip_crds { "crds.enabled=false" } else { "crds.enabled=true" }];
+    let mut flags = vec![
+        "--set",
+        if args.skip_crds {
+            "crds.enabled=false"
+        } else {
+            "crds.enabled=true"
+        },
+    ];
     match found {
         Some(crds) if args.skip_crds && crds.in_release && !crds.kept => bail!(
             "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
              hint: leave `--skip-crds` out once"
         ),
         // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
-        Some(crds) if !args.skip_crds && !crds.in_a_release => {
-            flags.extend(["--take-ownership", "--server-side=true", "--force-conflicts"])
-        }
+        Some(crds) if !args.skip_crds && !crds.in_a_release => flags.extend([
+            "--take-ownership",
+            "--server-side=true",
+            "--force-conflicts",
+        ]),
         _ => {}
     }
-    Ok(Release { name: "cert-manager", chart, values: Vec::new(), flags })
+    Ok(Release {
+        name: "cert-manager",
+        chart,
+        values: Vec::new(),
+        flags,
+    })
 }
 
 /// How cert-manager's CRDs lie in a cluster: one of them stands for all.
@@ -162,8 +225,11 @@ struct CertManagerCrds {
 
 impl CertManagerCrds {
     fn find(api: &Api) -> Result<Option<CertManagerCrds>> {
-        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.cert-manager.io";
-        let Some(crd) = api.find(path)? else { return Ok(None) };
+        let path =
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/certificates.cert-manager.io";
+        let Some(crd) = api.find(path)? else {
+            return Ok(None);
+        };
         let annotations = &crd["metadata"]["annotations"];
         let release = &annotations["meta.helm.sh/release-name"];
         Ok(Some(CertManagerCrds {

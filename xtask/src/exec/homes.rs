@@ -106,9 +106,20 @@ impl<'a> Helper<'a> {
             },
         });
         let path = format!("/apis/batch/v1/namespaces/{namespace}/jobs?fieldValidation=Strict");
-        let made = api.send("POST", &path, &job).context("cannot make a job for the pod")?;
-        let name = made["metadata"]["name"].as_str().context("the job has no name")?.to_owned();
-        let mut helper = Helper { sh, api, namespace, job: name, pod: String::new() };
+        let made = api
+            .send("POST", &path, &job)
+            .context("cannot make a job for the pod")?;
+        let name = made["metadata"]["name"]
+            .as_str()
+            .context("the job has no name")?
+            .to_owned();
+        let mut helper = Helper {
+            sh,
+            api,
+            namespace,
+            job: name,
+            pod: String::new(),
+        };
         helper.pod = helper.wait()?;
         Ok(helper)
     }
@@ -122,22 +133,43 @@ impl<'a> Helper<'a> {
             let pods = logs::pods(self.api, self.namespace, &label)?;
             let trouble = pods.iter().find_map(rollout::trouble_of_job);
             if let Some(pod) = logs::ready(pods) {
-                return Ok(pod["metadata"]["name"].as_str().unwrap_or_default().to_owned());
+                return Ok(pod["metadata"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned());
             }
             let is_late = started.elapsed() > PATIENCE;
-            if let Some((what, _)) = trouble.as_ref().filter(|(_, is_certain)| *is_certain || is_late) {
+            if let Some((what, _)) = trouble
+                .as_ref()
+                .filter(|(_, is_certain)| *is_certain || is_late)
+            {
                 bail!(
                     "the pod for it doesn't get ready: {what}\nhint: `shell_image` in config/xtask.yaml names its image"
                 );
             }
             let warnings = || self.warnings().unwrap_or_default().join("; ");
-            ensure!(!is_late, "the pod for it isn't ready after {} s: {}", PATIENCE.as_secs(), warnings());
+            ensure!(
+                !is_late,
+                "the pod for it isn't ready after {} s: {}",
+                PATIENCE.as_secs(),
+                warnings()
+            );
             let refused = warnings();
-            ensure!(!rollout::is_refusal(&refused), "the pod for it can't be made: {refused}");
+            ensure!(
+                !rollout::is_refusal(&refused),
+                "the pod for it can't be made: {refused}"
+            );
             if !said && started.elapsed() > Duration::from_secs(5) {
                 said = true;
                 let why = trouble.map_or(refused, |(what, _)| what);
-                say!("waiting for the pod{}", if why.is_empty() { why } else { format!(": {why}") });
+                say!(
+                    "waiting for the pod{}",
+                    if why.is_empty() {
+                        why
+                    } else {
+                        format!(": {why}")
+                    }
+                );
             }
             thread::sleep(Duration::from_millis(200));
         }
@@ -145,14 +177,21 @@ impl<'a> Helper<'a> {
 
     /// What the cluster warns of, about the job and its pod.
     fn warnings(&self) -> Result<Vec<String>> {
-        let path =
-            format!("/api/v1/namespaces/{}/events?fieldSelector={}", self.namespace, quoted("type=Warning"));
+        let path = format!(
+            "/api/v1/namespaces/{}/events?fieldSelector={}",
+            self.namespace,
+            quoted("type=Warning")
+        );
         let events = self.api.get(&path)?;
         let mut messages: Vec<_> = events["items"]
             .as_array()
             .into_iter()
             .flatten()
-            .filter(|it| it["involvedObject"]["name"].as_str().is_some_and(|it| it.starts_with(&self.job)))
+            .filter(|it| {
+                it["involvedObject"]["name"]
+                    .as_str()
+                    .is_some_and(|it| it.starts_with(&self.job))
+            })
             .filter_map(|it| it["message"].as_str().map(str::to_owned))
             .collect();
         messages.dedup();
@@ -162,16 +201,26 @@ impl<'a> Helper<'a> {
     /// Runs a command in it with our terminal.
     fn in_front(&self, command: &[String]) -> Result<ExitCode> {
         let (sh, namespace, pod, how) = (self.sh, self.namespace, &self.pod, interactive());
-        let exec = cmd!(sh, "kubectl exec --namespace {namespace} {how...} {pod} -- {command...}");
+        let exec = cmd!(
+            sh,
+            "kubectl exec --namespace {namespace} {how...} {pod} -- {command...}"
+        );
         process::in_front(sh, exec, Whose::Ours)
     }
 
     /// What a script for bash prints, which must succeed.
     fn read(&self, script: &str, args: &[&str]) -> Result<String> {
         let (sh, namespace, pod) = (self.sh, self.namespace, &self.pod);
-        let exec = cmd!(sh, "kubectl exec --namespace {namespace} {pod} -- bash -c {script} bash {args...}");
+        let exec = cmd!(
+            sh,
+            "kubectl exec --namespace {namespace} {pod} -- bash -c {script} bash {args...}"
+        );
         let output = process::run(sh, exec, b"")?;
-        ensure!(output.success, "{}", String::from_utf8_lossy(&output.stderr).trim());
+        ensure!(
+            output.success,
+            "{}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }
@@ -182,10 +231,16 @@ impl Drop for Helper<'_> {
             let how = json!({"gracePeriodSeconds": 1, "propagationPolicy": "Background"});
             self.api.send("DELETE", &path, &how)
         };
-        let gone = remove(format!("/apis/batch/v1/namespaces/{}/jobs/{}", self.namespace, self.job));
+        let gone = remove(format!(
+            "/apis/batch/v1/namespaces/{}/jobs/{}",
+            self.namespace, self.job
+        ));
         if !self.pod.is_empty() {
             // The cluster does that too, in its own time.
-            let _ = remove(format!("/api/v1/namespaces/{}/pods/{}", self.namespace, self.pod));
+            let _ = remove(format!(
+                "/api/v1/namespaces/{}/pods/{}",
+                self.namespace, self.pod
+            ));
         }
         if let Err(err) = gone {
             say!(
@@ -218,10 +273,19 @@ fn with_homes<'a>(
     if api.find(&format!("{claims}/{CLAIM}"))?.is_none() {
         let found = api.get(&claims)?;
         let found = found["items"].as_array().into_iter().flatten();
-        let names: Vec<_> = found.filter_map(|it| it["metadata"]["name"].as_str()).collect();
+        let names: Vec<_> = found
+            .filter_map(|it| it["metadata"]["name"].as_str())
+            .collect();
         match names.is_empty() {
-            true => bail!("`{hub}` of `{}` has no claim `{CLAIM}`, nor any other", cluster.name),
-            false => bail!("`{hub}` of `{}` has no claim `{CLAIM}`; it has: {}", cluster.name, list(names)),
+            true => bail!(
+                "`{hub}` of `{}` has no claim `{CLAIM}`, nor any other",
+                cluster.name
+            ),
+            false => bail!(
+                "`{hub}` of `{}` has no claim `{CLAIM}`; it has: {}",
+                cluster.name,
+                list(names)
+            ),
         }
     }
     let volume = json!({"persistentVolumeClaim": {"claimName": CLAIM}});
@@ -232,7 +296,10 @@ pub(super) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCo
     let image = &Settings::load(root)?.shell_image;
     let cluster = Cluster::load(root, &args.cluster)?;
     let hubs = cluster.select_hubs(std::slice::from_ref(&args.hub))?;
-    let files = hubs[0].helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+    let files = hubs[0]
+        .helm_chart_values_files
+        .iter()
+        .map(|it| cluster.dir.join(it));
     let values = plain_values(root, files)?;
     // Charts that are built on basehub have its values below its name.
     let text = |key: &str| {
@@ -249,7 +316,8 @@ pub(super) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCo
     let login = credentials::open(sh, root, &cluster)?;
     let api = Api::start(&login.sh)?;
     let volume = json!({"nfs": {"server": server, "path": path}});
-    Helper::start(&login.sh, &api, image, &args.hub, "/root-homes", &volume)?.in_front(&args.command())
+    Helper::start(&login.sh, &api, image, &args.hub, "/root-homes", &volume)?
+        .in_front(&args.command())
 }
 
 /// Values files as they lie there, encrypted ones too.
@@ -287,29 +355,54 @@ pub(super) fn copy(sh: &Shell, root: &Path, args: &Copy) -> Result<ExitCode> {
     ensure!(from != to, "/home/{from} can't be copied into itself");
     let target = format!("/home/{to}/{from}-homedir");
     let is_there = helper.read("[ ! -e \"$1\" ] && [ ! -L \"$1\" ] || echo yes", &[&target])?;
-    ensure!(is_there.is_empty(), "{target} is there already, and is left as it is\nhint: move it away first");
+    ensure!(
+        is_there.is_empty(),
+        "{target} is there already, and is left as it is\nhint: move it away first"
+    );
 
     let source = helper.size(&format!("/home/{from}"))?;
     say!("from /home/{from}: {}", source.shown());
-    say!("into /home/{to}: {}", helper.size(&format!("/home/{to}"))?.shown());
-    let free: u64 = helper.read("df --output=avail -B1 /home | tail -n 1", &[])?.trim().parse().unwrap_or(0);
+    say!(
+        "into /home/{to}: {}",
+        helper.size(&format!("/home/{to}"))?.shown()
+    );
+    let free: u64 = helper
+        .read("df --output=avail -B1 /home | tail -n 1", &[])?
+        .trim()
+        .parse()
+        .unwrap_or(0);
     say!("free in /home: {}", HumanBytes(free));
     session::confirm(&format!("Copy /home/{from} to {target}"), args.yes)?;
 
     helper.remove_leftovers(&from, &to)?;
     let part = format!("/home/{to}/.{from}-homedir.{}", helper.pod);
     let total = source.files.to_string();
-    let command = ["bash", "-c", COPY, "bash", &format!("/home/{from}"), &part, &target, &total];
+    let command = [
+        "bash",
+        "-c",
+        COPY,
+        "bash",
+        &format!("/home/{from}"),
+        &part,
+        &target,
+        &total,
+    ];
     let code = helper.in_front(&command.map(str::to_owned))?;
     if code != ExitCode::SUCCESS {
         // It may be at work still.
-        match helper.read("kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"", &[&part]) {
+        match helper.read(
+            "kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"",
+            &[&part],
+        ) {
             Ok(_) => bail!("/home/{from} wasn't copied"),
             Err(_) => bail!("/home/{from} wasn't copied; a part of it is left in {part}"),
         }
     }
     let copied = helper.size(&target)?;
-    crate::print(&format!("copied /home/{from} to {target}: {}\n", copied.shown()))?;
+    crate::print(&format!(
+        "copied /home/{from} to {target}: {}\n",
+        copied.shown()
+    ))?;
     if copied.files != source.files {
         say!(
             "warning: there were {} files before: somebody is at work in /home/{from}",
@@ -338,7 +431,11 @@ struct Size {
 
 impl Size {
     fn shown(&self) -> String {
-        format!("{} in {} files and folders", HumanBytes(self.bytes), HumanCount(self.files))
+        format!(
+            "{} in {} files and folders",
+            HumanBytes(self.bytes),
+            HumanCount(self.files)
+        )
     }
 }
 
@@ -351,22 +448,28 @@ impl Helper<'_> {
             "`{name}` isn't the name of a folder in /home"
         );
         let escaped = logs::escaped(name);
-        let script =
-            "for it; do if [ -d \"/home/$it\" ] && [ ! -L \"/home/$it\" ]; then echo \"$it\"; exit; fi; done";
+        let script = "for it; do if [ -d \"/home/$it\" ] && [ ! -L \"/home/$it\" ]; then echo \"$it\"; exit; fi; done";
         let found = self.read(script, &[name, &escaped])?;
         if found.is_empty() {
             let there = self.read("cd /home && ls -t | head -n 30", &[])?;
-            bail!("there is no /home/{name}; the latest there are: {}", list(there.lines()));
+            bail!(
+                "there is no /home/{name}; the latest there are: {}",
+                list(there.lines())
+            );
         }
         Ok(found)
     }
 
     fn size(&self, folder: &str) -> Result<Size> {
-        let script = "du --summarize --bytes -- \"$1\" | cut -f1; find \"$1\" -mindepth 1 -printf . | wc -c";
+        let script =
+            "du --summarize --bytes -- \"$1\" | cut -f1; find \"$1\" -mindepth 1 -printf . | wc -c";
 
         let said = self.read(script, &[folder])?;
         let mut numbers = said.lines().map(|it| it.trim().parse().unwrap_or(0));
-        Ok(Size { bytes: numbers.next().unwrap_or(0), files: numbers.next().unwrap_or(0) })
+        Ok(Size {
+            bytes: numbers.next().unwrap_or(0),
+            files: numbers.next().unwrap_or(0),
+        })
     }
 
     /// Removes what copies left that were cut off with their pods.
@@ -374,10 +477,17 @@ impl Helper<'_> {
         let prefix = format!(".{from}-homedir.");
         let found = self.read("cd \"/home/$1\" && ls -A", &[to])?;
         for part in found.lines() {
-            let Some(pod) = part.strip_prefix(&prefix).filter(|it| it.starts_with("xtask-homes-")) else {
+            let Some(pod) = part
+                .strip_prefix(&prefix)
+                .filter(|it| it.starts_with("xtask-homes-"))
+            else {
                 continue;
             };
-            if self.api.find(&format!("/api/v1/namespaces/{}/pods/{pod}", self.namespace))?.is_none() {
+            if self
+                .api
+                .find(&format!("/api/v1/namespaces/{}/pods/{pod}", self.namespace))?
+                .is_none()
+            {
                 say!("removing /home/{to}/{part}, which a copy left that was cut off");
                 self.read("rm -rf -- \"/home/$1/$2\"", &[to, part])?;
             }

@@ -86,9 +86,21 @@ impl Which {
 /// dask-gateway set these labels.
 const COMPONENTS: &[(&str, &str, Option<&str>)] = &[
     ("autohttps", "component=autohttps", None),
-    ("dask-gateway-api", "app.kubernetes.io/component=gateway", None),
-    ("dask-gateway-controller", "app.kubernetes.io/component=controller", None),
-    ("dask-gateway-traefik", "app.kubernetes.io/component=traefik", None),
+    (
+        "dask-gateway-api",
+        "app.kubernetes.io/component=gateway",
+        None,
+    ),
+    (
+        "dask-gateway-controller",
+        "app.kubernetes.io/component=controller",
+        None,
+    ),
+    (
+        "dask-gateway-traefik",
+        "app.kubernetes.io/component=traefik",
+        None,
+    ),
     ("hub", "component=hub", Some("hub")),
     ("proxy", "component=proxy", None),
     ("traefik", "component=autohttps", Some("traefik")),
@@ -97,18 +109,29 @@ const COMPONENTS: &[(&str, &str, Option<&str>)] = &[
 
 pub(super) fn debug(sh: &Shell, root: &Path, command: &Debug) -> Result<ExitCode> {
     match command {
-        Debug::ComponentLogs { cluster, hub, component, which } => {
+        Debug::ComponentLogs {
+            cluster,
+            hub,
+            component,
+            which,
+        } => {
             let known = COMPONENTS.iter().find(|(name, ..)| name == component);
             let Some((_, labels, container)) = known else {
                 let names = COMPONENTS.iter().map(|(name, ..)| name);
-                bail!("there is no component `{component}`; there are: {}", list(names));
+                bail!(
+                    "there is no component `{component}`; there are: {}",
+                    list(names)
+                );
             };
             component_logs(sh, root, cluster, hub, labels, *container, which)
                 .with_context(|| format!("the logs of {component}"))
         }
-        Debug::UserLogs { cluster, hub, username, which } => {
-            user_logs(sh, root, cluster, hub, username, which)
-        }
+        Debug::UserLogs {
+            cluster,
+            hub,
+            username,
+            which,
+        } => user_logs(sh, root, cluster, hub, username, which),
         Debug::StartDockerProxy { cluster } => start_docker_proxy(sh, root, cluster.as_deref()),
     }
 }
@@ -144,8 +167,10 @@ fn component_logs(
     }
     // By default kubectl refuses to follow more than five.
     let most = shown.to_string();
-    let logs =
-        cmd!(sh, "kubectl logs --namespace {hub} --selector {labels} --max-log-requests {most} {flags...}");
+    let logs = cmd!(
+        sh,
+        "kubectl logs --namespace {hub} --selector {labels} --max-log-requests {most} {flags...}"
+    );
     process::in_front(sh, logs, Whose::Ours)
 }
 
@@ -162,14 +187,22 @@ fn user_logs(
     let sh = &login.sh;
     // Every KubeSpawner has the name as it is in an annotation; labels differ.
     let pods = pods(&Api::start(sh)?, hub, "")?;
-    let servers: Vec<_> = pods.iter().filter_map(|it| Some((server(it)?, it))).collect();
+    let servers: Vec<_> = pods
+        .iter()
+        .filter_map(|it| Some((server(it)?, it)))
+        .collect();
     let is_meant = |user: &str, server: &str| {
-        [user.to_owned(), escaped(user)].into_iter().any(|user| match server {
-            "" => user == username,
-            server => format!("{user}/{server}") == username,
-        })
+        [user.to_owned(), escaped(user)]
+            .into_iter()
+            .any(|user| match server {
+                "" => user == username,
+                server => format!("{user}/{server}") == username,
+            })
     };
-    let Some((_, pod)) = servers.iter().find(|((user, server), _)| is_meant(user, server)) else {
+    let Some((_, pod)) = servers
+        .iter()
+        .find(|((user, server), _)| is_meant(user, server))
+    else {
         let there: BTreeSet<_> = servers
             .iter()
             .map(|((user, server), _)| format!("{user}/{server}").trim_end_matches('/').to_owned())
@@ -177,17 +210,26 @@ fn user_logs(
         match there.is_empty() {
             true => bail!("no user of `{hub}` has a server now"),
             false => {
-                bail!("`{username}` has no server on `{hub}` now; there are servers of: {}", list(there))
+                bail!(
+                    "`{username}` has no server on `{hub}` now; there are servers of: {}",
+                    list(there)
+                )
             }
         }
     };
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
     let containers: Vec<_> = containers(pod).collect();
     if !containers.contains(&CONTAINER) {
-        bail!("the pod `{name}` has no container `{CONTAINER}`; it has: {}", list(containers));
+        bail!(
+            "the pod `{name}` has no container `{CONTAINER}`; it has: {}",
+            list(containers)
+        );
     }
     let flags = which.flags();
-    let logs = cmd!(sh, "kubectl logs --namespace {hub} {name} --container {CONTAINER} {flags...}");
+    let logs = cmd!(
+        sh,
+        "kubectl logs --namespace {hub} {name} --container {CONTAINER} {flags...}"
+    );
     process::in_front(sh, logs, Whose::Ours)
 }
 
@@ -195,26 +237,47 @@ fn user_logs(
 fn server(pod: &Value) -> Option<(&str, &str)> {
     let annotations = &pod["metadata"]["annotations"];
     let user = annotations["hub.jupyter.org/username"].as_str()?;
-    Some((user, annotations["hub.jupyter.org/servername"].as_str().unwrap_or_default()))
+    Some((
+        user,
+        annotations["hub.jupyter.org/servername"]
+            .as_str()
+            .unwrap_or_default(),
+    ))
 }
 
 /// A user's name as older KubeSpawners have it in names of pods and folders: all but small letters and digits as `-xx`.
 pub(super) fn escaped(user: &str) -> String {
     let is_safe = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
     user.bytes()
-        .map(|it| if is_safe(it) { char::from(it).to_string() } else { format!("-{it:02x}") })
+        .map(|it| {
+            if is_safe(it) {
+                char::from(it).to_string()
+            } else {
+                format!("-{it:02x}")
+            }
+        })
         .collect()
 }
 
 /// The pods in a namespace that have these labels.
 pub(super) fn pods(api: &Api, namespace: &str, labels: &str) -> Result<Vec<Value>> {
-    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={}", quoted(labels));
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/pods?labelSelector={}",
+        quoted(labels)
+    );
     let mut found = api.get(&path)?;
-    Ok(found["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    Ok(found["items"]
+        .as_array_mut()
+        .map(std::mem::take)
+        .unwrap_or_default())
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &str> {
-    pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|it| it["name"].as_str())
+    pod["spec"]["containers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| it["name"].as_str())
 }
 
 /// The newest pod that is ready and stays.
@@ -222,9 +285,15 @@ pub(super) fn ready(pods: Vec<Value>) -> Option<Value> {
     let is_ready = |pod: &Value| {
         let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         let mut conditions = conditions.filter(|it| it["type"] == "Ready");
-        pod["metadata"]["deletionTimestamp"].is_null() && conditions.any(|it| it["status"] == "True")
+        pod["metadata"]["deletionTimestamp"].is_null()
+            && conditions.any(|it| it["status"] == "True")
     };
-    let made = |pod: &Value| pod["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+    let made = |pod: &Value| {
+        pod["metadata"]["creationTimestamp"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     pods.into_iter().filter(is_ready).max_by_key(made)
 }
 
@@ -233,18 +302,27 @@ fn start_docker_proxy(sh: &Shell, root: &Path, cluster: Option<&str>) -> Result<
     let settings = Settings::load(root)?;
     let cluster = cluster
         .or(settings.docker_proxy_cluster.as_deref())
-        .context("which cluster?\nhint: name one, or set `docker_proxy_cluster` in config/xtask.yaml")?;
+        .context(
+            "which cluster?\nhint: name one, or set `docker_proxy_cluster` in config/xtask.yaml",
+        )?;
     let cluster = Cluster::load(root, cluster)?;
     let login = credentials::open(sh, root, &cluster)?;
     let (sh, api) = (&login.sh, Api::start(&login.sh)?);
     process::end_in_order();
     let path = "/apis/apps/v1/namespaces/default/deployments/dind";
     let Some(deployment) = api.find(path)? else {
-        bail!("`{}` has no deployment `dind` in the namespace `default`", cluster.name);
+        bail!(
+            "`{}` has no deployment `dind` in the namespace `default`",
+            cluster.name
+        );
     };
-    let labels = deployment["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
-    let labels: Vec<_> =
-        labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+    let labels = deployment["spec"]["selector"]["matchLabels"]
+        .as_object()
+        .into_iter()
+        .flatten();
+    let labels: Vec<_> = labels
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
     let mut was_connected = false;
     let mut waits = false;
     while process::check_stopped().is_ok() {
@@ -259,13 +337,22 @@ fn start_docker_proxy(sh: &Shell, root: &Path, cluster: Option<&str>) -> Result<
         waits = false;
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
         let target = format!("pod/{name}");
-        let mut forward =
-            process::start(sh, cmd!(sh, "kubectl port-forward --namespace default {target} 23760:2376"))?;
+        let mut forward = process::start(
+            sh,
+            cmd!(
+                sh,
+                "kubectl port-forward --namespace default {target} 23760:2376"
+            ),
+        )?;
         let mut is_connected = false;
         let path = format!("/api/v1/namespaces/default/pods/{name}");
         while process::check_stopped().is_ok() {
             if let Some(said) = forward.ended()? {
-                ensure!(was_connected, "`kubectl port-forward` ended: {}", said.trim());
+                ensure!(
+                    was_connected,
+                    "`kubectl port-forward` ended: {}",
+                    said.trim()
+                );
                 say!("the connection is lost: {}", said.trim());
                 thread::sleep(PAUSE);
                 break;
@@ -286,7 +373,11 @@ fn start_docker_proxy(sh: &Shell, root: &Path, cluster: Option<&str>) -> Result<
                 say!("{target} goes away");
                 break;
             }
-            thread::sleep(if is_connected { PAUSE } else { Duration::from_millis(50) });
+            thread::sleep(if is_connected {
+                PAUSE
+            } else {
+                Duration::from_millis(50)
+            });
         }
     }
     Ok(ExitCode::SUCCESS)

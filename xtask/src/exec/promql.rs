@@ -40,22 +40,44 @@ enum Format {
 
 pub(super) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
-    let Some(support) = &cluster.support else { bail!("{} has no `support`", cluster.file().display()) };
+    let Some(support) = &cluster.support else {
+        bail!("{} has no `support`", cluster.file().display())
+    };
     let sh = &setup::provide(sh, setup::FOR_HUBS, cluster.is_local())?;
     let sh = &secrets::with_demo_key(sh, root, &cluster)?;
-    let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
-    let files: Vec<_> = Support::shared_values(root).into_iter().chain(own).collect();
+    let own = support
+        .helm_chart_values_files
+        .iter()
+        .map(|it| cluster.dir.join(it));
+    let files: Vec<_> = Support::shared_values(root)
+        .into_iter()
+        .chain(own)
+        .collect();
     let values = process::side_by_side(sh, &files, |sh, file| {
         let text = secrets::open(sh, root, file)?.text()?;
         // An error's own text may quote what was decrypted.
-        serde_yaml::from_str::<Yaml>(&text).ok().with_context(|| format!("`{}` isn't YAML", file.display()))
+        serde_yaml::from_str::<Yaml>(&text)
+            .ok()
+            .with_context(|| format!("`{}` isn't YAML", file.display()))
     });
     let values = values.into_iter().collect::<Result<Vec<_>>>()?;
-    let text = |path: &[&str]| last(&values, path)?.as_str().filter(|it| !it.is_empty()).map(str::to_owned);
+    let text = |path: &[&str]| {
+        last(&values, path)?
+            .as_str()
+            .filter(|it| !it.is_empty())
+            .map(str::to_owned)
+    };
     let host = last(&values, &["prometheus", "server", "ingress", "hosts"]);
-    let host = host.as_ref().and_then(|it| it.get(0)).and_then(Yaml::as_str).with_context(|| {
-        format!("the support values of `{}` have no `prometheus.server.ingress.hosts`", cluster.name)
-    })?;
+    let host = host
+        .as_ref()
+        .and_then(|it| it.get(0))
+        .and_then(Yaml::as_str)
+        .with_context(|| {
+            format!(
+                "the support values of `{}` have no `prometheus.server.ingress.hosts`",
+                cluster.name
+            )
+        })?;
     // The second one is what 2i2c's chart calls it.
     let auth = |key: &str| {
         text(&["prometheusAuthSecret", key]).or_else(|| text(&["prometheusIngressAuthSecret", key]))
@@ -72,11 +94,17 @@ pub(super) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
         .post(&url)
         .header(
             "Authorization",
-            format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}"))),
+            format!(
+                "Basic {}",
+                BASE64_STANDARD.encode(format!("{username}:{password}"))
+            ),
         )
         .send_form([("query", &args.query)])
         .with_context(|| format!("POST {url}"))?;
-    let body = answer.body_mut().read_to_string().with_context(|| format!("POST {url}"))?;
+    let body = answer
+        .body_mut()
+        .read_to_string()
+        .with_context(|| format!("POST {url}"))?;
     let json: Value = serde_json::from_str(&body).unwrap_or_default();
     match json["error"].as_str() {
         Some(error) => bail!("Prometheus answers: {error}"),
@@ -102,10 +130,15 @@ fn made_password(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<String> {
     let login = credentials::open(sh, root, cluster)?;
     let sh = &login.sh;
     let field = "jsonpath={.data.password}";
-    let get = cmd!(sh, "kubectl get secret --namespace support prometheus-auth --output {field}");
-    let password =
-        process::read(sh, get).context("no values file of `support` has a password for Prometheus")?;
-    let password = BASE64_STANDARD.decode(password.trim()).context("the password isn't base64")?;
+    let get = cmd!(
+        sh,
+        "kubectl get secret --namespace support prometheus-auth --output {field}"
+    );
+    let password = process::read(sh, get)
+        .context("no values file of `support` has a password for Prometheus")?;
+    let password = BASE64_STANDARD
+        .decode(password.trim())
+        .context("the password isn't base64")?;
     String::from_utf8(password).context("the password isn't text")
 }
 
@@ -114,24 +147,37 @@ fn table(data: &Value) -> String {
     let value = |point: &Value| point[1].as_str().unwrap_or("?").to_owned();
     let result = match data["resultType"].as_str() {
         Some("scalar" | "string") => return value(&data["result"]) + "\n",
-        _ => data["result"].as_array().map(Vec::as_slice).unwrap_or_default(),
+        _ => data["result"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default(),
     };
     let rows = result.iter().map(|series| {
         let labels = series["metric"].as_object().into_iter().flatten();
         let name = series["metric"]["__name__"].as_str().unwrap_or_default();
-        let labels: Vec<_> =
-            labels.filter(|(key, _)| *key != "__name__").map(|(key, it)| format!("{key}={it}")).collect();
+        let labels: Vec<_> = labels
+            .filter(|(key, _)| *key != "__name__")
+            .map(|(key, it)| format!("{key}={it}"))
+            .collect();
         let points = series["values"].as_array();
         let values = match points {
-            Some(points) => {
-                points.iter().map(|it| format!("{}@{}", value(it), it[0])).collect::<Vec<_>>().join(" ")
-            }
+            Some(points) => points
+                .iter()
+                .map(|it| format!("{}@{}", value(it), it[0]))
+                .collect::<Vec<_>>()
+                .join(" "),
             None => value(&series["value"]),
         };
         (format!("{name}{{{}}}", labels.join(", ")), values)
     });
     let mut rows: Vec<_> = rows.collect();
     rows.sort();
-    let width = rows.iter().map(|(labels, _)| labels.len()).max().unwrap_or(0);
-    rows.into_iter().map(|(labels, values)| format!("{labels:<width$}  {values}\n")).collect()
+    let width = rows
+        .iter()
+        .map(|(labels, _)| labels.len())
+        .max()
+        .unwrap_or(0);
+    rows.into_iter()
+        .map(|(labels, values)| format!("{labels:<width$}  {values}\n"))
+        .collect()
 }

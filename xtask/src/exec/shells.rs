@@ -67,7 +67,11 @@ pub(super) fn shells(sh: &Shell, root: &Path, command: &Shells) -> Result<ExitCo
         Shells::Homes(args) => homes::homes(sh, root, args),
         Shells::RootHomes(args) => homes::root_homes(sh, root, args),
         Shells::CopyHomedirIntoAnother(args) => homes::copy(sh, root, args),
-        Shells::Aws { profile, mfa_device_id, auth_token } => aws(sh, profile, mfa_device_id, auth_token),
+        Shells::Aws {
+            profile,
+            mfa_device_id,
+            auth_token,
+        } => aws(sh, profile, mfa_device_id, auth_token),
     }
 }
 
@@ -75,15 +79,28 @@ fn in_hub(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCode> {
     let (cluster, login) = open(sh, root, &args.cluster, &args.hub)?;
     let (sh, hub, command) = (&login.sh, &args.hub, args.command());
     let pods = logs::pods(&Api::start(sh)?, hub, "component=hub")?;
-    let names = pods.iter().filter_map(|it| it["metadata"]["name"].as_str()).map(str::to_owned);
+    let names = pods
+        .iter()
+        .filter_map(|it| it["metadata"]["name"].as_str())
+        .map(str::to_owned);
     let names: Vec<_> = names.collect();
     // Two of them while a new one takes over.
     let pod = logs::ready(pods).with_context(|| match names.is_empty() {
         true => format!("`{hub}` of `{}` has no hub pod", cluster.name),
-        false => format!("no hub pod of `{hub}` of `{}` is ready: {}", cluster.name, list(names)),
+        false => format!(
+            "no hub pod of `{hub}` of `{}` is ready: {}",
+            cluster.name,
+            list(names)
+        ),
     })?;
-    let (pod, how) = (pod["metadata"]["name"].as_str().unwrap_or_default(), interactive());
-    let exec = cmd!(sh, "kubectl exec --namespace {hub} {how...} {pod} --container hub -- {command...}");
+    let (pod, how) = (
+        pod["metadata"]["name"].as_str().unwrap_or_default(),
+        interactive(),
+    );
+    let exec = cmd!(
+        sh,
+        "kubectl exec --namespace {hub} {how...} {pod} --container hub -- {command...}"
+    );
     process::in_front(sh, exec, Whose::Ours)
 }
 
@@ -105,7 +122,9 @@ fn aws(sh: &Shell, profile: &str, device: &str, code: &str) -> Result<ExitCode> 
         let value = answer["Credentials"][key].as_str();
         env.insert(
             name.to_owned(),
-            value.with_context(|| format!("the answer of `aws` has no {key}"))?.into(),
+            value
+                .with_context(|| format!("the answer of `aws` has no {key}"))?
+                .into(),
         );
     }
     env.insert("AWS_PROFILE".to_owned(), profile.into());

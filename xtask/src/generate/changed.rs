@@ -54,7 +54,10 @@ impl Source {
                 let base = known(sh, base)?;
                 match process::read(sh, cmd!(sh, "git merge-base {base} HEAD")) {
                     Ok(common) => differing(sh, common.trim())?,
-                    Err(_) => bail!("`{base}` and this commit have nothing in common{}", remedy(sh)),
+                    Err(_) => bail!(
+                        "`{base}` and this commit have nothing in common{}",
+                        remedy(sh)
+                    ),
                 }
             }
             (paths, None) => {
@@ -65,7 +68,10 @@ impl Source {
                 Changed::of(paths.iter().map(|it| PathBuf::from(it.trim())))
             }
         };
-        Ok(vec![Step { commit: None, changed }])
+        Ok(vec![Step {
+            commit: None,
+            changed,
+        }])
     }
 }
 
@@ -103,9 +109,12 @@ impl Changed {
 
     /// Those in a folder, by their paths in it. Of a submodule that it is in, the path is empty.
     pub(super) fn within<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Path> {
-        let submodule = matches!(self, Changed::Files(_)) && folder.parent().is_some_and(|it| self.has(it));
+        let submodule =
+            matches!(self, Changed::Files(_)) && folder.parent().is_some_and(|it| self.has(it));
         // A folder's files stand together.
-        let files = self.from(folder).map_while(move |it| it.strip_prefix(folder).ok());
+        let files = self
+            .from(folder)
+            .map_while(move |it| it.strip_prefix(folder).ok());
         submodule.then_some(Path::new("")).into_iter().chain(files)
     }
 
@@ -115,7 +124,9 @@ impl Changed {
             Changed::Files(files) => Some(files),
         };
         let first = first.to_owned();
-        files.into_iter().flat_map(move |it| it.range(first.clone()..))
+        files
+            .into_iter()
+            .flat_map(move |it| it.range(first.clone()..))
     }
 }
 
@@ -131,18 +142,30 @@ fn last_deployed() -> Result<Option<String>> {
 fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
     let all = |why: &str| -> Result<Vec<Step>> {
         say!("{why}: all is deployed");
-        Ok(vec![Step { commit: Some(known(sh, "HEAD")?), changed: Changed::Everything }])
+        Ok(vec![Step {
+            commit: Some(known(sh, "HEAD")?),
+            changed: Changed::Everything,
+        }])
     };
     let Some(base) = last_deployed()? else {
         return all("no run of this workflow went well on this branch so far");
     };
     let base = match known(sh, &base) {
         Err(_) if is_shallow(sh) == Some(false) => {
-            return all(&format!("commit `{base}`, which was deployed last, isn't in this history any more"));
+            return all(&format!(
+                "commit `{base}`, which was deployed last, isn't in this history any more"
+            ));
         }
         base => base?,
     };
-    let log = ["--first-parent", "-m", "--format=%x00%H", "--name-only", "--no-renames", "-z"];
+    let log = [
+        "--first-parent",
+        "-m",
+        "--format=%x00%H",
+        "--name-only",
+        "--no-renames",
+        "-z",
+    ];
     let log = process::read_bytes(sh, cmd!(sh, "git log {log...} {base}..HEAD"))?;
     let prefix = prefix(sh)?;
     let mut steps: Vec<Step> = Vec::new();
@@ -151,8 +174,13 @@ fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
     while let Some(field) = fields.next() {
         match (field, steps.last_mut()) {
             ([], _) => {
-                let commit = fields.next().map(|it| String::from_utf8_lossy(it).into_owned());
-                steps.extend(commit.map(|it| Step { commit: Some(it), changed: Changed::default() }));
+                let commit = fields
+                    .next()
+                    .map(|it| String::from_utf8_lossy(it).into_owned());
+                steps.extend(commit.map(|it| Step {
+                    commit: Some(it),
+                    changed: Changed::default(),
+                }));
             }
             (file, Some(step)) => {
                 let file = path(file.strip_prefix(b"\n").unwrap_or(file));
@@ -166,14 +194,23 @@ fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
     if let Changed::Files(files) = &mut rest {
         files.retain(|file| !steps.iter().any(|it| it.changed.has(file)));
     }
-    steps.push(Step { commit: None, changed: rest });
+    steps.push(Step {
+        commit: None,
+        changed: rest,
+    });
     Ok(steps)
 }
 
 /// A commit by its name, which git must know.
 fn known(sh: &Shell, name: &str) -> Result<String> {
     let commit = format!("{name}^{{commit}}");
-    match process::read(sh, cmd!(sh, "git rev-parse --verify --quiet --end-of-options {commit}")) {
+    match process::read(
+        sh,
+        cmd!(
+            sh,
+            "git rev-parse --verify --quiet --end-of-options {commit}"
+        ),
+    ) {
         Ok(commit) => Ok(commit.trim().to_owned()),
         Err(_) => bail!("git knows no commit `{name}`{}", remedy(sh)),
     }
@@ -198,7 +235,10 @@ fn remedy(sh: &Shell) -> &'static str {
 
 /// What this commit has otherwise than another one.
 fn differing(sh: &Shell, base: &str) -> Result<Changed> {
-    let names = process::read_bytes(sh, cmd!(sh, "git diff --name-only --no-renames -z {base} HEAD"))?;
+    let names = process::read_bytes(
+        sh,
+        cmd!(sh, "git diff --name-only --no-renames -z {base} HEAD"),
+    )?;
     let prefix = prefix(sh)?;
     let files = names.split(|it| *it == 0).filter(|it| !it.is_empty());
     Ok(Changed::of(files.map(|it| paths::from(&prefix, path(it)))))

@@ -45,15 +45,34 @@ pub(super) fn health_check_jobs(sh: &Shell, root: &Path, args: &HealthCheckJobs)
         .filter_map(|cluster| {
             let reason = reason(cluster, &changed)?;
             let todos = |is_staging: bool| -> Vec<Todo> {
-                let hubs = cluster.hubs.iter().filter(|it: &&Hub| it.is_staging() == is_staging);
-                hubs.map(|hub| Todo { hub, reason: reason.clone() }).collect()
+                let hubs = cluster
+                    .hubs
+                    .iter()
+                    .filter(|it: &&Hub| it.is_staging() == is_staging);
+                hubs.map(|hub| Todo {
+                    hub,
+                    reason: reason.clone(),
+                })
+                .collect()
             };
             Some((cluster, todos(true), todos(false)))
         })
         .collect();
     let lists: [(&str, Value); 2] = [
-        ("staging-jobs", jobs(touched.iter().map(|(cluster, it, _)| (*cluster, &it[..])), "reason")?),
-        ("prod-jobs", jobs(touched.iter().map(|(cluster, _, it)| (*cluster, &it[..])), "reason")?),
+        (
+            "staging-jobs",
+            jobs(
+                touched.iter().map(|(cluster, it, _)| (*cluster, &it[..])),
+                "reason",
+            )?,
+        ),
+        (
+            "prod-jobs",
+            jobs(
+                touched.iter().map(|(cluster, _, it)| (*cluster, &it[..])),
+                "reason",
+            )?,
+        ),
     ];
     github::set("GITHUB_OUTPUT", &lists)?;
     crate::print(&match args.format {
@@ -62,11 +81,26 @@ pub(super) fn health_check_jobs(sh: &Shell, root: &Path, args: &HealthCheckJobs)
             let todos = touched.iter().flat_map(|(cluster, staging, prod)| {
                 staging.iter().chain(prod).map(move |it| {
                     let provider = cluster.provider_name().unwrap_or_default().to_owned();
-                    vec![provider, cluster.name.clone(), it.hub.name.clone(), it.reason.clone()]
+                    vec![
+                        provider,
+                        cluster.name.clone(),
+                        it.hub.name.clone(),
+                        it.reason.clone(),
+                    ]
                 })
             });
-            let head = ["Cloud Provider", "Cluster Name", "Hub Name", "Reason for Check"];
-            table("Hubs to check", &head, &todos.collect::<Vec<_>>(), "No hubs")
+            let head = [
+                "Cloud Provider",
+                "Cluster Name",
+                "Hub Name",
+                "Reason for Check",
+            ];
+            table(
+                "Hubs to check",
+                &head,
+                &todos.collect::<Vec<_>>(),
+                "No hubs",
+            )
         }
     })
 }
@@ -79,17 +113,34 @@ fn reason(cluster: &Cluster, changed: &Changed) -> Option<String> {
     let provider = cluster.provider_name()?;
     let terraform = Path::new("terraform").join(provider);
     let own = [
-        (terraform.join("projects").join(format!("{}.tfvars", cluster.name)), true),
-        (Path::new("eksctl").join(format!("{}.jsonnet", cluster.name)), provider == "aws"),
+        (
+            terraform
+                .join("projects")
+                .join(format!("{}.tfvars", cluster.name)),
+            true,
+        ),
+        (
+            Path::new("eksctl").join(format!("{}.jsonnet", cluster.name)),
+            provider == "aws",
+        ),
     ];
     let own = own.into_iter().find(|(file, is)| *is && changed.has(file));
     if let Some((file, _)) = own {
         return Some(format!("Following file was modified: {}", file.display()));
     }
-    if changed.within(&terraform).any(|it| !it.starts_with("projects")) {
-        return Some(format!("Terraform of all clusters was modified: {}", terraform.display()));
+    if changed
+        .within(&terraform)
+        .any(|it| !it.starts_with("projects"))
+    {
+        return Some(format!(
+            "Terraform of all clusters was modified: {}",
+            terraform.display()
+        ));
     }
     let eksctl = changed.has(Path::new("eksctl/template.jsonnet"))
-        || changed.within(Path::new("eksctl/libsonnet")).next().is_some();
+        || changed
+            .within(Path::new("eksctl/libsonnet"))
+            .next()
+            .is_some();
     (provider == "aws" && eksctl).then(|| "eksctl files of all clusters were modified".to_owned())
 }

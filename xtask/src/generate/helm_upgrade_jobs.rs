@@ -112,8 +112,15 @@ pub(super) fn helm_upgrade_jobs(sh: &Shell, root: &Path, args: &HelmUpgradeJobs)
     show(root, &change, args.format)
 }
 
-pub(crate) fn generate_helm_upgrade_jobs(root: &Path, args: &GenerateHelmUpgradeJobs) -> Result<()> {
-    let paths = args.paths.iter().flat_map(|it| it.split_whitespace()).map(PathBuf::from);
+pub(crate) fn generate_helm_upgrade_jobs(
+    root: &Path,
+    args: &GenerateHelmUpgradeJobs,
+) -> Result<()> {
+    let paths = args
+        .paths
+        .iter()
+        .flat_map(|it| it.split_whitespace())
+        .map(PathBuf::from);
     let mut change = Change::default();
     change.add(&Changed::of(paths), Labels::default());
     show(root, &change, Format::Text)
@@ -146,7 +153,8 @@ fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
     let clusters = clusters(root)?;
     let plan = plan(root, &settings, &clusters, change)?;
     // GitLab sets it as well, and has none of GitHub's limits.
-    let in_workflow = env::var_os("CI").is_some_and(|it| !it.is_empty()) && !matches!(format, Format::Gitlab);
+    let in_workflow =
+        env::var_os("CI").is_some_and(|it| !it.is_empty()) && !matches!(format, Format::Gitlab);
     let lists = match in_workflow || matches!(format, Format::Json) {
         true => lists(&plan)?,
         false => Vec::new(),
@@ -161,8 +169,12 @@ fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
         Format::Json => as_json(&lists)?,
         Format::Text => {
             let (first, second) = rows(&plan);
-            table("Support chart and Staging hub upgrades", &FIRST_HEAD, &first, NO_SUPPORT_OR_STAGING)
-                + "\n"
+            table(
+                "Support chart and Staging hub upgrades",
+                &FIRST_HEAD,
+                &first,
+                NO_SUPPORT_OR_STAGING,
+            ) + "\n"
                 + &table("Prod hub upgrades", &SECOND_HEAD, &second, NO_PROD)
         }
     })
@@ -176,7 +188,12 @@ const FIRST_HEAD: [&str; 6] = [
     "Upgrade Staging?",
     "Reason for Staging Redeploy",
 ];
-const SECOND_HEAD: [&str; 4] = ["Cloud Provider", "Cluster Name", "Hub Name", "Reason for Redeploy"];
+const SECOND_HEAD: [&str; 4] = [
+    "Cloud Provider",
+    "Cluster Name",
+    "Hub Name",
+    "Reason for Redeploy",
+];
 const NO_SUPPORT_OR_STAGING: &str = github::NOTHING[0];
 const NO_PROD: &str = github::NOTHING[1];
 
@@ -184,14 +201,21 @@ impl Labels {
     fn read(names: &[String]) -> Result<Labels> {
         let mut labels = Labels::default();
         for name in names {
-            let Some(label) = name.strip_prefix(PREFIX) else { continue };
+            let Some(label) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
             *match label {
                 "skip-deploy" => &mut labels.skip_deploy,
                 "skip-deploy-hubs" => &mut labels.skip_deploy_hubs,
                 "deploy-support" => &mut labels.deploy_support,
                 "deploy-hubs" => &mut labels.deploy_hubs,
                 _ => {
-                    let known = ["skip-deploy", "skip-deploy-hubs", "deploy-support", "deploy-hubs"];
+                    let known = [
+                        "skip-deploy",
+                        "skip-deploy-hubs",
+                        "deploy-support",
+                        "deploy-hubs",
+                    ];
                     let known = list(known.map(|it| format!("{PREFIX}{it}")));
                     bail!("there is no label `{name}`; there are: {known}")
                 }
@@ -211,20 +235,37 @@ fn plan<'a>(
     clusters: &'a [Cluster],
     change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
-    let links = &Links { root: root.canonicalize()?, folders: RefCell::default() };
+    let links = &Links {
+        root: root.canonicalize()?,
+        folders: RefCell::default(),
+    };
     let touched = |it| Touched::by(it, links, settings, clusters);
     let (for_support, for_hubs) = (touched(&change.for_support)?, touched(&change.for_hubs)?);
-    let forced = |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
+    let forced =
+        |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
     let mut plan = Vec::new();
     for cluster in clusters {
         let why = |it: &Support| {
-            forced(change.deploy_support, "deploy-support").or_else(|| for_support.support(cluster, it))
+            forced(change.deploy_support, "deploy-support")
+                .or_else(|| for_support.support(cluster, it))
         };
         let support = cluster.support.as_ref().and_then(why);
-        let why = |it: &Hub| forced(change.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, it));
-        let todos = cluster.hubs.iter().filter_map(|hub| Some(Todo { hub, reason: why(hub)? }));
+        let why = |it: &Hub| {
+            forced(change.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, it))
+        };
+        let todos = cluster.hubs.iter().filter_map(|hub| {
+            Some(Todo {
+                hub,
+                reason: why(hub)?,
+            })
+        });
         let (staging, prod) = todos.partition(|it| it.hub.is_staging());
-        let mut upgrades = Upgrades { cluster, support, staging, prod };
+        let mut upgrades = Upgrades {
+            cluster,
+            support,
+            staging,
+            prod,
+        };
         upgrades.add_gates();
         if upgrades.support.is_some() || !upgrades.staging.is_empty() || !upgrades.prod.is_empty() {
             plan.push(upgrades);
@@ -252,21 +293,41 @@ impl<'a> Touched<'a> {
     ) -> Result<Touched<'a>> {
         let root = &links.root;
         let patterns = settings.core_files.iter().map(|it| {
-            Pattern::new(it).with_context(|| format!("config/xtask.yaml: `core_files`: `{it}` is no pattern"))
+            Pattern::new(it)
+                .with_context(|| format!("config/xtask.yaml: `core_files`: `{it}` is no pattern"))
         });
         let patterns = patterns.collect::<Result<Vec<_>>>()?;
-        let core = changed.files().any(|file| patterns.iter().any(|it| it.matches_path(file)));
+        let core = changed
+            .files()
+            .any(|file| patterns.iter().any(|it| it.matches_path(file)));
 
-        let all: BTreeSet<_> = clusters.iter().flat_map(|it| &it.hubs).map(Hub::chart).collect();
+        let all: BTreeSet<_> = clusters
+            .iter()
+            .flat_map(|it| &it.hubs)
+            .map(Hub::chart)
+            .collect();
         let mut charts = BTreeSet::new();
         for chart in all.into_iter().chain([PathBuf::from(SUPPORT)]) {
             let mut folders = charts::folders(root, &chart)?;
-            folders.extend(folders.iter().filter_map(|it| links.end(it)).collect::<Vec<_>>());
-            if folders.iter().any(|it| charts::reads_any(root, it, changed.within(it))) {
+            folders.extend(
+                folders
+                    .iter()
+                    .filter_map(|it| links.end(it))
+                    .collect::<Vec<_>>(),
+            );
+            if folders
+                .iter()
+                .any(|it| charts::reads_any(root, it, changed.within(it)))
+            {
                 charts.insert(chart);
             }
         }
-        Ok(Touched { changed, links, core, charts })
+        Ok(Touched {
+            changed,
+            links,
+            core,
+            charts,
+        })
     }
 
     /// Why a cluster's support is upgraded, if it is.
@@ -275,19 +336,28 @@ impl<'a> Touched<'a> {
             let is_changed = self.charts.contains(Path::new(SUPPORT));
             is_changed.then(|| "Support helm chart has been modified".to_owned())
         };
-        let own = support.helm_chart_values_files.iter().map(|it| cluster.dir.join(it));
+        let own = support
+            .helm_chart_values_files
+            .iter()
+            .map(|it| cluster.dir.join(it));
         let values = || self.values(own.chain(Support::shared_values(&self.links.root)));
         self.cluster_yaml(cluster).or_else(chart).or_else(values)
     }
 
     /// Why a hub is redeployed, if it is.
     fn hub(&self, cluster: &Cluster, hub: &Hub) -> Option<String> {
-        let core = self.core.then(|| "Core infrastructure has been modified".to_owned());
+        let core = self
+            .core
+            .then(|| "Core infrastructure has been modified".to_owned());
         core.or_else(|| self.cluster_yaml(cluster)).or_else(|| {
             let chart = hub.chart();
             let is_changed = self.charts.contains(&chart);
-            let chart = is_changed.then(|| format!("Following helm chart was modified: {}", chart.display()));
-            let files = hub.helm_chart_values_files.iter().chain(&hub.domain_override_file);
+            let chart = is_changed
+                .then(|| format!("Following helm chart was modified: {}", chart.display()));
+            let files = hub
+                .helm_chart_values_files
+                .iter()
+                .chain(&hub.domain_override_file);
             let values = self.values(files.map(|it| cluster.dir.join(it)));
             let both: Vec<_> = chart.into_iter().chain(values).collect();
             (!both.is_empty()).then(|| both.join("; "))
@@ -295,10 +365,12 @@ impl<'a> Touched<'a> {
     }
 
     fn cluster_yaml(&self, cluster: &Cluster) -> Option<String> {
-        self.changed.has(&cluster.file()).then(|| match self.changed {
-            Changed::Everything => "Nothing was deployed before".to_owned(),
-            Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
-        })
+        self.changed
+            .has(&cluster.file())
+            .then(|| match self.changed {
+                Changed::Everything => "Nothing was deployed before".to_owned(),
+                Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
+            })
     }
 
     /// Which of these values files changed, in a sentence.
@@ -306,10 +378,15 @@ impl<'a> Touched<'a> {
         let files = files.map(|it| paths::lexical(&it)).filter(|file| {
             self.changed.has(file) || self.links.end(file).is_some_and(|it| self.changed.has(&it))
         });
-        let names = files.filter_map(|it| Some(it.file_name()?.to_string_lossy().escape_debug().to_string()));
+        let names = files
+            .filter_map(|it| Some(it.file_name()?.to_string_lossy().escape_debug().to_string()));
         let names: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
-        (!names.is_empty())
-            .then(|| format!("Following helm chart values files were modified: {}", names.join(", ")))
+        (!names.is_empty()).then(|| {
+            format!(
+                "Following helm chart values files were modified: {}",
+                names.join(", ")
+            )
+        })
     }
 }
 
@@ -346,7 +423,10 @@ impl Upgrades<'_> {
             let waiting = self.prod.iter().filter(|it| it.hub.waits_for(gate));
             let waiting: Vec<_> = waiting.map(|it| it.hub.name.as_str()).collect();
             if !waiting.is_empty() && !self.staging.iter().any(|it| it.hub.name == gate.name) {
-                let reason = format!("Following prod hubs require redeploy: {}", waiting.join(", "));
+                let reason = format!(
+                    "Following prod hubs require redeploy: {}",
+                    waiting.join(", ")
+                );
                 self.staging.push(Todo { hub: gate, reason });
             }
         }
@@ -386,15 +466,24 @@ fn lists(plan: &[Upgrades]) -> Result<Vec<(&'static str, Value)>> {
 /// Those of both tables.
 fn rows(plan: &[Upgrades]) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
     let yes = |it: bool| if it { "Yes" } else { "No" }.to_owned();
-    let place =
-        |it: &Upgrades| [it.cluster.provider_name().unwrap_or_default().to_owned(), it.cluster.name.clone()];
+    let place = |it: &Upgrades| {
+        [
+            it.cluster.provider_name().unwrap_or_default().to_owned(),
+            it.cluster.name.clone(),
+        ]
+    };
     let first = plan.iter().map(|it| {
-        let support = [yes(it.support.is_some()), it.support.clone().unwrap_or_default()];
+        let support = [
+            yes(it.support.is_some()),
+            it.support.clone().unwrap_or_default(),
+        ];
         let staging = [yes(!it.staging.is_empty()), reasons(&it.staging)];
         [place(it), support, staging].concat()
     });
     let second = plan.iter().flat_map(|it| {
-        it.prod.iter().map(move |todo| [place(it), [todo.hub.name.clone(), todo.reason.clone()]].concat())
+        it.prod
+            .iter()
+            .map(move |todo| [place(it), [todo.hub.name.clone(), todo.reason.clone()]].concat())
     });
     (first.collect(), second.collect())
 }
@@ -416,15 +505,29 @@ fn comment(plan: &[Upgrades]) -> String {
     }
     // Too many for GitHub: a row for each cluster.
     let short = plan.iter().filter(|it| !it.prod.is_empty()).map(|it| {
-        let (provider, cluster) = (it.cluster.provider_name().unwrap_or_default(), &it.cluster.name);
-        vec![provider.to_owned(), cluster.clone(), names(&it.prod).join(", "), it.prod[0].reason.clone()]
+        let (provider, cluster) = (
+            it.cluster.provider_name().unwrap_or_default(),
+            &it.cluster.name,
+        );
+        vec![
+            provider.to_owned(),
+            cluster.clone(),
+            names(&it.prod).join(", "),
+            it.prod[0].reason.clone(),
+        ]
     });
-    let text = whole(&first, &markdown(&SECOND_HEAD, &short.collect::<Vec<_>>(), NO_PROD));
+    let text = whole(
+        &first,
+        &markdown(&SECOND_HEAD, &short.collect::<Vec<_>>(), NO_PROD),
+    );
     if text.len() <= github::LONGEST_COMMENT {
         return text;
     }
     let hubs: usize = plan.iter().map(|it| it.staging.len() + it.prod.len()).sum();
-    let all = format!("{hubs} hubs on {} clusters: the run of this workflow lists them", plan.len());
+    let all = format!(
+        "{hubs} hubs on {} clusters: the run of this workflow lists them",
+        plan.len()
+    );
     whole(&all, &all)
 }
 
@@ -433,7 +536,16 @@ fn markdown(head: &[&str], rows: &[Vec<String>], none: &str) -> String {
         return none.to_owned();
     }
     let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    let head = [head.iter().map(|it| (*it).to_owned()).collect(), vec!["---".to_owned(); head.len()]];
-    let rows = rows.iter().map(|it| it.iter().map(|it| github::escaped(it)).collect());
-    head.into_iter().chain(rows).map(line).collect::<Vec<_>>().join("\n")
+    let head = [
+        head.iter().map(|it| (*it).to_owned()).collect(),
+        vec!["---".to_owned(); head.len()],
+    ];
+    let rows = rows
+        .iter()
+        .map(|it| it.iter().map(|it| github::escaped(it)).collect());
+    head.into_iter()
+        .chain(rows)
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
 }

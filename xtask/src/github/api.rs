@@ -24,8 +24,16 @@ pub(super) fn variable(name: &str) -> Result<String> {
 
 impl Api {
     pub(super) fn new() -> Result<Api> {
-        let url = format!("{}/repos/{}", variable("GITHUB_API_URL")?, variable("GITHUB_REPOSITORY")?);
-        Ok(Api { agent: http::agent(), url, token: variable("GITHUB_TOKEN")? })
+        let url = format!(
+            "{}/repos/{}",
+            variable("GITHUB_API_URL")?,
+            variable("GITHUB_REPOSITORY")?
+        );
+        Ok(Api {
+            agent: http::agent(),
+            url,
+            token: variable("GITHUB_TOKEN")?,
+        })
     }
 
     /// What is at a path of the repository.
@@ -39,13 +47,19 @@ impl Api {
         let mut next = Some(format!("{}/{path}", self.url));
         while let Some(url) = next {
             let answer = self.ask("GET", &url, None)?;
-            next = answer.headers().get("link").and_then(|it| it.to_str().ok()).and_then(next_page);
+            next = answer
+                .headers()
+                .get("link")
+                .and_then(|it| it.to_str().ok())
+                .and_then(next_page);
             let mut page = json(answer)?;
             let page = match key {
                 Some(key) => page[key].take(),
                 None => page,
             };
-            let Value::Array(page) = page else { bail!("GET {url}: GitHub's answer has no list") };
+            let Value::Array(page) = page else {
+                bail!("GET {url}: GitHub's answer has no list")
+            };
             items.extend(page);
         }
         Ok(items)
@@ -82,7 +96,11 @@ impl Api {
         let text = answer.body_mut().read_to_string().unwrap_or_default();
         let said: Value = serde_json::from_str(&text).unwrap_or_default();
         let said = said["message"].as_str().unwrap_or_default();
-        let hint = if status == 403 { "\nhint: does the job have the `permissions` for that?" } else { "" };
+        let hint = if status == 403 {
+            "\nhint: does the job have the `permissions` for that?"
+        } else {
+            ""
+        };
         bail!("{method} {url}: GitHub answers {status} {said}{hint}")
     }
 }
@@ -104,29 +122,47 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
     let api = Api::new().context("`--base last-deployed` asks GitHub")?;
     // "owner/repository/.github/workflows/deploy-hubs.yaml@refs/heads/main"
     let workflow = variable("GITHUB_WORKFLOW_REF")?;
-    let file = workflow.split('@').next().and_then(|it| it.rsplit('/').next()).unwrap_or_default();
+    let file = workflow
+        .split('@')
+        .next()
+        .and_then(|it| it.rsplit('/').next())
+        .unwrap_or_default();
     let branch: String = variable("GITHUB_REF_NAME")?.bytes().map(encoded).collect();
     let path = format!("actions/workflows/{file}/runs?branch={branch}&status=success&per_page=50");
     let runs = api.get(&path)?;
-    let runs = runs["workflow_runs"].as_array().context("GitHub's answer has no `workflow_runs`")?;
-    let deploy = runs.iter().find(|it| !it["event"].as_str().unwrap_or_default().starts_with("pull_request"));
+    let runs = runs["workflow_runs"]
+        .as_array()
+        .context("GitHub's answer has no `workflow_runs`")?;
+    let deploy = runs.iter().find(|it| {
+        !it["event"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("pull_request")
+    });
     Ok(deploy.and_then(|it| Some(it["head_sha"].as_str()?.to_owned())))
 }
 
 /// Those of the pull request that brought a commit; none, if it came without.
 pub(crate) fn labels(commit: &str) -> Result<Vec<String>> {
     let api = Api::new().context("`--labels merged` asks GitHub")?;
-    let labels = api.all(&format!("commits/{commit}/pulls?per_page=100"), None)?.into_iter().flat_map(|it| {
-        let labels = it["labels"].as_array().into_iter().flatten();
-        labels.filter_map(|it| Some(it["name"].as_str()?.to_owned())).collect::<Vec<_>>()
-    });
+    let labels = api
+        .all(&format!("commits/{commit}/pulls?per_page=100"), None)?
+        .into_iter()
+        .flat_map(|it| {
+            let labels = it["labels"].as_array().into_iter().flatten();
+            labels
+                .filter_map(|it| Some(it["name"].as_str()?.to_owned()))
+                .collect::<Vec<_>>()
+        });
     Ok(labels.collect())
 }
 
 /// A byte of a value in an address.
 pub(super) fn encoded(byte: u8) -> String {
     match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
         _ => format!("%{byte:02X}"),
     }
 }

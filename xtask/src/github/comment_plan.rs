@@ -21,13 +21,17 @@ const BOT: &str = "github-actions[bot]";
 pub(super) fn comment_plan() -> Result<()> {
     let api = Api::new()?;
     let run = variable("RUN_ID")?;
-    let artifacts = api.all(&format!("actions/runs/{run}/artifacts?per_page=100"), Some("artifacts"))?;
+    let artifacts = api.all(
+        &format!("actions/runs/{run}/artifacts?per_page=100"),
+        Some("artifacts"),
+    )?;
     let Some(artifact) = artifacts.iter().find(|it| it["name"] == ARTIFACT) else {
         say!("run {run} has no artifact `{ARTIFACT}`: there's nothing to say");
         return Ok(());
     };
     let packed = api.file(&format!("actions/artifacts/{}/zip", artifact["id"]))?;
-    let text = unpacked(packed).with_context(|| format!("the artifact `{ARTIFACT}` of run {run}"))?;
+    let text =
+        unpacked(packed).with_context(|| format!("the artifact `{ARTIFACT}` of run {run}"))?;
     let text = text.trim();
     ensure!(
         text.starts_with(PLAN) && text.len() <= LONGEST_COMMENT,
@@ -54,9 +58,13 @@ pub(super) fn comment_plan() -> Result<()> {
 /// The file in the artifact; larger ones aren't read.
 fn unpacked(packed: Vec<u8>) -> Result<String> {
     let mut files = zip::ZipArchive::new(Cursor::new(packed)).context("it isn't a zip file")?;
-    let file = files.by_name(FILE).with_context(|| format!("it has no `{FILE}`"))?;
+    let file = files
+        .by_name(FILE)
+        .with_context(|| format!("it has no `{FILE}`"))?;
     let mut text = String::new();
-    file.take(1 << 20).read_to_string(&mut text).with_context(|| format!("`{FILE}`"))?;
+    file.take(1 << 20)
+        .read_to_string(&mut text)
+        .with_context(|| format!("`{FILE}`"))?;
     Ok(text)
 }
 
@@ -64,10 +72,20 @@ fn unpacked(packed: Vec<u8>) -> Result<String> {
 /// request's own workflow wrote could name another one.
 fn pull_request(api: &Api, run: &str) -> Result<Option<Value>> {
     let run = api.get(&format!("actions/runs/{run}"))?;
-    let part = |path: &str| run.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let head = format!("{}:{}", part("/head_repository/owner/login"), part("/head_branch"));
+    let part = |path: &str| {
+        run.pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let head = format!(
+        "{}:{}",
+        part("/head_repository/owner/login"),
+        part("/head_branch")
+    );
     let head: String = head.bytes().map(encoded).collect();
     let open = api.all(&format!("pulls?state=open&head={head}&per_page=100"), None)?;
-    let pull_request = open.into_iter().find(|it| it["head"]["sha"] == run["head_sha"]);
+    let pull_request = open
+        .into_iter()
+        .find(|it| it["head"]["sha"] == run["head_sha"]);
     Ok(pull_request.map(|mut it| it["number"].take()))
 }

@@ -11,8 +11,12 @@ use super::api::{Api, variable};
 const FIRST: &str = "Support and staging of ";
 
 pub(super) fn filter_jobs() -> Result<()> {
-    let jobs: Vec<Value> = serde_json::from_str(&variable("JOBS")?).context("`JOBS` is no list in JSON")?;
-    let path = format!("actions/runs/{}/jobs?per_page=100", variable("GITHUB_RUN_ID")?);
+    let jobs: Vec<Value> =
+        serde_json::from_str(&variable("JOBS")?).context("`JOBS` is no list in JSON")?;
+    let path = format!(
+        "actions/runs/{}/jobs?per_page=100",
+        variable("GITHUB_RUN_ID")?
+    );
     let mut went_well: BTreeMap<String, bool> = BTreeMap::new();
     for job in Api::new()?.all(&path, Some("jobs"))? {
         let name = job["name"].as_str().unwrap_or_default();
@@ -21,14 +25,17 @@ pub(super) fn filter_jobs() -> Result<()> {
         }
     }
     let cluster = |job: &Value| job["cluster_name"].as_str().unwrap_or_default().to_owned();
-    let (kept, held_back): (Vec<_>, Vec<_>) =
-        jobs.into_iter().partition(|it| went_well.get(&cluster(it)).copied().unwrap_or(false));
+    let (kept, held_back): (Vec<_>, Vec<_>) = jobs
+        .into_iter()
+        .partition(|it| went_well.get(&cluster(it)).copied().unwrap_or(false));
     for job in &held_back {
         let cluster = cluster(job);
         let hubs = job["hub_name"].as_str().unwrap_or_default();
         match went_well.contains_key(&cluster) {
             true => say!("{cluster}: {hubs}: held back, since support or staging failed"),
-            false => say!("{cluster}: {hubs}: held back, since this run has no job `{FIRST}{cluster}`"),
+            false => {
+                say!("{cluster}: {hubs}: held back, since this run has no job `{FIRST}{cluster}`")
+            }
         }
     }
     super::set("GITHUB_OUTPUT", &[("jobs", Value::Array(kept))])

@@ -50,7 +50,12 @@ impl<'a> TestUser<'a> {
         mask: &'a Mask,
         until: Until,
     ) -> Result<TestUser<'a>> {
-        let user = TestUser { address, token, mask, is_there: Cell::new(false) };
+        let user = TestUser {
+            address,
+            token,
+            mask,
+            is_there: Cell::new(false),
+        };
         user.end_server(until.within(START))?;
         user.ask("DELETE", &format!("users/{USER}"), &[204, 404], until)?;
         user.is_there.set(true);
@@ -63,8 +68,13 @@ impl<'a> TestUser<'a> {
     pub(super) fn start_server(&self, until: Until) -> Result<()> {
         let until = until.within(START);
         let asked = format!("users/{USER}/server");
-        let answer =
-            self.address.ask("POST", &format!("/hub/api/{asked}"), self.token, None, until.within(ANSWER))?;
+        let answer = self.address.ask(
+            "POST",
+            &format!("/hub/api/{asked}"),
+            self.token,
+            None,
+            until.within(ANSWER),
+        )?;
         let failed = answer.status() == 500;
         match expect(HUB, "POST", &asked, answer, &[201, 202]) {
             // Of a start that failed at once the progress tells why.
@@ -84,15 +94,21 @@ impl<'a> TestUser<'a> {
                 Ok(event) => {
                     let said = event["message"].as_str().unwrap_or_default();
                     // The spawner's events have the reason: an image that can't be pulled, nodes that are full.
-                    let reason =
-                        if last.is_empty() { String::new() } else { format!("; before that: {last}") };
+                    let reason = if last.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; before that: {last}")
+                    };
                     bail!("the server doesn't start: {said}{reason}");
                 }
                 Err(err) => err,
             };
             // Before an error that is nothing but the end of the time.
             until.check(&format!("the server's start ({last})"))?;
-            ensure!(heard.elapsed() < GONE, "the hub went away in the server's start ({last}): {cut:#}");
+            ensure!(
+                heard.elapsed() < GONE,
+                "the hub went away in the server's start ({last}): {cut:#}"
+            );
             thread::sleep(Duration::from_millis(500));
         }
     }
@@ -101,19 +117,27 @@ impl<'a> TestUser<'a> {
     /// the stream was cut.
     fn decision(&self, last: &mut String, heard: &mut Instant, until: Until) -> Result<Value> {
         let path = format!("/hub/api/users/{USER}/server/progress");
-        let answer = self.address.send("GET", &path, self.token, None, until.within(ANSWER), STREAM)?;
+        let answer =
+            self.address
+                .send("GET", &path, self.token, None, until.within(ANSWER), STREAM)?;
         if !answer.status().is_success() {
             return expect(HUB, "GET", &path, answer, &[]);
         }
         let mut lines = BufReader::new(answer.into_body().into_reader()).lines();
         while let Some(Ok(line)) = lines.next() {
             until.check("it")?;
-            let Some(event) = line.strip_prefix("data: ") else { continue };
-            let event: Value = serde_json::from_str(event).context("the hub's progress isn't JSON")?;
+            let Some(event) = line.strip_prefix("data: ") else {
+                continue;
+            };
+            let event: Value =
+                serde_json::from_str(event).context("the hub's progress isn't JSON")?;
             if event["ready"] == true || event["failed"] == true {
                 return Ok(event);
             }
-            event["message"].as_str().unwrap_or_default().clone_into(last);
+            event["message"]
+                .as_str()
+                .unwrap_or_default()
+                .clone_into(last);
         }
         *heard = Instant::now();
         bail!("its events end")
@@ -131,12 +155,19 @@ impl<'a> TestUser<'a> {
             until,
         )?;
         let made = expect(HUB, "POST", "a token", made, &[200, 201])?;
-        let token = made["token"].as_str().context("the hub gives the user no token")?;
+        let token = made["token"]
+            .as_str()
+            .context("the hub gives the user no token")?;
         let server = format!("/user/{USER}/api");
-        let specs = self.address.ask("GET", &format!("{server}/kernelspecs"), token, None, until)?;
+        let specs =
+            self.address
+                .ask("GET", &format!("{server}/kernelspecs"), token, None, until)?;
         let specs = expect("server", "GET", "kernelspecs", specs, &[200])?;
         let name = specs["default"].as_str().unwrap_or_default();
-        ensure!(specs["kernelspecs"][name].is_object(), "the server has no kernel: its image lacks one");
+        ensure!(
+            specs["kernelspecs"][name].is_object(),
+            "the server has no kernel: its image lacks one"
+        );
         let kernel = self.address.ask(
             "POST",
             &format!("{server}/kernels"),
@@ -146,7 +177,12 @@ impl<'a> TestUser<'a> {
         )?;
         let kernel = expect("server", "POST", "kernels", kernel, &[201])?;
         let id = kernel["id"].as_str().context("the kernel has no id")?;
-        Kernel::connect(self.address, format!("{server}/kernels/{id}"), token.to_owned(), until)
+        Kernel::connect(
+            self.address,
+            format!("{server}/kernels/{id}"),
+            token.to_owned(),
+            until,
+        )
     }
 
     /// Stops the server and deletes the user.
@@ -166,7 +202,12 @@ impl<'a> TestUser<'a> {
                 return Ok(());
             }
             if server["pending"].is_null() {
-                self.ask("DELETE", &format!("users/{USER}/server"), &[202, 204, 400, 404], until)?;
+                self.ask(
+                    "DELETE",
+                    &format!("users/{USER}/server"),
+                    &[202, 204, 400, 404],
+                    until,
+                )?;
             }
             until.check(&format!(
                 "the end of the server ({})",
@@ -178,8 +219,13 @@ impl<'a> TestUser<'a> {
 
     /// Asks the hub as its service, which must answer with one of these.
     fn ask(&self, method: &str, path: &str, statuses: &[u16], until: Until) -> Result<Value> {
-        let answer =
-            self.address.ask(method, &format!("/hub/api/{path}"), self.token, None, until.within(ANSWER))?;
+        let answer = self.address.ask(
+            method,
+            &format!("/hub/api/{path}"),
+            self.token,
+            None,
+            until.within(ANSWER),
+        )?;
         expect(HUB, method, path, answer, statuses)
     }
 }
@@ -187,7 +233,10 @@ impl<'a> TestUser<'a> {
 impl Drop for TestUser<'_> {
     fn drop(&mut self) {
         let started = Instant::now();
-        let until = Until { at: started + STOP, heeds_signals: false };
+        let until = Until {
+            at: started + STOP,
+            heeds_signals: false,
+        };
         while self.is_there.get()
             && let Err(err) = self.remove(until)
         {
@@ -221,12 +270,16 @@ fn expect(
         None => format!("the {who} answers {status}"),
     };
     match status.as_u16() {
-        _ if is_elsewhere => bail!("{method} {path}: who answers {status} isn't JupyterHub\nhint: {HINT}"),
+        _ if is_elsewhere => {
+            bail!("{method} {path}: who answers {status} isn't JupyterHub\nhint: {HINT}")
+        }
         401 | 403 if who == HUB => {
             bail!("{method} {path}: its service `hub-health` lacks the rights for that: {said}")
         }
         502..=504 => {
-            bail!("{method} {path}: the proxy answers {status}: the hub or the server behind it is away")
+            bail!(
+                "{method} {path}: the proxy answers {status}: the hub or the server behind it is away"
+            )
         }
         _ => bail!("{method} {path}: {said}"),
     }

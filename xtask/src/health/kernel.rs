@@ -50,14 +50,27 @@ impl Kernel<'_> {
             );
             let kernel = answer.body_mut().read_to_string().unwrap_or_default();
             let kernel: Value = serde_json::from_str(&kernel).unwrap_or_default();
-            Ok(kernel["execution_state"].as_str().unwrap_or("unknown").to_owned())
+            Ok(kernel["execution_state"]
+                .as_str()
+                .unwrap_or("unknown")
+                .to_owned())
         };
-        let socket = address.websocket(&format!("{path}/channels"), &token, until, || state().map(|_| ()));
+        let socket = address.websocket(&format!("{path}/channels"), &token, until, || {
+            state().map(|_| ())
+        });
         let socket = socket.map_err(|err| match state() {
-            Ok(state) => err.context(format!("the kernel doesn't start, and is `{state}` to the server")),
+            Ok(state) => err.context(format!(
+                "the kernel doesn't start, and is `{state}` to the server"
+            )),
             Err(err) => err,
         })?;
-        Ok(Kernel { address, path, token, socket, cells: 0 })
+        Ok(Kernel {
+            address,
+            path,
+            token,
+            socket,
+            cells: 0,
+        })
     }
 
     /// Runs a cell until it's answered and the kernel is idle again. An error means that the kernel isn't there any more, or
@@ -77,13 +90,22 @@ impl Kernel<'_> {
                 "stop_on_error": true,
             },
         });
-        self.socket.send(request.to_string().into()).context("the kernel's websocket is closed")?;
+        self.socket
+            .send(request.to_string().into())
+            .context("the kernel's websocket is closed")?;
         let output = self.output(&id, until);
         // Not of a kernel that is away.
         if output.is_err() && until.check("it").is_err() {
-            let until = Until { at: Instant::now() + GRACE, heeds_signals: false };
+            let until = Until {
+                at: Instant::now() + GRACE,
+                heeds_signals: false,
+            };
             let path = format!("{}/interrupt", self.path);
-            if self.address.ask("POST", &path, &self.token, None, until).is_ok() {
+            if self
+                .address
+                .ask("POST", &path, &self.token, None, until)
+                .is_ok()
+            {
                 let _ = self.output(&id, until);
             }
         }
@@ -96,8 +118,13 @@ impl Kernel<'_> {
         let mut is_to_clear = false;
         let (mut is_answered, mut is_idle) = (false, false);
         while !(is_answered && is_idle) {
-            let Some(message) = self.next(until)? else { continue };
-            let (kind, content) = (message["msg_type"].as_str().unwrap_or_default(), &message["content"]);
+            let Some(message) = self.next(until)? else {
+                continue;
+            };
+            let (kind, content) = (
+                message["msg_type"].as_str().unwrap_or_default(),
+                &message["content"],
+            );
             let state = content["execution_state"].as_str().unwrap_or_default();
             if kind == "status" && ["dead", "restarting", "autorestarting"].contains(&state) {
                 bail!("the kernel died");
@@ -114,14 +141,19 @@ impl Kernel<'_> {
                 }
                 "update_display_data" => {
                     let id = &content["transient"]["display_id"];
-                    for output in outputs.iter_mut().filter(|it| it["transient"]["display_id"] == *id) {
+                    for output in outputs
+                        .iter_mut()
+                        .filter(|it| it["transient"]["display_id"] == *id)
+                    {
                         output["data"] = content["data"].clone();
                     }
                 }
                 "clear_output" if content["wait"] == true => is_to_clear = true,
                 "clear_output" => outputs.clear(),
                 "error" => failure = Some(told(content)),
-                "input_request" => failure = Some("it asks for input, and nobody is there".to_owned()),
+                "input_request" => {
+                    failure = Some("it asks for input, and nobody is there".to_owned())
+                }
                 "execute_reply" => {
                     is_answered = true;
                     if content["status"] != "ok" && failure.is_none() {
@@ -143,7 +175,9 @@ impl Kernel<'_> {
         until.check("the cell")?;
         match self.socket.read() {
             Ok(Message::Text(text)) => Ok(serde_json::from_str(&text).ok()),
-            Ok(Message::Close(_)) => bail!("the kernel's websocket was closed in the middle of a cell"),
+            Ok(Message::Close(_)) => {
+                bail!("the kernel's websocket was closed in the middle of a cell")
+            }
             Ok(_) => Ok(None),
             Err(tungstenite::Error::Io(err))
                 if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&err.kind()) =>
@@ -162,6 +196,14 @@ fn told(content: &Value) -> String {
     let traceback: Vec<_> = traceback.filter_map(Value::as_str).collect();
     let codes = regex::Regex::new("\x1b\\[[0-9;]*[A-Za-z]").expect("it's a pattern");
     codes
-        .replace_all(&format!("{}: {}\n{}", text("ename"), text("evalue"), traceback.join("\n")), "")
+        .replace_all(
+            &format!(
+                "{}: {}\n{}",
+                text("ename"),
+                text("evalue"),
+                traceback.join("\n")
+            ),
+            "",
+        )
         .into_owned()
 }

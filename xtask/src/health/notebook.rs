@@ -71,23 +71,51 @@ impl Notebook {
         let what = || format!("`{name}` isn't a notebook of version 4");
         let file: File = serde_json::from_str(text).with_context(what)?;
         let has_source = |it: &RawCell| it.source.is_string() || it.source.is_array();
-        ensure!(file.cells.iter().all(has_source), "{}: a cell's source is no text", what());
-        ensure!(file.nbformat == 4, "{}: it has version {}", what(), file.nbformat);
-        let cells = file.cells.into_iter().zip(1..).filter(|(it, _)| it.cell_type == "code");
+        ensure!(
+            file.cells.iter().all(has_source),
+            "{}: a cell's source is no text",
+            what()
+        );
+        ensure!(
+            file.nbformat == 4,
+            "{}: it has version {}",
+            what(),
+            file.nbformat
+        );
+        let cells = file
+            .cells
+            .into_iter()
+            .zip(1..)
+            .filter(|(it, _)| it.cell_type == "code");
         let cells = cells.map(|(cell, number)| {
             let tags = cell.metadata["tags"].as_array();
             let is_checked = tags.is_some_and(|it| it.iter().any(|it| it == CHECKED));
             let expected = is_checked.then(|| said(&cell.outputs));
-            Cell { number, source: whole(&cell.source), expected }
+            Cell {
+                number,
+                source: whole(&cell.source),
+                expected,
+            }
         });
         let cells: Vec<_> = cells.filter(|it| !it.source.trim().is_empty()).collect();
-        ensure!(!cells.is_empty(), "the notebook `{name}` has no code to run");
-        Ok(Notebook { name: name.to_owned(), cells })
+        ensure!(
+            !cells.is_empty(),
+            "the notebook `{name}` has no code to run"
+        );
+        Ok(Notebook {
+            name: name.to_owned(),
+            cells,
+        })
     }
 
     /// Runs all cells in order.
     pub(super) fn run(&self, kernel: &mut Kernel, until: Until) -> Result<()> {
-        for Cell { number, source, expected } in &self.cells {
+        for Cell {
+            number,
+            source,
+            expected,
+        } in &self.cells
+        {
             let of = || format!("cell {number} of the notebook `{}`", self.name);
             let output = kernel.run(source, until.within(CELL)).with_context(of)?;
             match output {
@@ -96,7 +124,10 @@ impl Notebook {
                     let given = said(&outputs);
                     if let Some(expected) = expected.as_ref().filter(|it| **it != given) {
                         let (given, expected) = (shown(&given), shown(expected));
-                        bail!("{} gives {given}, not {expected}\nIts code:\n{source}", of());
+                        bail!(
+                            "{} gives {given}, not {expected}\nIts code:\n{source}",
+                            of()
+                        );
                     }
                 }
             }
@@ -119,8 +150,8 @@ fn said(outputs: &[Value]) -> Vec<Said> {
         let data = &output["data"];
         let has_plain = data["text/plain"] != Value::Null;
         let kinds = data.as_object().into_iter().flatten();
-        let kinds =
-            kinds.filter(|(kind, _)| kind.starts_with("text/") && (!has_plain || *kind == "text/plain"));
+        let kinds = kinds
+            .filter(|(kind, _)| kind.starts_with("text/") && (!has_plain || *kind == "text/plain"));
         said.extend(kinds.map(|(kind, text)| (kind.clone(), whole(text))));
     }
     for (_, text) in &mut said {
@@ -133,8 +164,15 @@ fn said(outputs: &[Value]) -> Vec<Said> {
 
 /// For messages.
 fn shown(said: &[Said]) -> String {
-    let said: Vec<_> = said.iter().map(|(kind, text)| format!("{kind} {text:?}")).collect();
-    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+    let said: Vec<_> = said
+        .iter()
+        .map(|(kind, text)| format!("{kind} {text:?}"))
+        .collect();
+    if said.is_empty() {
+        "nothing".to_owned()
+    } else {
+        said.join(", ")
+    }
 }
 
 /// A text, which may be there as its lines.

@@ -17,11 +17,26 @@ const SCRIPT: &str = include_str!("node/image.sh");
 
 /// helm-charts/minihub/image, compiled in, so that a repository without that chart has it too.
 const RECIPE: [(&str, &str); 5] = [
-    ("install.sh", include_str!("../../../helm-charts/minihub/image/install.sh")),
-    ("package-lock.json", include_str!("../../../helm-charts/minihub/image/package-lock.json")),
-    ("package.json", include_str!("../../../helm-charts/minihub/image/package.json")),
-    ("packages", include_str!("../../../helm-charts/minihub/image/packages")),
-    ("requirements.txt", include_str!("../../../helm-charts/minihub/image/requirements.txt")),
+    (
+        "install.sh",
+        include_str!("../../../helm-charts/minihub/image/install.sh"),
+    ),
+    (
+        "package-lock.json",
+        include_str!("../../../helm-charts/minihub/image/package-lock.json"),
+    ),
+    (
+        "package.json",
+        include_str!("../../../helm-charts/minihub/image/package.json"),
+    ),
+    (
+        "packages",
+        include_str!("../../../helm-charts/minihub/image/packages"),
+    ),
+    (
+        "requirements.txt",
+        include_str!("../../../helm-charts/minihub/image/requirements.txt"),
+    ),
 ];
 
 /// Builds the image's folder unless it's there.
@@ -30,14 +45,17 @@ pub(super) fn build(sh: &Shell, folder: &Path) -> Result<()> {
         return Ok(());
     }
     setup::refuse_without(sh, setup::SYSTEM_FOR_IMAGES)?;
-    let _lock =
-        paths::lock(&folder.with_file_name("lock"), "builds the image of hub, proxy and users' servers")?;
+    let _lock = paths::lock(
+        &folder.with_file_name("lock"),
+        "builds the image of hub, proxy and users' servers",
+    )?;
     if folder.is_dir() {
         return Ok(());
     }
     let part = folder.with_extension("part");
     paths::remove_dir(&part)?;
-    fs::create_dir_all(part.join("recipe")).with_context(|| format!("cannot make `{}`", part.display()))?;
+    fs::create_dir_all(part.join("recipe"))
+        .with_context(|| format!("cannot make `{}`", part.display()))?;
     for (name, content) in RECIPE {
         fs::write(part.join("recipe").join(name), content)?;
     }
@@ -49,7 +67,11 @@ pub(super) fn build(sh: &Shell, folder: &Path) -> Result<()> {
         ("import", "packing it, and unpacking it by containerd"),
     ];
     for (index, (step, doing)) in steps.iter().enumerate() {
-        say!("image of hub, proxy and users' servers [{}/{}]: {doing} …", index + 1, steps.len());
+        say!(
+            "image of hub, proxy and users' servers [{}/{}]: {doing} …",
+            index + 1,
+            steps.len()
+        );
         // unshare itself wouldn't mind the SIGTERM that comes when we die.
         process::read(
             sh,
@@ -63,14 +85,19 @@ pub(super) fn build(sh: &Shell, folder: &Path) -> Result<()> {
     }
     fs::rename(part.join("containerd"), folder)?;
     paths::remove_dir(&part)?;
-    say!("image of hub, proxy and users' servers: built in {} s", started.elapsed().as_secs());
+    say!(
+        "image of hub, proxy and users' servers: built in {} s",
+        started.elapsed().as_secs()
+    );
     Ok(())
 }
 
 /// Removes the images of other recipes. Nobody may have a real node meanwhile, which would be using one.
 pub(super) fn remove_others(folder: &Path) -> Result<()> {
     let images = folder.parent().expect("it lies in images/");
-    for entry in fs::read_dir(images).with_context(|| format!("cannot read `{}`", images.display()))? {
+    for entry in
+        fs::read_dir(images).with_context(|| format!("cannot read `{}`", images.display()))?
+    {
         let path = entry?.path();
         // One that is being built is a `.part`, and the lock is a file.
         if path != folder && path.is_dir() && path.extension().is_none() {
@@ -89,5 +116,9 @@ pub(super) fn folder(sh: &Shell) -> Result<PathBuf> {
 
 /// All that decides what the image holds. Of Debian's packages it has the newest.
 pub(super) fn recipe() -> String {
-    RECIPE.iter().map(|(_, content)| *content).chain([SCRIPT]).collect()
+    RECIPE
+        .iter()
+        .map(|(_, content)| *content)
+        .chain([SCRIPT])
+        .collect()
 }

@@ -41,7 +41,10 @@ const FILES: [(&str, &str); 7] = [
     ("kubelet.yaml", include_str!("node/kubelet.yaml")),
     ("kube-proxy.yaml", include_str!("node/kube-proxy.yaml")),
     ("Corefile", include_str!("node/Corefile")),
-    ("volume-plugins/xtask~folder/folder", include_str!("node/folder.sh")),
+    (
+        "volume-plugins/xtask~folder/folder",
+        include_str!("node/folder.sh"),
+    ),
 ];
 
 /// A real node that can be started: all that it needs is there.
@@ -98,8 +101,12 @@ fn cni_plugins() -> Result<&'static str> {
 /// Makes sure that the machine's one real node can be ours, and builds all that it needs. Returns a `Shell` that has it.
 pub(super) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)> {
     let sh = system(sh)?;
-    let node =
-        Node { id: id.to_owned(), root: root.to_owned(), image: image::folder(&sh)?, cni: cni_plugins()? };
+    let node = Node {
+        id: id.to_owned(),
+        root: root.to_owned(),
+        image: image::folder(&sh)?,
+        cni: cni_plugins()?,
+    };
     node.refuse_another()?;
     // A shortened path would look like that of a checkout which is gone.
     ensure!(
@@ -107,7 +114,11 @@ pub(super) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)
         "the path `{}` is too long for the name of a real node's owner",
         root.display()
     );
-    let sh = setup::provide(&sh, &[setup::FOR_REHEARSALS, setup::FOR_REAL_NODES].concat(), true)?;
+    let sh = setup::provide(
+        &sh,
+        &[setup::FOR_REHEARSALS, setup::FOR_REAL_NODES].concat(),
+        true,
+    )?;
     image::build(&sh, &node.image)?;
     Ok((sh, node))
 }
@@ -137,7 +148,12 @@ impl Node {
 
     /// Starts the node's first process and its containerd. Returns what to put before a command that is to run in the
     /// node's namespaces.
-    pub(super) fn start(&self, sh: &Shell, dir: &Path, control_plane: &Path) -> Result<Vec<String>> {
+    pub(super) fn start(
+        &self,
+        sh: &Shell,
+        dir: &Path,
+        control_plane: &Path,
+    ) -> Result<Vec<String>> {
         self.refuse_another()?;
         if let Some((owner, root)) = self.another() {
             say!("`{root}` is gone, and so goes its rehearsal cluster `{owner}`");
@@ -155,7 +171,8 @@ impl Node {
         let bin = dir.join("bin");
         fs::create_dir(&bin)?;
         for name in PROGRAMS {
-            let program = setup::which(sh, name).with_context(|| format!("`{name}` isn't on PATH"))?;
+            let program =
+                setup::which(sh, name).with_context(|| format!("`{name}` isn't on PATH"))?;
             std::os::unix::fs::symlink(program, bin.join(name))?;
         }
         make_control_groups()?;
@@ -166,23 +183,40 @@ impl Node {
         let unshare = "log=$1; shift; unshare --mount --net --pid --fork --mount-proc \"$@\" >\"$log\" 2>&1 </dev/null &";
         process::read(
             sh,
-            cmd!(sh, "sh -c {unshare} sh {log} {init} {init_sh} {dir} {control_plane} {image} {cni}"),
+            cmd!(
+                sh,
+                "sh -c {unshare} sh {log} {init} {init_sh} {dir} {control_plane} {image} {cni}"
+            ),
         )?;
         let said = || fs::read_to_string(&log).unwrap_or_default();
         let first = || first_process(&init);
-        wait_for(|| Ok(first()?.is_some()), || Ok(!said().is_empty()))
-            .with_context(|| format!("the node's first process doesn't start: {}", said().trim()))?;
+        wait_for(|| Ok(first()?.is_some()), || Ok(!said().is_empty())).with_context(|| {
+            format!("the node's first process doesn't start: {}", said().trim())
+        })?;
         let pid = first()?
             .with_context(|| format!("the node's first process ended: {}", said().trim()))?
             .to_string();
-        process::read(sh, cmd!(sh, "ip link add {LINK} type veth peer name eth0 netns {pid}"))?;
+        process::read(
+            sh,
+            cmd!(
+                sh,
+                "ip link add {LINK} type veth peer name eth0 netns {pid}"
+            ),
+        )?;
         let owner = self.owner();
         process::read(sh, cmd!(sh, "ip link set {LINK} alias {owner}"))?;
         process::read(sh, cmd!(sh, "ip address add 10.213.88.1/30 dev {LINK}"))?;
         process::read(sh, cmd!(sh, "ip link set {LINK} up"))?;
-        wait_for(|| Ok(dir.join("node-is-up").exists()), || Ok(first()?.is_none()))
-            .with_context(|| format!("the node doesn't come up: {}", said().trim()))?;
-        Ok(["nsenter", "--target", &pid, "--root", "--mount", "--net", "--pid"].map(str::to_owned).into())
+        wait_for(
+            || Ok(dir.join("node-is-up").exists()),
+            || Ok(first()?.is_none()),
+        )
+        .with_context(|| format!("the node doesn't come up: {}", said().trim()))?;
+        Ok([
+            "nsenter", "--target", &pid, "--root", "--mount", "--net", "--pid",
+        ]
+        .map(str::to_owned)
+        .into())
     }
 }
 
@@ -264,9 +298,15 @@ fn make_control_groups() -> Result<()> {
     for root in control_groups()? {
         if let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) {
             let wanted = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
-            for controller in controllers.split_whitespace().filter(|it| wanted.contains(it)) {
+            for controller in controllers
+                .split_whitespace()
+                .filter(|it| wanted.contains(it))
+            {
                 // On most machines systemd has done it. Where it can't be done, kubelet says so.
-                let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
+                let _ = fs::write(
+                    root.join("cgroup.subtree_control"),
+                    format!("+{controller}"),
+                );
             }
         }
         let group = root.join(CONTROL_GROUP);
@@ -277,7 +317,9 @@ fn make_control_groups() -> Result<()> {
 
 fn remove_control_groups() -> Result<()> {
     fn remove(group: &Path) -> io::Result<()> {
-        let Ok(entries) = fs::read_dir(group) else { return Ok(()) };
+        let Ok(entries) = fs::read_dir(group) else {
+            return Ok(());
+        };
         for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {

@@ -34,19 +34,36 @@ impl<'a> Config<'a> {
         hub: &'a str,
         is_set: impl Fn(&Place) -> bool,
     ) -> Option<Config<'a>> {
-        let charts: [&[&str]; 4] =
-            [&[], &["jupyterhub"], &["basehub", "jupyterhub"], &["binderhub", "jupyterhub"]];
+        let charts: [&[&str]; 4] = [
+            &[],
+            &["jupyterhub"],
+            &["basehub", "jupyterhub"],
+            &["binderhub", "jupyterhub"],
+        ];
         let config = charts.iter().find_map(|it| {
             let config = values.get(it)?.get(&["hub", "config"])?;
-            config.get(&["JupyterHub", "authenticator_class"]).map(|_| config)
+            config
+                .get(&["JupyterHub", "authenticator_class"])
+                .map(|_| config)
         })?;
         let class = config.get(&["JupyterHub", "authenticator_class"])?;
         let class_at = class.at.filter(is_set);
         let class = short(class.as_text()?);
         // Every authenticator is an `Authenticator`, and most are an `OAuthenticator`.
         let belongs = |it: &&str| [class.as_str(), ""].contains(&short(it).as_str());
-        let class_names = config.as_map()?.keys().map(|it| &**it).filter(belongs).collect();
-        Some(Config { config, hub, class, class_names, class_at })
+        let class_names = config
+            .as_map()?
+            .keys()
+            .map(|it| &**it)
+            .filter(belongs)
+            .collect();
+        Some(Config {
+            config,
+            hub,
+            class,
+            class_names,
+            class_at,
+        })
     }
 
     /// Whether there's somebody who can log in.
@@ -56,20 +73,30 @@ impl<'a> Config<'a> {
 
     /// What is set under this name for any of the authenticator's classes.
     fn settings(&self, name: &str) -> impl Iterator<Item = &'a Node> {
-        self.class_names.iter().filter_map(move |it| self.config.get(&[it, name])).filter(|it| !is_empty(it))
+        self.class_names
+            .iter()
+            .filter_map(move |it| self.config.get(&[it, name]))
+            .filter(|it| !is_empty(it))
     }
 
     fn names(&self, setting: &str, user: &str) -> bool {
-        self.settings(setting)
-            .any(|it| it.as_list().unwrap_or_default().iter().any(|it| it.as_text() == Some(user)))
+        self.settings(setting).any(|it| {
+            it.as_list()
+                .unwrap_or_default()
+                .iter()
+                .any(|it| it.as_text() == Some(user))
+        })
     }
 
     fn allows_all(&self) -> bool {
-        self.settings("allow_all").any(|it| matches!(it.data, Data::Bool(true)))
+        self.settings("allow_all")
+            .any(|it| matches!(it.data, Data::Bool(true)))
     }
 
     fn has_password(&self) -> bool {
-        ["password", "user_password"].into_iter().any(|it| self.settings(it).next().is_some())
+        ["password", "user_password"]
+            .into_iter()
+            .any(|it| self.settings(it).next().is_some())
     }
 
     fn is_open(&self) -> bool {
@@ -77,7 +104,8 @@ impl<'a> Config<'a> {
             "null" => false,
             "tmp" => true,
             "dummy" => {
-                !self.has_password() && (self.allows_all() || self.settings("allowed_users").next().is_none())
+                !self.has_password()
+                    && (self.allows_all() || self.settings("allowed_users").next().is_none())
             }
             "sharedpassword" | "pam" | "ldap" => false,
             _ => self.allows_all(),
@@ -87,9 +115,15 @@ impl<'a> Config<'a> {
 
 /// `github` for `GitHubOAuthenticator`, `oauthenticator.github.LocalGitHubOAuthenticator` and the entry point `github`.
 fn short(class: &str) -> String {
-    let name =
-        class.rsplit(['.', ':']).next().unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");
-    let name = name.strip_suffix("authenticator").map_or(&*name, |it| it.strip_suffix('o').unwrap_or(it));
+    let name = class
+        .rsplit(['.', ':'])
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase()
+        .replace(['-', '_'], "");
+    let name = name
+        .strip_suffix("authenticator")
+        .map_or(&*name, |it| it.strip_suffix('o').unwrap_or(it));
     let name = name.strip_suffix("oauth").unwrap_or(name);
     name.strip_prefix("local").unwrap_or(name).to_owned()
 }
@@ -133,20 +167,31 @@ fn no_admins_without_password(config: &Config, problems: &mut Problems) {
 
 fn not_open_to_all(config: &Config, problems: &mut Problems) {
     if config.is_open() {
-        problems.warning("open-hub", config.class_at, format!("hub `{}` lets everybody in", config.hub));
+        problems.warning(
+            "open-hub",
+            config.class_at,
+            format!("hub `{}` lets everybody in", config.hub),
+        );
     }
 }
 
 fn health_check_user_is_blocked(config: &Config, problems: &mut Problems) {
-    let is_named = ["allowed_users", "admin_users"].into_iter().any(|it| config.names(it, HEALTH_CHECK_USER));
-    let classes = config.class_names.iter().filter_map(|it| config.config.get(&[it])?.as_map());
+    let is_named = ["allowed_users", "admin_users"]
+        .into_iter()
+        .any(|it| config.names(it, HEALTH_CHECK_USER));
+    let classes = config
+        .class_names
+        .iter()
+        .filter_map(|it| config.config.get(&[it])?.as_map());
     let others = ["allow_all", "allow_existing_users"];
     let lets_others_in = classes.flatten().any(|(name, it)| {
         let by_group = name.starts_with("allowed_") && &**name != "allowed_users";
         (by_group || others.contains(&&**name)) && !is_empty(it)
     });
     let only_by_name = config.settings("allowed_users").next().is_some() && !lets_others_in;
-    if config.has_login() && !config.names("blocked_users", HEALTH_CHECK_USER) && (is_named || !only_by_name)
+    if config.has_login()
+        && !config.names("blocked_users", HEALTH_CHECK_USER)
+        && (is_named || !only_by_name)
     {
         problems.warning(
             "health-check-user",

@@ -49,8 +49,20 @@ impl ValuesFile {
     /// None if it can't be read.
     pub(super) fn values(&self) -> Option<&Map> {
         match &self.state {
-            State::Plain(Node { data: Data::Map(map), .. }, _)
-            | State::Encrypted(Node { data: Data::Map(map), .. }, _) => Some(map),
+            State::Plain(
+                Node {
+                    data: Data::Map(map),
+                    ..
+                },
+                _,
+            )
+            | State::Encrypted(
+                Node {
+                    data: Data::Map(map),
+                    ..
+                },
+                _,
+            ) => Some(map),
             _ => None,
         }
     }

@@ -67,12 +67,18 @@ pub(crate) struct Kind {
 impl Kind {
     /// Where JupyterHub answers for a hub of this domain.
     pub(crate) fn address(&self, domain: &str) -> String {
-        self.hub_url.clone().unwrap_or_else(|| format!("https://{domain}{}", self.base))
+        self.hub_url
+            .clone()
+            .unwrap_or_else(|| format!("https://{domain}{}", self.base))
     }
 
     /// Where a browser finds the first page of a hub of this domain.
     pub(crate) fn page(&self, domain: &str) -> String {
-        let base = if self.hub_url.is_some() { "" } else { &self.base };
+        let base = if self.hub_url.is_some() {
+            ""
+        } else {
+            &self.base
+        };
         format!("https://{domain}{base}")
     }
 }
@@ -84,13 +90,19 @@ impl Release<'_> {
 
     /// For messages.
     pub(super) fn shown(&self) -> String {
-        self.hub.map_or_else(|| "`support`".to_owned(), |it| format!("hub `{}`", it.name))
+        self.hub
+            .map_or_else(|| "`support`".to_owned(), |it| format!("hub `{}`", it.name))
     }
 }
 
 impl Fleet {
     /// Without charts yet.
-    pub(crate) fn load(root: &Path, what: &[What], cluster: Option<&str>, hubs: &[String]) -> Result<Fleet> {
+    pub(crate) fn load(
+        root: &Path,
+        what: &[What],
+        cluster: Option<&str>,
+        hubs: &[String],
+    ) -> Result<Fleet> {
         let mut files = Files::default();
         let mut findings = Vec::new();
         let mut clusters = Vec::new();
@@ -100,8 +112,14 @@ impl Fleet {
             let name = cluster::folder_name(&file);
             names.insert(name.to_owned());
             let (parsed, found) = cluster::read(root, &file, number);
-            if cluster.is_none_or(|it| it == name) && what.contains(&What::Clusters) || parsed.is_none() {
-                findings.extend(found.into_iter().map(|it| (number, it, Some(name.to_owned()))));
+            if cluster.is_none_or(|it| it == name) && what.contains(&What::Clusters)
+                || parsed.is_none()
+            {
+                findings.extend(
+                    found
+                        .into_iter()
+                        .map(|it| (number, it, Some(name.to_owned()))),
+                );
             }
             clusters.extend(parsed);
         }
@@ -134,7 +152,9 @@ impl Fleet {
         };
         let (rules, problem) = encrypted::rules(root, &mut fleet.files);
         fleet.recipients = rules;
-        fleet.findings.extend(problem.map(|(number, finding)| (number, finding, None)));
+        fleet
+            .findings
+            .extend(problem.map(|(number, finding)| (number, finding, None)));
         let releases = fleet.releases();
         let listed: BTreeSet<PathBuf> = releases
             .iter()
@@ -143,12 +163,19 @@ impl Fleet {
             .collect();
         for path in listed {
             let number = fleet.files.add(&path);
-            fleet.values.insert(path.clone(), ValuesFile::read(root, &path, number));
+            fleet
+                .values
+                .insert(path.clone(), ValuesFile::read(root, &path, number));
         }
-        let beside: Vec<_> = fleet.selected_clusters().flat_map(|it| unlisted(root, it)).collect();
+        let beside: Vec<_> = fleet
+            .selected_clusters()
+            .flat_map(|it| unlisted(root, it))
+            .collect();
         for path in beside {
             let number = fleet.files.add(&path);
-            fleet.beside.insert(path.clone(), ValuesFile::read(root, &path, number));
+            fleet
+                .beside
+                .insert(path.clone(), ValuesFile::read(root, &path, number));
         }
         Ok(fleet)
     }
@@ -156,19 +183,36 @@ impl Fleet {
     /// The folders of the releases' charts that are there, from the root.
     pub(crate) fn charts_wanted(&self) -> BTreeSet<PathBuf> {
         let charts = self.releases().into_iter().map(|it| it.chart);
-        charts.filter(|it| self.root.join(it).join("Chart.yaml").is_file()).collect()
+        charts
+            .filter(|it| self.root.join(it).join("Chart.yaml").is_file())
+            .collect()
     }
 
     /// Reads the charts; with `settings` what their schemas refer to is fetched.
     pub(crate) fn with_charts(mut self, settings: Option<&Settings>) -> Fleet {
         let wanted = self.charts_wanted();
         let mut loader = Loader::new(&self.root, settings, &mut self.files);
-        self.charts = wanted.into_iter().map(|it| (it.clone(), loader.load(&it))).collect();
+        self.charts = wanted
+            .into_iter()
+            .map(|it| (it.clone(), loader.load(&it)))
+            .collect();
         let problems = loader.problems;
-        self.findings.extend(problems.into_iter().map(|(number, finding)| (number, finding, None)));
-        for (chart, err) in self.charts.iter().filter_map(|(chart, it)| Some((chart, it.as_ref().err()?))) {
+        self.findings.extend(
+            problems
+                .into_iter()
+                .map(|(number, finding)| (number, finding, None)),
+        );
+        for (chart, err) in self
+            .charts
+            .iter()
+            .filter_map(|(chart, it)| Some((chart, it.as_ref().err()?)))
+        {
             let number = self.files.add(&chart.join("Chart.yaml"));
-            self.findings.push((number, Finding::problem("chart", None, format!("{err:#}")), None));
+            self.findings.push((
+                number,
+                Finding::problem("chart", None, format!("{err:#}")),
+                None,
+            ));
         }
         self
     }
@@ -183,7 +227,9 @@ impl Fleet {
     }
 
     pub(super) fn selected_clusters(&self) -> impl Iterator<Item = &Cluster> {
-        self.clusters.iter().filter(|it| self.selected.contains(&it.name))
+        self.clusters
+            .iter()
+            .filter(|it| self.selected.contains(&it.name))
     }
 
     /// What is checked, in the order of the files.
@@ -195,7 +241,8 @@ impl Fleet {
             }
             if self.wants(What::Hubs) || self.wants(What::Authenticators) {
                 let hubs = cluster.hubs.iter().enumerate();
-                let hubs = hubs.filter(|(_, hub)| self.hubs.is_empty() || self.hubs.contains(&hub.name));
+                let hubs =
+                    hubs.filter(|(_, hub)| self.hubs.is_empty() || self.hubs.contains(&hub.name));
                 releases.extend(hubs.map(|(index, hub)| release_of(cluster, hub, index)));
             }
         }
@@ -221,7 +268,14 @@ impl Fleet {
     pub(crate) fn check(&self, sh: &Shell) -> Vec<Problem> {
         let mut found = Vec::new();
         for (number, finding, cluster) in &self.findings {
-            let mut problems = self.problems(None, Place { file: *number, line: 1, column: 1 });
+            let mut problems = self.problems(
+                None,
+                Place {
+                    file: *number,
+                    line: 1,
+                    column: 1,
+                },
+            );
             problems.cluster = cluster.as_deref();
             problems.finding(*number, finding);
             found.extend(problems.found);
@@ -249,7 +303,13 @@ impl Fleet {
 
     fn problems<'a>(&'a self, cluster: Option<&'a Cluster>, at: Place) -> Problems<'a> {
         let cluster = cluster.map(|it| it.name.as_str());
-        Problems { files: &self.files, cluster, hub: None, at, found: Vec::new() }
+        Problems {
+            files: &self.files,
+            cluster,
+            hub: None,
+            at,
+            found: Vec::new(),
+        }
     }
 
     /// All files that a release lists, with where it lists them.
@@ -263,18 +323,28 @@ impl Fleet {
 
     /// Whether a value of a release is set in one of its files, and no default of its chart.
     pub(super) fn is_set(&self, release: &Release, at: Place) -> bool {
-        self.files_of(release).any(|(_, _, file)| file.number == at.file)
+        self.files_of(release)
+            .any(|(_, _, file)| file.number == at.file)
     }
 
     /// Files in a cluster's folder that are called secret or values, and that nothing lists.
-    pub(super) fn unlisted(&self, cluster: &Cluster) -> impl Iterator<Item = (&PathBuf, &ValuesFile)> {
-        self.beside.iter().filter(move |(path, _)| path.parent() == Some(&cluster.dir))
+    pub(super) fn unlisted(
+        &self,
+        cluster: &Cluster,
+    ) -> impl Iterator<Item = (&PathBuf, &ValuesFile)> {
+        self.beside
+            .iter()
+            .filter(move |(path, _)| path.parent() == Some(&cluster.dir))
     }
 
     /// Values that people set, all of a release's files together that can be read.
     pub(super) fn set(&self, release: &Release) -> Map {
         let mut set = Map::new();
-        for values in release.listed.iter().filter_map(|(path, _)| self.values[path].values()) {
+        for values in release
+            .listed
+            .iter()
+            .filter_map(|(path, _)| self.values[path].values())
+        {
             crate::yaml::merge(&mut set, values.clone());
         }
         set
@@ -282,21 +352,33 @@ impl Fleet {
 
     /// Whether all of a release's values are known.
     pub(super) fn is_readable(&self, release: &Release) -> bool {
-        release.listed.iter().all(|(path, _)| self.values[path].values().is_some())
+        release
+            .listed
+            .iter()
+            .all(|(path, _)| self.values[path].values().is_some())
     }
 
     /// An error means that the chart can't be read, lacks what it depends on, or doesn't take the values.
     pub(crate) fn kind(&self, hub: &Hub) -> Result<Kind> {
         let releases = self.releases();
-        let release = releases.iter().find(|it| it.hub.is_some_and(|it| it.name == hub.name));
+        let release = releases
+            .iter()
+            .find(|it| it.hub.is_some_and(|it| it.name == hub.name));
         let release = release.context("the hub isn't among those checked")?;
         let chart = match self.charts.get(&release.chart) {
             Some(Ok(chart)) => chart,
             Some(Err(err)) => bail!("`{}`: {err:#}", hub.name),
-            None => bail!("`{}` has the chart `{}`, which doesn't exist", hub.name, release.chart.display()),
+            None => bail!(
+                "`{}` has the chart `{}`, which doesn't exist",
+                hub.name,
+                release.chart.display()
+            ),
         };
         let (values, whole) = values::compute(chart, &self.set(release)).map_err(|it| {
-            anyhow!("`{}`: `{it}` holds the values of a subchart, and must be a map", hub.name)
+            anyhow!(
+                "`{}`: `{it}` holds the values of a subchart, and must be a map",
+                hub.name
+            )
         })?;
         if let Some(Chart { name, version, .. }) = missing(&whole) {
             bail!(
@@ -307,13 +389,19 @@ impl Fleet {
         }
         let values = Node::nowhere(Data::Map(values));
         let config = authenticator::Config::find(&values, &hub.name, |_| false);
-        let base = text_at(&values, &whole, &["hub", "baseUrl"]).unwrap_or_default().trim_matches('/');
+        let base = text_at(&values, &whole, &["hub", "baseUrl"])
+            .unwrap_or_default()
+            .trim_matches('/');
         let hub_url = text_at(&values, &whole, &["config", "BinderHub", "hub_url"]);
         let hub_url = hub_url.filter(|it| it.starts_with("http"));
         Ok(Kind {
             has_dask: has(&whole, "dask-gateway"),
             has_login: config.is_none_or(|it| it.has_login()),
-            base: if base.is_empty() { String::new() } else { format!("/{base}") },
+            base: if base.is_empty() {
+                String::new()
+            } else {
+                format!("/{base}")
+            },
             hub_url: hub_url.map(|it| it.trim_end_matches('/').to_owned()),
         })
     }
@@ -333,12 +421,17 @@ impl Fleet {
 
     /// The files that releases list, from the root, and whether they are encrypted.
     pub(crate) fn listed(&self) -> Vec<(PathBuf, bool)> {
-        self.values.iter().map(|(path, it)| (path.clone(), it.is_encrypted())).collect()
+        self.values
+            .iter()
+            .map(|(path, it)| (path.clone(), it.is_encrypted()))
+            .collect()
     }
 
     /// Says why what a chart depends on couldn't be fetched.
     pub(super) fn not_prepared(&self, chart: &Path, err: &anyhow::Error, found: &mut Vec<Problem>) {
-        let Some(Ok(loaded)) = self.charts.get(chart) else { return };
+        let Some(Ok(loaded)) = self.charts.get(chart) else {
+            return;
+        };
         let mut problems = self.problems(None, loaded.at);
         problems.warning(rules::NOT_CHECKED, None, format!("{err:#}"));
         found.append(&mut problems.found);
@@ -347,8 +440,14 @@ impl Fleet {
     /// "26 clusters, 104 hubs".
     pub(super) fn size(&self) -> String {
         let hubs = self.selected_clusters().flat_map(|it| &it.hubs);
-        let hubs = hubs.filter(|it| self.hubs.is_empty() || self.hubs.contains(&it.name)).count();
-        format!("{}, {}", number_of(self.selected.len(), "cluster"), number_of(hubs, "hub"))
+        let hubs = hubs
+            .filter(|it| self.hubs.is_empty() || self.hubs.contains(&it.name))
+            .count();
+        format!(
+            "{}, {}",
+            number_of(self.selected.len(), "cluster"),
+            number_of(hubs, "hub")
+        )
     }
 }
 
@@ -359,26 +458,51 @@ fn has(part: &Part, chart: &str) -> bool {
 
 /// An enabled part of a chart that isn't there.
 fn missing<'a>(part: &Part<'a>) -> Option<&'a Chart> {
-    if part.chart.is_missing { Some(part.chart) } else { part.parts.iter().find_map(missing) }
+    if part.chart.is_missing {
+        Some(part.chart)
+    } else {
+        part.parts.iter().find_map(missing)
+    }
 }
 
 /// What is at this path in a chart's values, wherever among its parts.
 fn text_at<'a>(values: &'a Node, part: &Part, path: &[&str]) -> Option<&'a str> {
     let own = values.get(path).and_then(Node::as_text);
-    own.or_else(|| part.parts.iter().find_map(|it| text_at(values.get(&[it.name])?, it, path)))
+    own.or_else(|| {
+        part.parts
+            .iter()
+            .find_map(|it| text_at(values.get(&[it.name])?, it, path))
+    })
 }
 
 fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {
-    let hubs =
-        cluster.hubs.iter().flat_map(|it| it.helm_chart_values_files.iter().chain(&it.domain_override_file));
-    let support = cluster.support.iter().flat_map(|it| &it.helm_chart_values_files);
+    let hubs = cluster.hubs.iter().flat_map(|it| {
+        it.helm_chart_values_files
+            .iter()
+            .chain(&it.domain_override_file)
+    });
+    let support = cluster
+        .support
+        .iter()
+        .flat_map(|it| &it.helm_chart_values_files);
     let listed: BTreeSet<PathBuf> = hubs.chain(support).map(|it| cluster.dir.join(it)).collect();
-    let entries = fs::read_dir(root.join(&cluster.dir)).into_iter().flatten().flatten();
-    let files = entries.filter(|it| it.path().is_file()).map(|it| cluster.dir.join(it.file_name()));
+    let entries = fs::read_dir(root.join(&cluster.dir))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let files = entries
+        .filter(|it| it.path().is_file())
+        .map(|it| cluster.dir.join(it.file_name()));
     let is_of_interest = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_values =
-            name.contains("values") && [".yaml", ".yml", ".json"].iter().any(|it| name.ends_with(it));
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let is_values = name.contains("values")
+            && [".yaml", ".yml", ".json"]
+                .iter()
+                .any(|it| name.ends_with(it));
         (is_values || is_called_secret(path)) && !listed.contains(path)
     };
     files.filter(is_of_interest).collect()
@@ -388,7 +512,10 @@ fn release_of<'a>(cluster: &'a Cluster, hub: &'a Hub, index: usize) -> Release<'
     let path = ["hubs", &index.to_string()];
     let at = cluster.yaml.get(&path).and_then(|it| it.get(&["name"])?.at);
     let domain_override = hub.domain_override_file.as_ref().map(|it| {
-        let at = cluster.yaml.get(&path).and_then(|it| it.get(&["domain_override_file"])?.at);
+        let at = cluster
+            .yaml
+            .get(&path)
+            .and_then(|it| it.get(&["domain_override_file"])?.at);
         (cluster.dir.join(it), at)
     });
     Release {
@@ -402,7 +529,14 @@ fn release_of<'a>(cluster: &'a Cluster, hub: &'a Hub, index: usize) -> Release<'
 }
 
 fn listed(cluster: &Cluster, path: &[&str], files: &[PathBuf]) -> Vec<(PathBuf, Option<Place>)> {
-    let list = cluster.yaml.get(path).and_then(|it| it.get(&["helm_chart_values_files"])?.as_list());
+    let list = cluster
+        .yaml
+        .get(path)
+        .and_then(|it| it.get(&["helm_chart_values_files"])?.as_list());
     let places = list.unwrap_or_default().iter().map(|it| it.at);
-    files.iter().map(|it| cluster.dir.join(it)).zip(places).collect()
+    files
+        .iter()
+        .map(|it| cluster.dir.join(it))
+        .zip(places)
+        .collect()
 }

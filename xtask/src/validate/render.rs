@@ -45,37 +45,67 @@ pub(super) fn render(
     let helm = process::read(sh, cmd!(sh, "helm version --short"))?;
     let releases = fleet.releases();
     let known = |it: &&Release| {
-        let is_config = fleet.wants(if it.hub.is_some() { What::Hubs } else { What::Support });
+        let is_config = fleet.wants(if it.hub.is_some() {
+            What::Hubs
+        } else {
+            What::Support
+        });
         is_config && fleet.is_readable(it) && matches!(prepared.get(&it.chart), Some(Ok(_)))
     };
     let releases: Vec<_> = releases.iter().filter(known).collect();
     let rendered = process::side_by_side(sh, &releases, |sh, release| {
-        let Some(Ok(chart)) = prepared.get(&release.chart) else { unreachable!("others were left out") };
+        let Some(Ok(chart)) = prepared.get(&release.chart) else {
+            unreachable!("others were left out")
+        };
         let mut problems = fleet.problems_of(release);
-        let verdict =
-            verdict(sh, fleet, release, chart, &helm).unwrap_or_else(|err| vec![(false, format!("{err:#}"))]);
+        let verdict = verdict(sh, fleet, release, chart, &helm)
+            .unwrap_or_else(|err| vec![(false, format!("{err:#}"))]);
         for (is_warning, message) in verdict {
-            let level = if is_warning { Level::Warning } else { Level::Problem };
-            problems.add(level, "render", None, format!("{}: {message}", release.shown()));
+            let level = if is_warning {
+                Level::Warning
+            } else {
+                Level::Problem
+            };
+            problems.add(
+                level,
+                "render",
+                None,
+                format!("{}: {message}", release.shown()),
+            );
         }
         problems.found
     });
     Ok(rendered.into_iter().flatten().collect())
 }
 
-fn verdict(sh: &Shell, fleet: &Fleet, release: &Release, chart: &Path, helm: &str) -> Result<Verdict> {
-    let inputs: Vec<Input> =
-        release.listed.iter().map(|(path, _)| input(fleet, path)).collect::<Result<_>>()?;
-    let file = paths::cache()?.join("rendered").join(key(release, chart, helm, &inputs));
+fn verdict(
+    sh: &Shell,
+    fleet: &Fleet,
+    release: &Release,
+    chart: &Path,
+    helm: &str,
+) -> Result<Verdict> {
+    let inputs: Vec<Input> = release
+        .listed
+        .iter()
+        .map(|(path, _)| input(fleet, path))
+        .collect::<Result<_>>()?;
+    let file = paths::cache()?
+        .join("rendered")
+        .join(key(release, chart, helm, &inputs));
     if let Ok(known) = fs::read(&file)
         && let Ok(verdict) = serde_json::from_slice(&known)
     {
         return Ok(verdict);
     }
     let name = release.name();
-    let values = inputs.iter().flat_map(|it| [Path::new("--values"), it.path()]);
+    let values = inputs
+        .iter()
+        .flat_map(|it| [Path::new("--values"), it.path()]);
     // A placeholder has the right type, and no more of what a schema may want.
-    let is_encrypted = inputs.iter().any(|it| matches!(it, Input::Placeholders(..)));
+    let is_encrypted = inputs
+        .iter()
+        .any(|it| matches!(it, Input::Placeholders(..)));
     let no_schemas = is_encrypted.then_some("--skip-schema-validation");
     let kubernetes = setup::KUBERNETES.to_string();
     let served = served().collect::<Vec<_>>().join(",");
@@ -88,12 +118,19 @@ fn verdict(sh: &Shell, fleet: &Fleet, release: &Release, chart: &Path, helm: &st
     if !output.success {
         let mut said = String::from_utf8_lossy(&output.stderr).into_owned();
         for (input, (path, _)) in inputs.iter().zip(&release.listed) {
-            said = said.replace(&input.path().display().to_string(), &path.display().to_string());
+            said = said.replace(
+                &input.path().display().to_string(),
+                &path.display().to_string(),
+            );
         }
         let words: Vec<_> = said.split_whitespace().collect();
-        return Ok(vec![(false, format!("helm can't render it: {}", words.join(" ")))]);
+        return Ok(vec![(
+            false,
+            format!("helm can't render it: {}", words.join(" ")),
+        )]);
     }
-    let manifests = String::from_utf8(output.stdout).context("helm wrote something that isn't UTF-8")?;
+    let manifests =
+        String::from_utf8(output.stdout).context("helm wrote something that isn't UTF-8")?;
     let verdict = look_at(&manifests, name);
     paths::write_whole(&file, &serde_json::to_vec(&verdict)?)?;
     Ok(verdict)
@@ -119,12 +156,18 @@ fn input(fleet: &Fleet, path: &Path) -> Result<Input> {
     let file = &fleet.values[path];
     if !file.is_encrypted() {
         let full = fleet.root.join(path);
-        let content = fs::read(&full).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let content =
+            fs::read(&full).with_context(|| format!("cannot read `{}`", path.display()))?;
         return Ok(Input::Plain(full, content));
     }
-    let values = Node::nowhere(crate::yaml::Data::Map(file.values().cloned().unwrap_or_default()));
+    let values = Node::nowhere(crate::yaml::Data::Map(
+        file.values().cloned().unwrap_or_default(),
+    ));
     let text = values.to_json().to_string();
-    Ok(Input::Placeholders(PrivateFile::new(text.as_bytes())?, text))
+    Ok(Input::Placeholders(
+        PrivateFile::new(text.as_bytes())?,
+        text,
+    ))
 }
 
 /// Stands for all that a rendering comes from.
@@ -133,7 +176,11 @@ fn key(release: &Release, chart: &Path, helm: &str, inputs: &[Input]) -> String 
     let kubernetes = setup::KUBERNETES.to_string();
     let chart = chart.as_os_str().as_encoded_bytes();
     let parts = [FORMAT, helm, &kubernetes, API_VERSIONS, release.name()].map(str::as_bytes);
-    for part in parts.into_iter().chain([chart]).chain(inputs.iter().map(Input::content)) {
+    for part in parts
+        .into_iter()
+        .chain([chart])
+        .chain(inputs.iter().map(Input::content))
+    {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
@@ -142,7 +189,10 @@ fn key(release: &Release, chart: &Path, helm: &str, inputs: &[Input]) -> String 
 
 /// Groups with their versions, alone and with each kind, as charts ask for them.
 fn served() -> impl Iterator<Item = &'static str> {
-    let versions: BTreeSet<_> = API_VERSIONS.lines().filter_map(|it| Some(it.rsplit_once('/')?.0)).collect();
+    let versions: BTreeSet<_> = API_VERSIONS
+        .lines()
+        .filter_map(|it| Some(it.rsplit_once('/')?.0))
+        .collect();
     versions.into_iter().chain(API_VERSIONS.lines())
 }
 
@@ -151,7 +201,10 @@ fn look_at(manifests: &str, namespace: &str) -> Verdict {
     let mut verdict = Verdict::new();
     let mut resources = Vec::new();
     for document in split_documents(manifests) {
-        let source = document.lines().find_map(|it| it.strip_prefix("# Source: ")).unwrap_or("a template");
+        let source = document
+            .lines()
+            .find_map(|it| it.strip_prefix("# Source: "))
+            .unwrap_or("a template");
         match yaml::read(document.as_bytes(), 0) {
             Ok((node, _)) => resources.extend(flat(node).into_iter().map(|it| (source, it))),
             Err(finding) => verdict.push((
@@ -164,13 +217,27 @@ fn look_at(manifests: &str, namespace: &str) -> Verdict {
         }
     }
     let defined = resources.iter().flat_map(|(_, it)| kinds_defined(it));
-    let known: BTreeSet<String> = defined.chain(API_VERSIONS.lines().map(str::to_owned)).collect();
+    let known: BTreeSet<String> = defined
+        .chain(API_VERSIONS.lines().map(str::to_owned))
+        .collect();
     let mut seen = BTreeSet::new();
     for (source, resource) in &resources {
-        let text = |path: &[&str]| resource.get(path).and_then(Node::as_text).unwrap_or_default();
-        let (version, kind, name) = (text(&["apiVersion"]), text(&["kind"]), text(&["metadata", "name"]));
+        let text = |path: &[&str]| {
+            resource
+                .get(path)
+                .and_then(Node::as_text)
+                .unwrap_or_default()
+        };
+        let (version, kind, name) = (
+            text(&["apiVersion"]),
+            text(&["kind"]),
+            text(&["metadata", "name"]),
+        );
         if version.is_empty() || kind.is_empty() {
-            verdict.push((false, format!("{source}: a manifest without `apiVersion` or `kind`")));
+            verdict.push((
+                false,
+                format!("{source}: a manifest without `apiVersion` or `kind`"),
+            ));
             continue;
         }
         if name.is_empty() && text(&["metadata", "generateName"]).is_empty() {
@@ -180,7 +247,9 @@ fn look_at(manifests: &str, namespace: &str) -> Verdict {
         let own = text(&["metadata", "namespace"]);
         let place = if own.is_empty() { namespace } else { own };
         // A hook's resources come and go.
-        let is_hook = resource.get(&["metadata", "annotations", "helm.sh/hook"]).is_some();
+        let is_hook = resource
+            .get(&["metadata", "annotations", "helm.sh/hook"])
+            .is_some();
         if !is_hook && !name.is_empty() && !seen.insert((group, kind, place, name)) {
             verdict.push((false, format!("{source}: a second {kind} `{name}`")));
         }
@@ -198,7 +267,10 @@ fn flat(node: Node) -> Vec<Node> {
     if node.as_map().is_none_or(|it| it.is_empty()) {
         return Vec::new();
     }
-    let is_list = node.get(&["kind"]).and_then(Node::as_text).is_some_and(|it| it.ends_with("List"));
+    let is_list = node
+        .get(&["kind"])
+        .and_then(Node::as_text)
+        .is_some_and(|it| it.ends_with("List"));
     match node.get(&["items"]).and_then(Node::as_list) {
         Some(items) if is_list => items.iter().cloned().flat_map(flat).collect(),
         _ => vec![node],
@@ -211,16 +283,29 @@ fn kinds_defined(resource: &Node) -> Vec<String> {
     if text(&["kind"]) != Some("CustomResourceDefinition") {
         return Vec::new();
     }
-    let (Some(group), Some(kind)) = (text(&["spec", "group"]), text(&["spec", "names", "kind"])) else {
+    let (Some(group), Some(kind)) = (text(&["spec", "group"]), text(&["spec", "names", "kind"]))
+    else {
         return Vec::new();
     };
-    let versions = resource.get(&["spec", "versions"]).and_then(Node::as_list).unwrap_or_default();
-    let names = versions.iter().filter_map(|it| it.get(&["name"])?.as_text());
-    names.map(|version| format!("{group}/{version}/{kind}")).collect()
+    let versions = resource
+        .get(&["spec", "versions"])
+        .and_then(Node::as_list)
+        .unwrap_or_default();
+    let names = versions
+        .iter()
+        .filter_map(|it| it.get(&["name"])?.as_text());
+    names
+        .map(|version| format!("{group}/{version}/{kind}"))
+        .collect()
 }
 
 /// What to say of a kind that isn't known: nobody but Kubernetes can add to its own groups.
-fn unknown(known: &BTreeSet<String>, version: &str, group: &str, kind: &str) -> Option<(bool, String)> {
+fn unknown(
+    known: &BTreeSet<String>,
+    version: &str,
+    group: &str,
+    kind: &str,
+) -> Option<(bool, String)> {
     let full = format!("{version}/{kind}");
     if known.contains(&full) || full.starts_with(CERT_MANAGER) {
         return None;
@@ -233,6 +318,9 @@ fn unknown(known: &BTreeSet<String>, version: &str, group: &str, kind: &str) -> 
     let (ours, kubernetes) = (format!("`{version}` {kind}"), setup::KUBERNETES);
     Some(match is_kubernetes {
         true => (false, format!("Kubernetes {kubernetes} has no {ours}")),
-        false => (true, format!("nothing here defines {ours}: the cluster must have it")),
+        false => (
+            true,
+            format!("nothing here defines {ours}: the cluster must have it"),
+        ),
     })
 }

@@ -48,11 +48,19 @@ pub(super) fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Pro
 }
 
 pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Problems) {
-    let config = if release.hub.is_some() { What::Hubs } else { What::Support };
+    let config = if release.hub.is_some() {
+        What::Hubs
+    } else {
+        What::Support
+    };
     if fleet.wants(config) {
-        RELEASE_RULES.iter().for_each(|rule| rule(fleet, release, problems));
+        RELEASE_RULES
+            .iter()
+            .for_each(|rule| rule(fleet, release, problems));
     }
-    let Some(Ok(chart)) = fleet.charts.get(&release.chart) else { return };
+    let Some(Ok(chart)) = fleet.charts.get(&release.chart) else {
+        return;
+    };
     let set = fleet.set(release);
     let (values, part) = match values::compute(chart, &set) {
         Ok((values, part)) => (Node::nowhere(Data::Map(values)), part),
@@ -74,9 +82,12 @@ pub(super) fn check_release(fleet: &Fleet, release: &Release, problems: &mut Pro
     if fleet.wants(What::Authenticators)
         && fleet.is_readable(release)
         && let Some(hub) = release.hub
-        && let Some(config) = authenticator::Config::find(&values, &hub.name, |at| fleet.is_set(release, *at))
+        && let Some(config) =
+            authenticator::Config::find(&values, &hub.name, |at| fleet.is_set(release, *at))
     {
-        authenticator::RULES.iter().for_each(|rule| rule(&config, problems));
+        authenticator::RULES
+            .iter()
+            .for_each(|rule| rule(&config, problems));
     }
 }
 
@@ -97,15 +108,24 @@ fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
     let mut taken: BTreeMap<String, Vec<(&str, &str)>> = BTreeMap::new();
     for other in &fleet.clusters {
         for hub in &other.hubs {
-            taken.entry(hub.domain.to_ascii_lowercase()).or_default().push((&other.name, &hub.name));
+            taken
+                .entry(hub.domain.to_ascii_lowercase())
+                .or_default()
+                .push((&other.name, &hub.name));
         }
     }
     for (index, hub) in cluster.hubs.iter().enumerate() {
         let others = &taken[&hub.domain.to_ascii_lowercase()];
         let me = (cluster.name.as_str(), hub.name.as_str());
         if let Some((other_cluster, other)) = others.iter().find(|it| **it != me) {
-            let at = cluster.yaml.get(&["hubs", &index.to_string(), "domain"]).and_then(|it| it.at);
-            let of = format!("hub `{other}` of `{other_cluster}` has the same domain `{}`", hub.domain);
+            let at = cluster
+                .yaml
+                .get(&["hubs", &index.to_string(), "domain"])
+                .and_then(|it| it.at);
+            let of = format!(
+                "hub `{other}` of `{other_cluster}` has the same domain `{}`",
+                hub.domain
+            );
             problems.problem("domains", at, format!("hub `{}`: {of}", hub.name));
         }
     }
@@ -132,9 +152,20 @@ fn unlisted_secrets_are_encrypted(fleet: &Fleet, cluster: &Cluster, problems: &m
 
 fn values_files_are_listed(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     for (path, file) in fleet.unlisted(cluster).filter(|_| fleet.is_whole()) {
-        if path.file_name().is_some_and(|it| it.to_string_lossy().contains("values")) {
-            let at = Place { file: file.number, line: 1, column: 1 };
-            problems.warning("unlisted-file", Some(at), "no hub and no `support` lists this values file");
+        if path
+            .file_name()
+            .is_some_and(|it| it.to_string_lossy().contains("values"))
+        {
+            let at = Place {
+                file: file.number,
+                line: 1,
+                column: 1,
+            };
+            problems.warning(
+                "unlisted-file",
+                Some(at),
+                "no hub and no `support` lists this values file",
+            );
         }
     }
 }
@@ -147,22 +178,38 @@ fn chart_exists(fleet: &Fleet, release: &Release, problems: &mut Problems) {
         problems.problem("not-yet", None, message);
     }
     if !fleet.root.join(&release.chart).join("Chart.yaml").is_file() {
-        let message = format!("{}: there is no chart in `{}`", release.shown(), release.chart.display());
+        let message = format!(
+            "{}: there is no chart in `{}`",
+            release.shown(),
+            release.chart.display()
+        );
         problems.problem("chart-exists", None, message);
     }
 }
 
 fn nothing_in_jsonnet(fleet: &Fleet, release: &Release, problems: &mut Problems) {
-    for (path, at) in
-        release.listed.iter().filter(|(path, _)| path.extension().is_some_and(|it| it == "jsonnet"))
+    for (path, at) in release
+        .listed
+        .iter()
+        .filter(|(path, _)| path.extension().is_some_and(|it| it == "jsonnet"))
     {
-        let message =
-            format!("{}: `{}`: values in jsonnet aren't supported yet", release.shown(), path.display());
+        let message = format!(
+            "{}: `{}`: values in jsonnet aren't supported yet",
+            release.shown(),
+            path.display()
+        );
         problems.problem("not-yet", *at, message);
     }
-    if fleet.root.join(&release.chart).join("values.jsonnet").is_file() {
-        let message =
-            format!("`{}/values.jsonnet`: values in jsonnet aren't supported yet", release.chart.display());
+    if fleet
+        .root
+        .join(&release.chart)
+        .join("values.jsonnet")
+        .is_file()
+    {
+        let message = format!(
+            "`{}/values.jsonnet`: values in jsonnet aren't supported yet",
+            release.chart.display()
+        );
         problems.problem("not-yet", None, message);
     }
 }
@@ -189,7 +236,9 @@ fn files_can_be_read(fleet: &Fleet, release: &Release, problems: &mut Problems) 
                 problems.problem("file-exists", at, format!("{}: {why}", release.shown()))
             }
             State::Broken(finding) => problems.finding(file.number, finding),
-            State::Plain(_, findings) => findings.iter().for_each(|it| problems.finding(file.number, it)),
+            State::Plain(_, findings) => findings
+                .iter()
+                .for_each(|it| problems.finding(file.number, it)),
             State::Encrypted(..) | State::Exposed => {}
         }
     }
@@ -202,7 +251,11 @@ fn secrets_are_encrypted(fleet: &Fleet, release: &Release, problems: &mut Proble
 }
 
 fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: &mut Problems) {
-    let at = Some(Place { file: file.number, line: 1, column: 1 });
+    let at = Some(Place {
+        file: file.number,
+        line: 1,
+        column: 1,
+    });
     match &file.state {
         State::Exposed => problems.problem(
             "not-encrypted",
@@ -225,7 +278,9 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
 /// Texts that are keys by their form, whatever the file is called. They aren't shown.
 fn no_secrets_in_plain_text(fleet: &Fleet, release: &Release, problems: &mut Problems) {
     for (_, _, file) in fleet.files_of(release) {
-        let State::Plain(values, _) = &file.state else { continue };
+        let State::Plain(values, _) = &file.state else {
+            continue;
+        };
         values.visit(&mut |node| {
             if let Some(what) = node.as_text().and_then(secret_in) {
                 let message = format!(
@@ -282,11 +337,20 @@ fn values_fit_schemas(
         );
         return problems.warning(NOT_CHECKED, Some(part.chart.at), message);
     }
-    match part.chart.schema.as_ref().map(|(at, schema)| (*at, &**schema)) {
+    match part
+        .chart
+        .schema
+        .as_ref()
+        .map(|(at, schema)| (*at, &**schema))
+    {
         None => {}
         Some((at, Err(Unusable::Broken(why)))) => {
             why.lines().for_each(|it| {
-                problems.problem("schema", Some(at), format!("`{}`: its schema: {it}", part.name))
+                problems.problem(
+                    "schema",
+                    Some(at),
+                    format!("`{}`: its schema: {it}", part.name),
+                )
             });
         }
         Some((at, Err(Unusable::Elsewhere(urls)))) => {
@@ -298,7 +362,11 @@ fn values_fit_schemas(
             problems.warning(NOT_CHECKED, Some(at), message);
         }
         Some((_, Ok(schema))) => {
-            let missing = |name: &String| part.parts.iter().any(|it| it.chart.is_missing && it.name == name);
+            let missing = |name: &String| {
+                part.parts
+                    .iter()
+                    .any(|it| it.chart.is_missing && it.name == name)
+            };
             for fault in schema.check(values) {
                 // The defaults of a subchart that isn't here may have it, and a file that can't be read much else.
                 if fault.is_lack && fault.path.first().is_some_and(missing)
@@ -308,8 +376,11 @@ fn values_fit_schemas(
                 }
                 let at = fault.place(values);
                 let whole: Vec<_> = path.iter().chain(&fault.path).map(String::as_str).collect();
-                let mut message =
-                    if whole.is_empty() { String::new() } else { format!("`{}`: ", whole.join(".")) };
+                let mut message = if whole.is_empty() {
+                    String::new()
+                } else {
+                    format!("`{}`: ", whole.join("."))
+                };
                 message += &fault.message;
                 match at {
                     None => message = format!("{}: {message}", release.shown()),

@@ -23,14 +23,20 @@ pub(super) fn resolve(tag: &str, text: &str) -> Result<Scalar, String> {
     }
     let resolved = plain(text);
     let fits = match (tag, &resolved) {
-        ("", _) | (BOOL, Scalar::Bool(_)) | (FLOAT, Scalar::Float(_)) | (NULL, Scalar::Null) => true,
+        ("", _) | (BOOL, Scalar::Bool(_)) | (FLOAT, Scalar::Float(_)) | (NULL, Scalar::Null) => {
+            true
+        }
         (INT, Scalar::Int(_) | Scalar::Uint(_)) => true,
         (FLOAT, Scalar::Int(it)) => return Ok(Scalar::Float(*it as f64)),
         (TIMESTAMP, Scalar::Text(_)) => is_date(text),
         _ => false,
     };
     let short = tag.rsplit(':').next().unwrap_or_default();
-    if fits { Ok(resolved) } else { Err(format!("`{text}` can't be read as `!!{short}`")) }
+    if fits {
+        Ok(resolved)
+    } else {
+        Err(format!("`{text}` can't be read as `!!{short}`"))
+    }
 }
 
 fn plain(text: &str) -> Scalar {
@@ -43,7 +49,9 @@ fn plain(text: &str) -> Scalar {
             return Scalar::Bool(false);
         }
         ".nan" | ".NaN" | ".NAN" => return Scalar::Float(f64::NAN),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Scalar::Float(f64::INFINITY),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
+            return Scalar::Float(f64::INFINITY);
+        }
         "-.inf" | "-.Inf" | "-.INF" => return Scalar::Float(f64::NEG_INFINITY),
         _ => {}
     }
@@ -87,7 +95,10 @@ fn number(text: &str) -> Option<Scalar> {
 fn float(text: &str) -> Option<Scalar> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
+        Some((mantissa, exponent)) => (
+            mantissa,
+            Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)),
+        ),
         None => (unsigned, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -107,7 +118,11 @@ fn underscored_float(text: &str) -> Option<Scalar> {
     let between = |(index, byte): (usize, &u8)| {
         *byte != b'_' || (index > 0 && is_digit(index - 1) && is_digit(index + 1))
     };
-    if bytes.iter().enumerate().all(between) { float(&text.replace('_', "")) } else { None }
+    if bytes.iter().enumerate().all(between) {
+        float(&text.replace('_', ""))
+    } else {
+        None
+    }
 }
 
 /// Whether Go reads this as a time: `2006-1-2`, and after `T`, `t` or a blank `15:4:5.9`, with a zone after a letter.
@@ -117,12 +132,18 @@ fn is_date(text: &str) -> bool {
         None => (text, None),
     };
     let number = |it: &str, most: u32| {
-        let value =
-            it.parse::<u32>().ok().filter(|_| it.bytes().all(|it| it.is_ascii_digit()) && it.len() <= 2);
+        let value = it
+            .parse::<u32>()
+            .ok()
+            .filter(|_| it.bytes().all(|it| it.is_ascii_digit()) && it.len() <= 2);
         value.filter(|it| *it <= most)
     };
-    let [year, month, day] = date.split('-').collect::<Vec<_>>()[..] else { return false };
-    let (Ok(year), 4) = (year.parse::<u32>(), year.len()) else { return false };
+    let [year, month, day] = date.split('-').collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let (Ok(year), 4) = (year.parse::<u32>(), year.len()) else {
+        return false;
+    };
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days = match number(month, 12) {
         Some(2) => 28 + u32::from(leap),
@@ -139,8 +160,13 @@ fn is_date(text: &str) -> bool {
         None => (&time[1..], ""),
     };
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
-    let [hour, minute, second] = clock.split(':').collect::<Vec<_>>()[..] else { return false };
-    let zone_is_right = match zone.strip_prefix(['+', '-']).and_then(|it| it.split_once(':')) {
+    let [hour, minute, second] = clock.split(':').collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let zone_is_right = match zone
+        .strip_prefix(['+', '-'])
+        .and_then(|it| it.split_once(':'))
+    {
         Some((hours, minutes)) => {
             hours.len() == 2
                 && minutes.len() == 2
@@ -154,14 +180,24 @@ fn is_date(text: &str) -> bool {
         && number(second, 59).is_some()
         && !fraction.is_empty()
         && fraction.bytes().all(|it| it.is_ascii_digit())
-        && if time.starts_with(' ') { zone.is_empty() } else { zone_is_right }
+        && if time.starts_with(' ') {
+            zone.is_empty()
+        } else {
+            zone_is_right
+        }
 }
 
 /// What to say of a plain scalar, at this key, that looks like something else than helm reads.
 pub(super) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
-    let is_version = || ["tag", "version"].iter().any(|it| key.to_ascii_lowercase().contains(it));
+    let is_version = || {
+        ["tag", "version"]
+            .iter()
+            .any(|it| key.to_ascii_lowercase().contains(it))
+    };
     let is = match read {
-        Scalar::Bool(it) if !text.eq_ignore_ascii_case("true") && !text.eq_ignore_ascii_case("false") => {
+        Scalar::Bool(it)
+            if !text.eq_ignore_ascii_case("true") && !text.eq_ignore_ascii_case("false") =>
+        {
             it.to_string()
         }
         Scalar::Int(it) if text.contains('_') || has_leading_zero(text) => it.to_string(),
@@ -180,7 +216,9 @@ pub(super) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
         Scalar::Float(it) if !text.contains('.') => it.to_string(),
         _ => return None,
     };
-    Some(format!("helm reads `{text}` as {is}: quote it if it is text"))
+    Some(format!(
+        "helm reads `{text}` as {is}: quote it if it is text"
+    ))
 }
 
 fn has_leading_zero(text: &str) -> bool {

@@ -16,7 +16,8 @@ use crate::{
     health::on_a_real_node,
     hub::Person,
     repo::{
-        Ran, Repo, command_lines, copy, kill_9, kubeconfig, kubectl_apply, persons_cache, tool, wait_until,
+        Ran, Repo, command_lines, copy, kill_9, kubeconfig, kubectl_apply, persons_cache, tool,
+        wait_until,
     },
 };
 
@@ -33,8 +34,12 @@ fn possible() -> bool {
 fn own() -> Repo {
     let mut repo = Repo::own();
     // And with their ways to package registries.
-    repo.env.extend(env::vars().filter(|(name, _)| name != "HOME"));
-    repo.env.push(("XDG_CACHE_HOME".into(), persons_cache().display().to_string()));
+    repo.env
+        .extend(env::vars().filter(|(name, _)| name != "HOME"));
+    repo.env.push((
+        "XDG_CACHE_HOME".into(),
+        persons_cache().display().to_string(),
+    ));
     repo
 }
 
@@ -48,10 +53,19 @@ fn from_up_to_down() {
     // A node that was killed leaves its control groups to the next `down`: they may be an earlier run's.
     before.retain(|it| !it.contains("/xtask-node"));
     let up = repo.ok("local up --real").stdout;
-    let node = Node { kubeconfig: kubeconfig(&up) };
-    assert!(up.starts_with("local: up on a real node, KUBECONFIG=/dev/shm/"), "{up}");
+    let node = Node {
+        kubeconfig: kubeconfig(&up),
+    };
+    assert!(
+        up.starts_with("local: up on a real node, KUBECONFIG=/dev/shm/"),
+        "{up}"
+    );
     assert_eq!(repo.ok("local status").stdout, up);
-    assert_eq!(repo.ok("local up --real").stdout, up, "a second `up` keeps it");
+    assert_eq!(
+        repo.ok("local up --real").stdout,
+        up,
+        "a second `up` keeps it"
+    );
 
     only_one_and_of_one_kind(&repo);
     people_work_on_its_hub(&repo, &node);
@@ -69,7 +83,10 @@ fn from_up_to_down() {
     assert_ne!(of_the_node, network(std::process::id()));
     repo.ok("local down");
     assert_unchanged(&before, "after `down`");
-    let left: Vec<_> = command_lines().into_iter().filter(|(pid, _)| network(*pid) == of_the_node).collect();
+    let left: Vec<_> = command_lines()
+        .into_iter()
+        .filter(|(pid, _)| network(*pid) == of_the_node)
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     nothing_stays_whatever_is_killed(&repo, &before);
 }
@@ -81,15 +98,30 @@ pub(crate) struct Node {
 impl Node {
     /// One of the programs that make up the node.
     fn process(&self, program: &str) -> u32 {
-        let started = format!("{} ", self.kubeconfig.with_file_name("bin").join(program).display());
-        command_lines().into_iter().find(|(_, it)| it.starts_with(&started)).unwrap().0
+        let started = format!(
+            "{} ",
+            self.kubeconfig
+                .with_file_name("bin")
+                .join(program)
+                .display()
+        );
+        command_lines()
+            .into_iter()
+            .find(|(_, it)| it.starts_with(&started))
+            .unwrap()
+            .0
     }
 
     pub(crate) fn kubectl(&self, args: &[&str]) -> Ran {
         let mut command = tool("kubectl");
         command.args(args).env("KUBECONFIG", &self.kubeconfig);
         command.env("KUBECACHEDIR", self.kubeconfig.with_file_name("kube-cache"));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap().into()
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .into()
     }
 
     pub(crate) fn apply(&self, yaml: &str) {
@@ -106,61 +138,122 @@ impl Node {
 
 fn only_one_and_of_one_kind(repo: &Repo) {
     let said = repo.fails("local up");
-    assert!(said.contains("is up on a real node, not on simulated nodes"), "{said}");
-    assert!(said.contains("hint: `cargo xtask local down` first"), "{said}");
+    assert!(
+        said.contains("is up on a real node, not on simulated nodes"),
+        "{said}"
+    );
+    assert!(
+        said.contains("hint: `cargo xtask local down` first"),
+        "{said}"
+    );
     let other = own();
     let said = other.fails("local up --real");
-    assert!(said.contains(&format!("of `{}`", repo.root.display())), "{said}");
-    assert!(said.contains(&format!("`cargo xtask --root {} local down`", repo.root.display())), "{said}");
+    assert!(
+        said.contains(&format!("of `{}`", repo.root.display())),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!(
+            "`cargo xtask --root {} local down`",
+            repo.root.display()
+        )),
+        "{said}"
+    );
     // The other checkout can have simulated nodes meanwhile, and these are of one kind too.
     other.ok("local up");
     let said = other.fails("local up --real");
-    assert!(said.contains("is up on simulated nodes, not on a real node"), "{said}");
+    assert!(
+        said.contains("is up on simulated nodes, not on a real node"),
+        "{said}"
+    );
     let yaml = "config/clusters/local/cluster.yaml";
-    other.edit(yaml, "provider: local\n", "provider: local\nlocal: {nodes: real}\n");
+    other.edit(
+        yaml,
+        "provider: local\n",
+        "provider: local\nlocal: {nodes: real}\n",
+    );
     let said = other.fails("deploy local");
-    assert!(said.contains("cannot log in to `local`") && said.contains("not on a real node"), "{said}");
+    assert!(
+        said.contains("cannot log in to `local`") && said.contains("not on a real node"),
+        "{said}"
+    );
     other.ok("local down");
     let said = other.fails("deploy local");
-    assert!(said.contains("this machine's one real node belongs to"), "{said}");
+    assert!(
+        said.contains("this machine's one real node belongs to"),
+        "{said}"
+    );
 }
 
 fn people_work_on_its_hub(repo: &Repo, node: &Node) {
     let deployed = repo.ok("deploy local").stdout;
-    assert!(deployed.contains(&format!("revision 1, {STAGING}, healthy, ")), "{deployed}");
-    assert!(deployed.contains(&format!("revision 1, {DEMO}, healthy, ")), "{deployed}");
+    assert!(
+        deployed.contains(&format!("revision 1, {STAGING}, healthy, ")),
+        "{deployed}"
+    );
+    assert!(
+        deployed.contains(&format!("revision 1, {DEMO}, healthy, ")),
+        "{deployed}"
+    );
 
-    assert_eq!(Person::log_in(STAGING, "ada", "guess").err().unwrap(), "403 Forbidden");
+    assert_eq!(
+        Person::log_in(STAGING, "ada", "guess").err().unwrap(),
+        "403 Forbidden"
+    );
     let ada = Person::log_in(STAGING, "ada", PASSWORD).unwrap();
     ada.start_server();
     let mut kernel = ada.start_kernel();
     assert_eq!(kernel.run("x = 6 * 7\nprint(x)"), "42\n");
-    assert_eq!(kernel.run("import os; print(os.getcwd(), os.getuid())"), "/home/jovyan 1000\n");
-    assert_eq!(kernel.run("import dask.array as da; print(da.ones(10).sum().compute())"), "10.0\n");
+    assert_eq!(
+        kernel.run("import os; print(os.getcwd(), os.getuid())"),
+        "/home/jovyan 1000\n"
+    );
+    assert_eq!(
+        kernel.run("import dask.array as da; print(da.ones(10).sum().compute())"),
+        "10.0\n"
+    );
     kernel.run("open('kept', 'w').write('by the volume')");
     ada.stop_server();
-    wait_until("the end of ada's pod", || !node.get("get pods -n staging -o name").contains("jupyter-ada"));
+    wait_until("the end of ada's pod", || {
+        !node
+            .get("get pods -n staging -o name")
+            .contains("jupyter-ada")
+    });
     ada.start_server();
-    assert_eq!(ada.start_kernel().run("print(open('kept').read())"), "by the volume\n");
+    assert_eq!(
+        ada.start_kernel().run("print(open('kept').read())"),
+        "by the volume\n"
+    );
 
     // The service that will check the hub's health can do what it needs, and no more.
-    let secret =
-        node.get("get secret hub -n staging -o jsonpath={.data['hub\\.services\\.hub-health\\.apiToken']}");
+    let secret = node.get(
+        "get secret hub -n staging -o jsonpath={.data['hub\\.services\\.hub-health\\.apiToken']}",
+    );
     let token = String::from_utf8(base64(&secret)).unwrap();
     let health = |method: &str, path: &str| {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{STAGING}/hub/api/{path}"))
             .header("Authorization", format!("token {token}"));
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        agent.run(request.body(()).unwrap()).unwrap().status().as_u16()
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
+        agent
+            .run(request.body(()).unwrap())
+            .unwrap()
+            .status()
+            .as_u16()
     };
     assert_eq!(health("POST", "users/deployment-service-check"), 201);
     assert_eq!(health("POST", "users/deployment-service-check/tokens"), 201);
     assert_eq!(health("DELETE", "users/deployment-service-check"), 204);
-    for (method, path) in
-        [("GET", "users/ada"), ("DELETE", "users/ada/server"), ("POST", "users/eve"), ("GET", "proxy")]
-    {
+    for (method, path) in [
+        ("GET", "users/ada"),
+        ("DELETE", "users/ada/server"),
+        ("POST", "users/eve"),
+        ("GET", "proxy"),
+    ] {
         let status = health(method, path);
         assert!([403, 404].contains(&status), "{method} {path}: {status}");
     }
@@ -169,23 +262,46 @@ fn people_work_on_its_hub(repo: &Repo, node: &Node) {
 fn kubectl_reaches_containers(node: &Node) {
     let log = node.get("logs deployment/hub -n staging");
     assert!(log.contains("JupyterHub is now running"), "{log}");
-    let exec =
-        |script: &str| node.kubectl(&["exec", "jupyter-ada", "-n", "staging", "--", "sh", "-c", script]);
+    let exec = |script: &str| {
+        node.kubectl(&[
+            "exec",
+            "jupyter-ada",
+            "-n",
+            "staging",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+    };
     let ran = exec("cat kept");
     assert_eq!(ran.stdout, "by the volume", "{:?} {}", ran.code, ran.stderr);
     assert_eq!(exec("exit 7").code, Some(7));
 
     let mut forward = tool("kubectl")
-        .args(["port-forward", "service/proxy-public", "-n", "staging", ":80"])
+        .args([
+            "port-forward",
+            "service/proxy-public",
+            "-n",
+            "staging",
+            ":80",
+        ])
         .env("KUBECONFIG", &node.kubeconfig)
         .env("KUBECACHEDIR", node.kubeconfig.with_file_name("kube-cache"))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let (mut lines, mut line) = (BufReader::new(forward.stdout.take().unwrap()), String::new());
+    let (mut lines, mut line) = (
+        BufReader::new(forward.stdout.take().unwrap()),
+        String::new(),
+    );
     lines.read_line(&mut line).unwrap();
     let address = line.split_whitespace().nth(2).unwrap();
-    let answer = ureq::get(format!("http://{address}/hub/api/")).call().unwrap().into_body().read_to_string();
+    let answer = ureq::get(format!("http://{address}/hub/api/"))
+        .call()
+        .unwrap()
+        .into_body()
+        .read_to_string();
     forward.kill().unwrap();
     forward.wait().unwrap();
     assert_eq!(answer.unwrap(), r#"{"version": "6.1.1"}"#);
@@ -207,13 +323,30 @@ for port in [10255, int(sys.argv[1])]:
 print("account", os.path.exists("/var/run/secrets/kubernetes.io"))
 "#;
     let folder = node.kubeconfig.parent().unwrap().display().to_string();
-    let is_etcd =
-        |(_, command): &(u32, String)| command.starts_with(&folder) && command.contains("/bin/etcd ");
+    let is_etcd = |(_, command): &(u32, String)| {
+        command.starts_with(&folder) && command.contains("/bin/etcd ")
+    };
     let (_, etcd) = command_lines().into_iter().find(is_etcd).unwrap();
-    let (_, port) = etcd.split_once("--listen-client-urls=http://127.0.0.1:").unwrap();
+    let (_, port) = etcd
+        .split_once("--listen-client-urls=http://127.0.0.1:")
+        .unwrap();
     let port = port.split_whitespace().next().unwrap();
-    let ran = node.kubectl(&["exec", "jupyter-ada", "-n", "staging", "--", "python3", "-c", script, port]);
-    assert_eq!(ran.stdout, "kubelet 401\nsecrets 403\nTrue\nTrue\naccount False\n", "{}", ran.stderr);
+    let ran = node.kubectl(&[
+        "exec",
+        "jupyter-ada",
+        "-n",
+        "staging",
+        "--",
+        "python3",
+        "-c",
+        script,
+        port,
+    ]);
+    assert_eq!(
+        ran.stdout, "kubelet 401\nsecrets 403\nTrue\nTrue\naccount False\n",
+        "{}",
+        ran.stderr
+    );
 }
 
 fn an_upgrade_leaves_users_alone(repo: &Repo, node: &Node) {
@@ -234,8 +367,12 @@ fn an_upgrade_leaves_users_alone(repo: &Repo, node: &Node) {
     repo.ok("deploy local staging");
     assert_ne!(pod("hub"), hub, "the hub has another configuration");
     assert_eq!(pod("singleuser-server"), server);
-    let page =
-        ureq::get(format!("{STAGING}/hub/login")).call().unwrap().into_body().read_to_string().unwrap();
+    let page = ureq::get(format!("{STAGING}/hub/login"))
+        .call()
+        .unwrap()
+        .into_body()
+        .read_to_string()
+        .unwrap();
     assert!(page.contains("Maintenance on Sunday"));
     assert_eq!(kernel.run("print(y)"), "still here\n");
     wait_until("the hub's view of ada's server", || ada.server_is_ready());
@@ -247,10 +384,8 @@ fn a_browser_shows_a_notebook(node: &Node) {
         "cell_type": "code", "execution_count": null, "metadata": {}, "outputs": [],
         "source": "import dask.array as da\n\nnumbers = da.arange(1_000_001, chunks=10_000)\nprint(numbers.sum().compute())",
     });
-    let kernel =
-        serde_json::json!({"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)"}});
-    let content =
-        serde_json::json!({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4});
+    let kernel = serde_json::json!({"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)"}});
+    let content = serde_json::json!({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4});
     ada.call(
         "PUT",
         "/user/ada/api/contents/sum.ipynb",
@@ -258,7 +393,9 @@ fn a_browser_shows_a_notebook(node: &Node) {
     );
 
     let browser = Browser::start();
-    browser.open(&format!("{STAGING}/hub/login?next=/user/ada/lab/tree/sum.ipynb"));
+    browser.open(&format!(
+        "{STAGING}/hub/login?next=/user/ada/lab/tree/sum.ipynb"
+    ));
     browser.wait_for("#username_input");
     browser.screenshot("login.png");
     browser.type_into("#username_input", "ada");
@@ -270,12 +407,18 @@ fn a_browser_shows_a_notebook(node: &Node) {
     browser.type_into(".jp-Notebook .cm-content", "\u{e008}\u{e007}");
     browser.wait_for_text(".jp-OutputArea-output", "500000500000");
     browser.screenshot("notebook.png");
-    assert!(node.get("get pods -n staging -o name").contains("jupyter-ada"));
+    assert!(
+        node.get("get pods -n staging -o name")
+            .contains("jupyter-ada")
+    );
 }
 
 fn idle_servers_are_culled(repo: &Repo, node: &Node) {
     let values = "config/clusters/local/demo.values.yaml";
-    repo.write(values, &(repo.read(values) + "cull: {timeout: 5, every: 1}\n"));
+    repo.write(
+        values,
+        &(repo.read(values) + "cull: {timeout: 5, every: 1}\n"),
+    );
     repo.ok("deploy local demo --skip-hub-health-check");
     let bob = Person::log_in(DEMO, "bob", PASSWORD).unwrap();
     bob.start_server();
@@ -284,7 +427,8 @@ fn idle_servers_are_culled(repo: &Repo, node: &Node) {
         !node.get("get pods -n demo -o name").contains("jupyter-bob")
     });
     assert!(
-        node.get("get pods -n staging -o name").contains("jupyter-ada"),
+        node.get("get pods -n staging -o name")
+            .contains("jupyter-ada"),
         "the other hub culls after an hour"
     );
 }
@@ -292,14 +436,29 @@ fn idle_servers_are_culled(repo: &Repo, node: &Node) {
 fn what_breaks_is_named(repo: &Repo) {
     let values = "config/clusters/local/demo.values.yaml";
     let good = repo.read(values);
-    repo.write(values, &(good.clone() + "image: {name: localhost/xtask/absent}\n"));
+    repo.write(
+        values,
+        &(good.clone() + "image: {name: localhost/xtask/absent}\n"),
+    );
     let ran = repo.run("deploy local --timeout 1m --skip-hub-health-check");
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stdout.contains("staging              deployed"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("demo                 failed"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("staging              deployed"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("demo                 failed"),
+        "{}",
+        ran.stdout
+    );
     // Both of its pods need the image, and either may be the first to say so; nobody waits for the end of the minute.
     let failed = ["hub", "proxy"].map(|it| format!("`deployment/{it}` failed: container `"));
-    assert!(failed.iter().any(|it| ran.stderr.contains(it)), "{}", ran.stderr);
+    assert!(
+        failed.iter().any(|it| ran.stderr.contains(it)),
+        "{}",
+        ran.stderr
+    );
     assert!(!ran.stderr.contains("timed out"), "{}", ran.stderr);
     assert!(
         ran.stderr.contains("localhost/xtask/absent:1") && ran.stderr.contains("ImagePull"),
@@ -322,14 +481,23 @@ fn what_breaks_is_named(repo: &Repo) {
 
 fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
     for program in ["sh", "containerd", "kubelet"] {
-        let node = Node { kubeconfig: kubeconfig(&repo.ok("local up --real").stdout) };
+        let node = Node {
+            kubeconfig: kubeconfig(&repo.ok("local up --real").stdout),
+        };
         repo.ok("deploy local demo --skip-hub-health-check");
         kill_9(node.process(program));
         let status = repo.ok("local status").stdout;
-        assert_eq!(status, format!("local: broken, `{program}` isn't running\n"));
+        assert_eq!(
+            status,
+            format!("local: broken, `{program}` isn't running\n")
+        );
         if program == "containerd" {
             let ran = repo.ok("deploy local demo --skip-hub-health-check");
-            assert!(ran.stderr.contains("making it again") && ran.stdout.contains(DEMO), "{}", ran.stderr);
+            assert!(
+                ran.stderr.contains("making it again") && ran.stdout.contains(DEMO),
+                "{}",
+                ran.stderr
+            );
         }
         repo.ok("local down");
         assert_unchanged(before, &format!("after {program} was killed"));
@@ -341,7 +509,12 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
     let elsewhere = gone.root.with_file_name("elsewhere");
     fs::rename(&gone.root, &elsewhere).unwrap();
     let ran = repo.ok("local up --real");
-    assert!(ran.stderr.contains(&format!("`{}` is gone", gone.root.display())), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains(&format!("`{}` is gone", gone.root.display())),
+        "{}",
+        ran.stderr
+    );
     fs::rename(&elsewhere, &gone.root).unwrap();
     assert_eq!(gone.ok("local status").stdout, "local: down\n");
     repo.ok("local down");
@@ -349,11 +522,16 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
 
     let mut child = repo.start("local up --real");
     wait_until("a containerd", || {
-        command_lines().iter().any(|(_, it)| it.contains("bin/containerd --config"))
+        command_lines()
+            .iter()
+            .any(|(_, it)| it.contains("bin/containerd --config"))
     });
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(repo.ok("local status").stdout, "local: broken, it was never finished\n");
+    assert_eq!(
+        repo.ok("local status").stdout,
+        "local: broken, it was never finished\n"
+    );
     repo.ok("local down");
     assert_unchanged(before, "after `up` was killed");
 
@@ -364,7 +542,11 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
     wait_until("the image's build", || fresh.home().join("at").exists());
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_until("the build's end", || !command_lines().iter().any(|(_, it)| it.contains("sleep 98765")));
+    wait_until("the build's end", || {
+        !command_lines()
+            .iter()
+            .any(|(_, it)| it.contains("sleep 98765"))
+    });
     assert_unchanged(before, "after the image's build was killed");
 }
 
@@ -373,7 +555,11 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
 fn machine() -> BTreeSet<String> {
     let run = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().unwrap();
-        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let mut found = BTreeSet::new();
@@ -385,11 +571,18 @@ fn machine() -> BTreeSet<String> {
         ("iptables", run("iptables-save", &[])),
     ] {
         // Without comments, which have dates, and counters.
-        let lines = text.lines().filter(|it| !it.starts_with('#') && !it.contains(" /run/credentials/"));
+        let lines = text
+            .lines()
+            .filter(|it| !it.starts_with('#') && !it.contains(" /run/credentials/"));
         let lines = lines.map(|it| it.split(" [").next().unwrap());
         found.extend(lines.map(|it| format!("{what}: {it}")));
     }
-    for setting in ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"] {
+    for setting in [
+        "vm/overcommit_memory",
+        "kernel/panic",
+        "kernel/panic_on_oops",
+        "net/ipv4/ip_forward",
+    ] {
         found.insert(format!(
             "{setting}: {}",
             fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap()
@@ -409,7 +602,10 @@ fn machine() -> BTreeSet<String> {
         "/var/log/pods",
     ] {
         found.extend(
-            fs::read_dir(folder).into_iter().flatten().map(|it| it.unwrap().path().display().to_string()),
+            fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .map(|it| it.unwrap().path().display().to_string()),
         );
         found.extend(Path::new(folder).exists().then(|| folder.to_owned()));
     }
@@ -430,7 +626,10 @@ fn groups_below(folder: &Path, found: &mut BTreeSet<String>) {
             let path = entry.path().display().to_string();
             groups_below(&entry.path(), found);
             // Others come and go meanwhile.
-            if ["k8s.io", "kube", "xtask"].iter().any(|it| path.contains(it)) {
+            if ["k8s.io", "kube", "xtask"]
+                .iter()
+                .any(|it| path.contains(it))
+            {
                 found.insert(path);
             }
         }
@@ -445,7 +644,9 @@ fn network(pid: u32) -> PathBuf {
 
 fn base64(text: &str) -> Vec<u8> {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap()
 }
 
 #[test]
@@ -459,17 +660,40 @@ fn without_root_or_its_programs_it_says_what_to_do() {
     fs::copy(env!("CARGO_BIN_EXE_xtask"), open.join("xtask")).unwrap();
     copy(&Repo::own().root.join("config"), &open.join("config"));
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "./xtask", "local", "up", "--real"]);
-    command.current_dir(&open).env("HOME", &open).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "./xtask",
+        "local",
+        "up",
+        "--real",
+    ]);
+    command
+        .current_dir(&open)
+        .env("HOME", &open)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let ran: Ran = command.spawn().unwrap().into();
     fs::remove_dir_all(open).unwrap();
     let _ = fs::remove_dir_all("/dev/shm/xtask-65534");
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("a real node needs root\nhint: simulated nodes"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("a real node needs root\nhint: simulated nodes"),
+        "{}",
+        ran.stderr
+    );
 
     let mut repo = Repo::own();
     repo.env.push(("PATH".into(), "/nowhere".into()));
     let said = repo.fails("local up --real");
-    assert!(said.contains("the system lacks `containerd`, `containerd-shim-runc-v2`"), "{said}");
-    assert!(said.contains("hint: on Debian and Ubuntu, `apt-get install containerd "), "{said}");
+    assert!(
+        said.contains("the system lacks `containerd`, `containerd-shim-runc-v2`"),
+        "{said}"
+    );
+    assert!(
+        said.contains("hint: on Debian and Ubuntu, `apt-get install containerd "),
+        "{said}"
+    );
 }

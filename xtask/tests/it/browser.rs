@@ -30,7 +30,10 @@ impl Browser {
                 .split_once("successfully on port ")
                 .map(|(_, port)| port.trim_end_matches('.').to_owned())
         });
-        let mut browser = Browser { driver, session: format!("http://127.0.0.1:{}/session", port.unwrap()) };
+        let mut browser = Browser {
+            driver,
+            session: format!("http://127.0.0.1:{}/session", port.unwrap()),
+        };
         let args = [
             "--headless=new",
             "--no-sandbox",
@@ -43,7 +46,8 @@ impl Browser {
             "--disable-quic",
             "--window-size=1200,700",
         ];
-        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": args}}}});
+        let wanted =
+            json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": args}}}});
         let session = browser.call("POST", "", wanted);
         browser.session += &format!("/{}", session["sessionId"].as_str().unwrap());
         browser
@@ -58,21 +62,33 @@ impl Browser {
     }
 
     pub(crate) fn wait_for_text(&self, selector: &str, text: &str) {
-        self.wait(text, || self.texts(selector).iter().any(|it| it.contains(text)));
+        self.wait(text, || {
+            self.texts(selector).iter().any(|it| it.contains(text))
+        });
     }
 
     pub(crate) fn click(&self, selector: &str) {
-        self.call("POST", &format!("/element/{}/click", self.element(selector)), json!({}));
+        self.call(
+            "POST",
+            &format!("/element/{}/click", self.element(selector)),
+            json!({}),
+        );
     }
 
     pub(crate) fn type_into(&self, selector: &str, text: &str) {
-        self.call("POST", &format!("/element/{}/value", self.element(selector)), json!({"text": text}));
+        self.call(
+            "POST",
+            &format!("/element/{}/value", self.element(selector)),
+            json!({"text": text}),
+        );
     }
 
     /// Into target/tmp, for people to look at.
     pub(crate) fn screenshot(&self, name: &str) {
         let picture = self.call("GET", "/screenshot", Value::Null);
-        let picture = base64::engine::general_purpose::STANDARD.decode(picture.as_str().unwrap()).unwrap();
+        let picture = base64::engine::general_purpose::STANDARD
+            .decode(picture.as_str().unwrap())
+            .unwrap();
         fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), picture).unwrap();
     }
 
@@ -89,21 +105,53 @@ impl Browser {
 
     fn texts(&self, selector: &str) -> Vec<String> {
         let script = "return [...document.querySelectorAll(arguments[0])].map(it => it.innerText)";
-        let texts = self.call("POST", "/execute/sync", json!({"script": script, "args": [selector]}));
+        let texts = self.call(
+            "POST",
+            "/execute/sync",
+            json!({"script": script, "args": [selector]}),
+        );
         serde_json::from_value(texts).unwrap()
     }
 
     fn element(&self, selector: &str) -> String {
-        let element = self.call("POST", "/element", json!({"using": "css selector", "value": selector}));
-        element.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned()
+        let element = self.call(
+            "POST",
+            "/element",
+            json!({"using": "css selector", "value": selector}),
+        );
+        element
+            .as_object()
+            .unwrap()
+            .values()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     fn call(&self, method: &str, path: &str, body: Value) -> Value {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
         let url = format!("{}{path}", self.session);
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let request = ureq::http::Request::builder().method(method).uri(&url).body(body).unwrap();
-        let text = agent.run(request).unwrap().body_mut().read_to_string().unwrap();
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(&url)
+            .body(body)
+            .unwrap();
+        let text = agent
+            .run(request)
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap();
         let mut answer: Value = serde_json::from_str(&text).unwrap();
         let value = answer["value"].take();
         assert!(value.get("error").is_none(), "{method} {path}: {value}");

@@ -8,7 +8,10 @@ use crate::repo::{Repo, copy};
 #[test]
 fn cases() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    let mut cases: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .collect();
     cases.sort();
     assert!(cases.len() > 10);
     let mut differing = Vec::new();
@@ -17,7 +20,12 @@ fn cases() {
         copy(case, &repo.root);
         let args = fs::read_to_string(case.join("args")).unwrap();
         let first = show(&repo, &args);
-        assert_eq!(first, show(&repo, &args), "{}: one input, two outputs", case.display());
+        assert_eq!(
+            first,
+            show(&repo, &args),
+            "{}: one input, two outputs",
+            case.display()
+        );
         let expected = case.join("expected");
         if env::var_os("UPDATE_EXPECT").is_some() {
             fs::write(&expected, &first).unwrap();
@@ -30,7 +38,11 @@ fn cases() {
 
 fn show(repo: &Repo, args: &str) -> String {
     let ran = repo.run(args);
-    let text =
-        format!("exit status {}\n--- stdout\n{}--- stderr\n{}", ran.code.unwrap(), ran.stdout, ran.stderr);
+    let text = format!(
+        "exit status {}\n--- stdout\n{}--- stderr\n{}",
+        ran.code.unwrap(),
+        ran.stdout,
+        ran.stderr
+    );
     text.replace(repo.root.to_str().unwrap(), "ROOT")
 }

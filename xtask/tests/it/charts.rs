@@ -25,8 +25,11 @@ fn boulders(dir: &Path) -> Server {
 fn boulder_chart(work: &Path, version: &str, to: &Path) {
     let chart = work.join("boulder");
     fs::create_dir_all(chart.join("templates")).unwrap();
-    fs::write(chart.join("Chart.yaml"), format!("apiVersion: v2\nname: boulder\nversion: {version}\n"))
-        .unwrap();
+    fs::write(
+        chart.join("Chart.yaml"),
+        format!("apiVersion: v2\nname: boulder\nversion: {version}\n"),
+    )
+    .unwrap();
     let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: boulder}\ndata: {from: boulder-{{ .Chart.Version }} }\n";
     fs::write(chart.join("templates/boulder.yaml"), template).unwrap();
     package(&chart, to);
@@ -51,7 +54,10 @@ fn repo(address: &str, version: &str) -> Repo {
 }
 
 fn boulder(ran: &Ran) -> &str {
-    let (_, rest) = ran.stdout.split_once("from: ").unwrap_or_else(|| panic!("no boulder in {}", ran.stdout));
+    let (_, rest) = ran
+        .stdout
+        .split_once("from: ")
+        .unwrap_or_else(|| panic!("no boulder in {}", ran.stdout));
     rest.split_whitespace().next().unwrap()
 }
 
@@ -66,21 +72,32 @@ fn dependencies_of_the_right_version() {
     repo.ok(RENDER);
     repo.edit("helm-charts/pond/values.yaml", "depth: 0", "depth: 1");
     repo.ok(RENDER);
-    assert_eq!(served.archives_served.load(Ordering::Relaxed), 1, "what is in the cache was fetched again");
+    assert_eq!(
+        served.archives_served.load(Ordering::Relaxed),
+        1,
+        "what is in the cache was fetched again"
+    );
 
     // A range needs a Chart.lock, which has to agree with Chart.yaml.
     repo.edit("helm-charts/stone/Chart.yaml", "1.0.0", ">=1.0 <2");
-    assert!(repo.fails(RENDER).contains("`>=1.0 <2` isn't one version, and there is no Chart.lock"));
+    assert!(
+        repo.fails(RENDER)
+            .contains("`>=1.0 <2` isn't one version, and there is no Chart.lock")
+    );
     let lock = |version: &str| {
         let address = &served.address;
-        let lock =
-            format!("dependencies:\n- {{name: boulder, repository: \"{address}\", version: {version}}}\n");
+        let lock = format!(
+            "dependencies:\n- {{name: boulder, repository: \"{address}\", version: {version}}}\n"
+        );
         repo.write("helm-charts/stone/Chart.lock", &lock);
     };
     lock("1.1.0");
     assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.1.0");
     lock("2.0.0");
-    assert!(repo.fails(RENDER).contains("Chart.lock has 2.0.0, and Chart.yaml wants >=1.0 <2"));
+    assert!(
+        repo.fails(RENDER)
+            .contains("Chart.lock has 2.0.0, and Chart.yaml wants >=1.0 <2")
+    );
 
     // In charts/ the right version is used, and a wrong one isn't.
     lock("1.0.0");
@@ -94,7 +111,11 @@ fn dependencies_of_the_right_version() {
     assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.1.0");
     assert_eq!(served.archives_served.load(Ordering::Relaxed), fetched);
     // A wrong version that is called like the right one is seen for what it is.
-    fs::rename(charts.join("boulder-1.1.0.tgz"), charts.join("boulder-1.0.0.tgz")).unwrap();
+    fs::rename(
+        charts.join("boulder-1.1.0.tgz"),
+        charts.join("boulder-1.0.0.tgz"),
+    )
+    .unwrap();
     lock("1.0.0");
     assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
 }
@@ -118,19 +139,38 @@ fn a_dependency_that_is_not_to_be_had() {
     let served = boulders(&work.root);
     let repo = repo(&served.address, "9.9.9");
     let said = repo.fails(RENDER);
-    let wanted = format!("cannot get the chart `boulder` 9.9.9 from {}", served.address);
-    assert!(said.contains(&wanted) && said.contains("helm-charts/stone/Chart.yaml"), "{said}");
+    let wanted = format!(
+        "cannot get the chart `boulder` 9.9.9 from {}",
+        served.address
+    );
+    assert!(
+        said.contains(&wanted) && said.contains("helm-charts/stone/Chart.yaml"),
+        "{said}"
+    );
     assert!(said.contains("`prod` failed"), "{said}");
     repo.edit("helm-charts/stone/Chart.yaml", &served.address, "@person");
     let said = repo.fails(RENDER);
-    assert!(said.contains("the repository `@person` isn't an address"), "{said}");
-    repo.edit("helm-charts/pond/Chart.yaml", "file://../stone", "file://../stoen");
-    let said = repo.fails(RENDER);
     assert!(
-        said.contains("helm-charts/pond/Chart.yaml:5:11: dependency `stone`: there is no chart `../stoen`"),
+        said.contains("the repository `@person` isn't an address"),
         "{said}"
     );
-    repo.edit("helm-charts/pond/Chart.yaml", "file://../stoen", "file://../pond");
+    repo.edit(
+        "helm-charts/pond/Chart.yaml",
+        "file://../stone",
+        "file://../stoen",
+    );
+    let said = repo.fails(RENDER);
+    assert!(
+        said.contains(
+            "helm-charts/pond/Chart.yaml:5:11: dependency `stone`: there is no chart `../stoen`"
+        ),
+        "{said}"
+    );
+    repo.edit(
+        "helm-charts/pond/Chart.yaml",
+        "file://../stoen",
+        "file://../pond",
+    );
     let said = repo.fails(RENDER);
     assert!(said.contains("depends on itself"), "{said}");
 }
@@ -140,7 +180,10 @@ fn failing(server: &Server) -> String {
     let repo = repo("https://charts.example.org/stones", "1.0.0");
     repo.write(
         "config/xtask.yaml",
-        &format!("chart_mirrors: {{https://charts.example.org: {}}}\n", server.address),
+        &format!(
+            "chart_mirrors: {{https://charts.example.org: {}}}\n",
+            server.address
+        ),
     );
     repo.edit(
         "helm-charts/stone/Chart.yaml",
@@ -155,9 +198,19 @@ fn failing(server: &Server) -> String {
         );
         assert!(said.contains(&wanted), "{said}");
     }
-    assert!(said.contains(&format!("by its mirror {}/stones", server.address)), "{said}");
-    assert_eq!(said.matches("hint: `chart_mirrors` in config/xtask.yaml").count(), 1, "{said}");
-    let left = fs::read_dir(repo.cache().join("xtask/dependencies")).unwrap().count();
+    assert!(
+        said.contains(&format!("by its mirror {}/stones", server.address)),
+        "{said}"
+    );
+    assert_eq!(
+        said.matches("hint: `chart_mirrors` in config/xtask.yaml")
+            .count(),
+        1,
+        "{said}"
+    );
+    let left = fs::read_dir(repo.cache().join("xtask/dependencies"))
+        .unwrap()
+        .count();
     assert_eq!(left, 1, "something other than locks was left in the cache");
     said
 }
@@ -166,16 +219,23 @@ fn failing(server: &Server) -> String {
 #[test]
 fn what_fails_for_two_hubs_is_told_once() {
     let repo = repo("https://charts.example.org", "1.0.0");
-    repo.write("config/xtask.yaml", "chart_mirrors: {https://charts.example.org: http://127.0.0.1:1}\n");
+    repo.write(
+        "config/xtask.yaml",
+        "chart_mirrors: {https://charts.example.org: http://127.0.0.1:1}\n",
+    );
     let yaml = repo.read("config/clusters/lake/cluster.yaml");
     repo.write(
         "config/clusters/lake/cluster.yaml",
-        &format!("{yaml}{}", yaml.lines().last().unwrap().replace("prod", "twin")),
+        &format!(
+            "{yaml}{}",
+            yaml.lines().last().unwrap().replace("prod", "twin")
+        ),
     );
     let said = repo.fails(RENDER);
     assert_eq!(said.matches("cannot get the chart").count(), 1, "{said}");
     assert!(
-        (said.contains("`twin` failed as `prod` did") || said.contains("`prod` failed as `twin` did"))
+        (said.contains("`twin` failed as `prod` did")
+            || said.contains("`prod` failed as `twin` did"))
             && said.contains("2 of 2 hubs of `lake` failed: `prod`, `twin`"),
         "{said}"
     );
@@ -185,10 +245,20 @@ fn what_fails_for_two_hubs_is_told_once() {
 fn repositories_that_answer_wrongly() {
     let said = failing(&Server::answering(|_| Answer::Status(500)));
     assert!(said.contains("http status: 500"), "{said}");
-    let said = failing(&Server::answering(|_| Answer::Page("<!DOCTYPE html><title>Log in</title>")));
-    assert!(said.contains("index.yaml there isn't the index of a chart repository"), "{said}");
-    let said = failing(&Server::answering(|_| Answer::File(b"entries: {}\n".into())));
-    assert!(said.contains("index.yaml there doesn't have the chart"), "{said}");
+    let said = failing(&Server::answering(|_| {
+        Answer::Page("<!DOCTYPE html><title>Log in</title>")
+    }));
+    assert!(
+        said.contains("index.yaml there isn't the index of a chart repository"),
+        "{said}"
+    );
+    let said = failing(&Server::answering(|_| {
+        Answer::File(b"entries: {}\n".into())
+    }));
+    assert!(
+        said.contains("index.yaml there doesn't have the chart"),
+        "{said}"
+    );
     // The index stands, and what it lists is gone.
     let index = "entries:
   boulder: [{version: 2.0.0}, {version: v1.0.0, urls: [boulder-1.0.0.tgz], digest: 00}]
@@ -198,13 +268,22 @@ fn repositories_that_answer_wrongly() {
         "stones/index.yaml" => Answer::File(index.into()),
         _ => Answer::Status(404),
     }));
-    assert!(said.contains("stones/boulder-1.0.0.tgz: http status: 404"), "{said}");
-    assert!(said.contains("doesn't have this version; the newest are: 3.2.2"), "{said}");
+    assert!(
+        said.contains("stones/boulder-1.0.0.tgz: http status: 404"),
+        "{said}"
+    );
+    assert!(
+        said.contains("doesn't have this version; the newest are: 3.2.2"),
+        "{said}"
+    );
     let said = failing(&Server::answering(|path| match path {
         "stones/index.yaml" => Answer::File(index.into()),
         _ => Answer::Page("<!DOCTYPE html><title>Not found, but 200</title>"),
     }));
-    assert!(said.contains("isn't the archive in index.yaml: its sha256 is "), "{said}");
+    assert!(
+        said.contains("isn't the archive in index.yaml: its sha256 is "),
+        "{said}"
+    );
 }
 
 #[test]
@@ -222,7 +301,10 @@ fn an_archive_that_is_not_whole() {
     fs::write(&archive, &whole[..whole.len() - 20]).unwrap();
     let repo = repo(&served.address, "1.0.0");
     let said = repo.fails(RENDER);
-    assert!(said.contains("boulder-1.0.0.tgz isn't the archive in index.yaml: its sha256 is "), "{said}");
+    assert!(
+        said.contains("boulder-1.0.0.tgz isn't the archive in index.yaml: its sha256 is "),
+        "{said}"
+    );
     // An index without digests leaves the archive's own checksum.
     let index = fs::read_to_string(work.root.join("index.yaml")).unwrap();
     let without: Vec<_> = index.lines().filter(|it| !it.contains("digest:")).collect();
@@ -235,7 +317,9 @@ fn an_archive_that_is_not_whole() {
     fs::copy(&archive, charts.join("boulder-1.0.0.tgz")).unwrap();
     let said = repo.fails(RENDER);
     assert!(
-        said.contains("helm-charts/stone/charts/boulder-1.0.0.tgz` isn't a whole archive of a chart"),
+        said.contains(
+            "helm-charts/stone/charts/boulder-1.0.0.tgz` isn't a whole archive of a chart"
+        ),
         "{said}"
     );
     // Once it's whole again, so is the hub.
@@ -253,12 +337,16 @@ fn archives_wherever_they_are() {
     for (url, path) in [
         ("here/boulder.tgz", "stones/here/boulder.tgz"),
         ("/there/boulder.tgz", "there/boulder.tgz"),
-        ("https://releases.example.org/v1/boulder.tgz", "releases/v1/boulder.tgz"),
+        (
+            "https://releases.example.org/v1/boulder.tgz",
+            "releases/v1/boulder.tgz",
+        ),
     ] {
         let archive = archive.clone();
         let server = Server::answering(move |asked| match asked {
             "stones/index.yaml" => Answer::File(
-                format!("entries: {{boulder: [{{version: 1.0.0, urls: ['{url}']}}]}}\n").into_bytes(),
+                format!("entries: {{boulder: [{{version: 1.0.0, urls: ['{url}']}}]}}\n")
+                    .into_bytes(),
             ),
             _ if asked == path => Answer::File(archive.clone()),
             _ => Answer::Status(404),
@@ -281,7 +369,10 @@ fn archives_wherever_they_are() {
 #[test]
 fn an_archive_that_reaches_out() {
     let repo = repo("https://charts.example.org", "1.0.0");
-    repo.write("Chart.yaml", "apiVersion: v2\nname: boulder\nversion: 1.0.0\n");
+    repo.write(
+        "Chart.yaml",
+        "apiVersion: v2\nname: boulder\nversion: 1.0.0\n",
+    );
     repo.write("reaching", "out");
     fs::create_dir(repo.root.join("helm-charts/stone/charts")).unwrap();
     let tar = std::process::Command::new("tar")
@@ -290,12 +381,19 @@ fn an_archive_that_reaches_out() {
             "helm-charts/stone/charts/boulder-1.0.0.tgz",
             "--transform=s,^reaching,boulder/../../reaching,",
         ])
-        .args(["--transform=s,^Chart,boulder/Chart,", "Chart.yaml", "reaching"])
+        .args([
+            "--transform=s,^Chart,boulder/Chart,",
+            "Chart.yaml",
+            "reaching",
+        ])
         .current_dir(&repo.root)
         .status();
     assert!(tar.unwrap().success());
     let said = repo.fails(RENDER);
-    assert!(said.contains("`../../reaching` would lie outside of the chart"), "{said}");
+    assert!(
+        said.contains("`../../reaching` would lie outside of the chart"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -303,7 +401,11 @@ fn an_archive_that_is_another_chart() {
     let work = Repo::new();
     let served = boulders(&work.root);
     let index = fs::read_to_string(work.root.join("index.yaml")).unwrap();
-    fs::write(work.root.join("index.yaml"), index.replace("version: 1.1.0", "version: 1.2.0")).unwrap();
+    fs::write(
+        work.root.join("index.yaml"),
+        index.replace("version: 1.1.0", "version: 1.2.0"),
+    )
+    .unwrap();
     let said = repo(&served.address, "1.2.0").fails(RENDER);
     assert!(said.contains("got `boulder` 1.1.0 in its place"), "{said}");
 }
@@ -313,7 +415,10 @@ fn a_registry_that_lost_something() {
     let work = Repo::new();
     let (process, registry) = start_registry(&work.root);
     boulder_chart(&work.root, "1.0.0", &work.root);
-    push(&work.root.join("boulder-1.0.0.tgz"), &format!("{registry}/stones"));
+    push(
+        &work.root.join("boulder-1.0.0.tgz"),
+        &format!("{registry}/stones"),
+    );
     let settings = format!("chart_mirrors: {{\"oci://registry.example.org\": \"{registry}\"}}\n");
     let repo = |version| {
         let repo = repo("oci://registry.example.org/stones", version);
@@ -322,24 +427,33 @@ fn a_registry_that_lost_something() {
     };
     assert_eq!(boulder(&repo("1.0.0").ok(RENDER)), "boulder-1.0.0");
     let said = repo("1.1.0").fails(RENDER);
-    let wanted =
-        "cannot get the chart `boulder` 1.1.0 from oci://registry.example.org/stones by its mirror oci://127";
-    assert!(said.contains(wanted) && said.contains("not found"), "{said}");
+    let wanted = "cannot get the chart `boulder` 1.1.0 from oci://registry.example.org/stones by its mirror oci://127";
+    assert!(
+        said.contains(wanted) && said.contains("not found"),
+        "{said}"
+    );
 
     // An archive that isn't what its digest says.
     let mut files = Vec::new();
     paths(&work.root.join("registry"), &mut files);
     let whole = fs::read(work.root.join("boulder-1.0.0.tgz")).unwrap();
-    let blob = files.iter().find(|it| fs::read(it).unwrap() == whole).unwrap();
+    let blob = files
+        .iter()
+        .find(|it| fs::read(it).unwrap() == whole)
+        .unwrap();
     let mut broken = whole.clone();
     broken[100] ^= 1;
     fs::write(blob, broken).unwrap();
     let said = repo("1.0.0").fails(RENDER);
-    assert!(said.contains("cannot get the chart `boulder` 1.0.0") && said.contains("digest"), "{said}");
+    assert!(
+        said.contains("cannot get the chart `boulder` 1.0.0") && said.contains("digest"),
+        "{said}"
+    );
     drop(process);
     let said = repo("1.0.0").fails(RENDER);
     assert!(
-        said.contains("cannot get the chart `boulder` 1.0.0") && said.contains("connection refused"),
+        said.contains("cannot get the chart `boulder` 1.0.0")
+            && said.contains("connection refused"),
         "{said}"
     );
 }
@@ -356,21 +470,35 @@ fn a_lock_that_says_more_than_its_chart() {
     );
     repo.write("helm-charts/stone/Chart.lock", &lock);
     let said = repo.fails(RENDER);
-    assert!(said.contains("helm-charts/stone/Chart.lock has `gravel` from"), "{said}");
+    assert!(
+        said.contains("helm-charts/stone/Chart.lock has `gravel` from"),
+        "{said}"
+    );
     // And one that says other versions: both are told.
     repo.edit(
         "helm-charts/stone/Chart.yaml",
         "dependencies: [",
         "dependencies: [{name: gravel, version: ^2, repository: X}, ",
     );
-    repo.edit("helm-charts/stone/Chart.yaml", "X}", &format!("\"{}\"}}", served.address));
-    repo.edit("helm-charts/stone/Chart.yaml", "version: \"1.0.0\"", "version: 1.0.1");
+    repo.edit(
+        "helm-charts/stone/Chart.yaml",
+        "X}",
+        &format!("\"{}\"}}", served.address),
+    );
+    repo.edit(
+        "helm-charts/stone/Chart.yaml",
+        "version: \"1.0.0\"",
+        "version: 1.0.1",
+    );
     let said = repo.fails(RENDER);
     for wanted in [
         "4:23: dependency `gravel`: Chart.lock has 1.0.0, and Chart.yaml wants ^2",
         "4:90: dependency `boulder`: Chart.lock has 1.0.0, and Chart.yaml wants 1.0.1",
     ] {
-        assert!(said.contains(&format!("helm-charts/stone/Chart.yaml:{wanted}")), "{said}");
+        assert!(
+            said.contains(&format!("helm-charts/stone/Chart.yaml:{wanted}")),
+            "{said}"
+        );
     }
 }
 
@@ -380,7 +508,9 @@ fn settings_that_are_not_settings() {
     repo.write("config/xtask.yaml", "chart_mirror: {}\n");
     let said = repo.fails(RENDER);
     assert!(
-        said.contains("config/xtask.yaml: not the deployer's settings: unknown field `chart_mirror`"),
+        said.contains(
+            "config/xtask.yaml: not the deployer's settings: unknown field `chart_mirror`"
+        ),
         "{said}"
     );
 }
@@ -392,20 +522,30 @@ fn what_is_called_secret_beside_a_chart_stays_out_of_the_cache() {
         "config/clusters/lake/cluster.yaml",
         "name: lake\nprovider: local\nhubs:\n- {name: prod, domain: d, helm_chart: pond, helm_chart_values_files: []}\n",
     );
-    repo.write("helm-charts/pond/decrypted.secret.values.yaml", "token: lying-around\n");
+    repo.write(
+        "helm-charts/pond/decrypted.secret.values.yaml",
+        "token: lying-around\n",
+    );
     repo.write("helm-charts/pond/templates/secret.yaml", "# nothing\n");
     repo.ok(RENDER);
     let mut prepared = Vec::new();
     paths(&repo.cache().join("xtask/charts"), &mut prepared);
     let is_there = |name: &str| prepared.iter().any(|it| it.ends_with(name));
     assert!(!is_there("decrypted.secret.values.yaml"), "{prepared:?}");
-    assert!(is_there("secret.yaml") && is_there("values.schema.json"), "{prepared:?}");
+    assert!(
+        is_there("secret.yaml") && is_there("values.schema.json"),
+        "{prepared:?}"
+    );
 }
 
 /// All files below a folder.
 fn paths(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { paths(&path, found) } else { found.push(path) }
+        if path.is_dir() {
+            paths(&path, found)
+        } else {
+            found.push(path)
+        }
     }
 }

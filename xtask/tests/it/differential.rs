@@ -24,8 +24,13 @@ use crate::{
 };
 
 /// Rules for what helm reads, though hardly as it was meant.
-const STRICTER: [&str; 5] =
-    ["byte-order-mark", "dropped-content", "duplicate-key", "second-document", "too-deep"];
+const STRICTER: [&str; 5] = [
+    "byte-order-mark",
+    "dropped-content",
+    "duplicate-key",
+    "second-document",
+    "too-deep",
+];
 
 /// Each is a value. In all tables `¦` separates, and `escape` has the signs for what can't be seen.
 const SCALARS: &str = include_str!("differential/scalars.txt");
@@ -77,10 +82,14 @@ type Verdict = Result<String, String>;
 fn validate_refuses_what_helm_refuses() {
     let repo = Repo::new();
     let mut cases = cases();
-    let computed = each(&cases.iter().enumerate().collect::<Vec<_>>(), |(number, case)| {
-        case.write(&repo, *number);
-        (case.pinned == Pinned::Wanted).then(|| helm(&repo, *number, &["--skip-schema-validation"]))
-    });
+    let computed = each(
+        &cases.iter().enumerate().collect::<Vec<_>>(),
+        |(number, case)| {
+            case.write(&repo, *number);
+            (case.pinned == Pinned::Wanted)
+                .then(|| helm(&repo, *number, &["--skip-schema-validation"]))
+        },
+    );
     let mut known = BTreeMap::new();
     for (number, computed) in computed.into_iter().enumerate() {
         match computed {
@@ -91,12 +100,22 @@ fn validate_refuses_what_helm_refuses() {
         }
     }
     let numbered: Vec<_> = cases.iter().enumerate().collect();
-    let with_new_schemas: Vec<_> = numbered.iter().filter(|it| it.1.pinned != Pinned::No).collect();
-    each(&with_new_schemas, |(number, case)| case.write(&repo, *number));
+    let with_new_schemas: Vec<_> = numbered
+        .iter()
+        .filter(|it| it.1.pinned != Pinned::No)
+        .collect();
+    each(&with_new_schemas, |(number, case)| {
+        case.write(&repo, *number)
+    });
     repo.write("config/clusters/lake/cluster.yaml", &cluster(&cases));
     let (ours, helms) = thread::scope(|scope| {
         let ours = scope.spawn(|| ours(&repo));
-        let ask = |number: &usize| known.get(number).cloned().unwrap_or_else(|| helm(&repo, *number, &[]));
+        let ask = |number: &usize| {
+            known
+                .get(number)
+                .cloned()
+                .unwrap_or_else(|| helm(&repo, *number, &[]))
+        };
         let helms = each(&numbered, |(number, _)| ask(number).map(|_| ()));
         (ours.join().unwrap(), helms)
     });
@@ -112,7 +131,12 @@ fn validate_refuses_what_helm_refuses() {
         })
         .collect();
     assert!(cases.len() > 600 && helms.iter().filter(|it| it.is_err()).count() > 200);
-    assert!(differing.is_empty(), "{}\n{} cases differ", differing.join("\n"), differing.len());
+    assert!(
+        differing.is_empty(),
+        "{}\n{} cases differ",
+        differing.join("\n"),
+        differing.len()
+    );
 }
 
 fn difference(case: &Case, helm: &Result<(), String>, told: &[Value]) -> Option<&'static str> {
@@ -133,14 +157,27 @@ fn difference(case: &Case, helm: &Result<(), String>, told: &[Value]) -> Option<
 /// The problems that `validate` tells of, by the numbers of the cases.
 fn ours(repo: &Repo) -> BTreeMap<usize, Vec<Value>> {
     let ran = repo.run("validate hub-config lake --format json");
-    assert!(matches!(ran.code, Some(0 | 1)), "{:?} {}", ran.code, ran.stderr);
+    assert!(
+        matches!(ran.code, Some(0 | 1)),
+        "{:?} {}",
+        ran.code,
+        ran.stderr
+    );
     let told: Vec<Value> =
         serde_json::from_str(&ran.stdout).unwrap_or_else(|err| panic!("{err}: {}", ran.stderr));
     let mut problems: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for it in told.into_iter().filter(|it| it["level"] == "problem") {
-        let place = it["hub"].as_str().or(it["path"].as_str()).unwrap_or_default();
-        let number = place.split(['/', '-', '.']).find_map(|it| it.strip_prefix('c')?.parse().ok());
-        problems.entry(number.unwrap_or_else(|| panic!("of no case: {it}"))).or_default().push(it);
+        let place = it["hub"]
+            .as_str()
+            .or(it["path"].as_str())
+            .unwrap_or_default();
+        let number = place
+            .split(['/', '-', '.'])
+            .find_map(|it| it.strip_prefix('c')?.parse().ok());
+        problems
+            .entry(number.unwrap_or_else(|| panic!("of no case: {it}")))
+            .or_default()
+            .push(it);
     }
     problems
 }
@@ -148,24 +185,44 @@ fn ours(repo: &Repo) -> BTreeMap<usize, Vec<Value>> {
 fn helm(repo: &Repo, number: usize, args: &[&str]) -> Verdict {
     let mut helm = tool("helm");
     // Go's own threads and its collection of garbage make each of these short runs longer.
-    helm.env("GOMAXPROCS", "1").env("GOGC", "off").args(["template", "x"]).args(args);
+    helm.env("GOMAXPROCS", "1")
+        .env("GOGC", "off")
+        .args(["template", "x"])
+        .args(args);
     helm.arg(repo.root.join(format!("helm-charts/c{number}")));
-    let files = (1..).map(|it| repo.root.join(values_file(number, it))).take_while(|it| it.exists());
-    let output = helm.args(files.map(|it| format!("--values={}", it.display()))).output().unwrap();
+    let files = (1..)
+        .map(|it| repo.root.join(values_file(number, it)))
+        .take_while(|it| it.exists());
+    let output = helm
+        .args(files.map(|it| format!("--values={}", it.display())))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).replace(repo.root.to_str().unwrap(), "");
     // A case that fails for anything else tests nothing.
-    let about =
-        ["failed to parse ", "cannot load values.yaml", "values don't meet the spec", "type mismatch on "];
+    let about = [
+        "failed to parse ",
+        "cannot load values.yaml",
+        "values don't meet the spec",
+        "type mismatch on ",
+    ];
     let known = output.status.success() || about.iter().any(|it| said.contains(it));
     assert!(known, "c{number}: {}: {said}", output.status);
-    if output.status.success() { Ok(String::from_utf8(output.stdout).unwrap()) } else { Err(said) }
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(said)
+    }
 }
 
 /// Makes schemas of all that helm computed, and now and then adds a twin with a wrong one. What helm says is known then
 /// where it has nothing to compute; even so it's asked now and then.
 fn pin(cases: &mut Vec<Case>, number: usize, output: &str) -> Option<(usize, Verdict)> {
-    let (_, base64) = output.split_once("values: ").unwrap_or_else(|| panic!("c{number}: {output}"));
-    let text = BASE64_STANDARD.decode(base64.lines().next().unwrap()).unwrap();
+    let (_, base64) = output
+        .split_once("values: ")
+        .unwrap_or_else(|| panic!("c{number}: {output}"));
+    let text = BASE64_STANDARD
+        .decode(base64.lines().next().unwrap())
+        .unwrap();
     let computed: Value = serde_json::from_slice(&text).unwrap();
     let case = &mut cases[number];
     case.pinned = Pinned::Yes;
@@ -179,14 +236,20 @@ fn pin(cases: &mut Vec<Case>, number: usize, output: &str) -> Option<(usize, Ver
     }
     // The chart's own, the first, has helm's own text: serde_json's may have other numbers.
     let own = [b"{\"const\":", text.as_slice(), b"}"].concat();
-    schemas.iter().for_each(|(path, it)| drop(case.files.insert(path.clone(), it.to_string().into())));
+    schemas
+        .iter()
+        .for_each(|(path, it)| drop(case.files.insert(path.clone(), it.to_string().into())));
     case.files.insert("values.schema.json".into(), own);
     if number.is_multiple_of(if is_chart { 4 } else { 24 }) {
         let (path, mut schema) = schemas.swap_remove(number / 4 % schemas.len());
         change(&mut schema["enum"], number);
         let mut files = case.files.clone();
         files.insert(path, schema.to_string().into());
-        cases.push(Case { table: cases[number].table, files, pinned: Pinned::Wrongly });
+        cases.push(Case {
+            table: cases[number].table,
+            files,
+            pinned: Pinned::Wrongly,
+        });
     }
     (!is_chart && !number.is_multiple_of(32)).then(|| (number, Ok(String::new())))
 }
@@ -214,7 +277,9 @@ fn instances(files: &Files) -> Vec<(String, Vec<String>)> {
         let (above, name) = folder.trim_end_matches('/').rsplit_once("charts/").unwrap();
         let names = aliases(files, above, name.trim_end_matches(".tgz"));
         let (_, above) = found.iter().find(|it| it.0 == above).unwrap();
-        let places = above.iter().flat_map(|above| names.iter().map(move |it| format!("{above}/{it}")));
+        let places = above
+            .iter()
+            .flat_map(|above| names.iter().map(move |it| format!("{above}/{it}")));
         let places = places.collect();
         found.push((folder, places));
     }
@@ -224,11 +289,20 @@ fn instances(files: &Files) -> Vec<(String, Vec<String>)> {
 /// What a subchart is called by the chart in the folder above. helm takes no alias from an entry without a version.
 fn aliases(files: &Files, above: &str, name: &str) -> BTreeSet<String> {
     let lists = ["Chart.yaml", "requirements.yaml"].map(|it| files.get(&format!("{above}{it}")));
-    let lists = lists.into_iter().flatten().map(|it| serde_yaml::from_slice::<Value>(it).unwrap());
+    let lists = lists
+        .into_iter()
+        .flatten()
+        .map(|it| serde_yaml::from_slice::<Value>(it).unwrap());
     let entries = lists.flat_map(|it| it["dependencies"].as_array().cloned().unwrap_or_default());
     let named = entries.filter(|it| it["name"] == name && it["version"].is_string());
-    let aliases: BTreeSet<_> = named.map(|it| it["alias"].as_str().unwrap_or(name).to_owned()).collect();
-    if aliases.is_empty() { BTreeSet::from([name.to_owned()]) } else { aliases }
+    let aliases: BTreeSet<_> = named
+        .map(|it| it["alias"].as_str().unwrap_or(name).to_owned())
+        .collect();
+    if aliases.is_empty() {
+        BTreeSet::from([name.to_owned()])
+    } else {
+        aliases
+    }
 }
 
 /// The folders of charts, each with a slash, those above first.
@@ -236,7 +310,9 @@ fn folders(files: &Files) -> Vec<String> {
     let mut found = BTreeSet::from([String::new()]);
     for path in files.keys() {
         let charts = path.match_indices("charts/").map(|(at, it)| at + it.len());
-        found.extend(charts.filter_map(|at| Some(path[..at + path[at..].find('/')? + 1].to_owned())));
+        found.extend(
+            charts.filter_map(|at| Some(path[..at + path[at..].find('/')? + 1].to_owned())),
+        );
     }
     found.into_iter().collect()
 }
@@ -250,7 +326,9 @@ fn cluster(cases: &[Case]) -> String {
         "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n".to_owned();
     for (number, case) in cases.iter().enumerate() {
         let files = case.files.keys().filter(|it| it.parse::<usize>().is_ok());
-        let files: Vec<_> = files.map(|it| format!("c{number}-{it}.values.yaml")).collect();
+        let files: Vec<_> = files
+            .map(|it| format!("c{number}-{it}.values.yaml"))
+            .collect();
         yaml += &format!(
             "- {{name: c{number}, domain: c{number}.example.org, helm_chart: c{number}, \
              helm_chart_values_files: [{}]}}\n",
@@ -269,15 +347,32 @@ impl Case {
         };
         let chart = format!("helm-charts/c{number}");
         for folder in folders(&self.files) {
-            let name = folder.trim_end_matches('/').rsplit('/').next().unwrap().trim_end_matches(".tgz");
-            let given = self.files.get(&format!("{folder}Chart.yaml")).map(Vec::as_slice).unwrap_or_default();
+            let name = folder
+                .trim_end_matches('/')
+                .rsplit('/')
+                .next()
+                .unwrap()
+                .trim_end_matches(".tgz");
+            let given = self
+                .files
+                .get(&format!("{folder}Chart.yaml"))
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             let given = str::from_utf8(given).unwrap();
-            let version = if given.contains("apiVersion") { "" } else { "apiVersion: v2\n" };
+            let version = if given.contains("apiVersion") {
+                ""
+            } else {
+                "apiVersion: v2\n"
+            };
             let name = if name.is_empty() { "parent" } else { name };
             let text = format!("{version}name: {name}\nversion: 0.1.0\n{given}\n");
             write(&format!("{chart}/{folder}Chart.yaml"), text.as_bytes());
         }
-        for (path, content) in self.files.iter().filter(|(path, _)| !path.ends_with("Chart.yaml")) {
+        for (path, content) in self
+            .files
+            .iter()
+            .filter(|(path, _)| !path.ends_with("Chart.yaml"))
+        {
             match path.parse() {
                 Ok(nth) => write(&values_file(number, nth), content),
                 Err(_) => write(&format!("{chart}/{path}"), content),
@@ -285,7 +380,10 @@ impl Case {
         }
         let template = "apiVersion: v1\nkind: Values\nvalues: {{ toJson .Values | b64enc }}\n";
         write(&format!("{chart}/templates/all.yaml"), template.as_bytes());
-        for folder in folders(&self.files).iter().filter(|it| it.ends_with(".tgz/")) {
+        for folder in folders(&self.files)
+            .iter()
+            .filter(|it| it.ends_with(".tgz/"))
+        {
             let folder = repo.root.join(&chart).join(folder);
             package(&folder, folder.parent().unwrap());
             fs::remove_dir_all(folder).unwrap();
@@ -293,7 +391,8 @@ impl Case {
     }
 
     fn show(&self) -> String {
-        let show = |(path, content): (&String, &Vec<u8>)| format!("{path} | {}\n", content.escape_ascii());
+        let show =
+            |(path, content): (&String, &Vec<u8>)| format!("{path} | {}\n", content.escape_ascii());
         self.files.iter().map(show).collect()
     }
 }
@@ -318,36 +417,75 @@ fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> 
 
 fn cases() -> Vec<Case> {
     let one = |table, text: Vec<u8>| {
-        let files = Files::from([("1".to_owned(), text), ("values.yaml".to_owned(), b"{}".into())]);
-        Case { table, files, pinned: Pinned::Wanted }
+        let files = Files::from([
+            ("1".to_owned(), text),
+            ("values.yaml".to_owned(), b"{}".into()),
+        ]);
+        Case {
+            table,
+            files,
+            pinned: Pinned::Wanted,
+        }
     };
     let mut cases = Vec::new();
-    let items = |table: &'static str| table.trim().lines().flat_map(|it| it.split('¦')).map(str::trim);
+    let items = |table: &'static str| {
+        table
+            .trim()
+            .lines()
+            .flat_map(|it| it.split('¦'))
+            .map(str::trim)
+    };
     cases.extend(items(SCALARS).map(|it| one("SCALARS", format!("k: {it}\n").into())));
     cases.extend(items(KEYS).map(|it| one("KEYS", format!("{it}: 1\n").into())));
     cases.extend(items(DOCUMENTS).map(|it| one("DOCUMENTS", escape(it).into())));
     cases.extend(BYTES.iter().map(|it| one("BYTES", it.to_vec())));
     for text in long() {
         let case = one("long()", text.into());
-        cases.push(Case { pinned: Pinned::No, ..case });
+        cases.push(Case {
+            pinned: Pinned::No,
+            ..case
+        });
     }
     let under = |schema: &str, table, text: String| {
         let mut case = one(table, text.into());
-        let schema = schema.replace("@4", &draft("draft-04")).replace("@6", &draft("draft-06"));
-        let schema = schema.replace("@7", &draft("draft-07")).replace("@19", &draft("2019-09"));
-        case.files.insert("values.schema.json".into(), escape(&schema).into());
-        Case { pinned: Pinned::No, ..case }
+        let schema = schema
+            .replace("@4", &draft("draft-04"))
+            .replace("@6", &draft("draft-06"));
+        let schema = schema
+            .replace("@7", &draft("draft-07"))
+            .replace("@19", &draft("2019-09"));
+        case.files
+            .insert("values.schema.json".into(), escape(&schema).into());
+        Case {
+            pinned: Pinned::No,
+            ..case
+        }
     };
     for line in SCHEMAS.trim_matches('\n').lines() {
         let (schema, texts) = line.split_once('¦').unwrap();
-        cases.extend(texts.split('¦').map(|it| under(schema.trim(), "SCHEMAS", it.trim().to_owned() + "\n")));
+        cases.extend(
+            texts
+                .split('¦')
+                .map(|it| under(schema.trim(), "SCHEMAS", it.trim().to_owned() + "\n")),
+        );
     }
     for line in FORMATS.trim().lines() {
         let (format, texts) = line.split_once('¦').unwrap();
-        let schema =
-            |draft| format!("{{{draft}\"additionalProperties\":{{\"format\":\"{}\"}}}}", format.trim());
-        let texts: Vec<_> = texts.split('¦').map(|it| json!({"a": it.trim()}).to_string()).collect();
-        cases.extend(texts.iter().map(|it| under(&schema("@7,"), "FORMATS", it.clone())));
+        let schema = |draft| {
+            format!(
+                "{{{draft}\"additionalProperties\":{{\"format\":\"{}\"}}}}",
+                format.trim()
+            )
+        };
+        let texts: Vec<_> = texts
+            .split('¦')
+            .map(|it| json!({"a": it.trim()}).to_string())
+            .collect();
+        cases.extend(
+            texts
+                .iter()
+                .map(|it| under(&schema("@7,"), "FORMATS", it.clone())),
+        );
         cases.extend(["@4,", ""].map(|it| under(&schema(it), "FORMATS", texts[1].clone())));
     }
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
@@ -378,8 +516,12 @@ const BYTES: &[&[u8]] = &[
 
 fn long() -> Vec<String> {
     let bomb = |levels: usize, width: usize| {
-        let level =
-            |nth: usize| format!("a{nth}: &a{nth} [{}]\n", vec![format!("*a{}", nth - 1); width].join(", "));
+        let level = |nth: usize| {
+            format!(
+                "a{nth}: &a{nth} [{}]\n",
+                vec![format!("*a{}", nth - 1); width].join(", ")
+            )
+        };
         format!("a0: &a0 x\n{}", (1..=levels).map(level).collect::<String>())
     };
     let key = |length| "k".repeat(length);
@@ -391,7 +533,12 @@ fn long() -> Vec<String> {
         bomb(40, 2),
         bomb(200, 1),
         format!("a: &a {{b: 1}}\nc: [{}]\n", "*a, ".repeat(5000)),
-        format!("a: &a {{b: 1}}\n{}", (0..300).map(|it| format!("c{it}: {{<<: *a}}\n")).collect::<String>()),
+        format!(
+            "a: &a {{b: 1}}\n{}",
+            (0..300)
+                .map(|it| format!("c{it}: {{<<: *a}}\n"))
+                .collect::<String>()
+        ),
         format!("a: {}{}\n", "[".repeat(90), "]".repeat(90)),
         format!("a: {}{}\n", "[".repeat(9000), "]".repeat(9000)),
         format!("a: {}{}\n", "[".repeat(10001), "]".repeat(10001)),
@@ -430,8 +577,16 @@ fn escape(text: &str) -> String {
 }
 
 fn draft(name: &str) -> String {
-    let (scheme, end) = if name.starts_with("draft") { ("http", "schema#") } else { ("https", "schema") };
-    let name = if name.starts_with("draft") { name.to_owned() } else { format!("draft/{name}") };
+    let (scheme, end) = if name.starts_with("draft") {
+        ("http", "schema#")
+    } else {
+        ("https", "schema")
+    };
+    let name = if name.starts_with("draft") {
+        name.to_owned()
+    } else {
+        format!("draft/{name}")
+    };
     format!("\"$schema\":\"{scheme}://json-schema.org/{name}/{end}\"")
 }
 
@@ -441,7 +596,9 @@ fn charts(table: &'static str, text: &str, dice: &mut Dice) -> Vec<Case> {
     for part in text.lines().skip(1).flat_map(|it| it.split('¦')) {
         let (path, content) = part.split_once('|').unwrap();
         let content = match content.trim().strip_prefix('?') {
-            Some(names) => json!(dice.tree(&names.split_whitespace().collect::<Vec<_>>(), 3)).to_string(),
+            Some(names) => {
+                json!(dice.tree(&names.split_whitespace().collect::<Vec<_>>(), 3)).to_string()
+            }
             None => escape(content.trim()),
         };
         match path.trim() {
@@ -450,11 +607,19 @@ fn charts(table: &'static str, text: &str, dice: &mut Dice) -> Vec<Case> {
         }
     }
     let with_schemas = files.keys().any(|it| it.ends_with("values.schema.json"));
-    let pinned = if with_schemas { Pinned::No } else { Pinned::Wanted };
+    let pinned = if with_schemas {
+        Pinned::No
+    } else {
+        Pinned::Wanted
+    };
     let case = |first: Vec<u8>| {
         let mut files = files.clone();
         files.insert("1".to_owned(), first);
-        Case { table, files, pinned }
+        Case {
+            table,
+            files,
+            pinned,
+        }
     };
     firsts.into_iter().map(case).collect()
 }
@@ -478,7 +643,11 @@ impl Dice {
                 tree.insert(key.to_owned(), self.value(depth));
             }
         }
-        for name in names.iter().filter(|_| self.below(5) > 0).collect::<Vec<_>>() {
+        for name in names
+            .iter()
+            .filter(|_| self.below(5) > 0)
+            .collect::<Vec<_>>()
+        {
             let value = match (*name, self.below(36)) {
                 ("live", nth) => {
                     [json!(true), json!(false), json!(null), json!("no")][nth as usize % 4].clone()
@@ -488,7 +657,14 @@ impl Dice {
                 ("global", 1) => json!("x"),
                 (_, 2) => json!(1),
                 ("global" | "exports", _) => json!(self.tree(&[], depth)),
-                _ => json!(self.tree(if depth > 1 { &["live", "global", "deep"] } else { &[] }, depth - 1)),
+                _ => json!(self.tree(
+                    if depth > 1 {
+                        &["live", "global", "deep"]
+                    } else {
+                        &[]
+                    },
+                    depth - 1
+                )),
             };
             tree.insert((*name).to_owned(), value);
         }

@@ -14,7 +14,10 @@ use crate::{
 
 /// On the hub `staging`, where ada's server runs.
 pub(crate) fn people_look_into_it(repo: &Repo, node: &Node) {
-    repo.write("config/xtask.yaml", "shell_image: localhost/xtask/minihub:1\ndocker_proxy_cluster: local\n");
+    repo.write(
+        "config/xtask.yaml",
+        "shell_image: localhost/xtask/minihub:1\ndocker_proxy_cluster: local\n",
+    );
     logs(repo, node);
     hub(repo, node);
     homes(repo, node);
@@ -32,13 +35,23 @@ fn pod(name: &str, labels: &str, annotations: &str, image: &str, script: &str) -
 }
 
 fn logs(repo: &Repo, node: &Node) {
-    let log = repo.ok("exec debug component-logs local staging hub --no-follow").stdout;
-    assert!(log.contains("JupyterHub is now running") && log.lines().count() > 10, "{log}");
+    let log = repo
+        .ok("exec debug component-logs local staging hub --no-follow")
+        .stdout;
     assert!(
-        repo.ok("exec debug component-logs local staging proxy --no-follow").stdout.contains("[ConfigProxy]")
+        log.contains("JupyterHub is now running") && log.lines().count() > 10,
+        "{log}"
+    );
+    assert!(
+        repo.ok("exec debug component-logs local staging proxy --no-follow")
+            .stdout
+            .contains("[ConfigProxy]")
     );
     let said = repo.fails("exec debug component-logs local staging hub --previous");
-    assert!(said.contains("previous terminated container \"hub\" in pod \"hub-"), "{said}");
+    assert!(
+        said.contains("previous terminated container \"hub\" in pod \"hub-"),
+        "{said}"
+    );
 
     // More pods than kubectl follows unasked, and all lines of each.
     let gateway = "app.kubernetes.io/component: gateway";
@@ -55,9 +68,14 @@ fn logs(repo: &Repo, node: &Node) {
         .collect();
     node.apply(&pods);
     wait_until("the pods", || {
-        node.get("get pods -n staging -l app.kubernetes.io/component=gateway").matches("1/1").count() == 7
+        node.get("get pods -n staging -l app.kubernetes.io/component=gateway")
+            .matches("1/1")
+            .count()
+            == 7
     });
-    let log = repo.ok("exec debug component-logs local staging dask-gateway-api --no-follow").stdout;
+    let log = repo
+        .ok("exec debug component-logs local staging dask-gateway-api --no-follow")
+        .stdout;
     assert_eq!(log.lines().count(), 7 * 30, "{log}");
     assert!(log.contains("[pod/gateway-3/main] 3 says 17\n"), "{log}");
     let mut following = repo.start("exec debug component-logs local staging dask-gateway-api");
@@ -68,33 +86,58 @@ fn logs(repo: &Repo, node: &Node) {
     following.wait().unwrap();
     node.get("delete pods -n staging -l app.kubernetes.io/component=gateway");
 
-    let log = repo.ok("exec debug user-logs local staging ada --no-follow").stdout;
+    let log = repo
+        .ok("exec debug user-logs local staging ada --no-follow")
+        .stdout;
     assert!(log.contains("JupyterHubSingleUser"), "{log}");
     // Whatever the labels are, and however the name is written.
     let annotations = "hub.jupyter.org/username: eVe@x.org, hub.jupyter.org/servername: big";
     node.apply(&pod("jupyter-eve", "", annotations, "minihub", "sleep 600"));
     for name in ["eVe@x.org/big", "e-56e-40x-2eorg/big"] {
         let said = repo.fails(&format!("exec debug user-logs local staging {name}"));
-        assert!(said.contains("the pod `jupyter-eve` has no container `notebook`; it has: `main`"), "{said}");
+        assert!(
+            said.contains("the pod `jupyter-eve` has no container `notebook`; it has: `main`"),
+            "{said}"
+        );
     }
     let said = repo.fails("exec debug user-logs local staging eve");
     assert!(
-        said.contains("`eve` has no server on `staging` now; there are servers of: `ada`, `eVe@x.org/big`"),
+        said.contains(
+            "`eve` has no server on `staging` now; there are servers of: `ada`, `eVe@x.org/big`"
+        ),
         "{said}"
     );
     node.get("delete pod jupyter-eve -n staging");
     let said = repo.fails("exec debug user-logs local demo ada");
-    assert!(said.contains("no user of `demo` has a server now"), "{said}");
+    assert!(
+        said.contains("no user of `demo` has a server now"),
+        "{said}"
+    );
 }
 
 fn hub(repo: &Repo, node: &Node) {
     // One that isn't ready stands beside the one that is, as in a rollout.
-    node.apply(&pod("hub-newer", "component: hub", "", "absent", "sleep 600"));
+    node.apply(&pod(
+        "hub-newer",
+        "component: hub",
+        "",
+        "absent",
+        "sleep 600",
+    ));
     let exec = |args: &[&str]| -> Ran {
-        repo.command("exec shell hub local staging").args(args).spawn().unwrap().into()
+        repo.command("exec shell hub local staging")
+            .args(args)
+            .spawn()
+            .unwrap()
+            .into()
     };
     let ran = exec(&["sh", "-c", "hostname; exit 6"]);
-    assert!(ran.stdout.starts_with("hub-") && ran.stdout != "hub-newer\n", "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.starts_with("hub-") && ran.stdout != "hub-newer\n",
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
     assert_eq!(ran.code, Some(6));
     node.get("delete pod hub-newer -n staging");
     let terminal = Terminal::start(repo, "xtask exec shell hub local staging\necho status $?");
@@ -107,22 +150,36 @@ fn hub(repo: &Repo, node: &Node) {
 /// Nothing is left of the pods that were made.
 fn none_left(node: &Node) {
     wait_until("the end of the pod", || {
-        !node.get("get jobs,pods -n staging -o name").contains("xtask-homes")
+        !node
+            .get("get jobs,pods -n staging -o name")
+            .contains("xtask-homes")
     });
 }
 
 fn homes(repo: &Repo, node: &Node) {
     let said = repo.fails("exec shell homes local staging ls");
-    assert!(said.contains("`staging` of `local` has no claim `home-nfs`; it has: "), "{said}");
+    assert!(
+        said.contains("`staging` of `local` has no claim `home-nfs`; it has: "),
+        "{said}"
+    );
     node.apply(
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: home-nfs, namespace: staging}\n\
          spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}\n",
     );
     let run = |script: &str| -> Ran {
-        repo.command("exec shell homes local staging sh -c").arg(script).spawn().unwrap().into()
+        repo.command("exec shell homes local staging sh -c")
+            .arg(script)
+            .spawn()
+            .unwrap()
+            .into()
     };
     let ran = run("id -u; pwd; ls /var/run/secrets 2>/dev/null; exit 4");
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), "0\n/home\n"), "{}", ran.stderr);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(4), "0\n/home\n"),
+        "{}",
+        ran.stderr
+    );
     none_left(node);
     let terminal = Terminal::start(repo, "xtask exec shell homes local staging\necho status $?");
     terminal.shows("/home#");
@@ -130,7 +187,10 @@ fn homes(repo: &Repo, node: &Node) {
     let jobs: serde_json::Value = serde_json::from_str(&jobs).unwrap();
     let spec = &jobs["items"][0]["spec"];
     assert_eq!(
-        (&spec["activeDeadlineSeconds"], &spec["ttlSecondsAfterFinished"]),
+        (
+            &spec["activeDeadlineSeconds"],
+            &spec["ttlSecondsAfterFinished"]
+        ),
         (&43200.into(), &0.into())
     );
     terminal.types(&["sh -c 'echo in-$((1 + 1)); sleep 500'", "Enter"]);
@@ -145,14 +205,18 @@ fn homes(repo: &Repo, node: &Node) {
 
     for name in ["TERM", "HUP"] {
         let child = repo.start("exec shell homes local staging sleep 500");
-        wait_until("the pod", || node.get("get pods -n staging").contains("xtask-homes"));
+        wait_until("the pod", || {
+            node.get("get pods -n staging").contains("xtask-homes")
+        });
         signal(&child, name);
         assert_ne!(Ran::from(child).code, Some(0));
         none_left(node);
     }
     // Nobody takes it away, but its deadline does.
     let mut child = repo.start("exec shell homes local staging sleep 500");
-    wait_until("the pod", || node.get("get pods -n staging").contains("xtask-homes"));
+    wait_until("the pod", || {
+        node.get("get pods -n staging").contains("xtask-homes")
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     let job = node.get("get jobs -n staging -o name");
@@ -183,7 +247,9 @@ fn copies(repo: &Repo, node: &Node) {
     );
     node.get("wait pod/onlooker -n staging --for=condition=Ready --timeout=60s");
     let home = |script: &str| {
-        let ran = node.kubectl(&["exec", "-n", "staging", "onlooker", "--", "bash", "-c", script]);
+        let ran = node.kubectl(&[
+            "exec", "-n", "staging", "onlooker", "--", "bash", "-c", script,
+        ]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         ran.stdout
     };
@@ -197,7 +263,9 @@ fn copies(repo: &Repo, node: &Node) {
         ))
     };
     let listing = |folder: &str| {
-        home(&format!("cd {folder} && find . -printf '%P %U:%G %m %T@ %s %l\\n' | sort; cat 'a file'"))
+        home(&format!(
+            "cd {folder} && find . -printf '%P %U:%G %m %T@ %s %l\\n' | sort; cat 'a file'"
+        ))
     };
     let said = copy("ann", "ben@x.org", "").stderr;
     for part in [
@@ -210,7 +278,8 @@ fn copies(repo: &Repo, node: &Node) {
     }
     let ran = copy("ann", "ben@x.org", "--yes");
     assert_eq!(
-        ran.stdout, "copied /home/ann to /home/ben-40x-2eorg/ann-homedir: 2.86 MiB in 5 files and folders\n",
+        ran.stdout,
+        "copied /home/ann to /home/ben-40x-2eorg/ann-homedir: 2.86 MiB in 5 files and folders\n",
         "{}",
         ran.stderr
     );
@@ -223,8 +292,16 @@ fn copies(repo: &Repo, node: &Node) {
     );
     assert_eq!(home("cat ben-40x-2eorg/ann-homedir/*file"), "mine\n");
     for (from, to, part) in [
-        ("nobody", "ann", "there is no /home/nobody; the latest there are: `"),
-        ("../home", "ann", "`../home` isn't the name of a folder in /home"),
+        (
+            "nobody",
+            "ann",
+            "there is no /home/nobody; the latest there are: `",
+        ),
+        (
+            "../home",
+            "ann",
+            "`../home` isn't the name of a folder in /home",
+        ),
         ("ann", "ann", "/home/ann can't be copied into itself"),
     ] {
         let said = copy(from, to, "--yes").stderr;
@@ -232,8 +309,10 @@ fn copies(repo: &Repo, node: &Node) {
     }
 
     // A person is asked for everything.
-    let terminal =
-        Terminal::start(repo, "xtask exec shell copy-homedir-into-another local staging\necho status $?");
+    let terminal = Terminal::start(
+        repo,
+        "xtask exec shell copy-homedir-into-another local staging\necho status $?",
+    );
     terminal.shows("Whose home is to be copied");
     terminal.types(&["ben@x.org", "Enter"]);
     terminal.shows("Into whose home");
@@ -274,7 +353,11 @@ fn copies(repo: &Repo, node: &Node) {
     let child = begin();
     signal(&child, "TERM");
     let ran = Ran::from(child);
-    assert!(ran.stderr.contains("/home/ann wasn't copied\n"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("/home/ann wasn't copied\n"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(home("ls -A ben-40x-2eorg"), "ann\n");
     none_left(node);
     let mut child = begin();
@@ -285,7 +368,11 @@ fn copies(repo: &Repo, node: &Node) {
     let left = home("ls -A ben-40x-2eorg");
     assert!(left.starts_with(".ann-homedir.xtask-homes-"), "{left}");
     let ran = copy("ann", "ben@x.org", "--yes");
-    assert!(ran.stderr.contains("which a copy left that was cut off"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("which a copy left that was cut off"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(home("ls -A ben-40x-2eorg"), "ann\nann-homedir\n");
     home("rm -r ann ben-40x-2eorg");
     node.get("delete pod/onlooker pvc/home-nfs -n staging");
@@ -293,7 +380,10 @@ fn copies(repo: &Repo, node: &Node) {
 
 fn docker_proxy(repo: &Repo, node: &Node) {
     let said = repo.fails("exec debug start-docker-proxy");
-    assert!(said.contains("`local` has no deployment `dind` in the namespace `default`"), "{said}");
+    assert!(
+        said.contains("`local` has no deployment `dind` in the namespace `default`"),
+        "{said}"
+    );
     node.apply(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: dind, namespace: default}\nspec:\n  selector: {matchLabels: {app: dind}}\n  \
          template:\n    metadata: {labels: {app: dind}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      containers:\n      - name: dind\n        \
@@ -301,13 +391,20 @@ fn docker_proxy(repo: &Repo, node: &Node) {
     );
     let mut child = repo.start("exec debug start-docker-proxy");
     let mut said = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
     assert_eq!(said, "export DOCKER_HOST=tcp://localhost:23760\n");
     let answers = || ureq::get("http://localhost:23760/").call().is_ok();
     wait_until("an answer", answers);
     let taken = repo.fails("exec debug start-docker-proxy");
-    assert!(taken.contains("`kubectl port-forward` ended: ") && taken.contains("23760"), "{taken}");
-    let told = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(
+        taken.contains("`kubectl port-forward` ended: ") && taken.contains("23760"),
+        "{taken}"
+    );
+    let told = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     let mut connections = told.filter(|it| it.starts_with("connected to pod/dind-"));
     let first = connections.next();
     node.get("delete pods -n default -l app=dind");
@@ -333,11 +430,26 @@ fn names_that_match_nothing() {
             "exec debug component-logs lake looked-at traefik",
             "the logs of traefik: `looked-at` of `lake` has no pod with component=autohttps",
         ),
-        ("exec debug component-logs lake door hub", "cluster `lake` has no hub `door`; it has: `looked-at`"),
-        ("exec debug component-logs sea looked-at hub", "there is no cluster `sea`"),
-        ("exec debug start-docker-proxy", "which cluster?\nhint: name one, or set `docker_proxy_cluster`"),
-        ("exec shell hub lake looked-at", "`looked-at` of `lake` has no hub pod"),
-        ("exec shell homes lake looked-at", "`looked-at` of `lake` has no claim `home-nfs`, nor any other"),
+        (
+            "exec debug component-logs lake door hub",
+            "cluster `lake` has no hub `door`; it has: `looked-at`",
+        ),
+        (
+            "exec debug component-logs sea looked-at hub",
+            "there is no cluster `sea`",
+        ),
+        (
+            "exec debug start-docker-proxy",
+            "which cluster?\nhint: name one, or set `docker_proxy_cluster`",
+        ),
+        (
+            "exec shell hub lake looked-at",
+            "`looked-at` of `lake` has no hub pod",
+        ),
+        (
+            "exec shell homes lake looked-at",
+            "`looked-at` of `lake` has no claim `home-nfs`, nor any other",
+        ),
         (
             "exec shell root-homes lake looked-at",
             "the values of `looked-at` of `lake` have no `nfs.pv.serverIP`",
@@ -346,7 +458,10 @@ fn names_that_match_nothing() {
             "exec shell copy-homedir-into-another lake looked-at",
             "whose home, and into whose? Nobody can be asked here",
         ),
-        ("exec promql lake up", "config/clusters/lake/cluster.yaml has no `support`"),
+        (
+            "exec promql lake up",
+            "config/clusters/lake/cluster.yaml has no `support`",
+        ),
     ] {
         let said = repo.fails(args);
         assert!(said.contains(part), "{args}: no {part:?} in {said}");
@@ -380,18 +495,28 @@ fn all_homes_of_an_nfs_server() {
     watch.kill().unwrap();
     watch.wait().unwrap();
     let spec = &pod["spec"];
-    let volume =
-        serde_json::json!({"name": "homes", "nfs": {"server": "10.0.0.2", "path": "/export/homes/"}});
+    let volume = serde_json::json!({"name": "homes", "nfs": {"server": "10.0.0.2", "path": "/export/homes/"}});
     assert_eq!(spec["volumes"], serde_json::json!([volume]));
-    assert_eq!(spec["containers"][0]["volumeMounts"][0]["mountPath"], "/root-homes");
+    assert_eq!(
+        spec["containers"][0]["volumeMounts"][0]["mountPath"],
+        "/root-homes"
+    );
     assert_eq!(spec["automountServiceAccountToken"], false);
-    assert_ne!(child.wait().unwrap().code(), Some(0), "a simulated node has no shells");
-    wait_until("the end of the pod", || cluster.kubectl("get jobs,pods -n nfs -o name").is_empty());
+    assert_ne!(
+        child.wait().unwrap().code(),
+        Some(0),
+        "a simulated node has no shells"
+    );
+    wait_until("the end of the pod", || {
+        cluster.kubectl("get jobs,pods -n nfs -o name").is_empty()
+    });
 
     // A quota that leaves no room for it.
     cluster.kubectl("create quota none -n nfs --hard=pods=0");
     wait_until("the quota", || {
-        cluster.kubectl("get quota none -n nfs -o jsonpath={.status.hard}").contains("pods")
+        cluster
+            .kubectl("get quota none -n nfs -o jsonpath={.status.hard}")
+            .contains("pods")
     });
     let said = repo.fails("exec shell root-homes lake nfs");
     assert!(

@@ -19,7 +19,10 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % limit
     }
 
@@ -49,8 +52,12 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
             .iter()
             .map(|it| json!({"name": it, "version": "0.1.0", "repository": format!("file://../{it}")}))
             .collect();
-        let text = json!({"apiVersion": "v2", "name": chart, "version": "0.1.0", "dependencies": needs});
-        repo.write(&format!("helm-charts/{chart}/Chart.yaml"), &text.to_string());
+        let text =
+            json!({"apiVersion": "v2", "name": chart, "version": "0.1.0", "dependencies": needs});
+        repo.write(
+            &format!("helm-charts/{chart}/Chart.yaml"),
+            &text.to_string(),
+        );
         repo.write(&format!("helm-charts/{chart}/.helmignore"), "drafts/\n");
     }
     let (mut hubs, mut supports) = (Vec::new(), BTreeMap::new());
@@ -63,7 +70,10 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
         if dice.is() {
             yaml["support"] = json!({"helm_chart_values_files": ["support.values.yaml"]});
             let files = ["cluster.yaml", "support.values.yaml"].map(|it| format!("{folder}/{it}"));
-            supports.insert(cluster.clone(), [&files[..], &["helm-charts/support/".to_owned()]].concat());
+            supports.insert(
+                cluster.clone(),
+                [&files[..], &["helm-charts/support/".to_owned()]].concat(),
+            );
         }
         let names: Vec<_> =
             ["staging", "prod", "dask-staging", "reef", "tried"][..1 + dice.below(5)].to_vec();
@@ -71,7 +81,11 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
         for name in &names {
             let (chart, needs) = CHARTS[dice.below(CHARTS.len())];
             let mut files = vec![format!("{name}.values.yaml")];
-            for shared in ["common.values.yaml", "../common/all.values.yaml", "../../shared, by all.yaml"] {
+            for shared in [
+                "common.values.yaml",
+                "../common/all.values.yaml",
+                "../../shared, by all.yaml",
+            ] {
                 if dice.is() {
                     files.push(shared.to_owned());
                 }
@@ -85,7 +99,10 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
             }
             let mut gates = None;
             if !is_staging(name) && dice.is() {
-                let chosen = names.iter().filter(|it| is_staging(it) && dice.is()).map(|it| (*it).to_owned());
+                let chosen = names
+                    .iter()
+                    .filter(|it| is_staging(it) && dice.is())
+                    .map(|it| (*it).to_owned());
                 gates = Some(chosen.collect::<Vec<_>>());
                 hub["gates"] = json!(gates);
             }
@@ -95,7 +112,10 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
                 "../../shared, by all.yaml" => "config/shared, by all.yaml".to_owned(),
                 it => format!("{folder}/{it}"),
             });
-            let charts = [&[chart], needs].concat().into_iter().map(|it| format!("helm-charts/{it}/"));
+            let charts = [&[chart], needs]
+                .concat()
+                .into_iter()
+                .map(|it| format!("helm-charts/{it}/"));
             let core = [
                 "xtask/src/",
                 "Cargo.lock",
@@ -106,7 +126,13 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
             let made_of = files.chain(charts).chain(core.map(str::to_owned));
             let made_of = made_of.chain([format!("{folder}/cluster.yaml")]).collect();
             let (cluster, name) = (cluster.clone(), (*name).to_owned());
-            hubs.push(Hub { is_staging: is_staging(&name), cluster, name, gates, made_of });
+            hubs.push(Hub {
+                is_staging: is_staging(&name),
+                cluster,
+                name,
+                gates,
+                made_of,
+            });
         }
         repo.write(&format!("{folder}/cluster.yaml"), &yaml.to_string());
     }
@@ -141,14 +167,18 @@ fn some_files(dice: &mut Dice) -> Vec<String> {
         "xtask/tests/it/main.rs",
         "docs/guide.md",
     ];
-    (0..1 + dice.below(3)).map(|_| FILES[dice.below(FILES.len())].to_owned()).collect()
+    (0..1 + dice.below(3))
+        .map(|_| FILES[dice.below(FILES.len())].to_owned())
+        .collect()
 }
 
 /// Whether any of these files and folders has any of the changed files, but what no chart reads.
 fn touches(made_of: &[String], changed: &[String]) -> bool {
     let is_read = |it: &String| !it.ends_with("/README.md") && !it.contains("/drafts/");
     let of = |file: &String| {
-        made_of.iter().any(|it| file == it || it.ends_with('/') && file.starts_with(it.as_str()))
+        made_of
+            .iter()
+            .any(|it| file == it || it.ends_with('/') && file.starts_with(it.as_str()))
     };
     changed.iter().filter(|it| is_read(it)).any(of)
 }
@@ -158,19 +188,34 @@ fn pairs(list: &Value, name: &str) -> BTreeSet<(String, String)> {
     let jobs = list.as_array().unwrap().iter();
     jobs.flat_map(|job| {
         let hubs = job[name].as_str().map_or_else(
-            || job[name].as_array().into_iter().flatten().map(text).collect(),
+            || {
+                job[name]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(text)
+                    .collect()
+            },
             |it| it.split(' ').map(str::to_owned).collect::<Vec<_>>(),
         );
-        hubs.into_iter().map(move |it| (text(&job["cluster_name"]), it))
+        hubs.into_iter()
+            .map(move |it| (text(&job["cluster_name"]), it))
     })
     .collect()
 }
 
 fn lists(repo: &Repo, changed: &[String], more: &[&str]) -> Value {
-    let changed: Vec<_> = changed.iter().map(|it| format!("\"{}\"", it.replace('"', "\"\""))).collect();
+    let changed: Vec<_> = changed
+        .iter()
+        .map(|it| format!("\"{}\"", it.replace('"', "\"\"")))
+        .collect();
     let mut command = repo.command("generate helm-upgrade-jobs --format json");
     let output = command.arg(changed.join(",")).args(more).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -183,22 +228,43 @@ fn jobs_are_what_they_must_be() {
         for _ in 0..6 {
             let changed = some_files(&mut dice);
             let lists = lists(&repo, &changed, &[]);
-            let wanted: Vec<_> = hubs.iter().filter(|it| touches(&it.made_of, &changed)).collect();
+            let wanted: Vec<_> = hubs
+                .iter()
+                .filter(|it| touches(&it.made_of, &changed))
+                .collect();
             let holds_back = |gate: &Hub, hub: &Hub| {
-                gate.cluster == hub.cluster && hub.gates.as_ref().is_none_or(|it| it.contains(&gate.name))
+                gate.cluster == hub.cluster
+                    && hub.gates.as_ref().is_none_or(|it| it.contains(&gate.name))
             };
             let staging = hubs.iter().filter(|it| it.is_staging).filter(|gate| {
                 touches(&gate.made_of, &changed)
-                    || wanted.iter().any(|it| !it.is_staging && holds_back(gate, it))
+                    || wanted
+                        .iter()
+                        .any(|it| !it.is_staging && holds_back(gate, it))
             });
             let named = |it: &Hub| (it.cluster.clone(), it.name.clone());
             let staging: BTreeSet<_> = staging.map(named).collect();
-            let prod: BTreeSet<_> = wanted.iter().filter(|it| !it.is_staging).map(|it| named(it)).collect();
-            let supported: BTreeSet<_> =
-                supports.iter().filter(|(_, it)| touches(it, &changed)).map(|(it, _)| it.clone()).collect();
+            let prod: BTreeSet<_> = wanted
+                .iter()
+                .filter(|it| !it.is_staging)
+                .map(|it| named(it))
+                .collect();
+            let supported: BTreeSet<_> = supports
+                .iter()
+                .filter(|(_, it)| touches(it, &changed))
+                .map(|(it, _)| it.clone())
+                .collect();
             assert_eq!(pairs(&lists["prod-jobs"], "hub_names"), prod, "{changed:?}");
-            assert_eq!(pairs(&lists["prod-hub-matrix-jobs"], "hub_name"), prod, "{changed:?}");
-            assert_eq!(pairs(&lists["staging-jobs"], "hub_names"), staging, "{changed:?}");
+            assert_eq!(
+                pairs(&lists["prod-hub-matrix-jobs"], "hub_name"),
+                prod,
+                "{changed:?}"
+            );
+            assert_eq!(
+                pairs(&lists["staging-jobs"], "hub_names"),
+                staging,
+                "{changed:?}"
+            );
             assert_eq!(
                 pairs(&lists["support-and-staging-matrix-jobs"], "staging_hubs"),
                 staging,
@@ -206,11 +272,16 @@ fn jobs_are_what_they_must_be() {
             );
             let names = |list: &str, is: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
                 let jobs = lists[list].as_array().unwrap().iter().filter(|it| is(it));
-                jobs.map(|it| it["cluster_name"].as_str().unwrap().to_owned()).collect()
+                jobs.map(|it| it["cluster_name"].as_str().unwrap().to_owned())
+                    .collect()
             };
             assert_eq!(names("support-jobs", &|_| true), supported, "{changed:?}");
             let both = "support-and-staging-matrix-jobs";
-            assert_eq!(names(both, &|it| it["upgrade_support"] == true), supported, "{changed:?}");
+            assert_eq!(
+                names(both, &|it| it["upgrade_support"] == true),
+                supported,
+                "{changed:?}"
+            );
             let all: BTreeSet<_> = staging.iter().chain(&prod).map(|it| it.0.clone()).collect();
             assert_eq!(names(both, &|_| true), &all | &supported, "{changed:?}");
         }
@@ -221,7 +292,10 @@ fn jobs_are_what_they_must_be() {
 fn labels_steer() {
     let (repo, hubs, supports) = fleet(&mut Dice(3));
     assert!(!supports.is_empty());
-    let changed = ["Cargo.lock".to_owned(), "helm-charts/support/values.yaml".to_owned()];
+    let changed = [
+        "Cargo.lock".to_owned(),
+        "helm-charts/support/values.yaml".to_owned(),
+    ];
     let counts = |changed: &[String], labels: &str| {
         let lists = lists(&repo, changed, &["--labels", labels]);
         ["support-jobs", "staging-jobs", "prod-jobs"].map(|it| lists[it].as_array().unwrap().len())
@@ -229,11 +303,26 @@ fn labels_steer() {
     let staging = hubs.iter().filter(|it| it.is_staging).count();
     let all = [supports.len(), staging, hubs.len() - staging];
     assert_eq!(counts(&changed, "null"), all);
-    assert_eq!(counts(&changed, r#"["bug", "deployer:skip-deploy-hubs"]"#), [supports.len(), 0, 0]);
-    assert_eq!(counts(&changed, r#"["deployer:skip-deploy", "deployer:deploy-hubs"]"#), [0, 0, 0]);
+    assert_eq!(
+        counts(&changed, r#"["bug", "deployer:skip-deploy-hubs"]"#),
+        [supports.len(), 0, 0]
+    );
+    assert_eq!(
+        counts(
+            &changed,
+            r#"["deployer:skip-deploy", "deployer:deploy-hubs"]"#
+        ),
+        [0, 0, 0]
+    );
     assert_eq!(counts(&[], "[]"), [0, 0, 0]);
-    assert_eq!(counts(&[], r#"["deployer:deploy-support"]"#), [supports.len(), 0, 0]);
-    assert_eq!(counts(&[], r#"["deployer:deploy-hubs"]"#), [0, all[1], all[2]]);
+    assert_eq!(
+        counts(&[], r#"["deployer:deploy-support"]"#),
+        [supports.len(), 0, 0]
+    );
+    assert_eq!(
+        counts(&[], r#"["deployer:deploy-hubs"]"#),
+        [0, all[1], all[2]]
+    );
 }
 
 pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
@@ -246,14 +335,26 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
         "-c",
         "init.defaultBranch=main",
     ]);
-    let output = command.args(args).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 pub(crate) fn commit(repo: &Repo, message: &str) -> String {
     git(&repo.root, &["add", "--all"]);
-    git(&repo.root, &["commit", "--quiet", "--allow-empty", "--message", message]);
+    git(
+        &repo.root,
+        &["commit", "--quiet", "--allow-empty", "--message", message],
+    );
     git(&repo.root, &["rev-parse", "HEAD"])
 }
 
@@ -261,8 +362,14 @@ pub(crate) fn commit(repo: &Repo, message: &str) -> String {
 fn odd_names() -> Repo {
     let repo = Repo::new();
     git(&repo.root, &["init", "--quiet"]);
-    let odd =
-        ["with blanks.yaml", "a,b.yaml", "line\nbreak.yaml", "\"quoted\".yaml", "moved.yaml", "gone.yaml"];
+    let odd = [
+        "with blanks.yaml",
+        "a,b.yaml",
+        "line\nbreak.yaml",
+        "\"quoted\".yaml",
+        "moved.yaml",
+        "gone.yaml",
+    ];
     let hubs = odd.iter().enumerate().map(|(number, file)| {
         repo.write(&format!("config/clusters/lake/{file}"), &format!("note: {number}\n"));
         json!({"name": format!("hub-{number}"), "domain": format!("{number}.org"), "helm_chart": "pond", "helm_chart_values_files": [file]})
@@ -277,9 +384,12 @@ fn odd_names() -> Repo {
 }
 
 fn prod(repo: &Repo, args: &str) -> Vec<String> {
-    let lists: Value =
-        serde_json::from_str(&repo.ok(&format!("generate helm-upgrade-jobs --format json {args}")).stdout)
-            .unwrap();
+    let lists: Value = serde_json::from_str(
+        &repo
+            .ok(&format!("generate helm-upgrade-jobs --format json {args}"))
+            .stdout,
+    )
+    .unwrap();
     pairs(&lists["prod-jobs"], "hub_names")
         .into_iter()
         .map(|(cluster, hub)| format!("{cluster}/{hub}"))
@@ -292,7 +402,12 @@ fn git_says_what_changed() {
     let folder = repo.root.join("config/clusters/lake");
     git(&repo.root, &["checkout", "--quiet", "-b", "change"]);
     assert!(prod(&repo, "--base main").is_empty());
-    for file in ["with blanks.yaml", "a,b.yaml", "line\nbreak.yaml", "\"quoted\".yaml"] {
+    for file in [
+        "with blanks.yaml",
+        "a,b.yaml",
+        "line\nbreak.yaml",
+        "\"quoted\".yaml",
+    ] {
         fs::write(folder.join(file), "note: new\n").unwrap();
     }
     fs::rename(folder.join("moved.yaml"), folder.join("elsewhere.yaml")).unwrap();
@@ -300,7 +415,10 @@ fn git_says_what_changed() {
     commit(&repo, "all of them");
     // What others did meanwhile isn't this branch's.
     git(&repo.root, &["checkout", "--quiet", "main"]);
-    repo.write("config/clusters/river/river.values.yaml", "note: of others\n");
+    repo.write(
+        "config/clusters/river/river.values.yaml",
+        "note: of others\n",
+    );
     commit(&repo, "of others");
     git(&repo.root, &["checkout", "--quiet", "change"]);
     let all: Vec<_> = (0..6).map(|it| format!("lake/hub-{it}")).collect();
@@ -310,16 +428,30 @@ fn git_says_what_changed() {
     let quoted = "config/clusters/lake/with blanks.yaml,\"config/clusters/lake/a,b.yaml\",\"config/clusters/lake/\"\"quoted\"\".yaml\"";
     let blanks = "config/clusters/lake/with blanks.yaml, config/clusters/lake/elsewhere.yaml,config/clusters/lake/gone.yaml\n";
     for (list, count) in [(quoted, 3), (blanks, 2)] {
-        let output = repo.command("generate helm-upgrade-jobs --format json").arg(list).output().unwrap();
+        let output = repo
+            .command("generate helm-upgrade-jobs --format json")
+            .arg(list)
+            .output()
+            .unwrap();
         let lists: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(pairs(&lists["prod-jobs"], "hub_name").len(), count, "{list}");
+        assert_eq!(
+            pairs(&lists["prod-jobs"], "hub_name").len(),
+            count,
+            "{list}"
+        );
     }
 
     let said = repo.fails("generate helm-upgrade-jobs /config/clusters/lake/cluster.yaml");
-    assert!(said.contains("`/config/clusters/lake/cluster.yaml` isn't a path from the root"), "{said}");
+    assert!(
+        said.contains("`/config/clusters/lake/cluster.yaml` isn't a path from the root"),
+        "{said}"
+    );
 
     let said = repo.fails("generate helm-upgrade-jobs --base nowhere");
-    assert!(said.contains("git knows no commit `nowhere`\nhint: `git fetch origin` first?"), "{said}");
+    assert!(
+        said.contains("git knows no commit `nowhere`\nhint: `git fetch origin` first?"),
+        "{said}"
+    );
     git(&repo.root, &["checkout", "--quiet", "--orphan", "another"]);
     commit(&repo, "another root");
     let said = repo.fails("generate helm-upgrade-jobs --base main");
@@ -332,11 +464,22 @@ fn git_says_what_changed() {
     let from = format!("file://{}", repo.root.display());
     git(
         &repo.root,
-        &["clone", "--quiet", "--depth", "1", "--no-single-branch", &from, shallow.root.to_str().unwrap()],
+        &[
+            "clone",
+            "--quiet",
+            "--depth",
+            "1",
+            "--no-single-branch",
+            &from,
+            shallow.root.to_str().unwrap(),
+        ],
     );
     for base in ["HEAD~1", "origin/main"] {
         let said = shallow.fails(&format!("generate helm-upgrade-jobs --base {base}"));
-        assert!(said.contains(": this clone is shallow\nhint: `fetch-depth: 0`"), "{said}");
+        assert!(
+            said.contains(": this clone is shallow\nhint: `fetch-depth: 0`"),
+            "{said}"
+        );
     }
     let said = Repo::new().fails("generate helm-upgrade-jobs --base main");
     assert!(said.contains("this is no git repository"), "{said}");
@@ -368,7 +511,10 @@ fn files_that_are_elsewhere() {
     });
     fs::write(lake.join("cluster.yaml"), yaml.to_string()).unwrap();
     repo.write("beside/hub.yaml", "note: old\n");
-    repo.write("beside/chart/Chart.yaml", "apiVersion: v2\nname: linked\nversion: 0.1.0\n");
+    repo.write(
+        "beside/chart/Chart.yaml",
+        "apiVersion: v2\nname: linked\nversion: 0.1.0\n",
+    );
     repo.write("all/config/shared.yaml", "note: old\n");
     symlink("../../shared.yaml", lake.join("linked.yaml")).unwrap();
     symlink("../../beside/chart", all.join("helm-charts/linked")).unwrap();
@@ -384,10 +530,20 @@ fn files_that_are_elsewhere() {
 
     let changed = |base: &str| {
         let mut command = repo.command("generate helm-upgrade-jobs --format json --base");
-        let output = command.args([base, "--root", all.to_str().unwrap()]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = command
+            .args([base, "--root", all.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let lists: Value = serde_json::from_slice(&output.stdout).unwrap();
-        pairs(&lists["prod-jobs"], "hub_names").into_iter().map(|it| it.1).collect::<Vec<_>>()
+        pairs(&lists["prod-jobs"], "hub_names")
+            .into_iter()
+            .map(|it| it.1)
+            .collect::<Vec<_>>()
     };
     assert!(changed("HEAD").is_empty());
     for (file, hub) in [
@@ -402,7 +558,10 @@ fn files_that_are_elsewhere() {
         assert_eq!(changed("HEAD~1"), [hub], "{file}");
     }
     fs::write(secrets.join("hub.yaml"), "note: new\n").unwrap();
-    git(&secrets, &["commit", "--quiet", "--all", "--message", "new"]);
+    git(
+        &secrets,
+        &["commit", "--quiet", "--all", "--message", "new"],
+    );
     commit(&repo, "secrets");
     assert_eq!(changed("HEAD~1"), ["hub-2"]);
     assert_eq!(changed("HEAD~4"), ["hub-0", "hub-1", "hub-2", "hub-3"]);
@@ -430,7 +589,9 @@ fn since_the_last_deploy_that_went_well() {
     let answer = move |path: &str| match path.split_once('?') {
         Some(("repos/ada/hubs/actions/workflows/deploy-hubs.yaml/runs", query)) => {
             let has = |it: &str| query.split('&').any(|pair| pair == it);
-            let branch = ["main", "new"].into_iter().find(|it| has(&format!("branch={it}")));
+            let branch = ["main", "new"]
+                .into_iter()
+                .find(|it| has(&format!("branch={it}")));
             // As GitHub does it, the newest first.
             let runs = [
                 json!({"head_sha": "f0f0", "event": "pull_request", "conclusion": "success"}),
@@ -441,26 +602,41 @@ fn since_the_last_deploy_that_went_well() {
                 branch == Some("main") && (!has("status=success") || it["conclusion"] == "success")
             };
             let runs: Vec<_> = runs.into_iter().filter(wanted).collect();
-            Answer::Json(200, json!({"total_count": runs.len(), "workflow_runs": runs}))
+            Answer::Json(
+                200,
+                json!({"total_count": runs.len(), "workflow_runs": runs}),
+            )
         }
         _ => Answer::Json(404, json!({"message": "Not Found"})),
     };
     let server = Server::asked(move |it| match it.has("authorization: Bearer of-the-run") {
         true => answer(&it.path),
-        false => Answer::Json(403, json!({"message": "Resource not accessible by integration"})),
+        false => Answer::Json(
+            403,
+            json!({"message": "Resource not accessible by integration"}),
+        ),
     });
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
-    assert!(said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` isn't set"), "{said}");
+    assert!(
+        said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` isn't set"),
+        "{said}"
+    );
     for (name, value) in [
         ("GITHUB_API_URL", server.address.as_str()),
         ("GITHUB_REPOSITORY", "ada/hubs"),
-        ("GITHUB_WORKFLOW_REF", "ada/hubs/.github/workflows/deploy-hubs.yaml@refs/heads/main"),
+        (
+            "GITHUB_WORKFLOW_REF",
+            "ada/hubs/.github/workflows/deploy-hubs.yaml@refs/heads/main",
+        ),
         ("GITHUB_REF_NAME", "main"),
         ("GITHUB_TOKEN", "of-the-run"),
     ] {
         repo.env.push((name.to_owned(), value.to_owned()));
     }
-    assert_eq!(prod(&repo, "--base last-deployed"), ["lake/hub-1", "lake/hub-3", "lake/hub-4"]);
+    assert_eq!(
+        prod(&repo, "--base last-deployed"),
+        ["lake/hub-1", "lake/hub-3", "lake/hub-4"]
+    );
 
     // Somebody wrote the history anew: as long as git knows what was deployed, the difference tells.
     git(&repo.root, &["checkout", "--quiet", "-b", "anew", &earlier]);
@@ -468,7 +644,17 @@ fn since_the_last_deploy_that_went_well() {
     let elsewhere = Repo::new();
     fs::remove_dir_all(&elsewhere.root).unwrap();
     let [from, to] = [&repo.root, &elsewhere.root].map(|it| it.to_str().unwrap());
-    git(&repo.root, &["clone", "--quiet", "--no-local", "--single-branch", from, to]);
+    git(
+        &repo.root,
+        &[
+            "clone",
+            "--quiet",
+            "--no-local",
+            "--single-branch",
+            from,
+            to,
+        ],
+    );
     let mut clone = repo.command("generate helm-upgrade-jobs --base last-deployed --root");
     let output = clone.arg(to).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -479,12 +665,27 @@ fn since_the_last_deploy_that_went_well() {
     git(&repo.root, &["checkout", "--quiet", "main"]);
     repo.env[3].1 = "new".to_owned();
     let ran = repo.ok("generate helm-upgrade-jobs --base last-deployed");
-    assert!(ran.stderr.contains("no run of this workflow went well"), "{}", ran.stderr);
-    assert_eq!(ran.stdout.matches("Nothing was deployed before").count(), 6 + 2, "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("no run of this workflow went well"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(
+        ran.stdout.matches("Nothing was deployed before").count(),
+        6 + 2,
+        "{}",
+        ran.stdout
+    );
     repo.env[4].1 = "guessed".to_owned();
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
-    assert!(said.contains("GitHub answers 403 Forbidden Resource not accessible"), "{said}");
-    assert!(said.contains("hint: does the job have the `permissions` for that?"), "{said}");
+    assert!(
+        said.contains("GitHub answers 403 Forbidden Resource not accessible"),
+        "{said}"
+    );
+    assert!(
+        said.contains("hint: does the job have the `permissions` for that?"),
+        "{said}"
+    );
 }
 
 /// What a file of `name<<end`, lines, `end` sets, as GitHub reads it.
@@ -512,9 +713,21 @@ fn a_workflow_gets_its_lists_and_a_comment() {
     }
     repo.write("output", "before<<x\n1\nx\n");
     let changed = "config/clusters/lake/line\nbreak.yaml,config/clusters/river/river.values.yaml";
-    let output = repo.command("generate helm-upgrade-jobs").arg(changed).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8(output.stdout).unwrap().contains("modified: line\\nbreak.yaml"));
+    let output = repo
+        .command("generate helm-upgrade-jobs")
+        .arg(changed)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("modified: line\\nbreak.yaml")
+    );
     let (output, env) = (set(&repo.read("output")), set(&repo.read("env")));
     assert_eq!(
         output.keys().collect::<Vec<_>>(),
@@ -527,7 +740,10 @@ fn a_workflow_gets_its_lists_and_a_comment() {
             "support-jobs"
         ]
     );
-    assert_eq!(env.keys().collect::<Vec<_>>(), ["prod-hub-matrix-jobs", "support-and-staging-matrix-jobs"]);
+    assert_eq!(
+        env.keys().collect::<Vec<_>>(),
+        ["prod-hub-matrix-jobs", "support-and-staging-matrix-jobs"]
+    );
     let jobs: Value = serde_json::from_str(&output["prod-jobs"]).unwrap();
     assert_eq!(pairs(&jobs, "hub_name").len(), 2);
     let comment = repo.read("comment-body.txt");
@@ -535,32 +751,59 @@ fn a_workflow_gets_its_lists_and_a_comment() {
                   ### Support and Staging deployments\n\n| Cloud Provider | ";
     assert!(comment.starts_with(wanted), "{comment}");
     assert!(
-        comment.contains("\n### Production deployments\n\n| Cloud Provider | Cluster Name | Hub Name |"),
+        comment.contains(
+            "\n### Production deployments\n\n| Cloud Provider | Cluster Name | Hub Name |"
+        ),
         "{comment}"
     );
     assert!(comment.contains("| kubeconfig | lake | hub-2 | Following helm chart values files were modified: line\\\\nbreak.yaml |"), "{comment}");
 
     // Nothing in a name is anything but its text.
-    repo.edit("config/clusters/lake/cluster.yaml", "gone.yaml", "<b>|@ada [x](y)`.yaml");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "gone.yaml",
+        "<b>|@ada [x](y)`.yaml",
+    );
     repo.command("generate helm-upgrade-jobs")
         .arg("config/clusters/lake/<b>|@ada [x](y)`.yaml")
         .output()
         .unwrap();
     let comment = repo.read("comment-body.txt");
-    assert!(comment.contains("modified: &#60;b&#62;&#124;&#64;ada \\[x\\]\\(y\\)\\`.yaml |\n"), "{comment}");
+    assert!(
+        comment.contains("modified: &#60;b&#62;&#124;&#64;ada \\[x\\]\\(y\\)\\`.yaml |\n"),
+        "{comment}"
+    );
     repo.ok("generate helm-upgrade-jobs README.md");
     let comment = repo.read("comment-body.txt");
-    assert!(comment.contains("No support or staging upgrades will be triggered"), "{comment}");
-    assert!(comment.contains("No production hub upgrades will be triggered"), "{comment}");
+    assert!(
+        comment.contains("No support or staging upgrades will be triggered"),
+        "{comment}"
+    );
+    assert!(
+        comment.contains("No production hub upgrades will be triggered"),
+        "{comment}"
+    );
 }
 
 #[test]
 fn resources_that_changed_have_their_hubs_checked() {
     let repo = Repo::new();
-    let yaml = repo.read("config/clusters/river/cluster.yaml").replace("gcp:", "aws:").replace("gcp", "aws");
-    let yaml = yaml.replace("project: water\n  cluster: river\n  region", "clusterName: sea\n  region");
-    repo.write("config/clusters/sea/cluster.yaml", &yaml.replace("river", "sea"));
-    repo.write("config/clusters/brook/cluster.yaml", &yaml.replace("river", "brook"));
+    let yaml = repo
+        .read("config/clusters/river/cluster.yaml")
+        .replace("gcp:", "aws:")
+        .replace("gcp", "aws");
+    let yaml = yaml.replace(
+        "project: water\n  cluster: river\n  region",
+        "clusterName: sea\n  region",
+    );
+    repo.write(
+        "config/clusters/sea/cluster.yaml",
+        &yaml.replace("river", "sea"),
+    );
+    repo.write(
+        "config/clusters/brook/cluster.yaml",
+        &yaml.replace("river", "brook"),
+    );
     for (changed, wanted) in [
         ("terraform/gcp/cluster.tf", "river"),
         ("terraform/gcp/modules/nfs/main.tf,docs/x.md", "river"),
@@ -575,14 +818,23 @@ fn resources_that_changed_have_their_hubs_checked() {
         ("eksctl/river.jsonnet,eksctl/lake.jsonnet", ""),
         ("config/clusters/sea/cluster.yaml,Cargo.lock", ""),
     ] {
-        let lists = repo.ok(&format!("generate health-check-jobs {changed} --format json")).stdout;
+        let lists = repo
+            .ok(&format!(
+                "generate health-check-jobs {changed} --format json"
+            ))
+            .stdout;
         let lists: Value = serde_json::from_str(&lists).unwrap();
         for (list, hub) in [("staging-jobs", "staging"), ("prod-jobs", "prod")] {
-            let hubs: BTreeSet<_> =
-                wanted.split_whitespace().map(|it| (it.to_owned(), hub.to_owned())).collect();
+            let hubs: BTreeSet<_> = wanted
+                .split_whitespace()
+                .map(|it| (it.to_owned(), hub.to_owned()))
+                .collect();
             assert_eq!(pairs(&lists[list], "hub_name"), hubs, "{changed}");
             let jobs = lists[list].as_array().unwrap().iter();
-            assert!(jobs.into_iter().all(|it| it["reason"].is_string() && it["provider"].is_string()));
+            assert!(
+                jobs.into_iter()
+                    .all(|it| it["reason"].is_string() && it["provider"].is_string())
+            );
         }
     }
 }
@@ -604,7 +856,10 @@ fn many(clusters: usize, hubs: usize) -> Repo {
             }))
             .collect();
         let yaml = json!({"name": format!("c{number}"), "provider": "aws", "aws": {"clusterName": "c", "region": "r"}, "hubs": hubs});
-        repo.write(&format!("config/clusters/c{number}/cluster.yaml"), &yaml.to_string());
+        repo.write(
+            &format!("config/clusters/c{number}/cluster.yaml"),
+            &yaml.to_string(),
+        );
     }
     repo
 }
@@ -619,16 +874,26 @@ fn a_large_fleet_shares_jobs_and_loses_none() {
     assert_eq!(pairs(jobs, "hub_names").len(), 30 * 20 + 2);
     // Nor where each has a long reason of its own.
     let repo = many(60, 12);
-    let changed =
-        (0..60).flat_map(|c| (0..12).map(move |hub| format!("config/clusters/c{c}/{}", own_values(hub))));
+    let changed = (0..60)
+        .flat_map(|c| (0..12).map(move |hub| format!("config/clusters/c{c}/{}", own_values(hub))));
     let listed = changed.collect::<Vec<_>>().join(",");
     let mut command = repo.command("generate helm-upgrade-jobs");
-    let output =
-        command.args([&listed]).env("CI", "true").env("GITHUB_OUTPUT", repo.root.join("output")).output();
+    let output = command
+        .args([&listed])
+        .env("CI", "true")
+        .env("GITHUB_OUTPUT", repo.root.join("output"))
+        .output();
     let output = output.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let jobs = serde_json::from_str(&set(&repo.read("output"))["prod-jobs"]).unwrap();
     assert_eq!(pairs(&jobs, "hub_names").len(), 60 * 12);
     let said = many(257, 1).fails("generate helm-upgrade-jobs Cargo.lock --format json");
-    assert!(said.contains("259 clusters need a job each, and GitHub takes 256"), "{said}");
+    assert!(
+        said.contains("259 clusters need a job each, and GitHub takes 256"),
+        "{said}"
+    );
 }

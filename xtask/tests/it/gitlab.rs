@@ -24,27 +24,57 @@ fn read(file: &Path) -> Map<String, Value> {
 /// GitLab's own schema has nothing against these files.
 fn check(files: &[&Path]) {
     let folder = persons_cache().join("xtask/tests/check-jsonschema==0.39.0");
-    assert!(folder.is_dir(), "`cargo xtask ci` puts it into {}", folder.display());
+    assert!(
+        folder.is_dir(),
+        "`cargo xtask ci` puts it into {}",
+        folder.display()
+    );
     let mut command = Command::new("python3");
-    command.args(["-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci"]).args(files);
-    let output = command.env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    command
+        .args([
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.gitlab-ci",
+        ])
+        .args(files);
+    let output = command
+        .env("PYTHONPATH", folder)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// The names of the jobs of a file, which aren't the keywords of all.
 fn jobs(file: &Map<String, Value>) -> BTreeMap<&str, &Value> {
     let keywords = ["default", "include", "stages", "variables", "workflow"];
-    file.iter().map(|(name, job)| (name.as_str(), job)).filter(|(it, _)| !keywords.contains(it)).collect()
+    file.iter()
+        .map(|(name, job)| (name.as_str(), job))
+        .filter(|(it, _)| !keywords.contains(it))
+        .collect()
 }
 
 /// The jobs of its own pipeline that a job needs.
 fn needs(job: &Value) -> Vec<&str> {
-    let needs = job["needs"].as_array().into_iter().flatten().filter(|it| it["pipeline"].is_null());
+    let needs = job["needs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|it| it["pipeline"].is_null());
     needs.map(|it| it.as_str().unwrap()).collect()
 }
 
 fn lines(of: &Value) -> Vec<&str> {
-    of.as_array().into_iter().flatten().map(|it| it.as_str().unwrap()).collect()
+    of.as_array()
+        .into_iter()
+        .flatten()
+        .map(|it| it.as_str().unwrap())
+        .collect()
 }
 
 /// All jobs that have to go well before this one.
@@ -76,8 +106,7 @@ fn lake(staging: usize) -> Repo {
     let repo = Repo::new();
     fs::remove_dir_all(repo.root.join("config/clusters/river")).unwrap();
     let hub = |name: String, gates: Option<&[&str]>| {
-        let mut hub =
-            json!({"name": name, "domain": "a.org", "helm_chart": "pond", "helm_chart_values_files": []});
+        let mut hub = json!({"name": name, "domain": "a.org", "helm_chart": "pond", "helm_chart_values_files": []});
         if let Some(gates) = gates {
             hub["gates"] = json!(gates);
         }
@@ -95,7 +124,11 @@ fn lake(staging: usize) -> Repo {
 }
 
 fn pipeline(repo: &Repo, changed: &str) -> Map<String, Value> {
-    let text = repo.ok(&format!("generate helm-upgrade-jobs {changed} --format gitlab")).stdout;
+    let text = repo
+        .ok(&format!(
+            "generate helm-upgrade-jobs {changed} --format gitlab"
+        ))
+        .stdout;
     repo.write("pipeline.yml", &text);
     check(&[&repo.root.join("pipeline.yml")]);
     read(&repo.root.join("pipeline.yml"))
@@ -113,32 +146,55 @@ fn what_a_job_waits_for() {
     assert!(waits("support lake").is_empty());
     assert_eq!(waits("staging lake staging-1"), ["support lake"]);
     // Which isn't started before what all wait for.
-    assert_eq!(waits("approve lake"), ["staging lake staging-0", "support lake"]);
-    let all = ["approve lake", "staging lake staging-0", "staging lake staging-1", "support lake"];
+    assert_eq!(
+        waits("approve lake"),
+        ["staging lake staging-0", "support lake"]
+    );
+    let all = [
+        "approve lake",
+        "staging lake staging-0",
+        "staging lake staging-1",
+        "support lake",
+    ];
     assert_eq!(waits("production lake all"), all);
     assert_eq!(waits("production lake some"), [all[0], all[1], all[3]]);
     assert_eq!(jobs["approve lake"]["when"], "manual");
     assert_eq!(jobs["approve lake"]["allow_failure"], false);
     for (name, script, group) in [
         ("support lake", "xtask deploy-support lake", "lake/support"),
-        ("staging lake staging-1", "xtask deploy lake staging-1", "lake/staging-1"),
+        (
+            "staging lake staging-1",
+            "xtask deploy lake staging-1",
+            "lake/staging-1",
+        ),
         ("production lake all", "xtask deploy lake all", "lake/all"),
     ] {
         assert_eq!(jobs[name]["script"], json!([script]));
         assert_eq!(jobs[name]["resource_group"], group);
-        assert_eq!(jobs[name]["needs"][0], json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"}));
+        assert_eq!(
+            jobs[name]["needs"][0],
+            json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"})
+        );
         let retried = lines(&jobs[name]["retry"]["when"]);
         assert!(retried.contains(&"runner_system_failure") && !retried.contains(&"script_failure"));
     }
     // The same again, wherever it runs.
-    let mut command = repo.command(&format!("generate helm-upgrade-jobs {changed} --format gitlab"));
+    let mut command = repo.command(&format!(
+        "generate helm-upgrade-jobs {changed} --format gitlab"
+    ));
     let output = command.env("CI", "true").output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), repo.read("pipeline.yml"));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        repo.read("pipeline.yml")
+    );
     assert!(!repo.root.join("comment-body.txt").exists());
 
     repo.write("config/clusters/la ke/cluster.yaml", &repo.read(changed));
     let said = repo.fails("generate helm-upgrade-jobs Cargo.lock --format gitlab");
-    assert!(said.contains("the folder `config/clusters/la ke` can't be named in a job's script"), "{said}");
+    assert!(
+        said.contains("the folder `config/clusters/la ke` can't be named in a job's script"),
+        "{said}"
+    );
 }
 
 /// GitLab takes 50 `needs` of a job.
@@ -146,9 +202,18 @@ fn what_a_job_waits_for() {
 fn more_than_a_job_may_need() {
     let file = pipeline(&lake(120), "Cargo.lock");
     let jobs = jobs(&file);
-    assert!(jobs.values().all(|it| it["needs"].as_array().unwrap().len() <= 50));
+    assert!(
+        jobs.values()
+            .all(|it| it["needs"].as_array().unwrap().len() <= 50)
+    );
     let waits = all_needs(&jobs, "production lake all");
-    assert_eq!(waits.iter().filter(|it| it.starts_with("staging lake ")).count(), 120);
+    assert_eq!(
+        waits
+            .iter()
+            .filter(|it| it.starts_with("staging lake "))
+            .count(),
+        120
+    );
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -168,7 +233,10 @@ fn play<'a>(
         let is_due = |(name, job): &(&&'a str, &&'a Value)| {
             !outcomes.contains_key(**name) && needs(job).iter().all(|it| outcomes.contains_key(it))
         };
-        let (name, job) = jobs.iter().find(is_due).expect("no job needs itself or one that isn't there");
+        let (name, job) = jobs
+            .iter()
+            .find(is_due)
+            .expect("no job needs itself or one that isn't there");
         let may_run = needs(job).iter().all(|it| outcomes[it] == Outcome::Passed);
         let outcome = match may_run {
             false => Outcome::Skipped,
@@ -186,12 +254,22 @@ const LOG: &str = "target/jobs.log";
 /// Runs lines as a job on the default branch would.
 fn runs(repo: &Repo, lines: &[&str]) -> bool {
     let mut command = Command::new("sh");
-    command.args(["-ec", &lines.join("\n")]).current_dir(&repo.root).env_clear();
+    command
+        .args(["-ec", &lines.join("\n")])
+        .current_dir(&repo.root)
+        .env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap());
-    command.env("HOME", repo.home()).env("XDG_CACHE_HOME", repo.cache()).envs(repo.env.iter().cloned());
+    command
+        .env("HOME", repo.home())
+        .env("XDG_CACHE_HOME", repo.cache())
+        .envs(repo.env.iter().cloned());
     let output = command.output().unwrap();
-    let log =
-        format!("{}$ {}\n{}", repo.read(LOG), lines.join("\n"), String::from_utf8_lossy(&output.stderr));
+    let log = format!(
+        "{}$ {}\n{}",
+        repo.read(LOG),
+        lines.join("\n"),
+        String::from_utf8_lossy(&output.stderr)
+    );
     repo.write(LOG, &log);
     output.status.success()
 }
@@ -212,16 +290,19 @@ fn push(
     let condition = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH";
     of_push.retain(|_, it| it["rules"].is_null() || it["rules"] == json!([{"if": condition}]));
     let mut child = BTreeMap::new();
-    let owned =
-        |it: BTreeMap<&str, Outcome>| it.into_iter().map(|(name, it)| (name.to_owned(), it)).collect();
+    let owned = |it: BTreeMap<&str, Outcome>| {
+        it.into_iter()
+            .map(|(name, it)| (name.to_owned(), it))
+            .collect()
+    };
     let outcomes = play(&of_push, |_, job| {
         if job["trigger"].is_null() {
             let passed = runs(job);
             if let (true, Some(environment)) = (passed, job["environment"].as_str()) {
-                deployed
-                    .lock()
-                    .unwrap()
-                    .push((environment.to_owned(), git(&repo.root, &["rev-parse", "HEAD"])));
+                deployed.lock().unwrap().push((
+                    environment.to_owned(),
+                    git(&repo.root, &["rev-parse", "HEAD"]),
+                ));
             }
             return passed;
         }
@@ -243,9 +324,22 @@ fn answer(request: &Request, deployments: &Deployments) -> Answer {
         return Answer::Json(404, json!({"message": "404 Not Found"}));
     };
     let has = |pair: String| query.split('&').any(|it| it == pair);
-    assert!(["status=success", "order_by=id", "sort=desc"].iter().all(|it| has((*it).to_owned())), "{query}");
-    let asked = deployments.iter().rev().filter(|(it, _)| has(format!("environment={it}")));
-    Answer::Json(200, asked.map(|(_, commit)| json!({"sha": commit, "ref": "main"})).collect())
+    assert!(
+        ["status=success", "order_by=id", "sort=desc"]
+            .iter()
+            .all(|it| has((*it).to_owned())),
+        "{query}"
+    );
+    let asked = deployments
+        .iter()
+        .rev()
+        .filter(|(it, _)| has(format!("environment={it}")));
+    Answer::Json(
+        200,
+        asked
+            .map(|(_, commit)| json!({"sha": commit, "ref": "main"}))
+            .collect(),
+    )
 }
 
 /// Two clusters, both on the rehearsal cluster. Staging fails in one: its production isn't touched, the other's is deployed.
@@ -254,7 +348,10 @@ fn a_failed_staging_holds_its_production() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["lab-staging", "lab-prod"]);
     let lake = repo.read("config/clusters/lake/cluster.yaml");
-    repo.write("config/clusters/river/cluster.yaml", &lake.replace("lake", "river").replace("lab-", "laby-"));
+    repo.write(
+        "config/clusters/river/cluster.yaml",
+        &lake.replace("lake", "river").replace("lab-", "laby-"),
+    );
     for file in ["kubeconfig.yaml", "common.values.yaml"] {
         repo.write(
             &format!("config/clusters/river/{file}"),
@@ -271,7 +368,11 @@ fn a_failed_staging_holds_its_production() {
     // `build` has little to do here.
     repo.write(LOG, "");
     fs::create_dir_all(repo.root.join("target/release")).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_xtask"), repo.root.join("target/release/xtask")).unwrap();
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_xtask"),
+        repo.root.join("target/release/xtask"),
+    )
+    .unwrap();
     repo.script("cargo", "");
     let deployed = Arc::new(Mutex::new(Vec::new()));
     let known = deployed.clone();
@@ -296,10 +397,21 @@ fn a_failed_staging_holds_its_production() {
     use Outcome::{Failed, Passed, Skipped};
     let log = || repo.read(LOG);
     let is = |outcomes: &BTreeMap<String, Outcome>, wanted: &[(&str, Outcome)]| {
-        let wanted: BTreeMap<_, _> = wanted.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect();
+        let wanted: BTreeMap<_, _> = wanted
+            .iter()
+            .map(|(name, it)| ((*name).to_owned(), *it))
+            .collect();
         assert_eq!(*outcomes, wanted, "{}", log());
     };
-    is(&parent, &[("build", Passed), ("plan", Passed), ("deploy", Failed), ("deployed", Skipped)]);
+    is(
+        &parent,
+        &[
+            ("build", Passed),
+            ("plan", Passed),
+            ("deploy", Failed),
+            ("deployed", Skipped),
+        ],
+    );
     is(
         &child,
         &[
@@ -313,14 +425,25 @@ fn a_failed_staging_holds_its_production() {
     );
     let namespaces = cluster.kubectl("get namespaces -o name");
     assert!(!namespaces.contains("namespace/lab-prod"), "{namespaces}");
-    assert!(cluster.history("laby-prod").contains("deployed by ann"), "{}", cluster.history("laby-prod"));
+    assert!(
+        cluster.history("laby-prod").contains("deployed by ann"),
+        "{}",
+        cluster.history("laby-prod")
+    );
 
     // All comes again until all went well; then nothing does.
     repo.write(staging, "{}\n");
     commit(&repo, "with water");
     let (parent, child) = push(&repo, &deployed);
     assert_eq!(child.len(), 6, "{child:?}");
-    assert!(parent.values().chain(child.values()).all(|it| *it == Passed), "{}", log());
+    assert!(
+        parent
+            .values()
+            .chain(child.values())
+            .all(|it| *it == Passed),
+        "{}",
+        log()
+    );
     assert!(cluster.history("lab-prod").contains("deployed by ann"));
     commit(&repo, "nothing of a hub");
     let (parent, child) = push(&repo, &deployed);
@@ -329,13 +452,20 @@ fn a_failed_staging_holds_its_production() {
 
     repo.write("config/clusters/river/laby-prod.values.yaml", "note: new\n");
     commit(&repo, "one hub");
-    let plan = |repo: &Repo| repo.run("generate helm-upgrade-jobs --base last-deployed --format gitlab");
+    let plan =
+        |repo: &Repo| repo.run("generate helm-upgrade-jobs --base last-deployed --format gitlab");
     assert!(plan(&repo).stdout.contains("production river laby-prod"));
     assert!(!plan(&repo).stdout.contains("lake"));
     repo.env[5].1 = "guessed".to_owned();
     let said = plan(&repo).stderr;
-    assert!(said.contains("GitLab answers 401 Unauthorized 401 Unauthorized"), "{said}");
+    assert!(
+        said.contains("GitLab answers 401 Unauthorized 401 Unauthorized"),
+        "{said}"
+    );
     repo.env.remove(5);
     let said = plan(&repo).stderr;
-    assert!(said.contains("asks GitLab, and `CI_JOB_TOKEN` isn't set as in a pipeline"), "{said}");
+    assert!(
+        said.contains("asks GitLab, and `CI_JOB_TOKEN` isn't set as in a pipeline"),
+        "{said}"
+    );
 }

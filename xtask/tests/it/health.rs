@@ -49,8 +49,13 @@ fn hub_below(base: &str, name: &str, with_dask: bool) -> (Arc<Shared>, Repo, Jup
     let mut repo = Repo::on(&cluster, &[name]);
     let hub = JupyterHub::start(repo.root.join("hub"), base, with_dask);
     let domain = format!("domain: {name}.example.org");
-    repo.edit("config/clusters/lake/cluster.yaml", &domain, &format!("domain: {}", hub.address));
-    repo.env.push(("SSL_CERT_FILE".to_owned(), hub.certificate()));
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &domain,
+        &format!("domain: {}", hub.address),
+    );
+    repo.env
+        .push(("SSL_CERT_FILE".to_owned(), hub.certificate()));
     cluster.kubectl(&format!("create namespace {name}"));
     // With the line's end of a file.
     token(&cluster, name, "\"of-hub-health\\n\"");
@@ -75,13 +80,20 @@ fn fails(repo: &Repo, hub: &JupyterHub, args: &str, parts: &[&str]) {
     for part in ["of-hub-health", "\u{1b}", "is left"] {
         assert!(!said.contains(part), "{said:?}");
     }
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// Waits for a line with this part on stderr.
 fn says(child: &mut Child, part: &str) {
     let lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
-    assert!(lines.map(Result::unwrap).any(|it| it.contains(part)), "{part:?} isn't said");
+    assert!(
+        lines.map(Result::unwrap).any(|it| it.contains(part)),
+        "{part:?} isn't said"
+    );
 }
 
 #[test]
@@ -135,17 +147,26 @@ fn notebooks_that_fail() {
         (
             vec![json!("x = 1"), raises],
             "",
-            ["cell 2 of the notebook `try.ipynb` fails: ValueError: no such lake\n", "Its code:\ndef f():"],
+            [
+                "cell 2 of the notebook `try.ipynb` fails: ValueError: no such lake\n",
+                "Its code:\ndef f():",
+            ],
         ),
         (
             vec![json!("import os; os._exit(1)")],
             "",
-            ["cell 1 of the notebook `try.ipynb`: the kernel died", "`cells` of `lake` isn't healthy: user "],
+            [
+                "cell 1 of the notebook `try.ipynb`: the kernel died",
+                "`cells` of `lake` isn't healthy: user ",
+            ],
         ),
         (
             vec![json!("import time; time.sleep(600)")],
             "--attempt-timeout 20s",
-            ["cell 1 of the notebook `try.ipynb`", "the cell took too long"],
+            [
+                "cell 1 of the notebook `try.ipynb`",
+                "the cell took too long",
+            ],
         ),
         (
             vec![stream],
@@ -155,16 +176,37 @@ fn notebooks_that_fail() {
                 "Its code:\nprint(6 *",
             ],
         ),
-        (vec![html], "", ["gives text/html \" right\", not text/html \"right\"", "Its code:\ndisplay("]),
-        (vec![json!("input('Who are you? ')")], "", ["StdinNotImplementedError", "Its code:\ninput("]),
         (
-            vec![json!("import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)")],
+            vec![html],
             "",
-            ["cell 1 of the notebook `try.ipynb`: the kernel's websocket", "in the middle of a cell"],
+            [
+                "gives text/html \" right\", not text/html \"right\"",
+                "Its code:\ndisplay(",
+            ],
+        ),
+        (
+            vec![json!("input('Who are you? ')")],
+            "",
+            ["StdinNotImplementedError", "Its code:\ninput("],
+        ),
+        (
+            vec![json!(
+                "import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)"
+            )],
+            "",
+            [
+                "cell 1 of the notebook `try.ipynb`: the kernel's websocket",
+                "in the middle of a cell",
+            ],
         ),
     ] {
         notebook(&repo, &cells);
-        fails(&repo, &hub, &format!("cells --notebook try.ipynb {more}"), &parts);
+        fails(
+            &repo,
+            &hub,
+            &format!("cells --notebook try.ipynb {more}"),
+            &parts,
+        );
     }
     // A source that is all right, but no notebook.
     for (text, part) in [
@@ -177,20 +219,49 @@ fn notebooks_that_fail() {
         repo.write("try.ipynb", text);
         fails(&repo, &hub, "cells --notebook try.ipynb", &[part]);
     }
-    fails(&repo, &hub, "cells --check-dask-scaling", &["`cells` has no dask-gateway in its values"]);
+    fails(
+        &repo,
+        &hub,
+        "cells --check-dask-scaling",
+        &["`cells` has no dask-gateway in its values"],
+    );
 }
 
 #[test]
 fn servers_and_hubs_that_fail() {
     let (cluster, mut repo, mut hub) = hub("troubled", false);
     for (trouble, more, part) in [
-        ("fails", "", "the server doesn't start: Spawn failed: the volume of the home is gone"),
-        ("hangs", "--attempt-timeout 4s", "the server's start (0/1 nodes are available) took too long"),
+        (
+            "fails",
+            "",
+            "the server doesn't start: Spawn failed: the volume of the home is gone",
+        ),
+        (
+            "hangs",
+            "--attempt-timeout 4s",
+            "the server's start (0/1 nodes are available) took too long",
+        ),
         ("hangs", "", "; before that: 0/1 nodes are available"),
-        ("no access", "", "GET kernelspecs: the server answers 403 Forbidden: "),
-        ("no kernel", "", "the server has no kernel: its image lacks one"),
-        ("kernel: false", "", "the kernel doesn't start: it dies each time the server tries it"),
-        ("kernel: sleep 600", "--attempt-timeout 8s", "the kernel's start took too long"),
+        (
+            "no access",
+            "",
+            "GET kernelspecs: the server answers 403 Forbidden: ",
+        ),
+        (
+            "no kernel",
+            "",
+            "the server has no kernel: its image lacks one",
+        ),
+        (
+            "kernel: false",
+            "",
+            "the kernel doesn't start: it dies each time the server tries it",
+        ),
+        (
+            "kernel: sleep 600",
+            "--attempt-timeout 8s",
+            "the kernel's start took too long",
+        ),
     ] {
         hub.trouble(trouble);
         fails(&repo, &hub, &format!("troubled {more}"), &[part]);
@@ -206,14 +277,33 @@ fn servers_and_hubs_that_fail() {
     wait_until("the first attempt", || failures() > before);
     hub.trouble("");
     let ran = Ran::from(ran);
-    assert!(ran.stderr.contains("attempt 1 of 2: the server doesn't start: "), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("attempt 1 of 2: the server doesn't start: "),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("trying again in 4 s"), "{}", ran.stderr);
-    assert!(ran.stdout.starts_with("`troubled` of `lake` is healthy, at attempt 2: "), "{}", ran.stdout);
+    assert!(
+        ran.stdout
+            .starts_with("`troubled` of `lake` is healthy, at attempt 2: "),
+        "{}",
+        ran.stdout
+    );
     assert!(repo.read("summary.md").contains("is healthy, at attempt 2"));
     hub.trouble("fails");
-    repo.env.push(("GITHUB_ACTIONS".to_owned(), "true".to_owned()));
-    fails(&repo, &hub, "troubled", &["::error title=`troubled` isn't healthy::the server doesn't start: "]);
-    assert!(repo.read("summary.md").contains("<summary>troubled</summary>"));
+    repo.env
+        .push(("GITHUB_ACTIONS".to_owned(), "true".to_owned()));
+    fails(
+        &repo,
+        &hub,
+        "troubled",
+        &["::error title=`troubled` isn't healthy::the server doesn't start: "],
+    );
+    assert!(
+        repo.read("summary.md")
+            .contains("<summary>troubled</summary>")
+    );
     repo.env.truncate(repo.env.len() - 2);
 
     // Two checks, or a check and a deploy, don't take the user from each other.
@@ -222,7 +312,10 @@ fn servers_and_hubs_that_fail() {
     let starts = |how: &str| hub.log().matches(&format!("This start is {how}")).count();
     wait_until("the server", || starts("slow") > 0);
     let said = repo.fails("run-hub-health-check lake troubled");
-    assert!(said.contains(" is at work on it\nhint: try again when that has ended"), "{said}");
+    assert!(
+        said.contains(" is at work on it\nhint: try again when that has ended"),
+        "{said}"
+    );
     assert_eq!(Ran::from(first).code, Some(0));
 
     // A server of a check that was killed, about to start when the next one comes.
@@ -234,10 +327,13 @@ fn servers_and_hubs_that_fail() {
     repo.ok("run-hub-health-check lake troubled --attempts 1");
     hub.trouble("");
 
-    let rights = ["its service `hub-health` lacks the rights for that: the hub answers 403 Forbidden: "];
-    let none =
-        ["its Secret `hub` has no `hub.services.hub-health.apiToken`\nhint: define the service `hub-health`"];
-    let unfit = ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` can't be a token"];
+    let rights =
+        ["its service `hub-health` lacks the rights for that: the hub answers 403 Forbidden: "];
+    let none = [
+        "its Secret `hub` has no `hub.services.hub-health.apiToken`\nhint: define the service `hub-health`",
+    ];
+    let unfit =
+        ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` can't be a token"];
     for (set, parts) in [
         ("without-rights", rights),
         ("guessed", rights),
@@ -253,29 +349,50 @@ fn servers_and_hubs_that_fail() {
         &repo,
         &hub,
         "troubled",
-        &["its certificate can't be verified: `https://localhost:", "UnknownIssuer"],
+        &[
+            "its certificate can't be verified: `https://localhost:",
+            "UnknownIssuer",
+        ],
     );
     repo.env.push(known);
 
     // Cut off from the hub: its user goes as soon as somebody reaches it.
     let at = repo.root.join("at");
-    let cell = format!("import time; open('{}', 'w').close(); time.sleep(600)", at.display());
+    let cell = format!(
+        "import time; open('{}', 'w').close(); time.sleep(600)",
+        at.display()
+    );
     notebook(&repo, &[json!(cell)]);
     let (free, to) = (free_address(), format!("OPENSSL:{},verify=0", hub.address));
     let way = front_at(&free, &hub, &to);
-    repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &way.address);
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &hub.address,
+        &way.address,
+    );
     let child = repo.start("run-hub-health-check lake troubled --notebook try.ipynb --attempts 1");
     wait_until("the cell", || at.exists());
     drop(way);
     let listens = format!("OPENSSL-LISTEN:{},", free.rsplit_once(':').unwrap().1);
     // Those that have a connection go on.
-    command_lines().iter().filter(|(_, it)| it.contains(&listens)).for_each(|(pid, _)| kill_9(*pid));
+    command_lines()
+        .iter()
+        .filter(|(_, it)| it.contains(&listens))
+        .for_each(|(pid, _)| kill_9(*pid));
     // The user can't be removed at once.
     thread::sleep(Duration::from_millis(300));
     let way = front_at(&free, &hub, &to);
     let ran = Ran::from(child);
-    assert!(ran.code == Some(1) && !ran.stderr.contains("is left"), "{}", ran.stderr);
-    repo.edit("config/clusters/lake/cluster.yaml", &way.address, &hub.address);
+    assert!(
+        ran.code == Some(1) && !ran.stderr.contains("is left"),
+        "{}",
+        ran.stderr
+    );
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &way.address,
+        &hub.address,
+    );
 
     // Gone while a server starts.
     hub.trouble("hangs");
@@ -286,29 +403,49 @@ fn servers_and_hubs_that_fail() {
     thread::sleep(Duration::from_secs(5));
     hub.kill();
     let started = Instant::now();
-    says(&mut child, "attempt 1 of 3: the hub went away in the server's start");
+    says(
+        &mut child,
+        "attempt 1 of 3: the hub went away in the server's start",
+    );
     // By itself within ten seconds.
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
     child.kill().unwrap();
     child.wait().unwrap();
     fails(&repo, &hub, "troubled", &["the proxy answers 503"]);
     // As a load balancer does it whose proxy is away, and somebody else's page.
     let gateway = Server::answering(|_| Answer::Status(502)).address;
-    let elsewhere = Server::answering(|_| Answer::Redirect("https://sso.example.org/".to_owned())).address;
+    let elsewhere =
+        Server::answering(|_| Answer::Redirect("https://sso.example.org/".to_owned())).address;
     let mut address = hub.address.clone();
     for (server, parts) in [
         (gateway, ["the proxy answers 502", "GET users/"]),
         (
             elsewhere,
-            ["leads to `https://sso.example.org/`", "hint: is the domain in cluster.yaml the hub's own, "],
+            [
+                "leads to `https://sso.example.org/`",
+                "hint: is the domain in cluster.yaml the hub's own, ",
+            ],
         ),
     ] {
         let front = front(&hub, server.trim_start_matches("http://"));
-        repo.edit("config/clusters/lake/cluster.yaml", &address, &front.address);
+        repo.edit(
+            "config/clusters/lake/cluster.yaml",
+            &address,
+            &front.address,
+        );
         fails(&repo, &hub, "troubled", &parts);
         address.clone_from(&front.address);
     }
-    fails(&repo, &hub, "troubled", &["the hub can't be reached: `https://localhost:"]);
+    fails(
+        &repo,
+        &hub,
+        "troubled",
+        &["the hub can't be reached: `https://localhost:"],
+    );
 }
 
 /// What ends TLS before a server.
@@ -326,18 +463,37 @@ fn front_at(address: &str, hub: &JupyterHub, to: &str) -> Front {
     let port = address.rsplit_once(':').unwrap().1;
     let certificate = hub.certificate();
     let key = certificate.replace("tls.crt", "tls.key");
-    let listen =
-        format!("OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={certificate},key={key}");
+    let listen = format!(
+        "OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={certificate},key={key}"
+    );
     let process = Running::start("socat", &[listen, to.to_owned()], address);
-    Front { address: format!("localhost:{port}"), _process: process }
+    Front {
+        address: format!("localhost:{port}"),
+        _process: process,
+    }
 }
 
 #[test]
 fn healthy_twenty_times_and_through_a_proxy() {
     let (_cluster, mut repo, hub) = hub_below("/lakes/", "steady", false);
-    fails(&repo, &hub, "steady", &["GET users/", ": who answers 404 Not Found isn't JupyterHub\nhint: "]);
-    repo.write("config/clusters/lake/steady.values.yaml", "hub: {baseUrl: /lakes/}\n");
-    repo.edit("helm-charts/pond/values.schema.yaml", "additionalProperties: false", "");
+    fails(
+        &repo,
+        &hub,
+        "steady",
+        &[
+            "GET users/",
+            ": who answers 404 Not Found isn't JupyterHub\nhint: ",
+        ],
+    );
+    repo.write(
+        "config/clusters/lake/steady.values.yaml",
+        "hub: {baseUrl: /lakes/}\n",
+    );
+    repo.edit(
+        "helm-charts/pond/values.schema.yaml",
+        "additionalProperties: false",
+        "",
+    );
     for _ in 0..20 {
         repo.ok("run-hub-health-check lake steady --attempts 1");
     }
@@ -354,26 +510,53 @@ fn healthy_twenty_times_and_through_a_proxy() {
     let kubectl = tool_path("kubectl");
     repo.script(
         "kubectl",
-        &format!("case $1 in port-forward) {forward};; *) exec {} \"$@\";; esac", kubectl.display()),
+        &format!(
+            "case $1 in port-forward) {forward};; *) exec {} \"$@\";; esac",
+            kubectl.display()
+        ),
     );
     let ran = repo.ok("run-hub-health-check lake steady --port-forward --attempts 2");
-    for part in ["attempt 1 of 2: the hub can't be reached", "`kubectl port-forward` ended: lost connection"]
-    {
+    for part in [
+        "attempt 1 of 2: the hub can't be reached",
+        "`kubectl port-forward` ended: lost connection",
+    ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
     }
-    assert!(ran.stdout.contains("is healthy, at attempt 2: "), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("is healthy, at attempt 2: "),
+        "{}",
+        ran.stdout
+    );
     repo.env.pop();
 
     // Nobody but the proxy knows where that host is.
     let port = hub.address.rsplit_once(':').unwrap().1;
-    repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &format!("lake.test:{port}"));
-    fails(&repo, &hub, "steady", &["the hub can't be reached: `https://lake.test:"]);
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &hub.address,
+        &format!("lake.test:{port}"),
+    );
+    fails(
+        &repo,
+        &hub,
+        "steady",
+        &["the hub can't be reached: `https://lake.test:"],
+    );
     let proxy = connecting_proxy(port);
-    repo.env.push(("HTTPS_PROXY".to_owned(), format!("http://person:of-the-proxy@{proxy}")));
+    repo.env.push((
+        "HTTPS_PROXY".to_owned(),
+        format!("http://person:of-the-proxy@{proxy}"),
+    ));
     repo.ok("run-hub-health-check lake steady --attempts 1");
     repo.env.pop();
-    repo.env.push(("HTTPS_PROXY".to_owned(), format!("http://{proxy}")));
-    fails(&repo, &hub, "steady", &["the hub can't be reached: `https://lake.test:"]);
+    repo.env
+        .push(("HTTPS_PROXY".to_owned(), format!("http://{proxy}")));
+    fails(
+        &repo,
+        &hub,
+        "steady",
+        &["the hub can't be reached: `https://lake.test:"],
+    );
 }
 
 /// A proxy that connects whoever knows the password to a port of this machine.
@@ -399,7 +582,8 @@ fn connecting_proxy(port: &str) -> String {
                 }
                 let server = TcpStream::connect(to).unwrap();
                 stream.write_all(b"HTTP/1.1 200 Go on\r\n\r\n").unwrap();
-                let (mut up, mut there) = (stream.try_clone().unwrap(), server.try_clone().unwrap());
+                let (mut up, mut there) =
+                    (stream.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || {
                     let _ = io::copy(&mut up, &mut there);
                     let _ = there.shutdown(Shutdown::Write);
@@ -415,7 +599,11 @@ fn connecting_proxy(port: &str) -> String {
 #[test]
 fn dask() {
     let (_cluster, repo, hub) = hub("gated-dask", true);
-    repo.edit("config/clusters/lake/cluster.yaml", "helm_chart: pond", "helm_chart: reef");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "helm_chart: pond",
+        "helm_chart: reef",
+    );
     repo.write(
         "helm-charts/reef/Chart.yaml",
         "apiVersion: v2\nname: reef\nversion: 0.1.0\ndependencies:\n\
@@ -426,8 +614,16 @@ fn dask() {
     // A chart that isn't here may have dask-gateway in it.
     let gates = repo.root.join("gates");
     let mirror = Server::serving(&gates).address;
-    repo.write("config/xtask.yaml", &format!("chart_mirrors: {{https://gates.example.org: {mirror}}}\n"));
-    fails(&repo, &hub, "gated-dask", &["cannot get the chart `gate` 0.1.0 from https://gates.example.org"]);
+    repo.write(
+        "config/xtask.yaml",
+        &format!("chart_mirrors: {{https://gates.example.org: {mirror}}}\n"),
+    );
+    fails(
+        &repo,
+        &hub,
+        "gated-dask",
+        &["cannot get the chart `gate` 0.1.0 from https://gates.example.org"],
+    );
     repo.write(
         "gates/gate/Chart.yaml",
         "apiVersion: v2\nname: gate\nversion: 0.1.0\ndependencies:\n\
@@ -437,31 +633,45 @@ fn dask() {
     copy(&gateway, &gates.join("gate/charts/dask-gateway"));
     package(&gates.join("gate"), &gates);
     index(&gates);
-    let check =
-        |more: &str| repo.ok(&format!("run-hub-health-check lake gated-dask --attempts 1 {more}")).stdout;
+    let check = |more: &str| {
+        repo.ok(&format!(
+            "run-hub-health-check lake gated-dask --attempts 1 {more}"
+        ))
+        .stdout
+    };
     assert!(!check("").contains(", dask "));
     repo.write(values, "gate: {dask-gateway: {enabled: true}}\n");
     // What the chart depends on is fetched where it's missing, as in a fresh clone.
     fs::remove_dir_all(repo.cache().join("xtask/dependencies")).unwrap();
     let said = check("--check-dask-scaling");
-    assert!(said.contains(", dask ") && said.contains(", dask-scaling "), "{said}");
+    assert!(
+        said.contains(", dask ") && said.contains(", dask-scaling "),
+        "{said}"
+    );
     // A cluster that a check left goes with the next one.
     notebook(
         &repo,
-        &[json!("from dask_gateway import GatewayCluster; GatewayCluster(shutdown_on_close=False)")],
+        &[json!(
+            "from dask_gateway import GatewayCluster; GatewayCluster(shutdown_on_close=False)"
+        )],
     );
     check("--notebook try.ipynb");
     assert!(!check("--no-check-dask-scaling").contains("dask-scaling"));
-    let clusters =
-        |end: &str| hub.log().lines().filter(|it| it.contains(" Cluster ") && it.ends_with(end)).count();
+    let clusters = |end: &str| {
+        hub.log()
+            .lines()
+            .filter(|it| it.contains(" Cluster ") && it.ends_with(end))
+            .count()
+    };
     assert_eq!(clusters("is running"), 5);
     // The gateway takes its time after a check has ended; also after one that is stopped.
     wait_until("the end of the clusters", || clusters(" stopped") == 5);
-    let cell =
-        "import time; from dask_gateway import GatewayCluster\nwith GatewayCluster():\n    time.sleep(600)";
+    let cell = "import time; from dask_gateway import GatewayCluster\nwith GatewayCluster():\n    time.sleep(600)";
     notebook(&repo, &[json!(cell)]);
     let child = repo.start("run-hub-health-check lake gated-dask --notebook try.ipynb");
-    wait_until("the cluster of the notebook", || clusters("is running") == 7);
+    wait_until("the cluster of the notebook", || {
+        clusters("is running") == 7
+    });
     signal(&child, "TERM");
     assert_eq!(Ran::from(child).code, Some(1));
     wait_until("the end of the clusters", || clusters(" stopped") == 7);
@@ -473,7 +683,10 @@ fn after_a_rollout() {
     let (cluster, repo, hub) = hub("rolled-staging", false);
     let yaml = repo.read("config/clusters/lake/cluster.yaml");
     let prod = yaml[yaml.find("- name").unwrap()..].replace("rolled-staging", "rolled");
-    let prod = prod.replace(&format!("domain: {}", hub.address), "domain: rolled.example.org");
+    let prod = prod.replace(
+        &format!("domain: {}", hub.address),
+        "domain: rolled.example.org",
+    );
     repo.write("config/clusters/lake/cluster.yaml", &(yaml + &prod));
     repo.write("config/clusters/lake/rolled.values.yaml", "{}\n");
 
@@ -482,17 +695,20 @@ fn after_a_rollout() {
     let address = free.replace("127.0.0.1", "localhost");
     repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &address);
     let mut child = repo.start("deploy lake");
-    let waits =
-        "rolled-staging: waiting, at most 3 min, for its address: the hub can't be reached: `https://";
+    let waits = "rolled-staging: waiting, at most 3 min, for its address: the hub can't be reached: `https://";
     says(&mut child, waits);
     let _front = front_at(&free, &hub, &format!("OPENSSL:{},verify=0", hub.address));
     let said = Ran::from(child).stdout;
     let lines: Vec<_> = said.lines().collect();
     assert!(
-        lines[0].contains("deployed  revision 1, https://localhost:") && lines[0].contains(", healthy, "),
+        lines[0].contains("deployed  revision 1, https://localhost:")
+            && lines[0].contains(", healthy, "),
         "{said}"
     );
-    assert!(lines[1].contains(", unchecked: it has no Secret `hub`, "), "{said}");
+    assert!(
+        lines[1].contains(", unchecked: it has no Secret `hub`, "),
+        "{said}"
+    );
 
     // The pods of the next revision are ready, and nobody can work there.
     hub.trouble("fails");
@@ -506,16 +722,32 @@ fn after_a_rollout() {
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
     }
-    assert!(cluster.history("rolled-staging").contains("rolled back to revision 1"));
+    assert!(
+        cluster
+            .history("rolled-staging")
+            .contains("rolled back to revision 1")
+    );
 
     // People can do without.
-    let said = repo.ok("deploy lake rolled-staging --skip-hub-health-test").stdout;
-    assert!(!said.contains("healthy") && !said.contains("unchecked"), "{said}");
+    let said = repo
+        .ok("deploy lake rolled-staging --skip-hub-health-test")
+        .stdout;
+    assert!(
+        !said.contains("healthy") && !said.contains("unchecked"),
+        "{said}"
+    );
     let domain = format!("domain: {address}");
-    repo.edit("config/clusters/lake/cluster.yaml", &domain, &format!("{domain}\n  health_check: false"));
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &domain,
+        &format!("{domain}\n  health_check: false"),
+    );
     let said = repo.ok("deploy lake rolled-staging --format json").stdout;
     let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["releases"][0]["health"], "unchecked: cluster.yaml has `health_check: false`");
+    assert_eq!(
+        said["releases"][0]["health"],
+        "unchecked: cluster.yaml has `health_check: false`"
+    );
 }
 
 /// BinderHub has the domain, and a hub of another address starts servers on which nobody logs in.
@@ -533,7 +765,11 @@ fn a_hub_without_login() {
     });
     let stranger = front(&hub, parked.trim_start_matches("http://"));
     let front = front(&hub, page.address.trim_start_matches("http://"));
-    repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &front.address);
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &hub.address,
+        &front.address,
+    );
     let values = "config/clusters/lake/binder.values.yaml";
     let set = |binderhub: &str| {
         repo.write(
@@ -559,36 +795,76 @@ fn a_hub_without_login() {
     );
     // The domain is BinderHub's, which isn't the hub.
     set("");
-    fails(&repo, &hub, "binder", &["GET https://localhost:", "/hub/health answers 404"]);
+    fails(
+        &repo,
+        &hub,
+        "binder",
+        &["GET https://localhost:", "/hub/health answers 404"],
+    );
     // Somebody else's page, in place of either.
     set(&format!("hub_url: https://{}", stranger.address));
-    fails(&repo, &hub, "binder", &["/hub/health: who answers isn't JupyterHub\nhint: "]);
+    fails(
+        &repo,
+        &hub,
+        "binder",
+        &["/hub/health: who answers isn't JupyterHub\nhint: "],
+    );
     set(&format!("hub_url: https://{}", hub.address));
     is_sold.store(true, Ordering::Relaxed);
-    fails(&repo, &hub, "binder", &[&format!("GET /: `https://{}` leads to `{parked}", front.address)]);
+    fails(
+        &repo,
+        &hub,
+        "binder",
+        &[&format!(
+            "GET /: `https://{}` leads to `{parked}",
+            front.address
+        )],
+    );
     // No page.
-    repo.edit("config/clusters/lake/cluster.yaml", &front.address, "localhost:1");
-    fails(&repo, &hub, "binder", &["the hub can't be reached: `https://localhost:1`, GET /"]);
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &front.address,
+        "localhost:1",
+    );
+    fails(
+        &repo,
+        &hub,
+        "binder",
+        &["the hub can't be reached: `https://localhost:1`, GET /"],
+    );
 }
 
 /// On the hub `staging` of a real node.
 pub(crate) fn on_a_real_node(repo: &Repo, node: &Node) {
     let pods = || node.get("get pods -n staging -o name");
     let is_clean = || !pods().contains("deployment-service-check");
-    let report = repo.ok("run-hub-health-check local staging --port-forward --format json").stdout;
+    let report = repo
+        .ok("run-hub-health-check local staging --port-forward --format json")
+        .stdout;
     assert!(is_clean(), "{}", pods());
     let report: Value = serde_json::from_str(&report).unwrap();
     let phases = report["attempts"][0]["phases"].as_array().unwrap();
-    let names: Vec<_> = phases.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = phases
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["user", "server", "kernel", "simple", "end"]);
-    assert_eq!((&report["healthy"], &report["hub"]), (&true.into(), &"staging".into()));
+    assert_eq!(
+        (&report["healthy"], &report["hub"]),
+        (&true.into(), &"staging".into())
+    );
     // Where z2jh's chart gets certificates itself, `proxy-public` leads from HTTP to them.
     node.apply(
         "{apiVersion: v1, kind: Service, metadata: {name: proxy-http, namespace: staging}, \
          spec: {selector: {component: proxy}, ports: [{port: 8000, targetPort: http}]}}",
     );
-    let said = repo.ok("run-hub-health-check local staging --port-forward --verbose").stderr;
-    assert!(said.contains("kubectl port-forward --namespace staging service/proxy-http :8000"), "{said}");
+    let said = repo
+        .ok("run-hub-health-check local staging --port-forward --verbose")
+        .stderr;
+    assert!(
+        said.contains("kubectl port-forward --namespace staging service/proxy-http :8000"),
+        "{said}"
+    );
     node.get("delete service proxy-http -n staging");
 
     // Stopped, it clears up; killed, the next one does, also while the server is only starting.
@@ -611,13 +887,25 @@ fn where_nothing_can_be_checked() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["unchecked"]);
     let said = repo.fails("run-hub-health-check lake unchecked");
-    assert!(said.contains("nobody can check `unchecked`: it has no Secret `hub`\nhint: "), "{said}");
+    assert!(
+        said.contains("nobody can check `unchecked`: it has no Secret `hub`\nhint: "),
+        "{said}"
+    );
     for time in ["0s", "999ms", "2d", "9999999999y"] {
-        let ran = repo.run(&format!("run-hub-health-check lake unchecked --attempt-timeout {time}"));
-        assert!(ran.code == Some(2) && ran.stderr.contains("--attempt-timeout"), "{time}: {}", ran.stderr);
+        let ran = repo.run(&format!(
+            "run-hub-health-check lake unchecked --attempt-timeout {time}"
+        ));
+        assert!(
+            ran.code == Some(2) && ran.stderr.contains("--attempt-timeout"),
+            "{time}: {}",
+            ran.stderr
+        );
     }
     let said = repo.fails("run-hub-health-check lake nobody");
-    assert!(said.contains("cluster `lake` has no hub `nobody`"), "{said}");
+    assert!(
+        said.contains("cluster `lake` has no hub `nobody`"),
+        "{said}"
+    );
     // There is a token, and nobody behind the domain.
     cluster.kubectl("create namespace unchecked");
     cluster.kubectl(
@@ -625,7 +913,9 @@ fn where_nothing_can_be_checked() {
     );
     let said = repo.fails("run-hub-health-check lake unchecked --attempts 1");
     assert!(
-        said.contains("the hub can't be reached: `https://unchecked.example.org`, GET /hub/api/users/"),
+        said.contains(
+            "the hub can't be reached: `https://unchecked.example.org`, GET /hub/api/users/"
+        ),
         "{said}"
     );
     assert!(!said.contains("of-the-test"), "{said}");
@@ -633,7 +923,10 @@ fn where_nothing_can_be_checked() {
     // Nor is a domain shown that is encrypted.
     let key = Key::new();
     repo.has_key(&key);
-    repo.write("config/clusters/lake/domain.secret.yaml", "domain: hidden.example.org\n");
+    repo.write(
+        "config/clusters/lake/domain.secret.yaml",
+        "domain: hidden.example.org\n",
+    );
     repo.encrypt("config/clusters/lake/domain.secret.yaml", &key);
     let domain = "domain: unchecked.example.org";
     let own = format!("{domain}\n  domain_override_file: domain.secret.yaml");
@@ -641,8 +934,9 @@ fn where_nothing_can_be_checked() {
     let ran = repo.run("run-hub-health-check lake unchecked --attempts 2 --format json");
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.stderr
-            .contains("`unchecked` isn't healthy: the hub can't be reached: `https://***`, GET /hub/api/"),
+        ran.stderr.contains(
+            "`unchecked` isn't healthy: the hub can't be reached: `https://***`, GET /hub/api/"
+        ),
         "{}",
         ran.stderr
     );

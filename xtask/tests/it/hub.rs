@@ -32,7 +32,12 @@ impl Person {
             .build()
             .into();
         // A hub that has just become ready is reached through its Service a moment later; until then the proxy says 503.
-        let page = || agent.get(format!("{hub}/hub/login")).call().is_ok_and(|it| it.status() == 200);
+        let page = || {
+            agent
+                .get(format!("{hub}/hub/login"))
+                .call()
+                .is_ok_and(|it| it.status() == 200)
+        };
         wait_until(&format!("the login page of {hub}"), page);
         let xsrf = cookie(&agent, "_xsrf").ok_or("the login page sets no cookie")?;
         let answer = agent
@@ -50,10 +55,16 @@ impl Person {
             .send_json(json!({}))
             .map_err(|err| err.to_string())?;
         let text = answer.body_mut().read_to_string().unwrap();
-        let token =
-            serde_json::from_str::<Value>(&text).ok().and_then(|it| Some(it["token"].as_str()?.to_owned()));
+        let token = serde_json::from_str::<Value>(&text)
+            .ok()
+            .and_then(|it| Some(it["token"].as_str()?.to_owned()));
         let token = token.ok_or(text)?;
-        Ok(Person { name: name.to_owned(), hub: hub.to_owned(), token, agent })
+        Ok(Person {
+            name: name.to_owned(),
+            hub: hub.to_owned(),
+            token,
+            agent,
+        })
     }
 
     /// Calls an API, which must answer with success.
@@ -62,11 +73,22 @@ impl Person {
             .method(method)
             .uri(format!("{}{path}", self.hub))
             .header("Authorization", format!("token {}", self.token))
-            .body(if body.is_null() { String::new() } else { body.to_string() })
+            .body(if body.is_null() {
+                String::new()
+            } else {
+                body.to_string()
+            })
             .unwrap();
-        let mut answer = self.agent.run(request).unwrap_or_else(|err| panic!("{method} {path}: {err}"));
+        let mut answer = self
+            .agent
+            .run(request)
+            .unwrap_or_else(|err| panic!("{method} {path}: {err}"));
         let text = answer.body_mut().read_to_string().unwrap();
-        assert!(answer.status().is_success(), "{method} {path}: {} {text}", answer.status());
+        assert!(
+            answer.status().is_success(),
+            "{method} {path}: {} {text}",
+            answer.status()
+        );
         serde_json::from_str(&text).unwrap_or_default()
     }
 
@@ -76,23 +98,39 @@ impl Person {
     }
 
     pub(crate) fn start_server(&self) {
-        self.call("POST", &format!("/hub/api/users/{}/server", self.name), json!({}));
-        wait_until(&format!("the server of {}", self.name), || self.server_is_ready());
+        self.call(
+            "POST",
+            &format!("/hub/api/users/{}/server", self.name),
+            json!({}),
+        );
+        wait_until(&format!("the server of {}", self.name), || {
+            self.server_is_ready()
+        });
     }
 
     pub(crate) fn stop_server(&self) {
-        self.call("DELETE", &format!("/hub/api/users/{}/server", self.name), Value::Null);
+        self.call(
+            "DELETE",
+            &format!("/hub/api/users/{}/server", self.name),
+            Value::Null,
+        );
     }
 
     pub(crate) fn start_kernel(&self) -> Kernel {
-        let kernel = self.call("POST", &format!("/user/{}/api/kernels", self.name), json!({}));
+        let kernel = self.call(
+            "POST",
+            &format!("/user/{}/api/kernels", self.name),
+            json!({}),
+        );
         let host = self.hub.strip_prefix("http://").unwrap();
         let (name, token, id) = (&self.name, &self.token, kernel["id"].as_str().unwrap());
         let url = format!("ws://{host}/user/{name}/api/kernels/{id}/channels");
         let request = ClientRequestBuilder::new(url.parse().unwrap())
             .with_header("Authorization", format!("token {token}"));
         let stream = std::net::TcpStream::connect(host).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         let (socket, _) = tungstenite::client(request, stream).unwrap();
         Kernel { socket, cells: 0 }
     }
@@ -118,7 +156,9 @@ impl Kernel {
         let mut written = String::new();
         loop {
             let message = self.socket.read().unwrap();
-            let tungstenite::Message::Text(text) = message else { continue };
+            let tungstenite::Message::Text(text) = message else {
+                continue;
+            };
             let message: Value = serde_json::from_str(&text).unwrap();
             if message["parent_header"]["msg_id"] != id.as_str() {
                 continue;
@@ -137,5 +177,8 @@ impl Kernel {
 fn cookie(agent: &Agent, name: &str) -> Option<String> {
     let jar = agent.cookie_jar_lock();
     // The path decides which of two is sent; the hub's own comes last.
-    jar.iter().filter(|it| it.name() == name).last().map(|it| it.value().to_owned())
+    jar.iter()
+        .filter(|it| it.name() == name)
+        .last()
+        .map(|it| it.value().to_owned())
 }

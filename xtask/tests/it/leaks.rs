@@ -24,7 +24,10 @@ fn held(cluster: &Shared, hub: &str) -> (Repo, PathBuf, PathBuf) {
     let key = Key::new();
     repo.has_key(&key);
     let values = format!("config/clusters/lake/{hub}.values.yaml");
-    repo.write(&values, &format!("note: {}\ntoken: \"{MULTILINE}\"\n", marker(hub)));
+    repo.write(
+        &values,
+        &format!("note: {}\ntoken: \"{MULTILINE}\"\n", marker(hub)),
+    );
     repo.encrypt(&values, &key);
     assert!(!repo.read(&values).contains(&marker(hub)));
     let (at, go) = (repo.home().join("at"), repo.home().join("go"));
@@ -43,11 +46,22 @@ fn held(cluster: &Shared, hub: &str) -> (Repo, PathBuf, PathBuf) {
 /// Files changed since `start` that hold the marker, on every file system but /proc and /sys; the rehearsal clusters'
 /// data may hold it.
 pub(crate) fn on_disk(marker: &str, start: SystemTime) -> Vec<PathBuf> {
-    let devices: Vec<_> = ["/", "/dev/shm", "/tmp", "/run", "/var/tmp", env!("CARGO_TARGET_TMPDIR")]
-        .iter()
-        .filter(|it| Path::new(it).is_dir())
-        .collect();
-    let since = start.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - 1;
+    let devices: Vec<_> = [
+        "/",
+        "/dev/shm",
+        "/tmp",
+        "/run",
+        "/var/tmp",
+        env!("CARGO_TARGET_TMPDIR"),
+    ]
+    .iter()
+    .filter(|it| Path::new(it).is_dir())
+    .collect();
+    let since = start
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        - 1;
     let output = Command::new("find")
         .args(devices)
         .args(["-xdev", "-type", "f", "-newermt"])
@@ -57,21 +71,30 @@ pub(crate) fn on_disk(marker: &str, start: SystemTime) -> Vec<PathBuf> {
     let uid = fs::metadata("/proc/self").unwrap().uid();
     let rehearsals = format!("/dev/shm/xtask-{uid}/");
     let found = String::from_utf8_lossy(&output.stdout);
-    let files = found.lines().map(PathBuf::from).filter(|it| !it.starts_with(&rehearsals));
+    let files = found
+        .lines()
+        .map(PathBuf::from)
+        .filter(|it| !it.starts_with(&rehearsals));
     // One folder may be below another.
-    let holding: BTreeSet<_> =
-        files.filter(|it| fs::read(it).is_ok_and(|it| contains(&it, marker))).collect();
+    let holding: BTreeSet<_> = files
+        .filter(|it| fs::read(it).is_ok_and(|it| contains(&it, marker)))
+        .collect();
     holding.into_iter().collect()
 }
 
 fn contains(bytes: &[u8], marker: &str) -> bool {
-    bytes.windows(marker.len()).any(|it| it == marker.as_bytes())
+    bytes
+        .windows(marker.len())
+        .any(|it| it == marker.as_bytes())
 }
 
 pub(crate) fn in_arguments(marker: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().map(|it| it.unwrap().path());
     let lines = processes.filter_map(|it| fs::read(it.join("cmdline")).ok());
-    lines.filter(|it| contains(it, marker)).map(|it| String::from_utf8_lossy(&it).into_owned()).collect()
+    lines
+        .filter(|it| contains(it, marker))
+        .map(|it| String::from_utf8_lossy(&it).into_owned())
+        .collect()
 }
 
 #[test]
@@ -82,10 +105,18 @@ fn no_secret_on_a_disk_or_a_command_line() {
     let start = SystemTime::now();
     let mut child = repo.start("deploy lake --debug");
     wait_until("helm", || at.exists());
-    assert_eq!((on_disk(&marker, start), in_arguments(&marker)), (vec![], vec![]), "while at work");
+    assert_eq!(
+        (on_disk(&marker, start), in_arguments(&marker)),
+        (vec![], vec![]),
+        "while at work"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(on_disk(&marker, start), Vec::<PathBuf>::new(), "after kill -9");
+    assert_eq!(
+        on_disk(&marker, start),
+        Vec::<PathBuf>::new(),
+        "after kill -9"
+    );
 
     // The search does find what lies around.
     let decoy = repo.home().join("decoy");
@@ -96,8 +127,15 @@ fn no_secret_on_a_disk_or_a_command_line() {
     fs::write(go, "").unwrap();
     let ran = repo.ok("deploy lake --debug");
     assert!(ran.stderr.contains("level=DEBUG"), "{}", ran.stderr);
-    assert_eq!(cluster.kubectl("get configmap pond -n leaks -o jsonpath={.data.note}"), marker);
-    assert_eq!(on_disk(&marker, start), Vec::<PathBuf>::new(), "after the deploy");
+    assert_eq!(
+        cluster.kubectl("get configmap pond -n leaks -o jsonpath={.data.note}"),
+        marker
+    );
+    assert_eq!(
+        on_disk(&marker, start),
+        Vec::<PathBuf>::new(),
+        "after the deploy"
+    );
 }
 
 #[test]
@@ -130,17 +168,31 @@ fn no_secret_in_any_output() {
         }
         all
     };
-    for args in
-        ["deploy lake --dry-run", "deploy lake --dry-run --debug", "deploy lake", "deploy lake --debug"]
-    {
+    for args in [
+        "deploy lake --dry-run",
+        "deploy lake --dry-run --debug",
+        "deploy lake",
+        "deploy lake --debug",
+    ] {
         let all = check(args);
-        assert!(!args.contains("--dry-run") || all.contains("note: \"***\""), "{all}");
+        assert!(
+            !args.contains("--dry-run") || all.contains("note: \"***\""),
+            "{all}"
+        );
     }
     // helm quotes a value in the message of a failing template, and of a schema.
-    repo.edit("helm-charts/pond/templates/all.yaml", ".Values.fail", ".Values.note");
+    repo.edit(
+        "helm-charts/pond/templates/all.yaml",
+        ".Values.fail",
+        ".Values.note",
+    );
     let all = check("deploy lake");
     assert!(all.contains("the pond is dry: ***"), "{all}");
-    repo.edit("helm-charts/pond/values.schema.yaml", "note: {type: string}", "note: {enum: [other]}");
+    repo.edit(
+        "helm-charts/pond/values.schema.yaml",
+        "note: {type: string}",
+        "note: {enum: [other]}",
+    );
     let all = check("deploy lake");
     assert!(all.contains("/note"), "{all}");
 }
@@ -155,9 +207,15 @@ fn a_helm_that_prints_all_it_reads() {
          for it in \"$@\"; do case $it in /proc/*) echo \"reading $it\" >&2; cat \"$it\" >&2 ;; esac; done\nexit 1",
     );
     let said = repo.fails("deploy lake");
-    assert!(said.contains("reading config/clusters/lake/prints.values.yaml\n"), "{said}");
+    assert!(
+        said.contains("reading config/clusters/lake/prints.values.yaml\n"),
+        "{said}"
+    );
     assert!(said.contains("note: ***"), "{said}");
-    assert!(!said.contains(&marker("prints")) && !said.contains("c3VyZWx5"), "{said}");
+    assert!(
+        !said.contains(&marker("prints")) && !said.contains("c3VyZWx5"),
+        "{said}"
+    );
 }
 
 /// It gets its time and half a minute more, and is killed when it doesn't end by itself.
@@ -180,7 +238,16 @@ fn a_helm_that_hangs() {
     );
     let ran = repo.run("deploy lake --timeout 10s --jobs 2");
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("`hangs` failed: `helm`: didn't end within 40 s"), "{}", ran.stderr);
-    assert!(ran.stdout.contains("goes-on              deployed"), "{}", ran.stdout);
+    assert!(
+        ran.stderr
+            .contains("`hangs` failed: `helm`: didn't end within 40 s"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stdout.contains("goes-on              deployed"),
+        "{}",
+        ran.stdout
+    );
     assert!(!(ran.stdout + &ran.stderr).contains(&marker("hangs")));
 }

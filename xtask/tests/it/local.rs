@@ -7,7 +7,10 @@ use crate::repo::{Repo, command_lines, kill_9, kubeconfig, kubectl, wait_until};
 /// The processes of the rehearsal cluster with this kubeconfig.
 fn processes(kubeconfig: &std::path::Path) -> Vec<(u32, String)> {
     let folder = kubeconfig.parent().unwrap().to_str().unwrap();
-    command_lines().into_iter().filter(|(_, command)| command.starts_with(folder)).collect()
+    command_lines()
+        .into_iter()
+        .filter(|(_, command)| command.starts_with(folder))
+        .collect()
 }
 
 fn kill(name: &str, kubeconfig: &std::path::Path) {
@@ -23,7 +26,11 @@ fn up_status_down() {
     let kubeconfig = kubeconfig(&up);
     assert_eq!(repo.ok("local status").stdout, up);
     assert_eq!(repo.ok("local up").stdout, up, "a second `up` keeps it");
-    assert!(kubeconfig.starts_with("/dev/shm"), "{}", kubeconfig.display());
+    assert!(
+        kubeconfig.starts_with("/dev/shm"),
+        "{}",
+        kubeconfig.display()
+    );
     assert!(!repo.home().join(".kube").exists() && !repo.home().join(".kwok").exists());
     let nodes = kubectl(&kubeconfig, "get nodes");
     assert_eq!(nodes.matches(" Ready ").count(), 2, "{nodes}");
@@ -32,9 +39,14 @@ fn up_status_down() {
     only_on_loopback(&running);
 
     // A context that is set in a shell isn't that of the next one.
-    let ran = repo.ok("use-cluster-credentials local kubectl config set-context --current --namespace demo");
+    let ran = repo
+        .ok("use-cluster-credentials local kubectl config set-context --current --namespace demo");
     assert!(ran.stdout.ends_with(" modified.\n"), "{}", ran.stdout);
-    assert!(!fs::read_to_string(&kubeconfig).unwrap().contains("namespace: demo"));
+    assert!(
+        !fs::read_to_string(&kubeconfig)
+            .unwrap()
+            .contains("namespace: demo")
+    );
 
     // Another checkout has a cluster of its own, whatever this one does.
     let other = Repo::own();
@@ -44,7 +56,11 @@ fn up_status_down() {
     assert_eq!(processes(&kubeconfig), []);
     assert!(!kubeconfig.parent().unwrap().exists());
     assert_eq!(kubectl(&other_kubeconfig, "get --raw /readyz"), "ok");
-    assert_eq!(repo.ok("local down").stdout, "local: down\n", "a second `down` is fine");
+    assert_eq!(
+        repo.ok("local down").stdout,
+        "local: down\n",
+        "a second `down` is fine"
+    );
 }
 
 /// By the kernel's own list of listening sockets.
@@ -52,9 +68,14 @@ fn only_on_loopback(running: &[(u32, String)]) {
     let mut sockets = 0;
     for (pid, command) in running {
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
-            let Ok(link) = fs::read_link(entry.unwrap().path()) else { continue };
-            let Some(inode) =
-                link.to_str().unwrap().strip_prefix("socket:[").and_then(|it| it.strip_suffix(']'))
+            let Ok(link) = fs::read_link(entry.unwrap().path()) else {
+                continue;
+            };
+            let Some(inode) = link
+                .to_str()
+                .unwrap()
+                .strip_prefix("socket:[")
+                .and_then(|it| it.strip_suffix(']'))
             else {
                 continue;
             };
@@ -65,7 +86,11 @@ fn only_on_loopback(running: &[(u32, String)]) {
                     // Column 3 is the state, where 0A is listening; 10 is the socket's number.
                     if words.get(9) == Some(&inode) && words[3] == "0A" {
                         sockets += 1;
-                        assert!(words[1].starts_with("0100007F:"), "{command} listens on {}", words[1]);
+                        assert!(
+                            words[1].starts_with("0100007F:"),
+                            "{command} listens on {}",
+                            words[1]
+                        );
                     }
                 }
             }
@@ -81,7 +106,10 @@ fn a_dead_or_half_made_one_is_made_again() {
     for component in ["etcd", "kube-scheduler"] {
         kill(component, &kubeconfig);
         let status = repo.ok("local status").stdout;
-        assert_eq!(status, format!("local: broken, `{component}` isn't running\n"));
+        assert_eq!(
+            status,
+            format!("local: broken, `{component}` isn't running\n")
+        );
         let ran = repo.ok("deploy local demo");
         assert!(ran.stderr.contains("making it again"), "{}", ran.stderr);
         assert_eq!(processes(&kubeconfig).len(), 5);
@@ -89,10 +117,17 @@ fn a_dead_or_half_made_one_is_made_again() {
     repo.ok("local down");
 
     let mut child = repo.start("local up");
-    wait_until("an etcd", || processes(&kubeconfig).iter().any(|(_, it)| it.contains("bin/etcd")));
+    wait_until("an etcd", || {
+        processes(&kubeconfig)
+            .iter()
+            .any(|(_, it)| it.contains("bin/etcd"))
+    });
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(repo.ok("local status").stdout, "local: broken, it was never finished\n");
+    assert_eq!(
+        repo.ok("local status").stdout,
+        "local: broken, it was never finished\n"
+    );
     repo.ok("deploy local demo");
     assert_eq!(processes(&kubeconfig).len(), 5);
 }

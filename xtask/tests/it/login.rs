@@ -39,7 +39,12 @@ fn repo(cluster: &Shared, provider: &str, key: &Value) -> Repo {
     repo.write("config/clusters/lake/key.secret.json", &key.to_string());
     repo.encrypt("config/clusters/lake/key.secret.json", &sops);
     // Broken ones: whoever read them would say so.
-    for file in [".kube/config", ".aws/config", ".aws/credentials", ".config/gcloud/active_config"] {
+    for file in [
+        ".kube/config",
+        ".aws/config",
+        ".aws/credentials",
+        ".config/gcloud/active_config",
+    ] {
         let file = repo.home().join(file);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, "{[broken").unwrap();
@@ -62,8 +67,18 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Where private folders of log-ins are.
 fn folders() -> Vec<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
-    let there = fs::read_dir(format!("/dev/shm/xtask-{uid}")).unwrap().map(|it| it.unwrap().path());
-    there.filter(|it| it.file_name().unwrap().to_str().unwrap().starts_with("login-")).collect()
+    let there = fs::read_dir(format!("/dev/shm/xtask-{uid}"))
+        .unwrap()
+        .map(|it| it.unwrap().path());
+    there
+        .filter(|it| {
+            it.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("login-")
+        })
+        .collect()
 }
 
 /// What is true of a login with a key, whoever gave it: it works, also as long as a deploy lasts; nothing of the key is on a
@@ -71,9 +86,17 @@ fn folders() -> Vec<PathBuf> {
 fn holds(repo: &Repo, secret: &str) {
     let before = files(&repo.home());
     let start = SystemTime::now();
-    assert_eq!(repo.ok("use-cluster-credentials lake kubectl get --raw /readyz").stdout, "ok");
+    assert_eq!(
+        repo.ok("use-cluster-credentials lake kubectl get --raw /readyz")
+            .stdout,
+        "ok"
+    );
     let ran = repo.ok("deploy lake --debug");
-    assert!(ran.stdout.contains("login                deployed"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("login                deployed"),
+        "{}",
+        ran.stdout
+    );
     assert!(!(ran.stdout + &ran.stderr).contains(secret));
     assert_eq!(files(&repo.home()), before);
 
@@ -89,15 +112,27 @@ fn holds(repo: &Repo, secret: &str) {
     let command = format!("use-cluster-credentials lake sh {}", script.display());
     let child = repo.start(&command);
     wait_until("the shell", || at.exists());
-    let folder = PathBuf::from(fs::read_to_string(&at).unwrap().trim()).parent().unwrap().to_owned();
+    let folder = PathBuf::from(fs::read_to_string(&at).unwrap().trim())
+        .parent()
+        .unwrap()
+        .to_owned();
     assert!(folders().contains(&folder), "{}", folder.display());
-    let in_folder: Vec<_> =
-        files(&folder).into_iter().filter(|(_, it)| String::from_utf8_lossy(it).contains(secret)).collect();
-    assert_eq!((on_disk(secret, start), in_arguments(secret), in_folder), (vec![], vec![], vec![]));
+    let in_folder: Vec<_> = files(&folder)
+        .into_iter()
+        .filter(|(_, it)| String::from_utf8_lossy(it).contains(secret))
+        .collect();
+    assert_eq!(
+        (on_disk(secret, start), in_arguments(secret), in_folder),
+        (vec![], vec![], vec![])
+    );
     fs::write(&go, "").unwrap();
     let ran = crate::repo::Ran::from(child);
     assert_eq!(ran.code, Some(5), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.starts_with("login\n") && ran.stdout.ends_with("configmap/pond\n"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("login\n") && ran.stdout.ends_with("configmap/pond\n"),
+        "{}",
+        ran.stdout
+    );
     assert!(!folder.exists());
 
     // Whatever ends us.
@@ -105,12 +140,19 @@ fn holds(repo: &Repo, secret: &str) {
     fs::remove_file(&go).unwrap();
     let mut child = repo.start(&command);
     wait_until("the shell", || at.exists());
-    let folder = PathBuf::from(fs::read_to_string(&at).unwrap().trim()).parent().unwrap().to_owned();
+    let folder = PathBuf::from(fs::read_to_string(&at).unwrap().trim())
+        .parent()
+        .unwrap()
+        .to_owned();
     child.kill().unwrap();
     child.wait().unwrap();
     wait_until("the end of the private folder", || !folder.exists());
     fs::write(&go, "").unwrap();
-    assert_eq!(on_disk(secret, start), Vec::<PathBuf>::new(), "after kill -9");
+    assert_eq!(
+        on_disk(secret, start),
+        Vec::<PathBuf>::new(),
+        "after kill -9"
+    );
     assert_eq!(files(&repo.home()), before);
 }
 
@@ -122,64 +164,111 @@ fn token(cluster: &Shared, name: &str) -> String {
          roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}\n\
          subjects: [{{kind: ServiceAccount, name: {name}, namespace: default}}]\n"
     ));
-    cluster.kubectl(&format!("create token {name}")).trim().to_owned()
+    cluster
+        .kubectl(&format!("create token {name}"))
+        .trim()
+        .to_owned()
 }
 
 /// The rehearsal cluster's kubeconfig, complete in itself.
 fn flat(cluster: &Shared) -> Value {
-    serde_json::from_str(&kubectl(&cluster.kubeconfig, "config view --raw --flatten -o json")).unwrap()
+    serde_json::from_str(&kubectl(
+        &cluster.kubeconfig,
+        "config view --raw --flatten -o json",
+    ))
+    .unwrap()
 }
 
 /// Plays Google: gives a token to whoever signs with this key, and the cluster to whoever has the token.
 fn google(cluster: &Shared, public: &Path, signs: Arc<AtomicBool>) -> Server {
     let (token, public) = (token(cluster, "google"), public.to_owned());
     let api = flat(cluster)["clusters"][0]["cluster"].clone();
-    let endpoint = api["server"].as_str().unwrap().strip_prefix("https://").unwrap().to_owned();
+    let endpoint = api["server"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("https://")
+        .unwrap()
+        .to_owned();
     let is_signed = move |assertion: &str| {
         let (signed, signature) = assertion.rsplit_once('.').unwrap();
-        let claims =
-            BASE64_URL_SAFE_NO_PAD.decode(signed.split('.').nth(1).unwrap().trim_end_matches('=')).unwrap();
+        let claims = BASE64_URL_SAFE_NO_PAD
+            .decode(signed.split('.').nth(1).unwrap().trim_end_matches('='))
+            .unwrap();
         let claims: Value = serde_json::from_slice(&claims).unwrap();
         let file = public.with_file_name(format!("signature-{:?}", thread::current().id()));
-        fs::write(&file, BASE64_URL_SAFE_NO_PAD.decode(signature.trim_end_matches('=')).unwrap()).unwrap();
+        fs::write(
+            &file,
+            BASE64_URL_SAFE_NO_PAD
+                .decode(signature.trim_end_matches('='))
+                .unwrap(),
+        )
+        .unwrap();
         let mut openssl = Command::new("openssl");
-        openssl.args(["dgst", "-sha256", "-verify"]).arg(&public).arg("-signature").arg(&file);
-        let mut openssl = openssl.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        openssl.stdin.take().unwrap().write_all(signed.as_bytes()).unwrap();
-        openssl.wait().unwrap().success() && claims["iss"] == "deployer@lake-1.iam.gserviceaccount.com"
+        openssl
+            .args(["dgst", "-sha256", "-verify"])
+            .arg(&public)
+            .arg("-signature")
+            .arg(&file);
+        let mut openssl = openssl
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        openssl
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(signed.as_bytes())
+            .unwrap();
+        openssl.wait().unwrap().success()
+            && claims["iss"] == "deployer@lake-1.iam.gserviceaccount.com"
     };
-    Server::asked(move |request: &Request| match (request.method.as_str(), request.path.as_str()) {
-        ("POST", "token") if signs.load(Ordering::SeqCst) && is_signed(&request.field("assertion")) => {
-            Answer::Json(200, json!({"access_token": token, "expires_in": 3600, "token_type": "Bearer"}))
-        }
-        ("POST", "token") => Answer::Json(
-            400,
-            json!({"error": "invalid_grant", "error_description": "Invalid JWT Signature."}),
-        ),
-        ("GET", "v1/projects/lake-1/locations/europe-west1/clusters/shore?alt=json") => {
-            if !request.has(&format!("authorization: Bearer {token}")) {
-                return Answer::Json(
-                    401,
-                    json!({"error": {"code": 401, "message": "who are you?", "status": "UNAUTHENTICATED"}}),
-                );
+    Server::asked(
+        move |request: &Request| match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "token")
+                if signs.load(Ordering::SeqCst) && is_signed(&request.field("assertion")) =>
+            {
+                Answer::Json(
+                    200,
+                    json!({"access_token": token, "expires_in": 3600, "token_type": "Bearer"}),
+                )
             }
-            let authority = api["certificate-authority-data"].clone();
-            Answer::Json(
-                200,
-                json!({"name": "shore", "status": "RUNNING", "endpoint": endpoint, "location": "europe-west1",
+            ("POST", "token") => Answer::Json(
+                400,
+                json!({"error": "invalid_grant", "error_description": "Invalid JWT Signature."}),
+            ),
+            ("GET", "v1/projects/lake-1/locations/europe-west1/clusters/shore?alt=json") => {
+                if !request.has(&format!("authorization: Bearer {token}")) {
+                    return Answer::Json(
+                        401,
+                        json!({"error": {"code": 401, "message": "who are you?", "status": "UNAUTHENTICATED"}}),
+                    );
+                }
+                let authority = api["certificate-authority-data"].clone();
+                Answer::Json(
+                    200,
+                    json!({"name": "shore", "status": "RUNNING", "endpoint": endpoint, "location": "europe-west1",
                        "masterAuth": {"clusterCaCertificate": authority}}),
-            )
-        }
-        (_, path) => Answer::Json(
-            403,
-            json!({"error": {"code": 403, "message": format!("no permission for {path}"), "status": "PERMISSION_DENIED"}}),
-        ),
-    })
+                )
+            }
+            (_, path) => Answer::Json(
+                403,
+                json!({"error": {"code": 403, "message": format!("no permission for {path}"), "status": "PERMISSION_DENIED"}}),
+            ),
+        },
+    )
 }
 
 pub(crate) fn openssl(args: &str) -> String {
-    let output = Command::new("openssl").args(args.split(' ')).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("openssl")
+        .args(args.split(' '))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -202,20 +291,32 @@ fn google_by_gcloud() {
         "private_key": private, "client_email": "deployer@lake-1.iam.gserviceaccount.com", "client_id": "1",
         "auth_uri": "https://accounts.google.com/o/oauth2/auth", "token_uri": "https://oauth2.googleapis.com/token",
     });
-    let provider =
-        "provider: gcp\ngcp: {key: key.secret.json, project: lake-1, cluster: shore, region: europe-west1}\n";
+    let provider = "provider: gcp\ngcp: {key: key.secret.json, project: lake-1, cluster: shore, region: europe-west1}\n";
     let mut repo = repo(&cluster, provider, &key);
     // Not where the repository is, whose files are compared with the key.
-    let (secret, public) = (repo.cache().join("private.pem"), repo.cache().join("public.pem"));
+    let (secret, public) = (
+        repo.cache().join("private.pem"),
+        repo.cache().join("public.pem"),
+    );
     fs::write(&secret, &private).unwrap();
-    fs::write(&public, openssl(&format!("pkey -in {} -pubout", secret.display()))).unwrap();
+    fs::write(
+        &public,
+        openssl(&format!("pkey -in {} -pubout", secret.display())),
+    )
+    .unwrap();
     fs::remove_file(&secret).unwrap();
     let signs = Arc::new(AtomicBool::new(true));
     let google = google(&cluster, &public, signs.clone());
     repo.env.extend(
         [
-            ("CLOUDSDK_AUTH_TOKEN_HOST", format!("{}/token", google.address)),
-            ("CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER", format!("{}/", google.address)),
+            (
+                "CLOUDSDK_AUTH_TOKEN_HOST",
+                format!("{}/token", google.address),
+            ),
+            (
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINER",
+                format!("{}/", google.address),
+            ),
             // The person's own, which would be taken in place of the key.
             ("CLOUDSDK_CORE_ACCOUNT", "person@example.org".to_owned()),
             ("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "/nowhere".to_owned()),
@@ -224,11 +325,20 @@ fn google_by_gcloud() {
     );
     holds(&repo, private.lines().nth(3).unwrap());
     // A zone may hold a region.
-    repo.edit("config/clusters/lake/cluster.yaml", "region: europe-west1", "zone: europe-west1");
-    let ran = repo.ok("use-cluster-credentials lake gcloud config list --format=value(core.project)");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "region: europe-west1",
+        "zone: europe-west1",
+    );
+    let ran =
+        repo.ok("use-cluster-credentials lake gcloud config list --format=value(core.project)");
     assert_eq!(ran.stdout, "lake-1\n", "{}", ran.stderr);
 
-    repo.edit("config/clusters/lake/cluster.yaml", "cluster: shore", "cluster: island");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "cluster: shore",
+        "cluster: island",
+    );
     let said = repo.fails("deploy lake");
     for part in [
         "cannot log in to `lake`: `gcloud container clusters get-credentials island --zone europe-west1 --project lake-1` failed: ",
@@ -243,17 +353,39 @@ fn google_by_gcloud() {
     signs.store(true, Ordering::SeqCst);
 
     // Without a key it's the person's own login.
-    repo.edit("config/clusters/lake/cluster.yaml", "{key: key.secret.json, ", "{");
-    repo.edit("config/clusters/lake/cluster.yaml", "cluster: island", "cluster: shore");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "{key: key.secret.json, ",
+        "{",
+    );
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "cluster: island",
+        "cluster: shore",
+    );
     let own = repo.cache().join("own.json");
     fs::write(&own, key.to_string()).unwrap();
-    let is_other = |name: &str| ["CLOUDSDK_CORE_ACCOUNT", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"].contains(&name);
+    let is_other =
+        |name: &str| ["CLOUDSDK_CORE_ACCOUNT", "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"].contains(&name);
     repo.env.retain(|(name, _)| !is_other(name));
-    repo.env.push(("CLOUDSDK_CONFIG".into(), repo.cache().join("gcloud").display().to_string()));
+    repo.env.push((
+        "CLOUDSDK_CONFIG".into(),
+        repo.cache().join("gcloud").display().to_string(),
+    ));
     let said = repo.fails("use-cluster-credentials lake true");
-    assert!(said.contains("\nhint: `gcloud auth list` shows whose login this is"), "{said}");
-    repo.env.push(("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE".into(), own.display().to_string()));
-    assert_eq!(repo.ok("use-cluster-credentials lake kubectl get --raw /readyz").stdout, "ok");
+    assert!(
+        said.contains("\nhint: `gcloud auth list` shows whose login this is"),
+        "{said}"
+    );
+    repo.env.push((
+        "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE".into(),
+        own.display().to_string(),
+    ));
+    assert_eq!(
+        repo.ok("use-cluster-credentials lake kubectl get --raw /readyz")
+            .stdout,
+        "ok"
+    );
 }
 
 /// Plays AWS, by moto, which makes up where a cluster is, and its certificate: they are these in truth. It asks for good
@@ -274,20 +406,30 @@ main(sys.argv[1:])
     let args = ["-c", script, "-p", port, endpoint, certificate].map(str::to_owned);
     let folder = moto();
     let calls = if lets_in { "inf" } else { "0" };
-    let env = [("PYTHONPATH", folder.to_str().unwrap()), ("INITIAL_NO_AUTH_ACTION_COUNT", calls)];
+    let env = [
+        ("PYTHONPATH", folder.to_str().unwrap()),
+        ("INITIAL_NO_AUTH_ACTION_COUNT", calls),
+    ];
     Running::start_with("python3", &args, address, &env)
 }
 
 /// Where moto and the aws command are.
 fn moto() -> PathBuf {
     let folder = persons_cache().join("xtask/tests/moto==5.2.1");
-    assert!(folder.is_dir(), "`cargo xtask ci` puts it into {}", folder.display());
+    assert!(
+        folder.is_dir(),
+        "`cargo xtask ci` puts it into {}",
+        folder.display()
+    );
     folder
 }
 
 /// The lines of a script that is the aws command.
 pub(crate) fn aws() -> String {
-    format!("PYTHONPATH={0} exec python3 {0}/bin/aws \"$@\"", moto().display())
+    format!(
+        "PYTHONPATH={0} exec python3 {0}/bin/aws \"$@\"",
+        moto().display()
+    )
 }
 
 /// Lets in whoever has a token that the access key `id` made for the cluster, as EKS does, and hands what they ask on to the
@@ -313,21 +455,33 @@ fn eks(cluster: &Shared, id: &'static str, dir: &Path) -> (String, String, [Runn
     ));
     let address = free_address();
     let port = address.rsplit_once(':').unwrap().1;
-    let listen = format!("OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={crt},key={pem}");
+    let listen = format!(
+        "OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={crt},key={pem}"
+    );
     let tls = Running::start("socat", &[listen, format!("TCP:{inner}")], &address);
-    (format!("https://{address}"), fs::read_to_string(certificate).unwrap(), [proxy, tls])
+    (
+        format!("https://{address}"),
+        fs::read_to_string(certificate).unwrap(),
+        [proxy, tls],
+    )
 }
 
 fn pass_on(stream: &TcpStream, behind: &str, id: &str) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while reader.read_line(&mut head).ok()? > 2 {}
-    let token = head.lines().find_map(|it| it.strip_prefix("Authorization: Bearer k8s-aws-v1."));
-    let url = BASE64_URL_SAFE_NO_PAD.decode(token.unwrap_or_default()).unwrap_or_default();
+    let token = head
+        .lines()
+        .find_map(|it| it.strip_prefix("Authorization: Bearer k8s-aws-v1."));
+    let url = BASE64_URL_SAFE_NO_PAD
+        .decode(token.unwrap_or_default())
+        .unwrap_or_default();
     let url = String::from_utf8(url).unwrap();
-    let is_known = url.contains(&format!("X-Amz-Credential={id}%2F")) && url.contains("x-k8s-aws-id");
+    let is_known =
+        url.contains(&format!("X-Amz-Credential={id}%2F")) && url.contains("x-k8s-aws-id");
     if !is_known {
-        let body = r#"{"kind": "Status", "status": "Failure", "message": "Unauthorized", "code": 401}"#;
+        let body =
+            r#"{"kind": "Status", "status": "Failure", "message": "Unauthorized", "code": 401}"#;
         let length = body.len();
         write!(
             &*stream,
@@ -373,15 +527,24 @@ fn amazon_by_aws() {
     make.args(["-c", &aws(), "aws"])
         .args(args.split_whitespace())
         .env("AWS_ENDPOINT_URL", format!("http://{address}"));
-    make.env("AWS_ACCESS_KEY_ID", "x").env("AWS_SECRET_ACCESS_KEY", "x");
+    make.env("AWS_ACCESS_KEY_ID", "x")
+        .env("AWS_SECRET_ACCESS_KEY", "x");
     let made = make.output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 
     holds(&repo, SECRET);
     let ran = repo.ok("use-cluster-credentials lake aws eks list-clusters --output text");
     assert_eq!(ran.stdout, "CLUSTERS\tshore\n", "{}", ran.stderr);
 
-    repo.edit("config/clusters/lake/cluster.yaml", "clusterName: shore", "clusterName: island");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "clusterName: shore",
+        "clusterName: island",
+    );
     let said = repo.fails("deploy lake");
     for part in [
         "cannot log in to `lake`: `aws eks update-kubeconfig --name island --region us-west-2 --kubeconfig ",
@@ -392,14 +555,24 @@ fn amazon_by_aws() {
     }
 
     // Without a key it's the person's own login.
-    repo.edit("config/clusters/lake/cluster.yaml", "clusterName: island", "clusterName: shore");
-    let keyless = repo.read("config/clusters/lake/cluster.yaml").replace("key: key.secret.json, ", "");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "clusterName: island",
+        "clusterName: shore",
+    );
+    let keyless = repo
+        .read("config/clusters/lake/cluster.yaml")
+        .replace("key: key.secret.json, ", "");
     let with_key = repo.read("config/clusters/lake/cluster.yaml");
     repo.write("config/clusters/lake/cluster.yaml", &keyless);
     let said = repo.fails("use-cluster-credentials lake true");
-    assert!(said.contains("\nhint: `aws sts get-caller-identity` shows whose login this is"), "{said}");
+    assert!(
+        said.contains("\nhint: `aws sts get-caller-identity` shows whose login this is"),
+        "{said}"
+    );
     let as_given = repo.env.clone();
-    repo.env.retain(|(name, _)| !["AWS_PROFILE", "AWS_SESSION_TOKEN"].contains(&name.as_str()));
+    repo.env
+        .retain(|(name, _)| !["AWS_PROFILE", "AWS_SESSION_TOKEN"].contains(&name.as_str()));
     for (name, value) in [
         ("AWS_CONFIG_FILE", "/dev/null"),
         ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
@@ -408,7 +581,11 @@ fn amazon_by_aws() {
     ] {
         repo.env.push((name.to_owned(), value.to_owned()));
     }
-    assert_eq!(repo.ok("use-cluster-credentials lake kubectl get --raw /readyz").stdout, "ok");
+    assert_eq!(
+        repo.ok("use-cluster-credentials lake kubectl get --raw /readyz")
+            .stdout,
+        "ok"
+    );
     repo.env = as_given;
     repo.write("config/clusters/lake/cluster.yaml", &with_key);
 
@@ -416,21 +593,24 @@ fn amazon_by_aws() {
     drop(amazon_itself);
     let _amazon = amazon(&address, &endpoint, &certificate, false);
     let said = repo.fails("deploy lake");
-    assert!(said.contains("The security token included in the request is invalid"), "{said}");
+    assert!(
+        said.contains("The security token included in the request is invalid"),
+        "{said}"
+    );
     assert!(!said.contains(SECRET), "{said}");
 }
 
 #[test]
 fn azure_by_its_api() {
     const SECRET: &str = "q8Q~the-deployers-own-key";
-    const GROUP: &str =
-        "subscriptions/sub-1/resourceGroups/water/providers/Microsoft.ContainerService/managedClusters";
+    const GROUP: &str = "subscriptions/sub-1/resourceGroups/water/providers/Microsoft.ContainerService/managedClusters";
     let cluster = Shared::cluster();
     let key = json!({
         "service_principal_id": "principal-1", "service_principal_password": SECRET, "tenant_id": "tenant-1",
         "subscription_id": "sub-1",
     });
-    let provider = "provider: azure\nazure: {key: key.secret.json, resource_group: water, cluster: shore}\n";
+    let provider =
+        "provider: azure\nazure: {key: key.secret.json, resource_group: water, cluster: shore}\n";
     let repo = repo(&cluster, provider, &key);
     let kubeconfig = BASE64_STANDARD.encode(flat(&cluster).to_string());
     let expired = Arc::new(AtomicBool::new(false));
@@ -445,7 +625,10 @@ fn azure_by_its_api() {
                 && scope.starts_with("http://127.0.0.1:")
                 && scope.ends_with("/.default");
             return match is_right && !is_expired.load(Ordering::SeqCst) {
-                true => Answer::Json(200, json!({"access_token": "azures-token", "expires_in": 3599})),
+                true => Answer::Json(
+                    200,
+                    json!({"access_token": "azures-token", "expires_in": 3599}),
+                ),
                 false => Answer::Json(
                     401,
                     json!({"error": "invalid_client", "error_description": "AADSTS7000222: The provided client secret keys are expired."}),
@@ -461,7 +644,10 @@ fn azure_by_its_api() {
         match path.split_once('?') {
             Some((path, query)) if path == format!("{GROUP}/shore/listClusterUserCredential") => {
                 assert!(query.contains("api-version=20"), "{query}");
-                Answer::Json(200, json!({"kubeconfigs": [{"name": "clusterUser", "value": kubeconfig}]}))
+                Answer::Json(
+                    200,
+                    json!({"kubeconfigs": [{"name": "clusterUser", "value": kubeconfig}]}),
+                )
             }
             _ => Answer::Json(
                 404,
@@ -469,24 +655,39 @@ fn azure_by_its_api() {
             ),
         }
     });
-    repo.write("config/xtask.yaml", &format!("azure: {{login: {0}, management: {0}/}}\n", azure.address));
+    repo.write(
+        "config/xtask.yaml",
+        &format!("azure: {{login: {0}, management: {0}/}}\n", azure.address),
+    );
     holds(&repo, SECRET);
     let ran = repo.ok("use-cluster-credentials lake env");
-    for variable in ["AAD_LOGIN_METHOD=spn\n", "AZURE_CLIENT_ID=principal-1\n", "AZURE_TENANT_ID=tenant-1\n"]
-    {
+    for variable in [
+        "AAD_LOGIN_METHOD=spn\n",
+        "AZURE_CLIENT_ID=principal-1\n",
+        "AZURE_TENANT_ID=tenant-1\n",
+    ] {
         assert!(ran.stdout.contains(variable), "{}", ran.stdout);
     }
 
-    repo.edit("config/clusters/lake/cluster.yaml", "cluster: shore", "cluster: island");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "cluster: shore",
+        "cluster: island",
+    );
     let said = repo.fails("deploy lake");
     let part = "cannot log in to `lake`: no kubeconfig for the service principal principal-1: Azure answers 404 Not Found: \
                 no such cluster in water\nhint: it needs the role `Azure";
     assert!(said.contains(part), "{said}");
     expired.store(true, Ordering::SeqCst);
     let said = repo.fails("deploy lake");
-    assert!(said.contains("AADSTS7000222: The provided client secret keys are expired."), "{said}");
     assert!(
-        said.contains("\nhint: the secret in `config/clusters/lake/key.secret.json` must be in force"),
+        said.contains("AADSTS7000222: The provided client secret keys are expired."),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "\nhint: the secret in `config/clusters/lake/key.secret.json` must be in force"
+        ),
         "{said}"
     );
     assert!(!said.contains(SECRET), "{said}");
@@ -496,7 +697,11 @@ fn azure_by_its_api() {
 #[test]
 fn a_kubeconfig_and_files_beside_it() {
     let cluster = Shared::cluster();
-    let mut repo = repo(&cluster, "provider: kubeconfig\nkubeconfig: {file: key.secret.json}\n", &json!({}));
+    let mut repo = repo(
+        &cluster,
+        "provider: kubeconfig\nkubeconfig: {file: key.secret.json}\n",
+        &json!({}),
+    );
     let mut kubeconfig = flat(&cluster);
     let mut beside = |list: &str, inner: &str, key: &str, file: &str| {
         let object = kubeconfig[list][0][inner].as_object_mut().unwrap();
@@ -510,21 +715,31 @@ fn a_kubeconfig_and_files_beside_it() {
     beside("clusters", "cluster", "certificate-authority", "ca.crt");
     beside("users", "user", "client-certificate", "client.crt");
     kubeconfig["users"][0]["user"]["username"] = Value::Null;
-    let secret = kubeconfig["users"][0]["user"]["client-key-data"].as_str().unwrap()[100..160].to_owned();
+    let secret = kubeconfig["users"][0]["user"]["client-key-data"]
+        .as_str()
+        .unwrap()[100..160]
+        .to_owned();
     repo.env.clear();
     let sops = Key::new();
     repo.has_key(&sops);
-    repo.write("config/clusters/lake/key.secret.json", &kubeconfig.to_string());
+    repo.write(
+        "config/clusters/lake/key.secret.json",
+        &kubeconfig.to_string(),
+    );
     repo.encrypt("config/clusters/lake/key.secret.json", &sops);
     // What a shell may write has the key in it.
     let ran = repo.ok("deploy lake");
-    assert!(ran.stdout.contains("login                deployed"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("login                deployed"),
+        "{}",
+        ran.stdout
+    );
     let ran = repo.ok("use-cluster-credentials lake kubectl config view --raw");
     assert!(ran.stdout.contains(&secret), "{}", ran.stdout);
-    assert!(
-        ran.stdout
-            .contains(&format!("certificate-authority: {}/config/clusters/lake/ca.crt", repo.root.display()))
-    );
+    assert!(ran.stdout.contains(&format!(
+        "certificate-authority: {}/config/clusters/lake/ca.crt",
+        repo.root.display()
+    )));
 }
 
 #[test]
@@ -542,7 +757,8 @@ fn what_keeps_people_out_is_named() {
         std::os::unix::fs::symlink(which(program), bin.join(program)).unwrap();
     }
     let path = std::env::var("PATH").unwrap();
-    repo.env.push(("PATH".to_owned(), bin.display().to_string()));
+    repo.env
+        .push(("PATH".to_owned(), bin.display().to_string()));
     for (from, to, part) in [
         (
             "",
@@ -584,22 +800,37 @@ fn what_keeps_people_out_is_named() {
         "provider: azure\nazure: {key: key.secret.json, resource_group: g, cluster: c}\n",
         "provider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\n",
     );
-    repo.write("config/clusters/lake/kubeconfig.yaml", &at(&format!("https://{}", free_address())));
+    repo.write(
+        "config/clusters/lake/kubeconfig.yaml",
+        &at(&format!("https://{}", free_address())),
+    );
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(
         said.contains("cannot log in to `lake`: the cluster doesn't answer: ")
             && said.contains("was refused"),
         "{said}"
     );
-    assert!(said.contains("\nhint: is it up, and does it let this machine in?"), "{said}");
-    let server = flat(&cluster)["clusters"][0]["cluster"]["server"].as_str().unwrap().to_owned();
+    assert!(
+        said.contains("\nhint: is it up, and does it let this machine in?"),
+        "{said}"
+    );
+    let server = flat(&cluster)["clusters"][0]["cluster"]["server"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     repo.write("config/clusters/lake/kubeconfig.yaml", &at(&server));
     let said = repo.fails("use-cluster-credentials lake true");
-    assert!(said.contains("\nhint: the cluster doesn't know who this is"), "{said}");
+    assert!(
+        said.contains("\nhint: the cluster doesn't know who this is"),
+        "{said}"
+    );
 }
 
 fn which(program: &str) -> PathBuf {
-    let output = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
@@ -609,23 +840,37 @@ fn what_users_encrypt_for_us() {
     let mut repo = Repo::new();
     let (sops, ours) = (Key::new(), Key::new());
     let decrypt = |repo: &Repo, input: &[u8]| {
-        let mut child = repo.command("decrypt-age").stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = repo
+            .command("decrypt-age")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         let output = child.wait_with_output().unwrap();
-        (output.status.code(), output.stdout, String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code(),
+            output.stdout,
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let cache = repo.cache();
     let encrypt = |args: &[&str], text: &[u8]| {
         let mut age = Command::new(tool_path("age"));
         let file = cache.join("plain");
         fs::write(&file, text).unwrap();
-        age.args(args).stdin(fs::File::open(&file).unwrap()).output().unwrap().stdout
+        age.args(args)
+            .stdin(fs::File::open(&file).unwrap())
+            .output()
+            .unwrap()
+            .stdout
     };
     let armoured = encrypt(&["-a", "-r", &ours.public], b"a client's secret\n");
     let (code, _, said) = decrypt(&repo, &armoured);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("there is no private key: `config/keys/enc-age-secret-private.key`, `deployer/keys/"),
+        said.contains(
+            "there is no private key: `config/keys/enc-age-secret-private.key`, `deployer/keys/"
+        ),
         "{said}"
     );
 
@@ -633,36 +878,66 @@ fn what_users_encrypt_for_us() {
     let file = "deployer/keys/enc-age-secret-private.key";
     repo.write(file, &ours.private);
     repo.encrypt(file, &sops);
-    assert!(repo.read(file).contains("\"data\": \"ENC["), "sops takes .key files as they are");
+    assert!(
+        repo.read(file).contains("\"data\": \"ENC["),
+        "sops takes .key files as they are"
+    );
     let start = SystemTime::now();
-    for pasted in [armoured.clone(), [b"\n\n", &armoured[..], b"\n \n"].concat()] {
-        assert_eq!(decrypt(&repo, &pasted), (Some(0), b"a client's secret\n".to_vec(), String::new()));
+    for pasted in [
+        armoured.clone(),
+        [b"\n\n", &armoured[..], b"\n \n"].concat(),
+    ] {
+        assert_eq!(
+            decrypt(&repo, &pasted),
+            (Some(0), b"a client's secret\n".to_vec(), String::new())
+        );
     }
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     let binary = encrypt(&["-r", &ours.public], &bytes);
     assert_eq!(decrypt(&repo, &binary).1, bytes);
     repo.write("sent.age", "");
     fs::write(repo.root.join("sent.age"), &binary).unwrap();
-    let output = repo.command("decrypt-age --encrypted-file-path sent.age").output().unwrap();
+    let output = repo
+        .command("decrypt-age --encrypted-file-path sent.age")
+        .output()
+        .unwrap();
     assert_eq!(output.stdout, bytes);
     let private = ours.private.lines().last().unwrap();
-    assert_eq!((on_disk(private, start), in_arguments(private)), (vec![], vec![]));
+    assert_eq!(
+        (on_disk(private, start), in_arguments(private)),
+        (vec![], vec![])
+    );
 
     let other = encrypt(&["-r", &Key::new().public], b"not for us");
     for (input, part) in [
-        (&b""[..], "what came from stdin is empty: there's nothing to decrypt\n"),
-        (b" \n", "what came from stdin is empty: there's nothing to decrypt\n"),
+        (
+            &b""[..],
+            "what came from stdin is empty: there's nothing to decrypt\n",
+        ),
+        (
+            b" \n",
+            "what came from stdin is empty: there's nothing to decrypt\n",
+        ),
         (
             b"hello\n",
             "cannot decrypt what came from stdin with `deployer/keys/enc-age-secret-private.key`: age: error: ",
         ),
-        (&binary[..200_000], "age: error: failed to decrypt and authenticate payload chunk"),
+        (
+            &binary[..200_000],
+            "age: error: failed to decrypt and authenticate payload chunk",
+        ),
         (&armoured[..150], "age: error: "),
-        (&other, "age: error: no identity matched any of the recipients\n"),
+        (
+            &other,
+            "age: error: no identity matched any of the recipients\n",
+        ),
     ] {
         let (code, stdout, said) = decrypt(&repo, input);
         assert_eq!((code, stdout), (Some(1), vec![]), "{said}");
-        assert!(said.contains(part) && !said.contains("/proc/"), "no {part:?} in {said}");
+        assert!(
+            said.contains(part) && !said.contains("/proc/"),
+            "no {part:?} in {said}"
+        );
     }
     let said = repo.fails("decrypt-age --encrypted-file-path nothing.age");
     assert!(said.contains("cannot read `nothing.age`"), "{said}");

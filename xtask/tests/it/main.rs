@@ -1,6 +1,10 @@
 //! Tests of the program as people and workflows use it: a command line in, text, files and clusters out.
 //! They need what `cargo xtask setup` provides, and no network.
-#![allow(clippy::disallowed_methods, missing_docs, reason = "a test starts programs as a person does")]
+#![allow(
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test starts programs as a person does"
+)]
 
 mod a_real_node;
 mod browser;

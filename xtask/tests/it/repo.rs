@@ -30,7 +30,10 @@ impl Repo {
     /// A copy of tests/repo.
     pub(crate) fn new() -> Repo {
         let repo = Repo::empty();
-        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/repo"), &repo.root);
+        copy(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/repo"),
+            &repo.root,
+        );
         repo
     }
 
@@ -46,22 +49,36 @@ impl Repo {
 
     fn empty() -> Repo {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let root = base.join("repo");
         fs::create_dir_all(&root).unwrap();
         fs::create_dir_all(base.join("home")).unwrap();
         fs::create_dir_all(base.join("cache/xtask")).unwrap();
         std::os::unix::fs::symlink(tools(), base.join("cache/xtask/tools")).unwrap();
-        Repo { root, base, env: Vec::new(), local: false }
+        Repo {
+            root,
+            base,
+            env: Vec::new(),
+            local: false,
+        }
     }
 
     /// With the cluster `lake` on the rehearsal cluster that the tests share, and hubs of these names.
     pub(crate) fn on(cluster: &Shared, hubs: &[&str]) -> Repo {
         let repo = Repo::new();
-        fs::copy(&cluster.kubeconfig, repo.root.join("config/clusters/lake/kubeconfig.yaml")).unwrap();
+        fs::copy(
+            &cluster.kubeconfig,
+            repo.root.join("config/clusters/lake/kubeconfig.yaml"),
+        )
+        .unwrap();
         let mut yaml =
-            "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n".to_owned();
+            "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n"
+                .to_owned();
         for hub in hubs {
             yaml += &format!(
                 "- name: {hub}\n  domain: {hub}.example.org\n  helm_chart: pond\n  \
@@ -109,19 +126,29 @@ impl Repo {
         executable(&bin.join(name), lines);
         let path = env::var("PATH").unwrap();
         self.env.retain(|(it, _)| it != "PATH");
-        self.env.push(("PATH".into(), format!("{}:{path}", bin.display())));
+        self.env
+            .push(("PATH".into(), format!("{}:{path}", bin.display())));
     }
 
     /// The program, not yet started, with no environment but what a person's shell needs.
     pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(args.split_whitespace()).current_dir(&self.root).env_clear();
+        command
+            .args(args.split_whitespace())
+            .current_dir(&self.root)
+            .env_clear();
         command.env("PATH", env::var_os("PATH").unwrap());
-        command.env("HOME", self.home()).env("XDG_CACHE_HOME", self.cache()).env("TERM", "dumb");
+        command
+            .env("HOME", self.home())
+            .env("XDG_CACHE_HOME", self.cache())
+            .env("TERM", "dumb");
         // The checkout that the tests are in isn't theirs.
         command.env("GIT_CEILING_DIRECTORIES", env!("CARGO_TARGET_TMPDIR"));
         command.envs(self.env.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -149,17 +176,28 @@ impl Repo {
 
     /// Encrypts a file in its place for `key`, as a person would.
     pub(crate) fn encrypt(&self, path: &str, key: &Key) {
-        self.write(".sops.yaml", &format!("creation_rules: [{{age: {}}}]\n", key.public));
-        let output =
-            tool("sops").args(["encrypt", "--in-place", path]).current_dir(&self.root).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.write(
+            ".sops.yaml",
+            &format!("creation_rules: [{{age: {}}}]\n", key.public),
+        );
+        let output = tool("sops")
+            .args(["encrypt", "--in-place", path])
+            .current_dir(&self.root)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// Lets sops find the key.
     pub(crate) fn has_key(&mut self, key: &Key) {
         let file = self.base.join("key.txt");
         fs::write(&file, &key.private).unwrap();
-        self.env.push(("SOPS_AGE_KEY_FILE".into(), file.display().to_string()));
+        self.env
+            .push(("SOPS_AGE_KEY_FILE".into(), file.display().to_string()));
     }
 }
 
@@ -177,7 +215,11 @@ impl From<Child> for Ran {
     fn from(child: Child) -> Ran {
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Ran {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 }
 
@@ -190,7 +232,11 @@ pub(crate) struct Key {
 impl Key {
     pub(crate) fn new() -> Key {
         let private = String::from_utf8(tool("age-keygen").output().unwrap().stdout).unwrap();
-        let public = private.lines().find_map(|it| it.strip_prefix("# public key: ")).unwrap().to_owned();
+        let public = private
+            .lines()
+            .find_map(|it| it.strip_prefix("# public key: "))
+            .unwrap()
+            .to_owned();
         Key { public, private }
     }
 }
@@ -221,9 +267,15 @@ impl Shared {
     fn start() -> Shared {
         let mut repo = Repo::empty();
         repo.local = true;
-        repo.write("config/clusters/shared/cluster.yaml", "name: shared\nprovider: local\n");
+        repo.write(
+            "config/clusters/shared/cluster.yaml",
+            "name: shared\nprovider: local\n",
+        );
         let kubeconfig = kubeconfig(&repo.ok("local up").stdout);
-        let shared = Shared { _repo: repo, kubeconfig };
+        let shared = Shared {
+            _repo: repo,
+            kubeconfig,
+        };
         shared.kubectl_apply(include_str!("stages.yaml"));
         shared
     }
@@ -236,7 +288,9 @@ impl Shared {
     /// What `helm history` tells of a hub.
     pub(crate) fn history(&self, hub: &str) -> String {
         let mut command = tool("helm");
-        command.args(["history", hub, "--namespace", hub]).env("KUBECONFIG", &self.kubeconfig);
+        command
+            .args(["history", hub, "--namespace", hub])
+            .env("KUBECONFIG", &self.kubeconfig);
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     }
 
@@ -249,28 +303,48 @@ pub(crate) fn kubectl_apply(kubeconfig: &Path, yaml: &str) {
     let mut child = tool("kubectl")
         .args(["apply", "-f", "-"])
         .env("KUBECONFIG", kubeconfig)
-        .env("KUBECACHEDIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube"))
+        .env(
+            "KUBECACHEDIR",
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube"),
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(yaml.as_bytes())
+        .unwrap();
     assert!(child.wait().unwrap().success());
 }
 
 /// The path that `local up` and `local status` print.
 pub(crate) fn kubeconfig(printed: &str) -> PathBuf {
-    printed.trim().split_once("KUBECONFIG=").unwrap_or_else(|| panic!("no path in {printed:?}")).1.into()
+    printed
+        .trim()
+        .split_once("KUBECONFIG=")
+        .unwrap_or_else(|| panic!("no path in {printed:?}"))
+        .1
+        .into()
 }
 
 pub(crate) fn kubectl(kubeconfig: &Path, args: &str) -> String {
     let output = tool("kubectl")
         .args(args.split_whitespace())
         .env("KUBECONFIG", kubeconfig)
-        .env("KUBECACHEDIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube"))
+        .env(
+            "KUBECACHEDIR",
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube"),
+        )
         .output()
         .unwrap();
-    assert!(output.status.success(), "kubectl {args}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "kubectl {args}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -284,11 +358,20 @@ pub(crate) fn tool(name: &str) -> Command {
 pub(crate) fn tool_path(name: &str) -> PathBuf {
     static CHECKED: OnceLock<String> = OnceLock::new();
     let table = CHECKED.get_or_init(|| {
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["setup", "--check"]).output().unwrap();
-        assert!(output.status.success(), "run `cargo xtask setup` before the tests");
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["setup", "--check"])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "run `cargo xtask setup` before the tests"
+        );
         String::from_utf8(output.stdout).unwrap()
     });
-    let row = table.lines().find(|it| it.split_whitespace().next() == Some(name)).unwrap();
+    let row = table
+        .lines()
+        .find(|it| it.split_whitespace().next() == Some(name))
+        .unwrap();
     PathBuf::from(row.split_whitespace().last().unwrap())
 }
 
@@ -334,15 +417,23 @@ pub(crate) fn command_lines() -> Vec<(u32, String)> {
     let found = fs::read_dir("/proc").unwrap().filter_map(|it| {
         let it = it.ok()?;
         let pid = it.file_name().to_str()?.parse().ok()?;
-        Some((pid, String::from_utf8_lossy(&fs::read(it.path().join("cmdline")).ok()?).replace('\0', " ")))
+        Some((
+            pid,
+            String::from_utf8_lossy(&fs::read(it.path().join("cmdline")).ok()?).replace('\0', " "),
+        ))
     });
     found.collect()
 }
 
 pub(crate) fn kill_9(pid: u32) {
-    let killed = Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap();
+    let killed = Command::new("sh")
+        .args(["-c", &format!("kill -9 {pid}")])
+        .status()
+        .unwrap();
     assert!(killed.success());
-    wait_until("its end", || !command_lines().iter().any(|(it, _)| *it == pid));
+    wait_until("its end", || {
+        !command_lines().iter().any(|(it, _)| *it == pid)
+    });
 }
 
 /// Waits until the condition holds, two minutes at most: rehearsal clusters are made one at a time.
@@ -350,9 +441,13 @@ pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     use std::time::{Duration, Instant};
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(120), "{what} didn't come");
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "{what} didn't come"
+        );
         // Many ask with a program, and others want the processors.
-        let pause = (start.elapsed() / 10).clamp(Duration::from_millis(20), Duration::from_millis(250));
+        let pause =
+            (start.elapsed() / 10).clamp(Duration::from_millis(20), Duration::from_millis(250));
         std::thread::sleep(pause);
     }
 }

@@ -14,7 +14,10 @@ fn a_line_for_each_hub_on_a_terminal() {
     let cluster = Shared::cluster();
     let repo = Repo::on(&cluster, &["seen-staging", "seen", "seen-too"]);
     for hub in ["seen", "seen-too"] {
-        repo.write(&format!("config/clusters/lake/{hub}.values.yaml"), "fate: slow\n");
+        repo.write(
+            &format!("config/clusters/lake/{hub}.values.yaml"),
+            "fate: slow\n",
+        );
     }
     let terminal = Terminal::start(&repo, "xtask deploy lake --jobs 2\necho exit $?");
     // Both at once, each in a line of its own.
@@ -25,10 +28,18 @@ fn a_line_for_each_hub_on_a_terminal() {
     });
     terminal.shows("\nexit 0");
     let screen = terminal.screen();
-    assert!(!screen.contains("pods are ready"), "lines are left over: {screen}");
-    let lines: Vec<_> = screen.lines().map(|it| it.split_whitespace().take(2).collect::<Vec<_>>()).collect();
-    let expected: Vec<_> =
-        ["seen-staging", "seen", "seen-too"].iter().map(|it| vec![*it, "deployed"]).collect();
+    assert!(
+        !screen.contains("pods are ready"),
+        "lines are left over: {screen}"
+    );
+    let lines: Vec<_> = screen
+        .lines()
+        .map(|it| it.split_whitespace().take(2).collect::<Vec<_>>())
+        .collect();
+    let expected: Vec<_> = ["seen-staging", "seen", "seen-too"]
+        .iter()
+        .map(|it| vec![*it, "deployed"])
+        .collect();
     assert_eq!(lines[..3], expected, "{screen}");
 }
 
@@ -47,7 +58,10 @@ fn for_workflows_and_programs() {
     let plain = repo.env.clone();
     repo.env.extend([
         ("GITHUB_ACTIONS".to_owned(), "true".to_owned()),
-        ("GITHUB_STEP_SUMMARY".to_owned(), summary.display().to_string()),
+        (
+            "GITHUB_STEP_SUMMARY".to_owned(),
+            summary.display().to_string(),
+        ),
     ]);
     let ran = repo.run("deploy lake");
     assert_eq!(ran.code, Some(1));
@@ -59,8 +73,10 @@ fn for_workflows_and_programs() {
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
     }
-    let unmasked =
-        ran.stderr.lines().filter(|it| !it.starts_with("::add-mask::") && it.contains("3-in-the-m"));
+    let unmasked = ran
+        .stderr
+        .lines()
+        .filter(|it| !it.starts_with("::add-mask::") && it.contains("3-in-the-m"));
     assert_eq!(unmasked.count(), 0, "{}", ran.stderr);
     let summary = fs::read_to_string(&summary).unwrap();
     for part in [
@@ -77,8 +93,17 @@ fn for_workflows_and_programs() {
     repo.write(values, "note: fine\n");
     let ran = repo.ok("deploy lake --format json");
     let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&told["cluster"], told["releases"].as_array().unwrap().len()), (&"lake".into(), 2));
+    assert_eq!(
+        (&told["cluster"], told["releases"].as_array().unwrap().len()),
+        (&"lake".into(), 2)
+    );
     let first = &told["releases"][0];
-    assert_eq!((&first["release"], &first["state"]), (&"told-staging".into(), &"deployed".into()));
-    assert_eq!((&first["revision"], &first["note"]), (&2.into(), &"https://told-staging.example.org".into()));
+    assert_eq!(
+        (&first["release"], &first["state"]),
+        (&"told-staging".into(), &"deployed".into())
+    );
+    assert_eq!(
+        (&first["revision"], &first["note"]),
+        (&2.into(), &"https://told-staging.example.org".into())
+    );
 }

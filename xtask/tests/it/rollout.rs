@@ -17,7 +17,11 @@ fn what_certainly_fails_is_told_at_once() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["crash", "pull", "once", "no-quota", "leaky"]);
     let log = repo.home().join("pod.log");
-    fs::write(&log, "2026-01-01T00:00:00Z stdout F the pond has no water\n").unwrap();
+    fs::write(
+        &log,
+        "2026-01-01T00:00:00Z stdout F the pond has no water\n",
+    )
+    .unwrap();
     cluster.kubectl_apply(&format!(
         "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {{name: crash}}\nspec:\n  \
          selector: {{matchNamespaces: [crash]}}\n  logs: [{{logsFile: {log}, previousLogsFile: {log}}}]\n",
@@ -33,19 +37,34 @@ fn what_certainly_fails_is_told_at_once() {
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
-    assert!(seconds < 60, "after {seconds} s, and the release may take ten minutes");
+    assert!(
+        seconds < 60,
+        "after {seconds} s, and the release may take ten minutes"
+    );
 
     // Pods of an older revision don't count: this one gets well.
     repo.write("config/clusters/lake/crash.values.yaml", "{}\n");
     repo.ok("deploy lake crash");
     let (said, _) = fails(&repo, "crash", "fate: pull\n");
-    assert!(said.contains("ImagePullBackOff: Back-off pulling image \"pond\""), "{said}");
+    assert!(
+        said.contains("ImagePullBackOff: Back-off pulling image \"pond\""),
+        "{said}"
+    );
 
     let (said, _) = fails(&repo, "once", "job: fail\n");
-    assert!(said.contains("`job/once` failed: BackoffLimitExceeded: "), "{said}");
+    assert!(
+        said.contains("`job/once` failed: BackoffLimitExceeded: "),
+        "{said}"
+    );
     cluster.kubectl("delete job once -n once");
-    repo.write("config/clusters/lake/once.values.yaml", "job: \"no label of ours\"\n");
-    assert!(repo.fails("deploy lake once").contains("a valid label must"));
+    repo.write(
+        "config/clusters/lake/once.values.yaml",
+        "job: \"no label of ours\"\n",
+    );
+    assert!(
+        repo.fails("deploy lake once")
+            .contains("a valid label must")
+    );
     repo.write("config/clusters/lake/once.values.yaml", "job: fine\n");
     repo.ok("deploy lake once");
 
@@ -61,7 +80,11 @@ fn what_certainly_fails_is_told_at_once() {
 
     repo.env.push(("GITHUB_ACTOR".into(), "ann".into()));
     repo.ok("deploy lake leaky");
-    assert!(cluster.kubectl("get secrets -n leaky -l owner=helm,actor=ann -o name").contains("leaky.v1"));
+    assert!(
+        cluster
+            .kubectl("get secrets -n leaky -l owner=helm,actor=ann -o name")
+            .contains("leaky.v1")
+    );
 }
 
 #[test]
@@ -70,14 +93,27 @@ fn what_may_get_well_is_waited_for() {
     let repo = Repo::on(&cluster, &["slow", "stuck-long", "no-node"]);
     repo.write("config/clusters/lake/slow.values.yaml", "fate: slow\n");
     let ran = repo.ok("deploy lake slow");
-    assert!(ran.stderr.contains("slow: 0 of 1 pods are ready\n"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("slow: 0 of 1 pods are ready\n"),
+        "{}",
+        ran.stderr
+    );
 
-    repo.write("config/clusters/lake/stuck-long.values.yaml", "fate: stuck\n");
+    repo.write(
+        "config/clusters/lake/stuck-long.values.yaml",
+        "fate: stuck\n",
+    );
     let said = repo.fails("deploy lake stuck-long --timeout 5s");
-    assert!(said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"), "{said}");
+    assert!(
+        said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"),
+        "{said}"
+    );
 
     // No autoscaler is at work here.
-    repo.write("config/clusters/lake/no-node.values.yaml", "selector: {nowhere: \"true\"}\n");
+    repo.write(
+        "config/clusters/lake/no-node.values.yaml",
+        "selector: {nowhere: \"true\"}\n",
+    );
     let said = repo.fails("deploy lake no-node --timeout 12s");
     assert!(
         said.contains("`deployment/pond` failed: pod `pond-") && said.contains("has no node: 0/"),
@@ -86,8 +122,9 @@ fn what_may_get_well_is_waited_for() {
     assert!(said.contains("event FailedScheduling: "), "{said}");
     let event = |reason: &str| {
         let [uid, name] = ["uid", "name"].map(|it| {
-            cluster
-                .kubectl(&format!("get pods -n no-node -l app=pond -o jsonpath={{.items[0].metadata.{it}}}"))
+            cluster.kubectl(&format!(
+                "get pods -n no-node -l app=pond -o jsonpath={{.items[0].metadata.{it}}}"
+            ))
         });
         cluster.kubectl_apply(&format!(
             "apiVersion: v1\nkind: Event\nmetadata: {{name: {}, namespace: no-node}}\nreason: {reason}\ntype: Normal\n\
@@ -97,11 +134,17 @@ fn what_may_get_well_is_waited_for() {
     };
     event("TriggeredScaleUp");
     let said = repo.fails("deploy lake no-node --timeout 8s");
-    assert!(said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"), "{said}");
+    assert!(
+        said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"),
+        "{said}"
+    );
     assert!(said.contains("has no node: 0/"), "{said}");
     event("NotTriggerScaleUp");
     let said = repo.fails("deploy lake no-node --timeout 10m");
-    assert!(said.contains("`deployment/pond` failed: pod `pond-"), "{said}");
+    assert!(
+        said.contains("`deployment/pond` failed: pod `pond-"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -111,13 +154,19 @@ fn back_to_what_stood() {
     repo.env.push(("GITHUB_ACTOR".into(), "ann".into()));
     let note = || cluster.kubectl("get configmap pond -n back -o jsonpath={.data.note}");
     let said = repo.fails("rollback lake back --yes");
-    assert!(said.contains("`back` of `lake` was never deployed"), "{said}");
+    assert!(
+        said.contains("`back` of `lake` was never deployed"),
+        "{said}"
+    );
     let (said, _) = fails(&repo, "back", "fate: pull\n");
     assert!(said.contains("revision 1 doesn't stand"), "{said}");
     repo.write("config/clusters/lake/back.values.yaml", "note: good\n");
     repo.ok("deploy lake");
 
-    repo.write("config/clusters/lake/back.values.yaml", "note: bad\nfate: pull\n");
+    repo.write(
+        "config/clusters/lake/back.values.yaml",
+        "note: bad\nfate: pull\n",
+    );
     let said = repo.fails("deploy lake --rollback-on-failure");
     assert!(
         said.contains("ImagePullBackOff")
@@ -125,7 +174,10 @@ fn back_to_what_stood() {
         "{said}"
     );
     assert_eq!(note(), "good");
-    repo.write("config/clusters/lake/back.values.yaml", "note: worse\nfail: at all\n");
+    repo.write(
+        "config/clusters/lake/back.values.yaml",
+        "note: worse\nfail: at all\n",
+    );
     repo.ok("rollback lake back 4 --yes");
 
     repo.write("config/clusters/lake/back.values.yaml", "note: newer\n");
@@ -143,16 +195,30 @@ fn back_to_what_stood() {
         "{said}"
     );
     let said = repo.fails("rollback lake front --yes");
-    assert!(said.contains("cluster `lake` has no hub `front`; it has: `back`"), "{said}");
+    assert!(
+        said.contains("cluster `lake` has no hub `front`; it has: `back`"),
+        "{said}"
+    );
     assert_eq!(note(), "newer");
-    assert!(repo.ok("rollback lake back --yes").stdout.contains("back is as in revision 5, and stands\n"));
+    assert!(
+        repo.ok("rollback lake back --yes")
+            .stdout
+            .contains("back is as in revision 5, and stands\n")
+    );
     assert_eq!(note(), "good");
     let history = cluster.history("back");
-    assert!(history.contains("rolled back to revision 5 by ann"), "{history}");
+    assert!(
+        history.contains("rolled back to revision 5 by ann"),
+        "{history}"
+    );
 
     // What an old revision was given may be secret, and stands in no file any more.
     let log = repo.home().join("pod.log");
-    fs::write(&log, "2026-01-01T00:00:00Z stdout F cannot log in with old-cormorant\n").unwrap();
+    fs::write(
+        &log,
+        "2026-01-01T00:00:00Z stdout F cannot log in with old-cormorant\n",
+    )
+    .unwrap();
     cluster.kubectl_apply(&format!(
         "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {{name: back}}\nspec:\n  \
          selector: {{matchNamespaces: [back]}}\n  logs: [{{logsFile: {log}, previousLogsFile: {log}}}]\n",
@@ -163,7 +229,10 @@ fn back_to_what_stood() {
     repo.write("config/clusters/lake/back.values.yaml", "{}\n");
     repo.ok("deploy lake");
     let said = repo.fails("rollback lake back --yes");
-    assert!(said.contains("  | cannot log in with ***") && !said.contains("cormorant"), "{said}");
+    assert!(
+        said.contains("  | cannot log in with ***") && !said.contains("cormorant"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -182,7 +251,10 @@ fn fields_that_somebody_else_set() {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
     repo.ok("deploy lake --force-conflicts");
-    assert_eq!(cluster.kubectl("get deployment pond -n by-hand -o jsonpath={..containers[0].image}"), "pond");
+    assert_eq!(
+        cluster.kubectl("get deployment pond -n by-hand -o jsonpath={..containers[0].image}"),
+        "pond"
+    );
 }
 
 #[test]
@@ -205,21 +277,41 @@ fn a_hub_is_taken_away() {
     let yaml = repo.read("config/clusters/lake/cluster.yaml");
     repo.write(
         "config/clusters/lake/cluster.yaml",
-        yaml.split_once("- name").unwrap().0.replace("hubs:", "hubs: []").as_str(),
+        yaml.split_once("- name")
+            .unwrap()
+            .0
+            .replace("hubs:", "hubs: []")
+            .as_str(),
     );
     let ran = repo.ok("retire lake retired --yes");
-    assert_eq!(ran.stdout, "retired is gone; its volume claims stay: `pond`\n");
-    assert_eq!(cluster.kubectl("get pods,deployments,secrets,leases -n retired -o name"), "");
+    assert_eq!(
+        ran.stdout,
+        "retired is gone; its volume claims stay: `pond`\n"
+    );
+    assert_eq!(
+        cluster.kubectl("get pods,deployments,secrets,leases -n retired -o name"),
+        ""
+    );
     let said = repo.fails("retire lake retired --yes");
-    assert!(said.contains("cluster `lake` has no release `retired`; it has: "), "{said}");
+    assert!(
+        said.contains("cluster `lake` has no release `retired`; it has: "),
+        "{said}"
+    );
 
     // The next hub of this name gets them back.
     repo.write("config/clusters/lake/cluster.yaml", &yaml);
     repo.ok("deploy lake");
     assert_eq!(claim(), before);
     let ran = repo.ok("retire lake retired --yes --delete-volumes");
-    assert_eq!(ran.stdout, "retired is gone, with its volume claims and its namespace\n");
-    assert!(!cluster.kubectl("get namespaces -o name").contains("namespace/retired\n"));
+    assert_eq!(
+        ran.stdout,
+        "retired is gone, with its volume claims and its namespace\n"
+    );
+    assert!(
+        !cluster
+            .kubectl("get namespaces -o name")
+            .contains("namespace/retired\n")
+    );
 }
 
 /// Pods that crash are no reason against the revision that mends them.
@@ -230,7 +322,10 @@ fn what_crashes_can_be_mended() {
     for round in 1..=5 {
         let (said, _) = fails(&repo, "mended", "fate: crash\nset: true\n");
         assert!(said.contains("CrashLoopBackOff"), "{said}");
-        repo.write("config/clusters/lake/mended.values.yaml", &format!("note: round {round}\nset: true\n"));
+        repo.write(
+            "config/clusters/lake/mended.values.yaml",
+            &format!("note: round {round}\nset: true\n"),
+        );
         repo.ok("deploy lake");
     }
 }

@@ -11,8 +11,10 @@ fn bare() -> Repo {
     let bin = repo.home().join("bin");
     fs::create_dir(&bin).unwrap();
     for name in ["sh", "sleep", "touch", "cat", "mkdir", "cp", "chmod"] {
-        let found =
-            ["/bin", "/usr/bin"].iter().map(|it| std::path::Path::new(it).join(name)).find(|it| it.exists());
+        let found = ["/bin", "/usr/bin"]
+            .iter()
+            .map(|it| std::path::Path::new(it).join(name))
+            .find(|it| it.exists());
         std::os::unix::fs::symlink(found.unwrap(), bin.join(name)).unwrap();
     }
     repo.env.push(("PATH".into(), bin.display().to_string()));
@@ -37,8 +39,12 @@ printf '#!/bin/sh\necho v%s\n' "$version" > "$out"
 chmod +x "$out""#;
 
 fn tools(repo: &Repo) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(repo.cache().join("xtask/tools")) else { return Vec::new() };
-    let mut names: Vec<_> = entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    let Ok(entries) = fs::read_dir(repo.cache().join("xtask/tools")) else {
+        return Vec::new();
+    };
+    let mut names: Vec<_> = entries
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.retain(|it| it != "locks" && it != "probed.json");
     names.sort();
     names
@@ -52,25 +58,48 @@ fn without_go_it_says_what_is_missing_and_how_to_get_it() {
     put(&repo, "kubectl", "echo 'Client Version: v1.36.1-gke.5'");
     let check = repo.run("setup --check");
     assert_eq!(check.code, Some(1));
-    let row =
-        |name: &str| check.stdout.lines().find(|it| it.starts_with(&format!("{name} "))).unwrap().to_owned();
+    let row = |name: &str| {
+        check
+            .stdout
+            .lines()
+            .find(|it| it.starts_with(&format!("{name} ")))
+            .unwrap()
+            .to_owned()
+    };
     assert!(
         row("helm").contains("3.14.0") && row("helm").ends_with("bin/helm isn't good enough"),
         "{}",
         check.stdout
     );
-    assert!(row("sops").contains("3.12.0") && row("sops").ends_with("bin/sops"), "{}", check.stdout);
+    assert!(
+        row("sops").contains("3.12.0") && row("sops").ends_with("bin/sops"),
+        "{}",
+        check.stdout
+    );
     assert!(row("kubectl").contains("1.36.1"), "{}", check.stdout);
     assert!(row("etcd").contains("missing"), "{}", check.stdout);
-    assert!(check.stderr.contains("12 of 14 programs are missing"), "{}", check.stderr);
+    assert!(
+        check.stderr.contains("12 of 14 programs are missing"),
+        "{}",
+        check.stderr
+    );
     for args in ["setup", "setup --print-path"] {
         let said = repo.fails(args);
-        assert!(said.contains("`helm` >=4.2 <5.0 (`") && said.contains("bin/helm` is 3.14.0)"), "{said}");
-        assert!(said.contains("`kwokctl` >=0.8 <0.9") && !said.contains("`sops`"), "{said}");
+        assert!(
+            said.contains("`helm` >=4.2 <5.0 (`") && said.contains("bin/helm` is 3.14.0)"),
+            "{said}"
+        );
+        assert!(
+            said.contains("`kwokctl` >=0.8 <0.9") && !said.contains("`sops`"),
+            "{said}"
+        );
         assert!(said.contains("https://go.dev/dl/"), "{said}");
     }
     let said = repo.fails("deploy lake");
-    assert!(said.contains("`helm`") && !said.contains("`etcd`"), "{said}");
+    assert!(
+        said.contains("`helm`") && !said.contains("`etcd`"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -79,17 +108,36 @@ fn builds_what_path_lacks_and_uses_it() {
     put(&repo, "go", GO);
     put(&repo, "helm", "echo v4.2.0");
     let ran = repo.ok("setup");
-    assert!(ran.stderr.contains("[1/13] sops-3.13.3: building"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("[13/13] etcd-3.6.16: built in "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("[1/13] sops-3.13.3: building"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("[13/13] etcd-3.6.16: built in "),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(tools(&repo).len(), 13, "{:?}", tools(&repo));
     let path = repo.ok("setup --print-path").stdout;
     let folders: Vec<_> = path.trim().split(':').collect();
     assert_eq!(folders.len(), 13);
-    assert!(folders[0].ends_with("cache/xtask/tools/sops-3.13.3"), "{path}");
+    assert!(
+        folders[0].ends_with("cache/xtask/tools/sops-3.13.3"),
+        "{path}"
+    );
     let check = repo.ok("setup --check").stdout;
-    assert!(check.contains("tools/kubectl-1.34.4/kubectl") && check.contains("bin/helm"), "{check}");
+    assert!(
+        check.contains("tools/kubectl-1.34.4/kubectl") && check.contains("bin/helm"),
+        "{check}"
+    );
 
-    let calls = || fs::read_to_string(repo.home().join("go-calls")).unwrap().lines().count();
+    let calls = || {
+        fs::read_to_string(repo.home().join("go-calls"))
+            .unwrap()
+            .lines()
+            .count()
+    };
     assert_eq!(calls(), 13);
     repo.ok("setup");
     assert_eq!(calls(), 13, "what is there was built again");
@@ -113,7 +161,13 @@ fn two_setups_at_once_build_once() {
     for ran in both.map(Ran::from) {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     }
-    assert_eq!(fs::read_to_string(repo.home().join("go-calls")).unwrap().lines().count(), 14);
+    assert_eq!(
+        fs::read_to_string(repo.home().join("go-calls"))
+            .unwrap()
+            .lines()
+            .count(),
+        14
+    );
     repo.ok("setup --check");
 }
 
@@ -131,16 +185,28 @@ fn a_failed_or_killed_build_leaves_nothing_in_place() {
     assert_eq!(tools(&repo), Vec::<String>::new());
 
     // A Go that makes something which isn't the wanted program.
-    put(&repo, "go", "printf '#!/bin/sh\\necho v0.0.1' > \"$GOBIN/helm\"; chmod +x \"$GOBIN/helm\"");
+    put(
+        &repo,
+        "go",
+        "printf '#!/bin/sh\\necho v0.0.1' > \"$GOBIN/helm\"; chmod +x \"$GOBIN/helm\"",
+    );
     let said = repo.fails("setup");
     assert!(said.contains("doesn't call itself 4.3.1"), "{said}");
 
-    put(&repo, "go", "echo half > \"$GOBIN/helm\"; touch \"$HOME/at\"; sleep 30");
+    put(
+        &repo,
+        "go",
+        "echo half > \"$GOBIN/helm\"; touch \"$HOME/at\"; sleep 30",
+    );
     let mut child = repo.start("setup");
     crate::repo::wait_until("the build", || repo.home().join("at").exists());
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!tools(&repo).contains(&"helm-4.3.1".to_owned()), "{:?}", tools(&repo));
+    assert!(
+        !tools(&repo).contains(&"helm-4.3.1".to_owned()),
+        "{:?}",
+        tools(&repo)
+    );
     put(&repo, "go", GO);
     repo.ok("setup");
     repo.ok("setup --check");

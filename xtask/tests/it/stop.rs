@@ -9,7 +9,10 @@ use std::{
 use crate::repo::{Ran, Repo, Shared, command_lines, wait_until};
 
 pub(crate) fn signal(child: &Child, name: &str) {
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {}", child.id())])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
@@ -19,13 +22,29 @@ fn leases(cluster: &Shared, hub: &str) -> String {
 
 /// The number and the status of a release's newest revision.
 fn newest(cluster: &Shared, hub: &str) -> (u32, String) {
-    let labels = "{range .items[*]}{.metadata.labels.version} {.metadata.labels.status}{\"\\n\"}{end}";
+    let labels =
+        "{range .items[*]}{.metadata.labels.version} {.metadata.labels.status}{\"\\n\"}{end}";
     let mut command = crate::repo::tool("kubectl");
-    command.args(["get", "secrets", "-n", hub, "-l", "owner=helm", "-o", &format!("jsonpath={labels}")]);
-    let found = command.env("KUBECONFIG", &cluster.kubeconfig).output().unwrap();
+    command.args([
+        "get",
+        "secrets",
+        "-n",
+        hub,
+        "-l",
+        "owner=helm",
+        "-o",
+        &format!("jsonpath={labels}"),
+    ]);
+    let found = command
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .output()
+        .unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     let revisions = found.lines().filter_map(|it| it.split_once(' '));
-    revisions.map(|(number, status)| (number.parse().unwrap(), status.to_owned())).max().unwrap_or_default()
+    revisions
+        .map(|(number, status)| (number.parse().unwrap(), status.to_owned()))
+        .max()
+        .unwrap_or_default()
 }
 
 /// Whoever is stopped or killed at any moment leaves nothing that keeps the next one from its work.
@@ -45,8 +64,19 @@ fn killed_at_any_moment() {
         signal(&child, ["KILL", "INT", "TERM"][round % 3]);
         child.wait().unwrap();
         let ran = repo.run("deploy lake --jobs 4");
-        assert_eq!(ran.code, Some(0), "round {round}: {}{}", ran.stdout, ran.stderr);
-        assert_eq!(ran.stdout.matches("deployed").count(), HUBS.len(), "{}", ran.stdout);
+        assert_eq!(
+            ran.code,
+            Some(0),
+            "round {round}: {}{}",
+            ran.stdout,
+            ran.stderr
+        );
+        assert_eq!(
+            ran.stdout.matches("deployed").count(),
+            HUBS.len(),
+            "{}",
+            ran.stdout
+        );
     }
     for hub in HUBS {
         assert_eq!(newest(&cluster, hub).1, "deployed");
@@ -60,7 +90,9 @@ fn ctrl_c_says_what_is_left() {
     let repo = Repo::on(&cluster, &["ctrl-c", "ctrl-d"]);
     repo.write("config/clusters/lake/ctrl-c.values.yaml", "fate: stuck\n");
     let child = repo.start("deploy lake --jobs 1");
-    wait_until("the release", || newest(&cluster, "ctrl-c") == (1, "deployed".to_owned()));
+    wait_until("the release", || {
+        newest(&cluster, "ctrl-c") == (1, "deployed".to_owned())
+    });
     assert_ne!(leases(&cluster, "ctrl-c"), "");
     signal(&child, "INT");
     let ran = Ran::from(child);
@@ -78,11 +110,25 @@ fn ctrl_c_says_what_is_left() {
     // helm is at work, and ends first.
     repo.write("config/clusters/lake/ctrl-c.values.yaml", "hook: true\n");
     let child = repo.start("deploy lake ctrl-c");
-    wait_until("the hook", || cluster.kubectl("get jobs -n ctrl-c -o name").contains("hook"));
+    wait_until("the hook", || {
+        cluster
+            .kubectl("get jobs -n ctrl-c -o name")
+            .contains("hook")
+    });
     signal(&child, "TERM");
     let ran = Ran::from(child);
-    assert!(ran.stderr.contains("`ctrl-c` stopped: it is at revision 2 (failed): "), "{}", ran.stderr);
-    assert!(ran.stdout.starts_with("ctrl-c               stopped   after"), "{}", ran.stdout);
+    assert!(
+        ran.stderr
+            .contains("`ctrl-c` stopped: it is at revision 2 (failed): "),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stdout
+            .starts_with("ctrl-c               stopped   after"),
+        "{}",
+        ran.stdout
+    );
 }
 
 /// When helm itself is killed, its release stays pending, and helm refuses to go on with it.
@@ -96,18 +142,29 @@ fn a_release_that_was_cut_off_is_healed() {
         // Ours and that of kwok's controller: the job has a pod.
         wait_until("the hook", || {
             let made = newest(&cluster, "cut-off").1.starts_with("pending");
-            made && cluster.kubectl("get pods -n cut-off -o name").contains("pod/hook-")
+            made && cluster
+                .kubectl("get pods -n cut-off -o name")
+                .contains("pod/hook-")
         });
-        let helm = |line: &str| line.contains("helm upgrade") && line.contains("--namespace cut-off");
-        let helms: Vec<_> = command_lines().into_iter().filter(|(_, it)| helm(it)).collect();
+        let helm =
+            |line: &str| line.contains("helm upgrade") && line.contains("--namespace cut-off");
+        let helms: Vec<_> = command_lines()
+            .into_iter()
+            .filter(|(_, it)| helm(it))
+            .collect();
         signal(&child, "STOP");
-        helms.iter().for_each(|(pid, _)| drop(Command::new("kill").args(["-9", &pid.to_string()]).status()));
+        helms.iter().for_each(|(pid, _)| {
+            drop(Command::new("kill").args(["-9", &pid.to_string()]).status())
+        });
         child.kill().unwrap();
         child.wait().unwrap();
         repo.write("config/clusters/lake/cut-off.values.yaml", "note: healed\n");
     };
     cut_off();
-    assert_eq!(newest(&cluster, "cut-off"), (1, "pending-install".to_owned()));
+    assert_eq!(
+        newest(&cluster, "cut-off"),
+        (1, "pending-install".to_owned())
+    );
     let ran = repo.ok("deploy lake");
     for part in [
         "cut-off: removing the job `hook` of a hook that was cut off\n",
@@ -118,7 +175,10 @@ fn a_release_that_was_cut_off_is_healed() {
     assert_eq!(newest(&cluster, "cut-off"), (1, "deployed".to_owned()));
 
     cut_off();
-    assert_eq!(newest(&cluster, "cut-off"), (2, "pending-upgrade".to_owned()));
+    assert_eq!(
+        newest(&cluster, "cut-off"),
+        (2, "pending-upgrade".to_owned())
+    );
     let ran = repo.ok("deploy lake");
     let said = "cut-off: revision 2 was cut off (pending-upgrade): rolling back to revision 1\n";
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
@@ -156,7 +216,12 @@ fn two_deploys_at_once() {
     lease("bob");
     repo.write("config/clusters/lake/twice.values.yaml", "{}\n");
     let ran = repo.ok("deploy lake");
-    assert!(ran.stderr.contains("twice: bob is at work on it, or was cut off"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("twice: bob is at work on it, or was cut off"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(leases(&cluster, "twice"), "");
 }
 
@@ -170,9 +235,16 @@ fn an_api_server_that_comes_back() {
     let kwokctl = |args: &[&str]| {
         let mut command = crate::repo::tool("kwokctl");
         let name = folder.file_name().unwrap().to_str().unwrap();
-        command.args(args).args(["--name", name]).env("KWOK_WORKDIR", folder);
+        command
+            .args(args)
+            .args(["--name", name])
+            .env("KWOK_WORKDIR", folder);
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     let (at, go) = (repo.home().join("at"), repo.home().join("go"));
     repo.script(
@@ -192,6 +264,15 @@ fn an_api_server_that_comes_back() {
     kwokctl(&["start", "cluster"]);
     let ran = Ran::from(child);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stderr.contains("demo: trying again in 1 s: "), "{}", ran.stderr);
-    assert!(ran.stdout.contains("demo                 deployed  revision 2"), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("demo: trying again in 1 s: "),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stdout
+            .contains("demo                 deployed  revision 2"),
+        "{}",
+        ran.stdout
+    );
 }

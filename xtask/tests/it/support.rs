@@ -35,43 +35,71 @@ fn hubs(cluster: &Shared, upstream: &Upstream, hubs: &[(&str, &str)]) -> Repo {
 #[test]
 fn basehub_and_daskhub() {
     let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
-    let repo = hubs(&cluster, &upstream, &[("own-base", "basehub"), ("own-dask", "daskhub")]);
+    let repo = hubs(
+        &cluster,
+        &upstream,
+        &[("own-base", "basehub"), ("own-dask", "daskhub")],
+    );
     let crds = || {
         let of = "-o jsonpath={.items[*].metadata.labels.of}";
         cluster.kubectl(&format!("get crd -l of {of}"))
     };
-    let locks = || ["basehub", "daskhub"].map(|it| repo.read(&format!("helm-charts/{it}/Chart.lock")));
+    let locks =
+        || ["basehub", "daskhub"].map(|it| repo.read(&format!("helm-charts/{it}/Chart.lock")));
     let before = locks();
 
     // Dry, before anything is there.
     let dry = repo.ok("deploy lake --dry-run");
     assert!(
-        dry.stderr.contains("the cluster has no dask-gateway yet: rendering `own-dask` without asking it")
+        dry.stderr.contains(
+            "the cluster has no dask-gateway yet: rendering `own-dask` without asking it"
+        )
     );
-    assert!(dry.stdout.contains("kind: IngressRoute") && dry.stdout.contains("name: nfs-share-creator"));
+    assert!(
+        dry.stdout.contains("kind: IngressRoute") && dry.stdout.contains("name: nfs-share-creator")
+    );
     assert_eq!(crds(), "", "a dry run applied CRDs");
 
     let ran = repo.ok("deploy lake");
-    assert!(ran.stderr.contains("own-dask: applying the CRDs of dask-gateway 2026.3.0"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("own-dask: applying the CRDs of dask-gateway 2026.3.0"),
+        "{}",
+        ran.stderr
+    );
     assert!(!ran.stderr.contains("own-base: applying"), "{}", ran.stderr);
     assert_eq!(crds(), "2026.3.0 2026.3.0");
     for hub in ["own-base", "own-dask"] {
         let get = |what: &str| cluster.kubectl(&format!("get -n {hub} {what}"));
-        assert_eq!(get("pvc home-nfs -o jsonpath={.spec.volumeName}"), format!("{hub}-home-nfs"));
-        let volume = get(&format!("pv {hub}-home-nfs -o jsonpath={{.spec.nfs}}{{.spec.mountOptions}}"));
+        assert_eq!(
+            get("pvc home-nfs -o jsonpath={.spec.volumeName}"),
+            format!("{hub}-home-nfs")
+        );
+        let volume = get(&format!(
+            "pv {hub}-home-nfs -o jsonpath={{.spec.nfs}}{{.spec.mountOptions}}"
+        ));
         assert_eq!(
             volume,
-            format!(r#"{{"path":"/homes/{hub}","server":"10.0.0.9"}}["soft","noatime","vers=4.2"]"#)
+            format!(
+                r#"{{"path":"/homes/{hub}","server":"10.0.0.9"}}["soft","noatime","vers=4.2"]"#
+            )
         );
-        assert_eq!(get("serviceaccount user-sa -o jsonpath={.automountServiceAccountToken}"), "false");
+        assert_eq!(
+            get("serviceaccount user-sa -o jsonpath={.automountServiceAccountToken}"),
+            "false"
+        );
         let ingress = get("ingress jupyterhub -o jsonpath={.spec.rules[0].host}");
         assert_eq!(ingress, format!("{hub}.example.org"));
         get("configmap hub-custom-templates-config");
     }
     // Tokens of the health check and of dask-gateway stay what they are.
     let tokens = || cluster.kubectl("get secret hub -n own-dask -o jsonpath={.data}");
-    let token =
-        |data: String| data.split("hub.services.dask-gateway.apiToken").nth(1).unwrap()[..60].to_owned();
+    let token = |data: String| {
+        data.split("hub.services.dask-gateway.apiToken")
+            .nth(1)
+            .unwrap()[..60]
+            .to_owned()
+    };
     let first = token(tokens());
     let pods = || cluster.kubectl("get pods -n own-dask -o name");
     let running = pods();
@@ -81,19 +109,37 @@ fn basehub_and_daskhub() {
     repo.ok("deploy lake");
     assert_eq!(crds(), "2026.3.0 2026.3.0");
     assert_eq!(token(tokens()), first);
-    assert_eq!(pods(), running, "an upgrade that changes nothing has restarted pods");
+    assert_eq!(
+        pods(),
+        running,
+        "an upgrade that changes nothing has restarted pods"
+    );
     let dry = repo.ok("deploy lake --dry-run");
-    assert!(!dry.stdout.contains("nfs-share-creator"), "the folders would be made again");
+    assert!(
+        !dry.stdout.contains("nfs-share-creator"),
+        "the folders would be made again"
+    );
     assert!(!dry.stderr.contains("without asking it"), "{}", dry.stderr);
 
     // Another version than the chart's comes from its public address, and is kept.
     let ran = repo.ok("deploy lake own-dask --dask-gateway-version 2027.1.0");
-    assert!(ran.stderr.contains("applying the CRDs of dask-gateway 2027.1.0"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("applying the CRDs of dask-gateway 2027.1.0"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(crds(), "2027.1.0 2027.1.0");
     let said = repo.fails("deploy lake own-dask --dask-gateway-version 1.2.3");
     let url = "https://raw.githubusercontent.com/dask/dask-gateway/1.2.3/resources/helm/dask-gateway/crds/daskclusters.yaml";
-    let wanted = format!("cannot get the manifest from {url} by its mirror {}/dask/", upstream.address);
-    assert!(said.contains(&wanted) && said.contains("hint: `chart_mirrors`"), "{said}");
+    let wanted = format!(
+        "cannot get the manifest from {url} by its mirror {}/dask/",
+        upstream.address
+    );
+    assert!(
+        said.contains(&wanted) && said.contains("hint: `chart_mirrors`"),
+        "{said}"
+    );
     repo.ok("deploy lake own-dask --dry-run --dask-gateway-version 1.2.3");
 
     assert_eq!(locks(), before);
@@ -114,12 +160,19 @@ fn dask_gateway_by_its_values(cluster: &Shared, upstream: &Upstream) {
         "apiVersion: v2\nname: reef\nversion: 0.1.0\ndependencies:\n\
          - {name: dask-gateway, version: 2026.3.0, repository: https://helm.dask.org/, condition: dask-gateway.enabled}\n",
     );
-    repo.write("helm-charts/reef/values.yaml", "dask-gateway: {enabled: false}\n");
+    repo.write(
+        "helm-charts/reef/values.yaml",
+        "dask-gateway: {enabled: false}\n",
+    );
     let values = "config/clusters/lake/by-values.values.yaml";
     repo.write(values, "{}\n");
     assert!(!repo.ok("deploy lake").stderr.contains("CRDs"));
     repo.write(values, "dask-gateway: {enabled: true}\n");
-    assert!(repo.ok("deploy lake").stderr.contains("applying the CRDs of dask-gateway 2026.3.0"));
+    assert!(
+        repo.ok("deploy lake")
+            .stderr
+            .contains("applying the CRDs of dask-gateway 2026.3.0")
+    );
     cluster.kubectl("get ingressroute -n by-values api-by-values-dask-gateway");
 }
 
@@ -128,23 +181,43 @@ fn placeholders_are_not_awaited() {
     let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
     let repo = hubs(&cluster, &upstream, &[("placeholders", "basehub")]);
     let values = "config/clusters/lake/placeholders.values.yaml";
-    repo.edit(values, "jupyterhub: {", "jupyterhub: {scheduling: {userPlaceholder: {replicas: 2}}, ");
+    repo.edit(
+        values,
+        "jupyterhub: {",
+        "jupyterhub: {scheduling: {userPlaceholder: {replicas: 2}}, ",
+    );
     repo.ok("deploy lake --timeout 30s");
-    let ready = cluster
-        .kubectl("get statefulset user-placeholder -n placeholders -o jsonpath={.status.readyReplicas}");
-    assert_eq!(ready, "", "the placeholders got ready, so this shows nothing");
+    let ready = cluster.kubectl(
+        "get statefulset user-placeholder -n placeholders -o jsonpath={.status.readyReplicas}",
+    );
+    assert_eq!(
+        ready, "",
+        "the placeholders got ready, so this shows nothing"
+    );
 }
 
 #[test]
 fn our_charts_refuse_what_they_do_not_know() {
     let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
-    let repo = hubs(&cluster, &upstream, &[("refused", "basehub"), ("refused-dask", "daskhub")]);
+    let repo = hubs(
+        &cluster,
+        &upstream,
+        &[("refused", "basehub"), ("refused-dask", "daskhub")],
+    );
     let base = "config/clusters/lake/refused.values.yaml";
     let good = repo.read(base);
     for (from, to, wanted) in [
-        ("nfs:", "nsf: {}\nnfs:", "refused.values.yaml:1:1: there is no key `nsf`: did you mean `nfs`?"),
+        (
+            "nfs:",
+            "nsf: {}\nnfs:",
+            "refused.values.yaml:1:1: there is no key `nsf`: did you mean `nfs`?",
+        ),
         ("/homes/", "/homes", "`\"/homes\"` doesn't match `"),
-        ("10.0.0.9", "\"\"", "`nfs.pv.serverIP`: it is shorter than 1 character"),
+        (
+            "10.0.0.9",
+            "\"\"",
+            "`nfs.pv.serverIP`: it is shorter than 1 character",
+        ),
         (
             "hosts: [refused.example.org], tls",
             "hosts: [], tls",
@@ -155,7 +228,11 @@ fn our_charts_refuse_what_they_do_not_know() {
             "jupyterhub: {custom: {homepage: {url: x}}, ",
             "`jupyterhub.custom.homepage`: there is no key `url`",
         ),
-        ("jupyterhub: {", "jupyterhub: {bhu: {}, ", "`jupyterhub`: there is no key `bhu`"),
+        (
+            "jupyterhub: {",
+            "jupyterhub: {bhu: {}, ",
+            "`jupyterhub`: there is no key `bhu`",
+        ),
     ] {
         repo.edit(base, from, to);
         let said = repo.fails("deploy lake refused");
@@ -198,7 +275,8 @@ fn a_user_is_not_evicted() {
     // Until the budget's controller has seen the pod, the answer is that it doesn't know yet: also no.
     let said = evict("jupyter-jo");
     assert!(said.contains("disruption budget"), "{said}");
-    let hub = cluster.kubectl("get pods -n evicted -l app=hub -o jsonpath={.items[0].metadata.name}");
+    let hub =
+        cluster.kubectl("get pods -n evicted -l app=hub -o jsonpath={.items[0].metadata.name}");
     let said = evict(&hub);
     assert!(said.contains("Success"), "{said}");
 }
@@ -212,7 +290,10 @@ fn supported(upstream: &Upstream) -> Repo {
         "config/clusters/lake/cluster.yaml",
         "name: lake\nprovider: local\nsupport:\n  helm_chart_values_files: [support.values.yaml, enc-support.secret.values.yaml]\n",
     );
-    repo.write("config/clusters/lake/support.values.yaml", "cluster-autoscaler: {enabled: true}\n");
+    repo.write(
+        "config/clusters/lake/support.values.yaml",
+        "cluster-autoscaler: {enabled: true}\n",
+    );
     let key = Key::new();
     repo.has_key(&key);
     repo.write(
@@ -236,18 +317,33 @@ fn cert_manager_and_support() {
 
     // Dry while the cluster is down, and dry while it has nothing.
     let ran = repo.ok("deploy-support lake --dry-run");
-    assert!(ran.stdout.contains("# cert-manager: what would be applied"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("kind: ClusterIssuer") && ran.stdout.contains("kind: IngressClass"));
+    assert!(
+        ran.stdout.contains("# cert-manager: what would be applied"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("kind: ClusterIssuer") && ran.stdout.contains("kind: IngressClass")
+    );
     let config = kubeconfig(&repo.ok("local up").stdout);
     let kubectl = |args: &str| kubectl(&config, args);
     let ran = repo.ok("deploy-support lake --dry-run");
     assert!(
-        ran.stderr.contains("the cluster has no cert-manager yet: rendering `support`"),
+        ran.stderr
+            .contains("the cluster has no cert-manager yet: rendering `support`"),
         "{}",
         ran.stderr
     );
-    assert!(ran.stdout.contains("# support: what would be applied"), "{}", ran.stdout);
-    assert!(!ran.stdout.contains("loch-ness") && !ran.stdout.contains("same-everywhere"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("# support: what would be applied"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        !ran.stdout.contains("loch-ness") && !ran.stdout.contains("same-everywhere"),
+        "{}",
+        ran.stdout
+    );
     let found = kubectl("get namespaces,crds -o name");
     assert!(
         !found.contains("support") && !found.contains("cert-manager"),
@@ -255,14 +351,24 @@ fn cert_manager_and_support() {
     );
 
     let ran = repo.ok("deploy-support lake");
-    let lines: Vec<_> = ran.stdout.lines().map(|it| it.split(',').next().unwrap()).collect();
+    let lines: Vec<_> = ran
+        .stdout
+        .lines()
+        .map(|it| it.split(',').next().unwrap())
+        .collect();
     assert_eq!(
         lines,
-        ["cert-manager         deployed  revision 1", "support              deployed  revision 1"]
+        [
+            "cert-manager         deployed  revision 1",
+            "support              deployed  revision 1"
+        ]
     );
     assert!(ran.stdout.contains("v1.20.3"), "{}", ran.stdout);
     let all = ran.stdout + &ran.stderr;
-    assert!(!all.contains("loch-ness") && !all.contains("same-everywhere"), "{all}");
+    assert!(
+        !all.contains("loch-ness") && !all.contains("same-everywhere"),
+        "{all}"
+    );
     assert_eq!(
         kubectl("get clusterissuer letsencrypt-prod -o jsonpath={.spec.acme.solvers}"),
         r#"[{"http01":{"ingress":{"ingressClassName":"nginx"}}}]"#
@@ -271,19 +377,27 @@ fn cert_manager_and_support() {
         "get deployment -n support support-cluster-autoscaler support-nginx-ingress-controller support-grafana",
     );
     let secret = |name: &str, key: &str| {
-        let data = kubectl(&format!("get secret -n support {name} -o jsonpath={{.data.{key}}}"));
-        let base64 =
-            std::process::Command::new("sh").args(["-c", &format!("echo {data} | base64 -d")]).output();
+        let data = kubectl(&format!(
+            "get secret -n support {name} -o jsonpath={{.data.{key}}}"
+        ));
+        let base64 = std::process::Command::new("sh")
+            .args(["-c", &format!("echo {data} | base64 -d")])
+            .output();
         String::from_utf8(base64.unwrap().stdout).unwrap()
     };
     // The cluster's own values win over the shared ones, which win over the chart's.
     assert_eq!(secret("prometheus-auth", "username"), "lake");
     assert_eq!(secret("prometheus-auth", "password"), "loch-ness-monster");
-    assert_eq!(secret("support-grafana", "admin-password"), "the-same-everywhere");
+    assert_eq!(
+        secret("support-grafana", "admin-password"),
+        "the-same-everywhere"
+    );
     let web = secret("prometheus-auth", r"web\.yml");
     prometheus_asks_for_a_password(
         &repo,
-        &kubectl("get configmap -n support support-prometheus-server -o jsonpath={.data.prometheus\\.yml}"),
+        &kubectl(
+            "get configmap -n support support-prometheus-server -o jsonpath={.data.prometheus\\.yml}",
+        ),
         &web,
     );
 
@@ -291,26 +405,42 @@ fn cert_manager_and_support() {
     let pods = || kubectl("get pods -A -o name");
     let running = pods();
     let ran = repo.ok("deploy-support lake");
-    assert!(ran.stdout.contains("support              deployed  revision 2"), "{}", ran.stdout);
-    assert_eq!(pods(), running, "an upgrade that changes nothing has restarted pods");
+    assert!(
+        ran.stdout
+            .contains("support              deployed  revision 2"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(
+        pods(),
+        running,
+        "an upgrade that changes nothing has restarted pods"
+    );
     assert_eq!(secret("prometheus-auth", r"web\.yml"), web);
     let ran = repo.ok("deploy-support lake --dry-run");
     assert!(!ran.stderr.contains("without asking it"), "{}", ran.stderr);
     let ran = repo.ok("deploy-support lake --diff --dry-run --detailed-exitcode");
     assert!(
-        ran.stderr.contains("cert-manager: nothing would change\nsupport: nothing would change\n"),
+        ran.stderr
+            .contains("cert-manager: nothing would change\nsupport: nothing would change\n"),
         "{}{}",
         ran.stdout,
         ran.stderr
     );
     assert_eq!(
-        kubectl("get secrets -A -l owner=helm -o name").lines().count(),
+        kubectl("get secrets -A -l owner=helm -o name")
+            .lines()
+            .count(),
         4,
         "a dry run made a revision"
     );
 
     // A password that nobody sets is made once.
-    fs::remove_file(repo.root.join("helm-charts/support/enc-support.secret.values.yaml")).unwrap();
+    fs::remove_file(
+        repo.root
+            .join("helm-charts/support/enc-support.secret.values.yaml"),
+    )
+    .unwrap();
     repo.ok("deploy-support lake");
     assert_eq!(secret("prometheus-auth", "password"), "loch-ness-monster");
     kubectl("delete secret -n support prometheus-auth");
@@ -322,7 +452,11 @@ fn cert_manager_and_support() {
 
     what_support_refuses(&repo);
     crds_of_cert_manager(&repo, &kubectl);
-    repo.edit("config/clusters/lake/cluster.yaml", "support:\n", "support:\n  cert_manager: false\n");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "support:\n",
+        "support:\n  cert_manager: false\n",
+    );
     let printed = repo.ok("deploy-support lake").stdout;
     assert!(
         !printed.contains("cert-manager") && printed.starts_with("support              deployed"),
@@ -334,16 +468,26 @@ fn cert_manager_and_support() {
 fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
     let dir = repo.root.join("prometheus");
     let address = free_address();
-    for (file, text) in [("web.yml", web), ("username", "lake"), ("password", "loch-ness-monster")] {
+    for (file, text) in [
+        ("web.yml", web),
+        ("username", "lake"),
+        ("password", "loch-ness-monster"),
+    ] {
         repo.write(&format!("prometheus/{file}"), text);
     }
     assert!(config.contains("/etc/prometheus-auth/username"), "{config}");
     // Debian's is too old for a file with the user's name.
     let config = config
-        .replace("username_file: /etc/prometheus-auth/username", "username: lake")
+        .replace(
+            "username_file: /etc/prometheus-auth/username",
+            "username: lake",
+        )
         .replace("/etc/prometheus-auth", dir.to_str().unwrap())
         .replace("localhost:9090", &address);
-    repo.write("prometheus/prometheus.yml", &format!("global: {{scrape_interval: 1s}}\n{config}"));
+    repo.write(
+        "prometheus/prometheus.yml",
+        &format!("global: {{scrape_interval: 1s}}\n{config}"),
+    );
     let args = [
         format!("--config.file={}", dir.join("prometheus.yml").display()),
         format!("--web.config.file={}", dir.join("web.yml").display()),
@@ -351,14 +495,21 @@ fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
         format!("--web.listen-address={address}"),
     ];
     let _process = Running::start("prometheus", &args, &address);
-    let status = |user: &str, path: &str| match ureq::get(format!("http://{user}{address}/{path}")).call() {
-        Ok(answer) => (answer.status().as_u16(), answer.into_body().read_to_string().unwrap()),
-        Err(ureq::Error::StatusCode(status)) => (status, String::new()),
-        Err(err) => panic!("{err}"),
-    };
+    let status =
+        |user: &str, path: &str| match ureq::get(format!("http://{user}{address}/{path}")).call() {
+            Ok(answer) => (
+                answer.status().as_u16(),
+                answer.into_body().read_to_string().unwrap(),
+            ),
+            Err(ureq::Error::StatusCode(status)) => (status, String::new()),
+            Err(err) => panic!("{err}"),
+        };
     assert_eq!(status("", "api/v1/query?query=up").0, 401);
     assert_eq!(status("lake:wrong@", "api/v1/query?query=up").0, 401);
-    assert_eq!(status("shared:loch-ness-monster@", "api/v1/query?query=up").0, 401);
+    assert_eq!(
+        status("shared:loch-ness-monster@", "api/v1/query?query=up").0,
+        401
+    );
     // With it, also for the metrics that it asks itself for.
     crate::repo::wait_until("its own metrics", || {
         let (status, answer) = status("lake:loch-ness-monster@", "api/v1/query?query=up");
@@ -379,26 +530,45 @@ fn people_ask_it(repo: &Repo, address: &str) {
     );
     repo.write(
         VALUES,
-        &(values.clone() + "prometheus: {server: {ingress: {hosts: [prometheus.lake.example.org]}}}\n"),
+        &(values.clone()
+            + "prometheus: {server: {ingress: {hosts: [prometheus.lake.example.org]}}}\n"),
     );
-    let mirror = format!("chart_mirrors:\n  https://prometheus.lake.example.org: http://{address}\n");
-    repo.write("config/xtask.yaml", &settings.replace("chart_mirrors:\n", &mirror));
+    let mirror =
+        format!("chart_mirrors:\n  https://prometheus.lake.example.org: http://{address}\n");
+    repo.write(
+        "config/xtask.yaml",
+        &settings.replace("chart_mirrors:\n", &mirror),
+    );
     let row = format!("up{{instance={address}, job=prometheus}}  1\n");
-    assert_eq!(repo.ok("exec promql lake up{job=\"prometheus\"}").stdout.replace('"', ""), row);
+    assert_eq!(
+        repo.ok("exec promql lake up{job=\"prometheus\"}")
+            .stdout
+            .replace('"', ""),
+        row
+    );
     assert_eq!(repo.ok("exec promql lake 6*7").stdout, "42\n");
     let data: serde_json::Value =
         serde_json::from_str(&repo.ok("exec promql lake vector(3) --format json").stdout).unwrap();
     assert_eq!(data["result"][0]["value"][1], "3");
     let said = repo.fails("exec promql lake sum(");
-    assert!(said.contains("Prometheus answers: ") && said.contains("parse error"), "{said}");
+    assert!(
+        said.contains("Prometheus answers: ") && said.contains("parse error"),
+        "{said}"
+    );
 
     // Where no file has the password, the cluster has.
     let shared = fs::read(repo.root.join(SHARED)).unwrap();
     fs::remove_file(repo.root.join(SHARED)).unwrap();
     assert_eq!(repo.ok("exec promql lake 6*7").stdout, "42\n");
-    repo.write(SHARED, "prometheusAuthSecret: {password: not-the-password}\n");
+    repo.write(
+        SHARED,
+        "prometheusAuthSecret: {password: not-the-password}\n",
+    );
     let said = repo.fails("exec promql lake up");
-    assert!(said.contains("is called secret and isn't encrypted"), "{said}");
+    assert!(
+        said.contains("is called secret and isn't encrypted"),
+        "{said}"
+    );
     fs::write(repo.root.join(SHARED), shared).unwrap();
     repo.write(
         VALUES,
@@ -409,7 +579,9 @@ fn people_ask_it(repo: &Repo, address: &str) {
     repo.edit(yaml, listed, "[support.values.yaml]");
     let said = repo.fails("exec promql lake up");
     assert!(
-        said.contains("refuses the password of `x`\nhint: what `deploy-support lake` set up last counts"),
+        said.contains(
+            "refuses the password of `x`\nhint: what `deploy-support lake` set up last counts"
+        ),
         "{said}"
     );
     assert!(!said.contains("loch-ness"), "{said}");
@@ -421,15 +593,23 @@ fn people_ask_it(repo: &Repo, address: &str) {
 fn what_support_refuses(repo: &Repo) {
     let own = "config/clusters/lake/enc-support.secret.values.yaml";
     let readable = repo.read(own);
-    repo.write(own, &readable.replace("ENC[AES256_GCM,data:", "ENC[AES256_GCM,data:broken"));
+    repo.write(
+        own,
+        &readable.replace("ENC[AES256_GCM,data:", "ENC[AES256_GCM,data:broken"),
+    );
     let said = repo.fails("deploy-support lake");
-    assert!(said.contains(&format!("cannot decrypt `{own}`")) && !said.contains("upgrading"), "{said}");
+    assert!(
+        said.contains(&format!("cannot decrypt `{own}`")) && !said.contains("upgrading"),
+        "{said}"
+    );
     repo.write(own, &readable);
     let jsonnet = repo.root.join("helm-charts/support/values.jsonnet");
     fs::write(&jsonnet, "{}").unwrap();
     let said = repo.fails("deploy-support lake");
     assert!(
-        said.contains("`helm-charts/support/values.jsonnet`: values in jsonnet aren't supported yet"),
+        said.contains(
+            "`helm-charts/support/values.jsonnet`: values in jsonnet aren't supported yet"
+        ),
         "{said}"
     );
     fs::remove_file(jsonnet).unwrap();
@@ -437,7 +617,9 @@ fn what_support_refuses(repo: &Repo) {
     repo.write(shared, "prometheusAuthSecret: {password: in-plain-sight}\n");
     let said = repo.fails("deploy-support lake");
     assert!(
-        said.contains(&format!("{shared}:1:1: this is called secret and isn't what sops writes")),
+        said.contains(&format!(
+            "{shared}:1:1: this is called secret and isn't what sops writes"
+        )),
         "{said}"
     );
     assert!(!said.contains("in-plain-sight"), "{said}");
@@ -445,9 +627,18 @@ fn what_support_refuses(repo: &Repo) {
     let values = "config/clusters/lake/support.values.yaml";
     let good = repo.read(values);
     for (text, wanted) in [
-        ("ingress-nginx: {controller: {}}\n", "its successor's values stand under `nginx-ingress:`"),
-        ("prometheusIngressAuthSecret: {enabled: true}\n", "it is `prometheusAuthSecret:` now"),
-        ("prometheusAuthSecret: {username: \"a:b\"}\n", "`prometheusAuthSecret.username`: "),
+        (
+            "ingress-nginx: {controller: {}}\n",
+            "its successor's values stand under `nginx-ingress:`",
+        ),
+        (
+            "prometheusIngressAuthSecret: {enabled: true}\n",
+            "it is `prometheusAuthSecret:` now",
+        ),
+        (
+            "prometheusAuthSecret: {username: \"a:b\"}\n",
+            "`prometheusAuthSecret.username`: ",
+        ),
         ("cryptnono: {}\n", "there is no key `cryptnono`"),
         // By a definition that the chart's schema has elsewhere.
         (
@@ -457,7 +648,11 @@ fn what_support_refuses(repo: &Repo) {
     ] {
         repo.write(values, text);
         // For this the cluster's own file may not win.
-        repo.edit("config/clusters/lake/cluster.yaml", ", enc-support.secret.values.yaml", "");
+        repo.edit(
+            "config/clusters/lake/cluster.yaml",
+            ", enc-support.secret.values.yaml",
+            "",
+        );
         let said = repo.fails("deploy-support lake");
         repo.edit(
             "config/clusters/lake/cluster.yaml",
@@ -470,29 +665,57 @@ fn what_support_refuses(repo: &Repo) {
     repo.write(values, &good);
     // Of the document that it refers to the prepared chart has what is used: every release keeps it in a Secret.
     let prepared = fs::read_dir(repo.cache().join("xtask/charts")).unwrap();
-    let schemas = prepared.map(|it| it.unwrap().path().join("charts/nginx-ingress/values.schema.json"));
-    let schemas: Vec<_> = schemas.filter_map(|it| fs::read_to_string(it).ok()).collect();
+    let schemas = prepared.map(|it| {
+        it.unwrap()
+            .path()
+            .join("charts/nginx-ingress/values.schema.json")
+    });
+    let schemas: Vec<_> = schemas
+        .filter_map(|it| fs::read_to_string(it).ok())
+        .collect();
     assert!(!schemas.is_empty());
     assert!(
-        schemas
-            .iter()
-            .all(|it| it.contains("\"text\":") && !it.contains("unused") && !it.contains("left out"))
+        schemas.iter().all(|it| it.contains("\"text\":")
+            && !it.contains("unused")
+            && !it.contains("left out"))
     );
     let said = repo.fails("deploy-support lake --cert-manager-version v1.14.7");
     assert!(said.contains("isn't v1.15.0 or newer"), "{said}");
     let said = repo.fails("deploy-support lake --cert-manager-version v1.99.0");
     let wanted = "cannot get the chart `cert-manager` v1.99.0 from https://charts.jetstack.io by its mirror http://127.0.0.1";
-    assert!(said.contains(wanted) && said.contains("the newest are: v1.20.3"), "{said}");
+    assert!(
+        said.contains(wanted) && said.contains("the newest are: v1.20.3"),
+        "{said}"
+    );
     // Both that can't be had are named, before anything is done.
-    repo.edit("helm-charts/support/Chart.yaml", "version: 10.5.15", "version: 10.5.16");
-    repo.edit("helm-charts/support/Chart.lock", "version: 10.5.15", "version: 10.5.16");
+    repo.edit(
+        "helm-charts/support/Chart.yaml",
+        "version: 10.5.15",
+        "version: 10.5.16",
+    );
+    repo.edit(
+        "helm-charts/support/Chart.lock",
+        "version: 10.5.15",
+        "version: 10.5.16",
+    );
     let said = repo.fails("deploy-support lake --cert-manager-version v1.99.0");
     for chart in ["`cert-manager` v1.99.0", "`grafana` 10.5.16"] {
-        assert!(said.contains(&format!("cannot get the chart {chart} from")), "{said}");
+        assert!(
+            said.contains(&format!("cannot get the chart {chart} from")),
+            "{said}"
+        );
     }
     assert!(!said.contains("upgrading"), "{said}");
-    repo.edit("helm-charts/support/Chart.yaml", "version: 10.5.16", "version: 10.5.15");
-    repo.edit("helm-charts/support/Chart.lock", "version: 10.5.16", "version: 10.5.15");
+    repo.edit(
+        "helm-charts/support/Chart.yaml",
+        "version: 10.5.16",
+        "version: 10.5.15",
+    );
+    repo.edit(
+        "helm-charts/support/Chart.lock",
+        "version: 10.5.16",
+        "version: 10.5.15",
+    );
 }
 
 fn crds_of_cert_manager(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
@@ -506,11 +729,17 @@ fn crds_of_cert_manager(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
     // Without its annotation helm would remove them now.
     kubectl(&format!("annotate crd {crd} helm.sh/resource-policy-"));
     let said = repo.fails("deploy-support lake --skip-crds");
-    assert!(said.contains("helm would remove the CRDs") && said.contains("`support` wasn't tried"), "{said}");
+    assert!(
+        said.contains("helm would remove the CRDs") && said.contains("`support` wasn't tried"),
+        "{said}"
+    );
     assert_eq!(uid(), before);
 
     // Whoever applied them with kubectl, they come into the release.
-    for annotation in ["meta.helm.sh/release-name", "meta.helm.sh/release-namespace"] {
+    for annotation in [
+        "meta.helm.sh/release-name",
+        "meta.helm.sh/release-namespace",
+    ] {
         for crd in [crd, "clusterissuers.cert-manager.io"] {
             kubectl(&format!("annotate crd {crd} {annotation}-"));
             kubectl(&format!("label crd {crd} app.kubernetes.io/managed-by-"));
@@ -528,14 +757,25 @@ fn a_cluster_without_support() {
     let repo = Repo::new();
     let ran = repo.ok("deploy-support lake");
     assert_eq!(ran.stdout, "");
-    assert_eq!(ran.stderr, "config/clusters/lake/cluster.yaml has no `support`: nothing to do\n");
+    assert_eq!(
+        ran.stderr,
+        "config/clusters/lake/cluster.yaml has no `support`: nothing to do\n"
+    );
 }
 
 /// All that a person needs to know of a chart's own values stands in its README.
 #[test]
 fn tables_of_values_are_complete() {
     for (chart, prefixes) in [
-        ("basehub", &["nfs", "userServiceAccount", "userPodDisruptionBudget", "jupyterhub.custom"][..]),
+        (
+            "basehub",
+            &[
+                "nfs",
+                "userServiceAccount",
+                "userPodDisruptionBudget",
+                "jupyterhub.custom",
+            ][..],
+        ),
         ("support", &["letsencrypt", "prometheusAuthSecret"]),
     ] {
         let dir = workspace().join("helm-charts").join(chart);
@@ -544,8 +784,10 @@ fn tables_of_values_are_complete() {
         let readme = fs::read_to_string(dir.join("README.md")).unwrap();
         let mut keys = Vec::new();
         leaves(&values, String::new(), &mut keys);
-        let own: Vec<_> =
-            keys.iter().filter(|it| prefixes.iter().any(|prefix| it.starts_with(prefix))).collect();
+        let own: Vec<_> = keys
+            .iter()
+            .filter(|it| prefixes.iter().any(|prefix| it.starts_with(prefix)))
+            .collect();
         assert!(own.len() >= 5, "{own:?}");
         for key in own {
             assert!(
@@ -564,9 +806,15 @@ fn images_of_the_version_in_chart_yaml() {
         serde_yaml::from_str(&fs::read_to_string(dir.join("Chart.yaml")).unwrap()).unwrap();
     let version = chart["dependencies"][0]["version"].as_str().unwrap();
     let values = fs::read_to_string(dir.join("values.yaml")).unwrap();
-    let images: Vec<_> = values.lines().filter(|it| it.contains("quay.io/jupyterhub/")).collect();
+    let images: Vec<_> = values
+        .lines()
+        .filter(|it| it.contains("quay.io/jupyterhub/"))
+        .collect();
     assert!(images.len() >= 4, "{images:?}");
-    assert!(images.iter().all(|it| it.ends_with(&format!(":{version}"))), "{images:?}");
+    assert!(
+        images.iter().all(|it| it.ends_with(&format!(":{version}"))),
+        "{images:?}"
+    );
 }
 
 /// Who runs helm without us is told of no difference between Chart.yaml and Chart.lock.
@@ -578,7 +826,9 @@ fn locks_are_as_helm_writes_them() {
         copy(&own, &repo.root.join("helm-charts").join(chart));
         let build = |chart: &Path| {
             let mut helm = tool("helm");
-            helm.args(["dependency", "build"]).arg(chart).env("HELM_REPOSITORY_CONFIG", "/dev/null");
+            helm.args(["dependency", "build"])
+                .arg(chart)
+                .env("HELM_REPOSITORY_CONFIG", "/dev/null");
             String::from_utf8(helm.output().unwrap().stderr).unwrap()
         };
         let copied = repo.root.join("helm-charts").join(chart);
@@ -599,7 +849,11 @@ fn leaves(value: &serde_yaml::Value, path: String, found: &mut Vec<String>) {
     match value.as_mapping() {
         Some(entries) if !entries.is_empty() => {
             for (key, value) in entries {
-                let path = if path.is_empty() { String::new() } else { format!("{path}.") };
+                let path = if path.is_empty() {
+                    String::new()
+                } else {
+                    format!("{path}.")
+                };
                 leaves(value, path + key.as_str().unwrap(), found);
             }
         }

@@ -21,7 +21,9 @@ impl Terminal {
     pub(crate) fn start(repo: &Repo, lines: &str) -> Terminal {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("tmux-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let terminal = Terminal { socket: repo.cache().join(name) };
+        let terminal = Terminal {
+            socket: repo.cache().join(name),
+        };
         let command = repo.command("");
         let variables = command
             .get_envs()
@@ -43,9 +45,18 @@ impl Terminal {
 
     fn tmux(&self, args: &[&str]) -> String {
         let mut command = Command::new("tmux");
-        command.arg("-S").arg(&self.socket).args(args).env_remove("TMUX").env_remove("CI");
+        command
+            .arg("-S")
+            .arg(&self.socket)
+            .args(args)
+            .env_remove("TMUX")
+            .env_remove("CI");
         let output = command.output().expect("tmux is there");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -70,6 +81,10 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
+        let _ = Command::new("tmux")
+            .arg("-S")
+            .arg(&self.socket)
+            .arg("kill-server")
+            .output();
     }
 }

@@ -29,13 +29,18 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn has(&self, header: &str) -> bool {
-        self.headers.lines().any(|it| it.eq_ignore_ascii_case(header))
+        self.headers
+            .lines()
+            .any(|it| it.eq_ignore_ascii_case(header))
     }
 
     /// A field of a form.
     pub(crate) fn field(&self, name: &str) -> String {
         let mut fields = self.body.split('&').filter_map(|it| it.split_once('='));
-        let value = fields.find(|(it, _)| *it == name).map_or("", |(_, it)| it).replace('+', " ");
+        let value = fields
+            .find(|(it, _)| *it == name)
+            .map_or("", |(_, it)| it)
+            .replace('+', " ");
         let mut parts = value.split('%');
         let mut text = parts.next().unwrap_or_default().as_bytes().to_vec();
         for part in parts {
@@ -78,16 +83,24 @@ impl Server {
         let (served, answer) = (archives_served.clone(), Arc::new(answer));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (served, answer, mut stream) = (served.clone(), answer.clone(), stream.unwrap());
+                let (served, answer, mut stream) =
+                    (served.clone(), answer.clone(), stream.unwrap());
                 // Each by itself: one that gets no answer doesn't keep others waiting.
                 thread::spawn(move || {
                     let Some(request) = read(&stream) else { return };
-                    served.fetch_add(usize::from(request.path.ends_with(".tgz")), Ordering::Relaxed);
+                    served.fetch_add(
+                        usize::from(request.path.ends_with(".tgz")),
+                        Ordering::Relaxed,
+                    );
                     let mut more = String::new();
                     let (status, kind, body) = match answer(&request) {
-                        Answer::Json(status, body) => (status, "application/json", body.to_string().into()),
+                        Answer::Json(status, body) => {
+                            (status, "application/json", body.to_string().into())
+                        }
                         Answer::Linked(body, next) => {
-                            more = format!("Link: <{next}>; rel=\"next\", <{next}9>; rel=\"last\"\r\n");
+                            more = format!(
+                                "Link: <{next}>; rel=\"next\", <{next}9>; rel=\"last\"\r\n"
+                            );
                             (200, "application/json", body.to_string().into())
                         }
                         Answer::Redirect(to) => {
@@ -107,13 +120,18 @@ impl Server {
                 });
             }
         });
-        Server { address, archives_served }
+        Server {
+            address,
+            archives_served,
+        }
     }
 
     /// The files of a folder.
     pub(crate) fn serving(dir: &Path) -> Server {
         let dir = dir.to_owned();
-        Server::answering(move |path| fs::read(dir.join(path)).map_or(Answer::Status(404), Answer::File))
+        Server::answering(move |path| {
+            fs::read(dir.join(path)).map_or(Answer::Status(404), Answer::File)
+        })
     }
 }
 
@@ -123,8 +141,12 @@ fn read(stream: &std::net::TcpStream) -> Option<Request> {
     let (mut first, mut headers) = (String::new(), String::new());
     reader.read_line(&mut first).ok()?;
     while reader.read_line(&mut headers).ok()? > 2 {}
-    let length =
-        headers.lines().find_map(|it| it.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let length = headers.lines().find_map(|it| {
+        it.to_lowercase()
+            .strip_prefix("content-length: ")?
+            .parse()
+            .ok()
+    });
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     let mut words = first.split(' ');
@@ -138,13 +160,30 @@ fn read(stream: &std::net::TcpStream) -> Option<Request> {
 
 /// Writes the index.yaml of the charts in a folder, with their addresses relative to it.
 pub(crate) fn index(dir: &Path) {
-    assert!(tool("helm").args(["repo", "index"]).arg(dir).status().unwrap().success());
+    assert!(
+        tool("helm")
+            .args(["repo", "index"])
+            .arg(dir)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 /// Packages the chart in a folder into another one.
 pub(crate) fn package(chart: &Path, to: &Path) {
-    let output = tool("helm").arg("package").arg(chart).arg("--destination").arg(to).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = tool("helm")
+        .arg("package")
+        .arg(chart)
+        .arg("--destination")
+        .arg(to)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A server of Debian's that `cargo xtask ci` installs, ended with this.
@@ -155,12 +194,22 @@ impl Running {
         Running::start_with(program, args, address, &[])
     }
 
-    pub(crate) fn start_with(program: &str, args: &[String], address: &str, env: &[(&str, &str)]) -> Running {
+    pub(crate) fn start_with(
+        program: &str,
+        args: &[String],
+        address: &str,
+        env: &[(&str, &str)],
+    ) -> Running {
         let mut command = Command::new(program);
         command.envs(env.iter().copied());
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process =
-            command.spawn().unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask ci` installs it"));
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let process = command
+            .spawn()
+            .unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask ci` installs it"));
         let running = Running(process);
         wait_until(program, || std::net::TcpStream::connect(address).is_ok());
         running
@@ -176,7 +225,11 @@ impl Drop for Running {
 
 /// An address on loopback where nobody listens.
 pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
 }
 
 /// All stand-ins: a chart repository, whose server also has what lies at raw.githubusercontent.com, and a registry.
@@ -206,14 +259,22 @@ impl Upstream {
         let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts");
         for chart in fs::read_dir(charts).unwrap() {
             let chart = chart.unwrap().path();
-            let to = if chart.ends_with(IN_REGISTRY) { dir } else { &served };
+            let to = if chart.ends_with(IN_REGISTRY) {
+                dir
+            } else {
+                &served
+            };
             package(&chart, to);
         }
         index(&served);
-        push(&dir.join("nginx-ingress-2.6.4.tgz"), &format!("{registry}/nginx/charts"));
+        push(
+            &dir.join("nginx-ingress-2.6.4.tgz"),
+            &format!("{registry}/nginx/charts"),
+        );
 
         // The one definition that the stand-in's schema wants, which wants another one.
-        let definitions = served.join("nginxinc/kubernetes-json-schema/master/v1.36.1/_definitions.json");
+        let definitions =
+            served.join("nginxinc/kubernetes-json-schema/master/v1.36.1/_definitions.json");
         fs::create_dir_all(definitions.parent().unwrap()).unwrap();
         let text = r##"{"definitions": {
             "io.k8s.api.core.v1.Toleration": {"type": "object", "description": "left out", "properties": {
@@ -225,12 +286,24 @@ impl Upstream {
         let crds = served.join("dask/dask-gateway/2027.1.0/resources/helm/dask-gateway/crds");
         fs::create_dir_all(&crds).unwrap();
         for file in ["daskclusters.yaml", "traefik.yaml"] {
-            let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts/dask-gateway/crds").join(file);
-            fs::write(crds.join(file), fs::read_to_string(own).unwrap().replace("2026.3.0", "2027.1.0"))
-                .unwrap();
+            let own = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/charts/dask-gateway/crds")
+                .join(file);
+            fs::write(
+                crds.join(file),
+                fs::read_to_string(own)
+                    .unwrap()
+                    .replace("2026.3.0", "2027.1.0"),
+            )
+            .unwrap();
         }
         let address = Server::serving(&served).address;
-        Upstream { address, registry, _process, _work: work }
+        Upstream {
+            address,
+            registry,
+            _process,
+            _work: work,
+        }
     }
 
     /// Gives a repository our own charts, and the mirrors that lead to their dependencies.
@@ -272,10 +345,22 @@ pub(crate) fn start_registry(dir: &Path) -> (Running, String) {
     );
     fs::write(&config, text).unwrap();
     let args = ["serve".to_owned(), config.display().to_string()];
-    (Running::start("docker-registry", &args, &address), format!("oci://{address}"))
+    (
+        Running::start("docker-registry", &args, &address),
+        format!("oci://{address}"),
+    )
 }
 
 pub(crate) fn push(archive: &Path, to: &str) {
-    let output = tool("helm").arg("push").arg(archive).args([to, "--plain-http"]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = tool("helm")
+        .arg("push")
+        .arg(archive)
+        .args([to, "--plain-http"])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

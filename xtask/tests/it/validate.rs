@@ -45,7 +45,8 @@ fn ten_runs_write_the_same_bytes() {
     let hubs: Vec<_> = (0..60).map(|it| format!("hub-{it}")).collect();
     cluster(&repo, &hubs);
     for (index, hub) in hubs.iter().enumerate() {
-        let text = format!("detph: {index}\ngreeting: {index}\nstone: {{a: [1, {{b: yes, b: 2}}]}}\n");
+        let text =
+            format!("detph: {index}\ngreeting: {index}\nstone: {{a: [1, {{b: yes, b: 2}}]}}\n");
         repo.write(&format!("config/clusters/lake/{hub}.values.yaml"), &text);
     }
     let first = repo.run("validate --format json");
@@ -62,8 +63,9 @@ fn files_that_nobody_should_write() {
     let repo = Repo::new();
     let lake = repo.root.join("config/clusters/lake");
     let long = |text: &str| text.repeat(10_000_000 / text.len());
-    let bomb: String =
-        (0..9).map(|it| format!("a{it}: &a{it} [{}]\n", format!("*a{}, ", it - 1).repeat(9))).collect();
+    let bomb: String = (0..9)
+        .map(|it| format!("a{it}: &a{it} [{}]\n", format!("*a{}, ", it - 1).repeat(9)))
+        .collect();
     let files: Vec<(&str, Vec<u8>)> = vec![
         ("binary", (0..=255).collect()),
         ("zeros", vec![0; 4096]),
@@ -72,8 +74,17 @@ fn files_that_nobody_should_write() {
         ("braces", long("{a: ").into()),
         ("dashes", long("- ").into()),
         ("questions", long("? ").into()),
-        ("steps", (0..3000).map(|it| format!("{}a:\n", " ".repeat(it))).collect::<String>().into()),
-        ("wide", format!("stone: {{a: [{}]}}\n", "a, ".repeat(1_000_000)).into()),
+        (
+            "steps",
+            (0..3000)
+                .map(|it| format!("{}a:\n", " ".repeat(it)))
+                .collect::<String>()
+                .into(),
+        ),
+        (
+            "wide",
+            format!("stone: {{a: [{}]}}\n", "a, ".repeat(1_000_000)).into(),
+        ),
         ("bomb", format!("a: &a-1 x\n{}", bomb).into()),
         ("self", b"a: &a [*a]\n".to_vec()),
         ("utf-16", b"\xff\xfea\0:\0 \x001\0".to_vec()),
@@ -87,9 +98,19 @@ fn files_that_nobody_should_write() {
     }
     symlink("loop.values.yaml", lake.join("loop.values.yaml")).unwrap();
     symlink("/dev/zero", lake.join("endless.values.yaml")).unwrap();
-    assert!(Command::new("mkfifo").arg(lake.join("pipe.values.yaml")).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(lake.join("pipe.values.yaml"))
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::create_dir(lake.join("folder.values.yaml")).unwrap();
-    fs::write(lake.join(std::ffi::OsStr::from_bytes(b"\xff.secret.values.yaml")), "a: 1\n").unwrap();
+    fs::write(
+        lake.join(std::ffi::OsStr::from_bytes(b"\xff.secret.values.yaml")),
+        "a: 1\n",
+    )
+    .unwrap();
     symlink("..", lake.join("up")).unwrap();
     hubs.extend(["loop", "endless", "pipe", "folder"].map(str::to_owned));
     cluster(&repo, &hubs);
@@ -100,25 +121,41 @@ fn files_that_nobody_should_write() {
         assert_eq!(is_named, !fine.contains(&hub.as_str()), "{hub}: {said}");
     }
     assert!(
-        said.contains("config/clusters/lake/\u{fffd}.secret.values.yaml:1:1: this is called secret"),
+        said.contains(
+            "config/clusters/lake/\u{fffd}.secret.values.yaml:1:1: this is called secret"
+        ),
         "{said}"
     );
 
-    for content in [&b"\xff\xfe"[..], b"", b"[", b"- a", b"hubs: {a: 1}", b"hubs: [1, null, []]", b"&a [*a]"]
-    {
+    for content in [
+        &b"\xff\xfe"[..],
+        b"",
+        b"[",
+        b"- a",
+        b"hubs: {a: 1}",
+        b"hubs: [1, null, []]",
+        b"&a [*a]",
+    ] {
         fs::write(repo.root.join(CLUSTER), content).unwrap();
         let said = survives(&repo, "validate").stdout;
-        assert!(said.contains("config/clusters/lake/cluster.yaml:"), "{content:?}: {said}");
+        assert!(
+            said.contains("config/clusters/lake/cluster.yaml:"),
+            "{content:?}: {said}"
+        );
     }
 }
 
 #[test]
 fn charts_that_nobody_should_write() {
     let chart = "helm-charts/pond";
-    let references: String =
-        (0..50_000).map(|it| format!(" x{it}: {{$ref: '#/$defs/x{}'}}\n", it + 1)).collect();
+    let references: String = (0..50_000)
+        .map(|it| format!(" x{it}: {{$ref: '#/$defs/x{}'}}\n", it + 1))
+        .collect();
     let breaks: Vec<(&str, Vec<u8>)> = vec![
-        ("values.schema.yaml", format!("$ref: '#/$defs/x0'\n$defs:\n{references} x50000: {{}}").into()),
+        (
+            "values.schema.yaml",
+            format!("$ref: '#/$defs/x0'\n$defs:\n{references} x50000: {{}}").into(),
+        ),
         ("Chart.yaml", b"\xff".to_vec()),
         ("Chart.yaml", b"name: [".to_vec()),
         ("Chart.lock", b"dependencies: 5".to_vec()),
@@ -128,7 +165,8 @@ fn charts_that_nobody_should_write() {
         ("values.schema.yaml", b"$ref: '#'".to_vec()),
         (
             "values.schema.yaml",
-            b"allOf: [{$ref: '#/definitions/a'}]\ndefinitions: {a: {$ref: '#/definitions/a'}}".to_vec(),
+            b"allOf: [{$ref: '#/definitions/a'}]\ndefinitions: {a: {$ref: '#/definitions/a'}}"
+                .to_vec(),
         ),
         ("values.schema.yaml", b"$ref: file:///etc/passwd".to_vec()),
         ("charts/stray", b"x".to_vec()),
@@ -142,8 +180,16 @@ fn charts_that_nobody_should_write() {
         fs::write(&path, &content).unwrap();
         let ran = survives(&repo, "validate");
         let is_circle = content.starts_with(b"$ref: '#'") || content.starts_with(b"allOf");
-        let said = if is_circle { "leads back to itself" } else { chart };
-        assert!(ran.stdout.contains(said) && ran.code == Some(1), "{file}: {}", ran.stdout);
+        let said = if is_circle {
+            "leads back to itself"
+        } else {
+            chart
+        };
+        assert!(
+            ran.stdout.contains(said) && ran.code == Some(1),
+            "{file}: {}",
+            ran.stdout
+        );
     }
     let repo = Repo::new();
     for name in ["a", "b"] {
@@ -151,7 +197,8 @@ fn charts_that_nobody_should_write() {
     }
     let ran = survives(&repo, "validate");
     assert!(
-        ran.stdout.contains("helm-charts/pond/Chart.yaml:1:1: ") && ran.stdout.contains("leads back"),
+        ran.stdout.contains("helm-charts/pond/Chart.yaml:1:1: ")
+            && ran.stdout.contains("leads back"),
         "{}",
         ran.stdout
     );
@@ -179,7 +226,10 @@ fn no_input_panics() {
             match random(4) {
                 0 => _ = bytes.remove(at),
                 1 => bytes[at] = b"{}[]:,&*!|>%@`'\"\\#-? \n\t~<=\x00\xff\xc3"[random(29)],
-                2 => bytes.insert(at, b"{}[]:,&*!|>%@`'\"\\#-? \n\t~<=\x00\xff\xc3"[random(29)]),
+                2 => bytes.insert(
+                    at,
+                    b"{}[]:,&*!|>%@`'\"\\#-? \n\t~<=\x00\xff\xc3"[random(29)],
+                ),
                 _ => {
                     let end = at + random(bytes.len() - at);
                     let part = bytes[at..end].to_vec();
@@ -196,7 +246,9 @@ fn no_input_panics() {
     let hubs: Vec<_> = (0..1500).map(|it| format!("h{it}")).collect();
     cluster(&repo, &hubs);
     for (index, hub) in hubs.iter().enumerate() {
-        let file = repo.root.join(format!("config/clusters/lake/{hub}.values.yaml"));
+        let file = repo
+            .root
+            .join(format!("config/clusters/lake/{hub}.values.yaml"));
         fs::write(file, mutated(seeds[index % seeds.len()])).unwrap();
     }
     survives(&repo, "validate");
@@ -224,7 +276,12 @@ fn a_deploy_stops_before_anything_is_touched() {
     assert!(said.contains(
         "config/clusters/lake/vain.values.yaml:1:8: `depth`: it is a string, and must be an integer"
     ));
-    assert!(!shared.kubectl("get namespaces --output name").contains("good"), "{said}");
+    assert!(
+        !shared
+            .kubectl("get namespaces --output name")
+            .contains("good"),
+        "{said}"
+    );
     // The other hub's files are its own.
     repo.ok("deploy lake good");
 }
@@ -233,7 +290,10 @@ fn a_deploy_stops_before_anything_is_touched() {
 fn counting_helm(repo: &mut Repo) -> PathBuf {
     let log = repo.cache().join("renderings");
     let helm = tool_path("helm");
-    let count = format!("case \"$1\" in template) echo \"$2\" >> {};; esac", log.display());
+    let count = format!(
+        "case \"$1\" in template) echo \"$2\" >> {};; esac",
+        log.display()
+    );
     repo.script("helm", &format!("{count}\nexec {} \"$@\"", helm.display()));
     log
 }
@@ -307,8 +367,11 @@ metadata: {name: hook, annotations: {helm.sh/hook: post-install}}
 ",
     );
     let ran = repo.run("validate lake --render");
-    let found: Vec<_> =
-        ran.stdout.lines().map(|it| it.trim_start_matches("config/clusters/lake/cluster.yaml:")).collect();
+    let found: Vec<_> = ran
+        .stdout
+        .lines()
+        .map(|it| it.trim_start_matches("config/clusters/lake/cluster.yaml:"))
+        .collect();
     let bad = "pond/templates/bad.yaml";
     assert_eq!(
         found,
@@ -328,7 +391,10 @@ metadata: {name: hook, annotations: {helm.sh/hook: post-install}}
     );
     repo.write("config/clusters/lake/staging.values.yaml", "fail: no way\n");
     let said = survives(&repo, "validate lake staging --render").stdout;
-    assert!(said.contains("hub `staging`: helm can't render it: ") && said.contains("no way"), "{said}");
+    assert!(
+        said.contains("hub `staging`: helm can't render it: ") && said.contains("no way"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -339,7 +405,11 @@ fn encrypted_files_are_rendered_with_placeholders() {
     let file = "config/clusters/lake/enc-prod.secret.values.yaml";
     repo.write(file, &format!("token: {secret}\ndepth: 4711\n"));
     repo.encrypt(file, &key);
-    repo.edit(CLUSTER, "prod.values.yaml]", "prod.values.yaml, enc-prod.secret.values.yaml]");
+    repo.edit(
+        CLUSTER,
+        "prod.values.yaml]",
+        "prod.values.yaml, enc-prod.secret.values.yaml]",
+    );
     repo.edit(
         "helm-charts/pond/values.schema.yaml",
         "token: {type: string}",
@@ -353,7 +423,11 @@ fn encrypted_files_are_rendered_with_placeholders() {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { held.push(fs::read_to_string(path).unwrap()) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                held.push(fs::read_to_string(path).unwrap())
+            }
         }
     }
     assert!(held.len() >= 4 && !held.iter().any(|it| it.contains(secret)));
@@ -361,13 +435,24 @@ fn encrypted_files_are_rendered_with_placeholders() {
     repo.write(file, "tokne: sausage-and-mash\ndepth: deep-and-dark\n");
     repo.encrypt(file, &key);
     let said = repo.fails("validate");
-    assert!(said.contains(&format!("{file}:1:1: there is no key `tokne`: did you mean `token`?")), "{said}");
-    assert!(said.contains(&format!("{file}:2:8: `depth`: it is a string, and must be an integer")), "{said}");
+    assert!(
+        said.contains(&format!(
+            "{file}:1:1: there is no key `tokne`: did you mean `token`?"
+        )),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!(
+            "{file}:2:8: `depth`: it is a string, and must be an integer"
+        )),
+        "{said}"
+    );
 }
 
 #[test]
 fn what_a_chart_depends_on_is_fetched_when_asked() {
-    const INGRESS: &str = "{hosts: [a.example.org], tls: [{hosts: [a.example.org], secretName: a}]}";
+    const INGRESS: &str =
+        "{hosts: [a.example.org], tls: [{hosts: [a.example.org], secretName: a}]}";
     let (repo, upstream) = (Repo::own(), Upstream::shared());
     upstream.serve(&repo);
     let base = "nfs: {pv: {serverIP: 10.0.0.9}}";
@@ -379,7 +464,10 @@ fn what_a_chart_depends_on_is_fetched_when_asked() {
     let start = "name: sea\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\n";
     let support = "support: {helm_chart_values_files: [support.values.yaml]}\n";
     let hubs = hub("staging", "basehub") + &hub("dask", "daskhub");
-    repo.write("config/clusters/sea/cluster.yaml", &format!("{start}{support}hubs:\n{hubs}"));
+    repo.write(
+        "config/clusters/sea/cluster.yaml",
+        &format!("{start}{support}hubs:\n{hubs}"),
+    );
     repo.write(
         "config/clusters/sea/staging.values.yaml",
         &format!("{base}\njupyterhub: {{ingress: {INGRESS}, hub: {{nonsense: 1}}}}\n"),
@@ -397,9 +485,16 @@ fn what_a_chart_depends_on_is_fetched_when_asked() {
     assert!(!before.contains("nonsense"), "{before}");
     assert_eq!(repo.run("validate --strict").code, Some(1));
     let after = repo.run("validate --fetch --strict");
-    assert!(!after.stdout.contains("weren't checked"), "{}", after.stdout);
+    assert!(
+        !after.stdout.contains("weren't checked"),
+        "{}",
+        after.stdout
+    );
     // From now on no network is needed.
-    repo.write("config/xtask.yaml", "chart_mirrors: {\"https://hub.jupyter.org\": \"http://127.0.0.1:1\"}\n");
+    repo.write(
+        "config/xtask.yaml",
+        "chart_mirrors: {\"https://hub.jupyter.org\": \"http://127.0.0.1:1\"}\n",
+    );
     assert_eq!(repo.run("validate --strict").stdout, after.stdout);
 }
 
@@ -414,7 +509,11 @@ fn api_versions_are_those_of_the_control_plane() {
             let columns: Vec<_> = it.split_whitespace().rev().collect();
             format!("{}/{}", columns[2], columns[0])
         })
-        .filter(|it| !custom.split(' ').any(|group| it.starts_with(&format!("{group}/"))))
+        .filter(|it| {
+            !custom
+                .split(' ')
+                .any(|group| it.starts_with(&format!("{group}/")))
+        })
         .collect();
     served.sort();
     served.dedup();
@@ -426,7 +525,10 @@ fn api_versions_are_those_of_the_control_plane() {
 fn this_repository_is_clean() {
     let repo = Repo::own();
     fs::copy(workspace().join(".sops.yaml"), repo.root.join(".sops.yaml")).unwrap();
-    assert_eq!(repo.ok("validate --render --strict").stdout, "1 cluster, 2 hubs: no problems\n");
+    assert_eq!(
+        repo.ok("validate --render --strict").stdout,
+        "1 cluster, 2 hubs: no problems\n"
+    );
 }
 
 /// A git repository in which `cargo xtask` is the program.
@@ -437,7 +539,10 @@ fn in_git(repo: &mut Repo, pre_commit: &Path) -> impl Fn(&str) -> (bool, String)
     }
     repo.script(
         "cargo",
-        &format!("[ \"$1\" = xtask ] && shift && exec {} \"$@\"", env!("CARGO_BIN_EXE_xtask")),
+        &format!(
+            "[ \"$1\" = xtask ] && shift && exec {} \"$@\"",
+            env!("CARGO_BIN_EXE_xtask")
+        ),
     );
     let bin = repo.home().parent().unwrap().join("bin");
     executable(&bin.join("pre-commit"), "exec python3 -m pre_commit \"$@\"");
@@ -445,12 +550,25 @@ fn in_git(repo: &mut Repo, pre_commit: &Path) -> impl Fn(&str) -> (bool, String)
     let (root, home, pre_commit) = (repo.root.clone(), repo.home(), pre_commit.to_owned());
     move |script: &str| {
         let mut command = Command::new("sh");
-        command.args(["-ec", script]).current_dir(&root).env("HOME", &home).envs(env.iter().cloned());
-        let name = ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"];
-        command.envs(name.map(|it| (it, "ann"))).env("PYTHONPATH", &pre_commit).env_remove("XTASK_ROOT");
+        command
+            .args(["-ec", script])
+            .current_dir(&root)
+            .env("HOME", &home)
+            .envs(env.iter().cloned());
+        let name = [
+            "GIT_AUTHOR_NAME",
+            "GIT_AUTHOR_EMAIL",
+            "GIT_COMMITTER_NAME",
+            "GIT_COMMITTER_EMAIL",
+        ];
+        command
+            .envs(name.map(|it| (it, "ann")))
+            .env("PYTHONPATH", &pre_commit)
+            .env_remove("XTASK_ROOT");
         let output = command.output().unwrap();
-        let text =
-            [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned()).concat();
+        let text = [output.stdout, output.stderr]
+            .map(|it| String::from_utf8_lossy(&it).into_owned())
+            .concat();
         (output.status.success(), text)
     }
 }
@@ -461,11 +579,15 @@ fn hooks_block_a_bad_commit() {
     let pre_commit = persons_cache().join("xtask/tests/pre-commit==4.6.0");
     assert!(pre_commit.is_dir(), "`cargo xtask ci` installs pre-commit");
     let git = in_git(&mut repo, &pre_commit);
-    for install in ["pre-commit install", "pre-commit uninstall && git config core.hooksPath .githooks"] {
+    for install in [
+        "pre-commit install",
+        "pre-commit uninstall && git config core.hooksPath .githooks",
+    ] {
         let (installed, said) = git(&format!("git init --quiet && git add --all && {install}"));
         assert!(installed, "{said}");
         repo.write("config/clusters/lake/prod.values.yaml", "depth: 2\n");
-        let (committed, said) = git("git add --all && git commit --quiet --allow-empty --message fine");
+        let (committed, said) =
+            git("git add --all && git commit --quiet --allow-empty --message fine");
         assert!(committed, "{said}");
         repo.write("config/clusters/lake/prod.values.yaml", "depht: 2\n");
         let (committed, said) = git("git add --all && git commit --quiet --message bad");
@@ -476,6 +598,9 @@ fn hooks_block_a_bad_commit() {
         );
     }
     let manifest = workspace().join(".pre-commit-hooks.yaml");
-    let (valid, said) = git(&format!("pre-commit validate-manifest {}", manifest.display()));
+    let (valid, said) = git(&format!(
+        "pre-commit validate-manifest {}",
+        manifest.display()
+    ));
     assert!(valid, "{said}");
 }

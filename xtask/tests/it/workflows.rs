@@ -22,11 +22,24 @@ fn github_takes_them() {
     let actionlint = persons_cache().join("xtask/tests/actionlint@v1.7.12/actionlint");
     let output = Command::new(&actionlint)
         // Its version doesn't know that one yet.
-        .args(["-ignore", "unexpected key \"queue\" for \"concurrency\" section", "-shellcheck="])
+        .args([
+            "-ignore",
+            "unexpected key \"queue\" for \"concurrency\" section",
+            "-shellcheck=",
+        ])
         .current_dir(workspace())
         .output()
-        .unwrap_or_else(|err| panic!("{}: {err}; `cargo xtask ci` puts it there", actionlint.display()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        .unwrap_or_else(|err| {
+            panic!(
+                "{}: {err}; `cargo xtask ci` puts it there",
+                actionlint.display()
+            )
+        });
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// Whose code runs is fixed, and each job has its rights.
@@ -35,21 +48,40 @@ fn they_are_careful() {
     let folder = workspace().join(".github/workflows");
     for file in fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()) {
         let text = fs::read_to_string(&file).unwrap();
-        for line in text.lines().filter(|it| it.contains("uses: ") && !it.contains("uses: ./")) {
+        for line in text
+            .lines()
+            .filter(|it| it.contains("uses: ") && !it.contains("uses: ./"))
+        {
             let commit = line.split(['@', ' ']).find(|it| it.len() == 40);
-            assert!(commit.is_some_and(|it| it.bytes().all(|it| it.is_ascii_hexdigit())), "{line}");
+            assert!(
+                commit.is_some_and(|it| it.bytes().all(|it| it.is_ascii_hexdigit())),
+                "{line}"
+            );
         }
         let workflow: Value = serde_yaml::from_str(&text).unwrap();
-        assert_eq!(workflow["permissions"]["contents"], "read", "{}", file.display());
-        for step in
-            workflow["jobs"].as_object().unwrap().values().flat_map(|it| it["steps"].as_array().unwrap())
+        assert_eq!(
+            workflow["permissions"]["contents"],
+            "read",
+            "{}",
+            file.display()
+        );
+        for step in workflow["jobs"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|it| it["steps"].as_array().unwrap())
         {
             let run = step["run"].as_str().unwrap_or_default();
-            assert!(run.trim().lines().count() <= 2 && !run.contains("${{"), "{run}");
+            assert!(
+                run.trim().lines().count() <= 2 && !run.contains("${{"),
+                "{run}"
+            );
         }
     }
     assert!(
-        !fs::read_to_string(workspace().join(".github/workflows/plan.yaml")).unwrap().contains("secrets.")
+        !fs::read_to_string(workspace().join(".github/workflows/plan.yaml"))
+            .unwrap()
+            .contains("secrets.")
     );
 }
 
@@ -79,8 +111,12 @@ fn evaluate(text: &str, context: &Value) -> Value {
             "failure" => context["failure"].clone(),
             "fromJson" => serde_json::from_str(args[0].as_str().unwrap()).unwrap(),
             "join" => {
-                let items: Vec<_> =
-                    args[0].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+                let items: Vec<_> = args[0]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|it| it.as_str().unwrap())
+                    .collect();
                 items.join(args[1].as_str().unwrap()).into()
             }
             _ => panic!("{name}"),
@@ -122,7 +158,12 @@ impl Play<'_> {
         // Its jobs in their order.
         let order: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
         let workflow: Value = serde_yaml::from_str(&text).unwrap();
-        for name in order["jobs"].as_mapping().unwrap().keys().map(|it| it.as_str().unwrap()) {
+        for name in order["jobs"]
+            .as_mapping()
+            .unwrap()
+            .keys()
+            .map(|it| it.as_str().unwrap())
+        {
             self.job(name, &workflow["jobs"][name]);
         }
     }
@@ -134,7 +175,10 @@ impl Play<'_> {
             _ => Vec::new(),
         };
         let needed = needs.iter().map(|it| {
-            ((*it).to_owned(), json!({"result": self.results[*it], "outputs": self.outputs.get(*it)}))
+            (
+                (*it).to_owned(),
+                json!({"result": self.results[*it], "outputs": self.outputs.get(*it)}),
+            )
         });
         let failure = needs.iter().any(|it| self.results[*it] == "failure");
         let mut context = json!({
@@ -148,24 +192,39 @@ impl Play<'_> {
         let condition = job["if"].as_str().unwrap_or("true");
         let by_itself = condition.contains("cancelled()") || condition.contains("failure()");
         let goes_on = by_itself || needs.iter().all(|it| self.results[*it] == "success");
-        let holds =
-            condition == "true" || !matches!(evaluate(condition, &context), Value::Bool(false) | Value::Null);
+        let holds = condition == "true"
+            || !matches!(
+                evaluate(condition, &context),
+                Value::Bool(false) | Value::Null
+            );
         if !goes_on || !holds {
             self.results.insert(name.to_owned(), "skipped");
             return;
         }
         let matrix = job["strategy"]["matrix"]["jobs"].as_str();
-        let matrix = matrix.map(|it| evaluate(it.trim_start_matches("${{").trim_end_matches("}}"), &context));
+        let matrix = matrix.map(|it| {
+            evaluate(
+                it.trim_start_matches("${{").trim_end_matches("}}"),
+                &context,
+            )
+        });
         let all = matrix.map_or_else(|| vec![Value::Null], |it| it.as_array().unwrap().clone());
         let mut result = "success";
         for one in all {
             context["matrix"] = json!({"jobs": one});
             let shown = filled(job["name"].as_str().unwrap_or(name), &context);
-            let conclusion = if self.steps(name, job, &mut context) { "success" } else { "failure" };
+            let conclusion = if self.steps(name, job, &mut context) {
+                "success"
+            } else {
+                "failure"
+            };
             if conclusion == "failure" {
                 result = "failure";
             }
-            self.github.state().jobs.push(json!({"name": shown, "conclusion": conclusion}));
+            self.github
+                .state()
+                .jobs
+                .push(json!({"name": shown, "conclusion": conclusion}));
         }
         self.results.insert(name.to_owned(), result);
     }
@@ -175,24 +234,39 @@ impl Play<'_> {
         context["failure"] = false.into();
         for step in job["steps"].as_array().unwrap() {
             let condition = step["if"].as_str().unwrap_or("'yes'");
-            let Some(run) = step["run"].as_str() else { continue };
+            let Some(run) = step["run"].as_str() else {
+                continue;
+            };
             let is_for_failures = condition.contains("failure()");
             if context["failure"] == !is_for_failures
-                || matches!(evaluate(condition, context), Value::Bool(false) | Value::Null)
+                || matches!(
+                    evaluate(condition, context),
+                    Value::Bool(false) | Value::Null
+                )
             {
                 continue;
             }
             let output = self.repo.root.join("output");
             fs::write(&output, "").unwrap();
             let mut command = Command::new("bash");
-            command.args(["-e", "-o", "pipefail", "-c", run]).current_dir(&self.repo.root).env_clear();
-            let program = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap().display();
+            command
+                .args(["-e", "-o", "pipefail", "-c", run])
+                .current_dir(&self.repo.root)
+                .env_clear();
+            let program = Path::new(env!("CARGO_BIN_EXE_xtask"))
+                .parent()
+                .unwrap()
+                .display();
             command.env("PATH", format!("{program}:{}", env::var("PATH").unwrap()));
-            command.env("HOME", self.repo.home()).env("XDG_CACHE_HOME", self.repo.cache());
+            command
+                .env("HOME", self.repo.home())
+                .env("XDG_CACHE_HOME", self.repo.cache());
             command.env("CI", "true").env("GITHUB_OUTPUT", &output);
             command.envs(self.github.variables());
-            for (name, value) in
-                [&job["env"], &step["env"]].into_iter().filter_map(Value::as_object).flatten()
+            for (name, value) in [&job["env"], &step["env"]]
+                .into_iter()
+                .filter_map(Value::as_object)
+                .flatten()
             {
                 command.env(name, filled(value.as_str().unwrap(), context));
             }
@@ -208,7 +282,8 @@ impl Play<'_> {
             }
         }
         let outputs = job["outputs"].as_object().into_iter().flatten();
-        let outputs = outputs.map(|(name, it)| (name.clone(), filled(it.as_str().unwrap(), context)));
+        let outputs =
+            outputs.map(|(name, it)| (name.clone(), filled(it.as_str().unwrap(), context)));
         self.outputs.insert(name.to_owned(), outputs.collect());
         context["failure"] == false
     }
@@ -244,11 +319,12 @@ impl GitHub {
         let state = Arc::new(Mutex::new(State::default()));
         let store = state.clone();
         // Where artifacts are: whoever comes there with a token shows it to others.
-        let elsewhere =
-            Server::asked(move |request| match request.headers.to_lowercase().contains("authorization") {
+        let elsewhere = Server::asked(move |request| {
+            match request.headers.to_lowercase().contains("authorization") {
                 true => Answer::Status(400),
                 false => Answer::File(store.lock().unwrap().artifact.clone()),
-            });
+            }
+        });
         let (kept, own) = (state.clone(), Arc::new(Mutex::new(String::new())));
         let (address, files) = (own.clone(), elsewhere.address);
         let server = Server::asked(move |request| {
@@ -256,7 +332,10 @@ impl GitHub {
             answer(&mut kept.lock().unwrap(), request, &own, &files)
         });
         own.lock().unwrap().clone_from(&server.address);
-        GitHub { address: server.address, state }
+        GitHub {
+            address: server.address,
+            state,
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -271,7 +350,10 @@ impl GitHub {
             ("GITHUB_RUN_ID", "7".to_owned()),
             ("GITHUB_REF_NAME", "main".to_owned()),
             ("GITHUB_WORKFLOW", "deploy-hubs".to_owned()),
-            ("GITHUB_WORKFLOW_REF", "ada/hubs/.github/workflows/deploy-hubs.yaml@refs/heads/main".to_owned()),
+            (
+                "GITHUB_WORKFLOW_REF",
+                "ada/hubs/.github/workflows/deploy-hubs.yaml@refs/heads/main".to_owned(),
+            ),
         ]
     }
 }
@@ -294,30 +376,55 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
     if !request.has("authorization: Bearer of-the-run") {
         return refused(401, "Requires authentication");
     }
-    let Some(path) = request.path.strip_prefix("repos/ada/hubs/") else { return refused(404, "Not Found") };
+    let Some(path) = request.path.strip_prefix("repos/ada/hubs/") else {
+        return refused(404, "Not Found");
+    };
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let page = query.split('&').find_map(|it| it.strip_prefix("page=")?.parse().ok()).unwrap_or(1);
+    let page = query
+        .split('&')
+        .find_map(|it| it.strip_prefix("page=")?.parse().ok())
+        .unwrap_or(1);
     // Pages of two items, so that everything has more than one.
     let paged = |items: &[Value], key: Option<&str>| {
         let items: Vec<_> = items.iter().skip((page - 1) * 2).cloned().collect();
         let list: Value = items.iter().take(2).cloned().collect();
         let list = key.map_or_else(|| list.clone(), |key| json!({"total_count": 9, key: list}));
         match items.len() > 2 {
-            true => Answer::Linked(list, format!("{own}/repos/ada/hubs/{path}?page={}", page + 1)),
+            true => Answer::Linked(
+                list,
+                format!("{own}/repos/ada/hubs/{path}?page={}", page + 1),
+            ),
             false => Answer::Json(200, list),
         }
     };
-    let number = |item: &str| path.strip_prefix(item).and_then(|it| it.parse::<usize>().ok());
+    let number = |item: &str| {
+        path.strip_prefix(item)
+            .and_then(|it| it.parse::<usize>().ok())
+    };
     match (request.method.as_str(), path) {
         ("GET", "actions/workflows/deploy-hubs.yaml/runs") => {
             let run = |it: &String| json!({"head_sha": it, "event": "push"});
-            Answer::Json(200, json!({"workflow_runs": state.deployed.iter().map(run).collect::<Vec<_>>()}))
+            Answer::Json(
+                200,
+                json!({"workflow_runs": state.deployed.iter().map(run).collect::<Vec<_>>()}),
+            )
         }
         ("GET", path) if path.starts_with("commits/") && path.ends_with("/pulls") => {
             let commit = path.split('/').nth(1).unwrap();
-            let labels: Vec<_> =
-                state.labels.get(commit).into_iter().flatten().map(|it| json!({"name": it})).collect();
-            paged(&[json!({"number": 3, "labels": []}), json!({"number": 4, "labels": labels})], None)
+            let labels: Vec<_> = state
+                .labels
+                .get(commit)
+                .into_iter()
+                .flatten()
+                .map(|it| json!({"name": it}))
+                .collect();
+            paged(
+                &[
+                    json!({"number": 3, "labels": []}),
+                    json!({"number": 4, "labels": labels}),
+                ],
+                None,
+            )
         }
         ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
         ("GET", "actions/runs/7/artifacts") => {
@@ -335,10 +442,15 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
             200,
             json!({"head_sha": state.head, "head_branch": "a&b", "head_repository": {"owner": {"login": "eve"}}}),
         ),
-        ("GET", "pulls") if query.contains("head=eve%3Aa%26b&") && query.contains("state=open") => paged(
-            &[json!({"number": 4, "head": {"sha": "older"}}), json!({"number": 5, "head": {"sha": "f00"}})],
-            None,
-        ),
+        ("GET", "pulls") if query.contains("head=eve%3Aa%26b&") && query.contains("state=open") => {
+            paged(
+                &[
+                    json!({"number": 4, "head": {"sha": "older"}}),
+                    json!({"number": 5, "head": {"sha": "f00"}}),
+                ],
+                None,
+            )
+        }
         ("GET", "issues/5/comments") => paged(&state.comments, None),
         ("POST", "issues/5/comments") => match body["body"].as_str() {
             Some(text) if !text.is_empty() && text.len() <= 65_536 => {
@@ -348,13 +460,15 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
             }
             _ => refused(422, "Validation Failed"),
         },
-        ("PATCH", _) => match number("issues/comments/").and_then(|it| state.comments.get_mut(it)) {
-            Some(comment) if comment["user"]["login"] == "github-actions[bot]" => {
-                comment["body"] = body["body"].clone();
-                Answer::Json(200, comment.clone())
+        ("PATCH", _) => {
+            match number("issues/comments/").and_then(|it| state.comments.get_mut(it)) {
+                Some(comment) if comment["user"]["login"] == "github-actions[bot]" => {
+                    comment["body"] = body["body"].clone();
+                    Answer::Json(200, comment.clone())
+                }
+                _ => refused(403, "Must have admin rights to Repository."),
             }
-            _ => refused(403, "Must have admin rights to Repository."),
-        },
+        }
         _ => refused(404, "Not Found"),
     }
 }
@@ -364,13 +478,22 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
 fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     let cluster = Shared::cluster();
     let repo = Repo::on(&cluster, &["wf-lake-staging", "wf-lake"]);
-    fs::copy(&cluster.kubeconfig, repo.root.join("config/clusters/river/kubeconfig.yaml")).unwrap();
-    let yaml = repo.read("config/clusters/lake/cluster.yaml").replace("lake", "river");
+    fs::copy(
+        &cluster.kubeconfig,
+        repo.root.join("config/clusters/river/kubeconfig.yaml"),
+    )
+    .unwrap();
+    let yaml = repo
+        .read("config/clusters/lake/cluster.yaml")
+        .replace("lake", "river");
     repo.write("config/clusters/river/cluster.yaml", &yaml);
     for file in ["common", "wf-river", "wf-river-staging"] {
         repo.write(&format!("config/clusters/river/{file}.values.yaml"), "{}\n");
     }
-    repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "fail: no water\n");
+    repo.write(
+        "config/clusters/lake/wf-lake-staging.values.yaml",
+        "fail: no water\n",
+    );
     repo.write(".gitignore", "/output\n/comment-body.txt\n");
     git(&repo.root, &["init", "--quiet"]);
     commit(&repo, "first");
@@ -379,7 +502,13 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     let on = |branch: &str| {
         github.state().jobs.clear();
         let (results, outputs) = Default::default();
-        let mut play = Play { repo: &repo, github: &github, branch, results, outputs };
+        let mut play = Play {
+            repo: &repo,
+            github: &github,
+            branch,
+            results,
+            outputs,
+        };
         play.workflow("deploy-hubs.yaml");
         ["plan", "support-and-staging", "filter", "prod", "notify"].map(|it| play.results[it])
     };
@@ -387,10 +516,20 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     assert_eq!(on("a-branch"), ["skipped"; 5]);
     let results = play();
     let said = github.state().log.clone();
-    assert_eq!(results, ["success", "failure", "success", "success", "success"], "{said}");
+    assert_eq!(
+        results,
+        ["success", "failure", "success", "success", "success"],
+        "{said}"
+    );
     let namespaces = || cluster.kubectl("get namespaces -o name");
-    assert!(namespaces().contains("/wf-river\n") && !namespaces().contains("/wf-lake\n"), "{said}");
-    assert!(said.contains("lake: wf-lake: held back, since support or staging failed"), "{said}");
+    assert!(
+        namespaces().contains("/wf-river\n") && !namespaces().contains("/wf-lake\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("lake: wf-lake: held back, since support or staging failed"),
+        "{said}"
+    );
     let told = github.state().told.clone();
     let text = "deploy-hubs of ada/hubs failed: Support and staging of lake\nhttps://github.example.org/ada/hubs/actions/runs/7";
     assert_eq!(told, [json!({"text": text})]);
@@ -398,43 +537,118 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     // The river isn't in this change. No run went well so far, so both are deployed; from now on, only what changed.
     repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "{}\n");
     let well = commit(&repo, "water");
-    assert_eq!(play(), ["success", "success", "success", "success", "skipped"], "{}", github.state().log);
+    assert_eq!(
+        play(),
+        ["success", "success", "success", "success", "skipped"],
+        "{}",
+        github.state().log
+    );
     assert!(namespaces().contains("/wf-lake\n"));
-    assert!(cluster.history("wf-river").contains("\n2 "), "{}", cluster.history("wf-river"));
+    assert!(
+        cluster.history("wf-river").contains("\n2 "),
+        "{}",
+        cluster.history("wf-river")
+    );
     github.state().deployed = vec![well];
-    repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "note: new\n");
+    repo.write(
+        "config/clusters/lake/wf-lake-staging.values.yaml",
+        "note: new\n",
+    );
     commit(&repo, "only staging");
-    assert_eq!(play(), ["success", "success", "skipped", "skipped", "skipped"], "{}", github.state().log);
-    assert!(cluster.history("wf-lake-staging").contains("\n2 "), "{}", cluster.history("wf-lake-staging"));
+    assert_eq!(
+        play(),
+        ["success", "success", "skipped", "skipped", "skipped"],
+        "{}",
+        github.state().log
+    );
+    assert!(
+        cluster.history("wf-lake-staging").contains("\n2 "),
+        "{}",
+        cluster.history("wf-lake-staging")
+    );
     assert!(!cluster.history("wf-river").contains("\n3 "));
 
     // No run went well since. What the last one was for comes back; a pull request that isn't to be deployed doesn't, also
     // when another one came after it.
-    repo.write("config/clusters/river/wf-river-staging.values.yaml", "note: not now\n");
+    repo.write(
+        "config/clusters/river/wf-river-staging.values.yaml",
+        "note: not now\n",
+    );
     let skipped = commit(&repo, "labelled");
-    github.state().labels.insert(skipped, vec!["bug", "deployer:skip-deploy"]);
+    github
+        .state()
+        .labels
+        .insert(skipped, vec!["bug", "deployer:skip-deploy"]);
     repo.write("docs/guide.md", "# Hubs\n");
     let another = commit(&repo, "another");
-    github.state().labels.insert(another, vec!["deployer:unknown"]);
-    assert_eq!(play(), ["success", "success", "skipped", "skipped", "skipped"], "{}", github.state().log);
-    assert!(github.state().log.contains("there is no label `deployer:unknown`"), "{}", github.state().log);
-    assert!(cluster.history("wf-lake-staging").contains("\n3 "), "{}", cluster.history("wf-lake-staging"));
-    assert!(!cluster.history("wf-river-staging").contains("\n3 "), "{}", cluster.history("wf-river-staging"));
+    github
+        .state()
+        .labels
+        .insert(another, vec!["deployer:unknown"]);
+    assert_eq!(
+        play(),
+        ["success", "success", "skipped", "skipped", "skipped"],
+        "{}",
+        github.state().log
+    );
+    assert!(
+        github
+            .state()
+            .log
+            .contains("there is no label `deployer:unknown`"),
+        "{}",
+        github.state().log
+    );
+    assert!(
+        cluster.history("wf-lake-staging").contains("\n3 "),
+        "{}",
+        cluster.history("wf-lake-staging")
+    );
+    assert!(
+        !cluster.history("wf-river-staging").contains("\n3 "),
+        "{}",
+        cluster.history("wf-river-staging")
+    );
     let forced = commit(&repo, "all of them");
-    github.state().labels.insert(forced, vec!["deployer:deploy-hubs"]);
-    assert_eq!(play(), ["success", "success", "success", "success", "skipped"], "{}", github.state().log);
-    assert!(cluster.history("wf-river").contains("\n3 "), "{}", cluster.history("wf-river"));
+    github
+        .state()
+        .labels
+        .insert(forced, vec!["deployer:deploy-hubs"]);
+    assert_eq!(
+        play(),
+        ["success", "success", "success", "success", "skipped"],
+        "{}",
+        github.state().log
+    );
+    assert!(
+        cluster.history("wf-river").contains("\n3 "),
+        "{}",
+        cluster.history("wf-river")
+    );
 
     // Where nothing is known to be deployed, a label says that all is.
     github.state().deployed.clear();
     let adopted = commit(&repo, "these workflows");
-    github.state().labels.insert(adopted, vec!["deployer:skip-deploy"]);
-    assert_eq!(play(), ["success", "skipped", "skipped", "skipped", "skipped"], "{}", github.state().log);
+    github
+        .state()
+        .labels
+        .insert(adopted, vec!["deployer:skip-deploy"]);
+    assert_eq!(
+        play(),
+        ["success", "skipped", "skipped", "skipped", "skipped"],
+        "{}",
+        github.state().log
+    );
 
     // Somebody learns of it also where nothing of ours runs.
     github.state().is_down = true;
     github.state().told.clear();
-    assert_eq!(play(), ["failure", "skipped", "skipped", "skipped", "failure"], "{}", github.state().log);
+    assert_eq!(
+        play(),
+        ["failure", "skipped", "skipped", "skipped", "failure"],
+        "{}",
+        github.state().log
+    );
     let text = "deploy-hubs of ada/hubs failed https://github.example.org/ada/hubs/actions/runs/7";
     assert_eq!(github.state().told, [json!({"text": text})]);
 }
@@ -442,7 +656,8 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
 /// A zip file with a file in it.
 fn packed(name: &str, text: &str) -> Vec<u8> {
     let mut file = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    file.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+    file.start_file(name, zip::write::SimpleFileOptions::default())
+        .unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file.finish().unwrap().into_inner()
 }
@@ -451,16 +666,30 @@ fn packed(name: &str, text: &str) -> Vec<u8> {
 fn a_pull_request_has_one_comment() {
     let github = GitHub::start();
     let mut repo = Repo::new();
-    repo.env.extend(github.variables().map(|(name, value)| (name.to_owned(), value)));
-    for (name, value) in [("GITHUB_TOKEN", "of-the-run"), ("RUN_ID", "7"), ("CI", "true")] {
+    repo.env.extend(
+        github
+            .variables()
+            .map(|(name, value)| (name.to_owned(), value)),
+    );
+    for (name, value) in [
+        ("GITHUB_TOKEN", "of-the-run"),
+        ("RUN_ID", "7"),
+        ("CI", "true"),
+    ] {
         repo.env.push((name.to_owned(), value.to_owned()));
     }
     let others = ["First!", "<!-- deployment-plan --> by me, too"];
-    github.state().comments =
-        others.map(|it| json!({"id": 0, "body": it, "user": {"login": "eve"}})).to_vec();
+    github.state().comments = others
+        .map(|it| json!({"id": 0, "body": it, "user": {"login": "eve"}}))
+        .to_vec();
     let post = || repo.ok("github comment-plan").stderr;
     let comments = || -> Vec<String> {
-        github.state().comments.iter().map(|it| it["body"].as_str().unwrap().to_owned()).collect()
+        github
+            .state()
+            .comments
+            .iter()
+            .map(|it| it["body"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert!(post().contains("run 7 has no artifact `pr`"));
     let plan = |changed: &str| {
@@ -475,32 +704,56 @@ fn a_pull_request_has_one_comment() {
     plan("config/clusters/lake/prod.values.yaml");
     post();
     assert_eq!(comments().len(), 3);
-    assert!(comments()[2].contains("| lake | prod |"), "{:?}", comments());
+    assert!(
+        comments()[2].contains("| lake | prod |"),
+        "{:?}",
+        comments()
+    );
     // What others wrote stays theirs, and ours is the same one.
     plan("README.md");
     post();
     assert_eq!(comments()[..2], others);
-    assert!(comments()[2].contains("No production hub upgrades will be triggered"), "{:?}", comments());
+    assert!(
+        comments()[2].contains("No production hub upgrades will be triggered"),
+        "{:?}",
+        comments()
+    );
     assert_eq!(comments().len(), 3);
 
     // Not what anybody puts there.
     for (name, text, part) in [
-        ("comment-body.txt", "Give me your password", "has no plan in `comment-body.txt`"),
-        ("other.txt", "<!-- deployment-plan -->", "it has no `comment-body.txt`"),
+        (
+            "comment-body.txt",
+            "Give me your password",
+            "has no plan in `comment-body.txt`",
+        ),
+        (
+            "other.txt",
+            "<!-- deployment-plan -->",
+            "it has no `comment-body.txt`",
+        ),
     ] {
         github.state().artifact = packed(name, text);
         let said = repo.fails("github comment-plan");
         assert!(said.contains(part), "{said}");
     }
     github.state().artifact = b"no archive".to_vec();
-    assert!(repo.fails("github comment-plan").contains("it isn't a zip file"));
+    assert!(
+        repo.fails("github comment-plan")
+            .contains("it isn't a zip file")
+    );
     plan("README.md");
     github.state().head = "pushed since".to_owned();
     assert!(post().contains("belongs to no open pull request any more"));
     repo.env.retain(|(name, _)| name != "GITHUB_TOKEN");
-    assert!(repo.fails("github comment-plan").contains("`GITHUB_TOKEN` isn't set"));
-    repo.env.push(("GITHUB_TOKEN".to_owned(), "guessed".to_owned()));
     assert!(
-        repo.fails("github comment-plan").contains("GitHub answers 401 Unauthorized Requires authentication")
+        repo.fails("github comment-plan")
+            .contains("`GITHUB_TOKEN` isn't set")
+    );
+    repo.env
+        .push(("GITHUB_TOKEN".to_owned(), "guessed".to_owned()));
+    assert!(
+        repo.fails("github comment-plan")
+            .contains("GitHub answers 401 Unauthorized Requires authentication")
     );
 }

@@ -17,8 +17,12 @@ const NEEDS: usize = 50;
 
 /// What a runner breaks, by names that older GitLabs know, too. A deploy that failed isn't tried again.
 /// <https://docs.gitlab.com/ci/yaml/#retrywhen>
-const BROKEN_BY_RUNNER: [&str; 4] =
-    ["api_failure", "runner_system_failure", "scheduler_failure", "stuck_or_timeout_failure"];
+const BROKEN_BY_RUNNER: [&str; 4] = [
+    "api_failure",
+    "runner_system_failure",
+    "scheduler_failure",
+    "stuck_or_timeout_failure",
+];
 
 /// A job for each support and each hub, and one for each cluster that waits for a person before production. What a cluster's
 /// jobs need is of this cluster, so that one's failure holds back no other.
@@ -34,7 +38,10 @@ pub(super) fn pipeline(plan: &[Upgrades]) -> Result<String> {
     }
     jobs.insert("include".to_owned(), json!([{"local": SHARED}]));
     jobs.insert("default".to_owned(), json!({"image": "$DEPLOYER_IMAGE"}));
-    jobs.insert("stages".to_owned(), json!(["support", "staging", "approval", "production"]));
+    jobs.insert(
+        "stages".to_owned(),
+        json!(["support", "staging", "approval", "production"]),
+    );
     Ok(serde_json::to_string_pretty(&jobs)? + "\n")
 }
 
@@ -43,29 +50,46 @@ fn add(jobs: &mut BTreeMap<String, Value>, upgrades: &Upgrades) -> Result<()> {
     let cluster = &upgrades.cluster.name;
     // Hubs' names are checked with cluster.yaml; a cluster is called as its folder.
     ensure!(
-        cluster.chars().all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)),
+        cluster
+            .chars()
+            .all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)),
         "the folder `{}` can't be named in a job's script",
         upgrades.cluster.dir.display()
     );
     let staging_job = |it: &Todo| format!("staging {cluster} {}", it.hub.name);
-    let support = upgrades.support.as_ref().map(|_| format!("support {cluster}"));
+    let support = upgrades
+        .support
+        .as_ref()
+        .map(|_| format!("support {cluster}"));
     if let Some(name) = &support {
         let script = format!("xtask deploy-support {cluster}");
-        jobs.insert(name.clone(), deploy("support", script, format!("{cluster}/support"), vec![]));
+        jobs.insert(
+            name.clone(),
+            deploy("support", script, format!("{cluster}/support"), vec![]),
+        );
     }
     for it in &upgrades.staging {
         let script = format!("xtask deploy {cluster} {}", it.hub.name);
         let group = format!("{cluster}/{}", it.hub.name);
-        jobs.insert(staging_job(it), deploy("staging", script, group, support.iter().cloned().collect()));
+        jobs.insert(
+            staging_job(it),
+            deploy("staging", script, group, support.iter().cloned().collect()),
+        );
     }
     if upgrades.prod.is_empty() {
         return Ok(());
     }
     // A hub that waits for some staging hubs isn't held back by the others: the approval waits for those of all hubs.
     let approve = format!("approve {cluster}");
-    let of_all =
-        upgrades.staging.iter().filter(|gate| upgrades.prod.iter().all(|it| it.hub.waits_for(gate.hub)));
-    let needs = support.iter().cloned().chain(of_all.map(staging_job)).collect();
+    let of_all = upgrades
+        .staging
+        .iter()
+        .filter(|gate| upgrades.prod.iter().all(|it| it.hub.waits_for(gate.hub)));
+    let needs = support
+        .iter()
+        .cloned()
+        .chain(of_all.map(staging_job))
+        .collect();
     let needs = gathered(jobs, &approve, needs);
     let job = json!({
         "stage": "approval",
@@ -77,8 +101,16 @@ fn add(jobs: &mut BTreeMap<String, Value>, upgrades: &Upgrades) -> Result<()> {
     jobs.insert(approve.clone(), job);
     for it in &upgrades.prod {
         let name = format!("production {cluster} {}", it.hub.name);
-        let gates = upgrades.staging.iter().filter(|gate| it.hub.waits_for(gate.hub)).map(staging_job);
-        let needs = [approve.clone()].into_iter().chain(support.clone()).chain(gates).collect();
+        let gates = upgrades
+            .staging
+            .iter()
+            .filter(|gate| it.hub.waits_for(gate.hub))
+            .map(staging_job);
+        let needs = [approve.clone()]
+            .into_iter()
+            .chain(support.clone())
+            .chain(gates)
+            .collect();
         let needs = gathered(jobs, &name, needs);
         let script = format!("xtask deploy {cluster} {}", it.hub.name);
         let group = format!("{cluster}/{}", it.hub.name);
@@ -90,7 +122,10 @@ fn add(jobs: &mut BTreeMap<String, Value>, upgrades: &Upgrades) -> Result<()> {
 /// A job that runs this after the jobs that it needs. The program is from the pipeline that starts this one.
 fn deploy(stage: &str, script: String, resource_group: String, needs: Vec<String>) -> Value {
     let program = json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"});
-    let needs: Vec<_> = [program].into_iter().chain(needs.into_iter().map(Value::from)).collect();
+    let needs: Vec<_> = [program]
+        .into_iter()
+        .chain(needs.into_iter().map(Value::from))
+        .collect();
     json!({
         "stage": stage,
         "script": [script],
