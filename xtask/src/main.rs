@@ -1,64 +1,20 @@
 //! The deployer of this repository's JupyterHubs: `cargo xtask COMMAND`, or the program alone in any repository that
 //! has `config/clusters/`.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
 use xshell::Shell;
-
-/// A line for the person at the terminal, on stderr. Work goes on when nobody reads it.
-macro_rules! say {
-    ($($arg:tt)*) => {
-        crate::progress::say(format_args!($($arg)*))
-    };
-}
-
-mod api;
-mod charts;
-mod ci;
-mod cluster;
-mod config;
-mod credentials;
-mod decrypt_age;
-
-mod deploy;
-mod diff;
-mod exec;
-mod generate;
-mod github;
-mod gitlab;
-mod health;
-
-mod history;
-mod http;
-
-mod lease;
-mod local;
-mod paths;
-mod process;
-mod progress;
-mod record;
-mod release;
-mod retire;
-mod rollback;
-mod rollout;
-mod secrets;
-mod session;
-mod settings;
-mod setup;
-mod shell;
-
-mod status;
-mod use_credentials;
-
-mod validate;
-mod values;
-mod yaml;
+use xtask::{
+    commands::{
+        ci, config, decrypt_age, deploy, exec,
+        generate::{self, helm_upgrade_jobs},
+        github, local, retire, rollback, run_hub_health_check, setup, status,
+        use_cluster_credentials, validate,
+    },
+    machine::{paths, process, terminal},
+};
 
 /// Deploys JupyterHubs to Kubernetes clusters
 ///
@@ -91,15 +47,15 @@ enum Command {
     Setup(setup::Setup),
     #[command(subcommand)]
     Local(local::Local),
-    Deploy(deploy::Deploy),
+    Deploy(deploy::options::Deploy),
     DeploySupport(deploy::support::DeploySupport),
     Status(status::Status),
     Rollback(rollback::Rollback),
     Retire(retire::Retire),
     Validate(validate::Validate),
-    RunHubHealthCheck(health::RunHubHealthCheck),
+    RunHubHealthCheck(run_hub_health_check::RunHubHealthCheck),
 
-    UseClusterCredentials(use_credentials::UseClusterCredentials),
+    UseClusterCredentials(use_cluster_credentials::UseClusterCredentials),
     DecryptAge(decrypt_age::DecryptAge),
     #[command(subcommand)]
     Exec(exec::Exec),
@@ -110,12 +66,15 @@ enum Command {
     #[command(subcommand, hide = true)]
     Github(github::Github),
     #[command(hide = true)]
-    GenerateHelmUpgradeJobs(generate::GenerateHelmUpgradeJobs),
+    GenerateHelmUpgradeJobs(helm_upgrade_jobs::GenerateHelmUpgradeJobs),
     /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
     Ci,
 }
 
 fn main() -> ExitCode {
+    // Decrypted files are removed before a signal ends us.
+    #[cfg(not(target_os = "linux"))]
+    process::on_signals();
     match run(&Cli::parse()) {
         Ok(code) => code,
         // Whoever read our output has seen enough.
@@ -127,7 +86,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(err) => {
-            say!("error: {err:#}");
+            terminal::say(format_args!("error: {err:#}"));
             ExitCode::FAILURE
         }
     }
@@ -141,32 +100,28 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let root = &paths::root(cli.root.as_deref())?;
     sh.change_dir(root);
     match &cli.command {
-        Command::Setup(args) => print(&setup::setup(sh, args)?),
-        Command::Local(command) => print(&local::local(sh, root, command)?),
-        Command::Deploy(args) => return deploy::deploy(sh, root, args),
-        Command::DeploySupport(args) => return deploy::support::deploy_support(sh, root, args),
+        Command::Setup(args) => setup::setup(sh, args),
+        Command::Local(command) => local::local(sh, root, command),
+        Command::Deploy(args) => deploy::deploy(sh, root, args),
+        Command::DeploySupport(args) => deploy::support::deploy_support(sh, root, args),
         Command::Status(args) => status::status(sh, root, args),
-        Command::Config(command) => print(&config::config(root, command)?),
+        Command::Config(command) => config::config(root, command),
         Command::Generate(command) => generate::generate(sh, root, command),
         Command::Github(command) => github::github(command),
-        Command::GenerateHelmUpgradeJobs(args) => generate::generate_helm_upgrade_jobs(root, args),
+        Command::GenerateHelmUpgradeJobs(args) => {
+            helm_upgrade_jobs::generate_helm_upgrade_jobs(root, args)
+        }
         Command::Rollback(args) => rollback::rollback(sh, root, args),
         Command::Retire(args) => retire::retire(sh, root, args),
-        Command::Validate(args) => return validate::validate(sh, root, args),
-        Command::Exec(command) => return exec::exec(sh, root, command),
-        Command::DecryptAge(args) => print(&decrypt_age::decrypt_age(sh, root, args)?),
-        Command::RunHubHealthCheck(args) => return health::run_hub_health_check(sh, root, args),
+        Command::Validate(args) => validate::validate(sh, root, args),
+        Command::Exec(command) => exec::exec(sh, root, command),
+        Command::DecryptAge(args) => decrypt_age::decrypt_age(sh, root, args),
+        Command::RunHubHealthCheck(args) => {
+            run_hub_health_check::run_hub_health_check(sh, root, args)
+        }
         Command::UseClusterCredentials(args) => {
-            return use_credentials::use_credentials(sh, root, args);
+            use_cluster_credentials::use_cluster_credentials(sh, root, args)
         }
         Command::Ci => ci::ci(sh),
-    }?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Data, on stdout. All else goes to stderr.
-fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(data.as_ref())?;
-    Ok(stdout.flush()?)
+    }
 }

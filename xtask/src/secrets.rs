@@ -11,7 +11,10 @@ use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use serde_yaml::Value;
 use xshell::{Shell, cmd};
 
-use crate::{cluster::Cluster, process};
+use crate::{
+    machine::{paths::is_called_secret, private::PrivateFile, process},
+    yaml::split_documents,
+};
 
 /// How a file that cluster.yaml names lies in the repository.
 #[derive(Clone, Copy, PartialEq)]
@@ -66,12 +69,6 @@ impl InMemory {
     }
 }
 
-/// Whether a file's name says that its content must not be read as it is.
-pub(crate) fn is_called_secret(file: &Path) -> bool {
-    file.file_name()
-        .is_some_and(|it| it.to_string_lossy().contains("secret"))
-}
-
 /// Looks at a file without decrypting it. A file that is called secret and isn't encrypted is refused.
 pub(crate) fn inspect(root: &Path, file: &Path) -> Result<Kind> {
     let shown = file.display();
@@ -98,24 +95,6 @@ pub(crate) fn inspect(root: &Path, file: &Path) -> Result<Kind> {
         ),
         _ => Ok(Kind::Plain),
     }
-}
-
-/// A `Shell` in which sops finds the demo key of a rehearsal cluster, beside the person's own keys.
-pub(crate) fn with_demo_key(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Shell> {
-    let sh = sh.clone();
-    let file = root.join(&cluster.dir).join("demo.age.key");
-    if !file.is_file() {
-        return Ok(sh);
-    }
-    if sh.var_os("SOPS_AGE_KEY_FILE").is_none() {
-        sh.set_var("SOPS_AGE_KEY_FILE", file);
-    } else {
-        let key = fs::read_to_string(&file)
-            .with_context(|| format!("cannot read `{}`", file.display()))?;
-        let own = sh.var("SOPS_AGE_KEY").unwrap_or_default();
-        sh.set_var("SOPS_AGE_KEY", format!("{own}\n{key}"));
-    }
-    Ok(sh)
 }
 
 /// Decrypts a file that sops took for a single text.
@@ -267,24 +246,6 @@ impl Mask {
     }
 }
 
-/// The documents of a YAML stream as text. A line `---` can't stand inside a document.
-pub(crate) fn split_documents(stream: &str) -> impl Iterator<Item = &str> {
-    let starts = std::iter::once(0).chain(
-        stream
-            .match_indices("---\n")
-            .map(|(at, _)| at)
-            .filter(|at| *at == 0 || stream.as_bytes()[at - 1] == b'\n'),
-    );
-    let mut starts: Vec<usize> = starts.collect();
-    starts.dedup();
-    starts.push(stream.len());
-    let documents: Vec<&str> = starts.windows(2).map(|it| &stream[it[0]..it[1]]).collect();
-    documents
-        .into_iter()
-        .map(|it| it.strip_prefix("---\n").unwrap_or(it))
-        .filter(|it| !it.trim().is_empty())
-}
-
 /// What to look for, and what to show for it.
 fn hidden<'a>(
     secrets: impl IntoIterator<Item = &'a String>,
@@ -368,130 +329,4 @@ fn mask_secrets(value: &mut Value) -> bool {
         _ => {}
     }
     found
-}
-
-pub(crate) use private_file::{PrivateFile, remove_files};
-
-#[cfg(target_os = "linux")]
-mod private_file {
-    use std::{
-        fs::File,
-        io::Write,
-        os::fd::AsRawFd,
-        path::{Path, PathBuf},
-    };
-
-    use anyhow::{Context, Result};
-    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-
-    /// A file in memory that goes with us, however we end.
-    pub(crate) struct PrivateFile {
-        path: PathBuf,
-        _file: File,
-    }
-
-    impl PrivateFile {
-        pub(crate) fn new(content: &[u8]) -> Result<PrivateFile> {
-            let fd = memfd_create("xtask", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-                .context("cannot make a file in memory")?;
-            let mut file = File::from(fd);
-            file.write_all(content)
-                .context("cannot write to a file in memory")?;
-            fcntl_add_seals(
-                &file,
-                SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK,
-            )
-            .context("cannot seal a file in memory")?;
-            let path = PathBuf::from(format!(
-                "/proc/{}/fd/{}",
-                std::process::id(),
-                file.as_raw_fd()
-            ));
-            Ok(PrivateFile { path, _file: file })
-        }
-
-        /// Where a program that we start can read it.
-        pub(crate) fn path(&self) -> &Path {
-            &self.path
-        }
-    }
-
-    /// They go with us.
-    pub(crate) fn remove_files() {}
-}
-
-#[cfg(not(target_os = "linux"))]
-mod private_file {
-    use std::{
-        fs::{self, OpenOptions},
-        io::Write,
-        os::unix::fs::OpenOptionsExt,
-        path::{Path, PathBuf},
-        sync::{
-            Mutex, Once,
-            atomic::{AtomicUsize, Ordering},
-        },
-    };
-
-    use anyhow::{Context, Result};
-
-    use crate::{paths, process};
-
-    /// A file in the user's private temporary folder, removed when this is dropped or a signal ends us.
-    pub(crate) struct PrivateFile {
-        path: PathBuf,
-    }
-
-    static WRITTEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-    static ON_SIGNALS: Once = Once::new();
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-    impl PrivateFile {
-        pub(crate) fn new(content: &[u8]) -> Result<PrivateFile> {
-            ON_SIGNALS.call_once(remove_on_signals);
-            let name = format!(
-                "{}-{}",
-                std::process::id(),
-                NEXT.fetch_add(1, Ordering::Relaxed)
-            );
-            let path = paths::in_memory()?.join(name);
-            WRITTEN
-                .lock()
-                .expect("nobody panics with it")
-                .push(path.clone());
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .and_then(|mut it| it.write_all(content))
-                .with_context(|| format!("cannot write `{}`", path.display()))?;
-            Ok(PrivateFile { path })
-        }
-
-        /// Where a program that we start can read it.
-        pub(crate) fn path(&self) -> &Path {
-            &self.path
-        }
-    }
-
-    impl Drop for PrivateFile {
-        fn drop(&mut self) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-
-    /// Removes all that are there, before a signal ends us.
-    pub(crate) fn remove_files() {
-        for path in WRITTEN.lock().expect("nobody panics with it").iter() {
-            let _ = fs::remove_file(path);
-        }
-    }
-
-    fn remove_on_signals() {
-        say!(
-            "this system has no files in memory: decrypted files lie in a private folder while we work"
-        );
-        process::on_signals();
-    }
 }

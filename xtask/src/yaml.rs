@@ -783,7 +783,9 @@ impl Reader {
                 return Ok(key);
             }
             _ => {
-                return Err(self.problem(mark, "a mapping's key can't be a list or another mapping"));
+                return Err(
+                    self.problem(mark, "a mapping's key can't be a list or another mapping")
+                );
             }
         };
         match scalar {
@@ -797,4 +799,22 @@ impl Reader {
             }
         }
     }
+}
+
+/// The documents of a YAML stream as text. A line `---` can't stand inside a document.
+pub(crate) fn split_documents(stream: &str) -> impl Iterator<Item = &str> {
+    let starts = std::iter::once(0).chain(
+        stream
+            .match_indices("---\n")
+            .map(|(at, _)| at)
+            .filter(|at| *at == 0 || stream.as_bytes()[at - 1] == b'\n'),
+    );
+    let mut starts: Vec<usize> = starts.collect();
+    starts.dedup();
+    starts.push(stream.len());
+    let documents: Vec<&str> = starts.windows(2).map(|it| &stream[it[0]..it[1]]).collect();
+    documents
+        .into_iter()
+        .map(|it| it.strip_prefix("---\n").unwrap_or(it))
+        .filter(|it| !it.trim().is_empty())
 }

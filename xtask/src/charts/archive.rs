@@ -14,7 +14,7 @@ use flate2::read::GzDecoder;
 const MAX_SIZE: u64 = 100 * 1024 * 1024;
 
 /// The files of a .tgz by their paths in the chart. One that isn't whole is an error.
-pub(super) fn files(archive: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+pub(crate) fn files(archive: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let packed =
         fs::read(archive).with_context(|| format!("cannot read `{}`", archive.display()))?;
     unpack(&packed)
@@ -22,7 +22,7 @@ pub(super) fn files(archive: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
 }
 
 /// The same for an archive in memory.
-pub(super) fn unpack(packed: &[u8]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+pub(crate) fn unpack(packed: &[u8]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut tar = Vec::new();
     // To the end, whose checksum tells that nothing is missing.
     GzDecoder::new(packed)

@@ -6,14 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use super::fetch;
-use crate::settings::Settings;
+use crate::{charts::fetch, schema::dialect::join, settings::Settings};
 
 /// What a schema refers to in other documents: JSON pointers by the documents' addresses.
 type Wanted = BTreeMap<String, BTreeSet<String>>;
 
 /// Puts into `schema` what it refers to at other addresses, and no more of these documents; whether there is any.
-pub(super) fn embed(schema: &mut Value, settings: &Settings) -> Result<bool> {
+pub(crate) fn embed(schema: &mut Value, settings: &Settings) -> Result<bool> {
     let mut documents: BTreeMap<String, Value> = BTreeMap::new();
     let mut embedded = Wanted::new();
     let mut wanted = Wanted::new();
@@ -77,15 +76,6 @@ fn references(schema: &Value, base: &str, found: &mut Wanted) {
             entries.values().for_each(|it| references(it, base, found));
         }
         _ => {}
-    }
-}
-
-/// The address that one without a fragment means in a document at `base`.
-pub(super) fn join(base: &str, url: &str) -> String {
-    match base.rsplit_once('/') {
-        _ if url.is_empty() => base.to_owned(),
-        Some((folder, _)) if !url.contains(':') => format!("{folder}/{url}"),
-        _ => url.to_owned(),
     }
 }
 

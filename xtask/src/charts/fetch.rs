@@ -4,19 +4,20 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-
 use xshell::{Shell, cmd};
 
-use super::{metadata, satisfies};
 use crate::{
-    http::{self, PATIENCE},
-    paths, process,
+    charts::{files, metadata::metadata, version::satisfies},
+    machine::{paths, process},
+    schema::Retriever,
+    services::http::{self, PATIENCE},
     settings::Settings,
 };
 
@@ -107,7 +108,7 @@ impl Remote {
     }
 
     /// Where the archive is in the cache, or would be.
-    pub(super) fn archive(&self) -> Result<PathBuf> {
+    pub(crate) fn archive(&self) -> Result<PathBuf> {
         let Remote { name, version, .. } = self;
         let dir = format!("dependencies/{name}-{version}-{}", self.origin());
         Ok(paths::cache()?
@@ -142,7 +143,7 @@ impl Remote {
                 "{}",
                 String::from_utf8_lossy(&output.stderr).trim()
             );
-            return super::children(to)?.pop().context("helm pulled nothing");
+            return files::children(to)?.pop().context("helm pulled nothing");
         }
         let repository = address.trim_end_matches('/');
         let index = get(&format!("{repository}/index.yaml"))?;
@@ -210,14 +211,14 @@ pub(crate) fn manifest(settings: &Settings, url: &str) -> Result<String> {
 }
 
 /// The JSON schema at a public address.
-pub(super) fn schema(settings: &Settings, url: &str) -> Result<Value> {
+pub(crate) fn schema(settings: &Settings, url: &str) -> Result<Value> {
     document(settings, "the schema", url, |text| {
         Ok(serde_json::from_str(text)?)
     })
 }
 
 /// The same if the cache has it.
-pub(super) fn cached_schema(url: &str) -> Result<Option<Value>> {
+pub(crate) fn cached_schema(url: &str) -> Result<Option<Value>> {
     match fs::read(cached_document(url)?) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => Ok(Some(serde_json::from_slice(&read?)?)),
@@ -289,4 +290,15 @@ fn is_loopback(address: &str) -> bool {
     ["localhost:", "localhost/", "127.", "[::1]"]
         .iter()
         .any(|it| host.starts_with(it))
+}
+
+/// Gets the schemas that others refer to, into the cache if they aren't there.
+pub(crate) fn schemas(settings: &Settings) -> Retriever {
+    let settings = settings.clone();
+    Arc::new(move |url| schema(&settings, url).ok())
+}
+
+/// Gets the schemas that others refer to from the cache alone.
+pub(crate) fn cached_schemas() -> Retriever {
+    Arc::new(|url| cached_schema(url).ok().flatten())
 }

@@ -8,22 +8,28 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use glob::{MatchOptions, Pattern};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Dependency, Metadata, Part, Schema, Source, Unusable, archive, files_of, satisfies};
 use crate::{
-    settings::Settings,
-    values::{self, Chart},
+    charts::{
+        archive,
+        files::{Content, files_of},
+        ignore::without_ignored,
+        metadata::{Dependency, Metadata},
+        source::{DependencySource, Source},
+        values::{self, Chart},
+        version::satisfies,
+    },
+    schema::{Retriever, Schema, Unusable},
     yaml::{self, Data, Files, Finding, Map, Node, Place},
 };
 
 /// Reads charts, and remembers what several of them have.
 pub(crate) struct Loader<'a> {
     root: &'a Path,
-    /// With them a schema's references are fetched.
-    settings: Option<&'a Settings>,
+    /// Has what schemas refer to elsewhere.
+    retrieve: Retriever,
     files: &'a mut Files,
     schemas: BTreeMap<Vec<u8>, Arc<Result<Schema, Unusable>>>,
     /// What is wrong in charts that are usable nevertheless: where, and what.
@@ -39,17 +45,11 @@ enum Origin<'a> {
     Archive(Place),
 }
 
-type Content = BTreeMap<PathBuf, Vec<u8>>;
-
 impl<'a> Loader<'a> {
-    pub(crate) fn new(
-        root: &'a Path,
-        settings: Option<&'a Settings>,
-        files: &'a mut Files,
-    ) -> Loader<'a> {
+    pub(crate) fn new(root: &'a Path, retrieve: Retriever, files: &'a mut Files) -> Loader<'a> {
         Loader {
             root,
-            settings,
+            retrieve,
             files,
             schemas: BTreeMap::new(),
             problems: Vec::new(),
@@ -112,8 +112,8 @@ impl<'a> Loader<'a> {
         )?;
         for part in source.parts {
             let subchart = match part {
-                Part::Folder(source) => self.source(source)?,
-                Part::InCharts(path) if path.is_dir() => {
+                DependencySource::Folder(source) => self.source(source)?,
+                DependencySource::InCharts(path) if path.is_dir() => {
                     let path = path.strip_prefix(self.root).unwrap_or(&path);
                     self.chart(
                         &files_of(&self.root.join(path))?,
@@ -123,8 +123,8 @@ impl<'a> Loader<'a> {
                         },
                     )?
                 }
-                Part::InCharts(path) => self.archive(&path, place)?,
-                Part::Remote(remote) => match remote.archive()? {
+                DependencySource::InCharts(path) => self.archive(&path, place)?,
+                DependencySource::Remote(remote) => match remote.archive()? {
                     path if path.is_file() => self.archive(&path, place)?,
                     _ => continue,
                 },
@@ -273,14 +273,14 @@ impl<'a> Loader<'a> {
                 column: 1,
             },
         };
-        let settings = self.settings;
+        let retrieve = self.retrieve.clone();
         let compile = || {
             let text: Result<Value, String> = match name.ends_with("json") {
                 true => serde_json::from_slice(content).map_err(|err| err.to_string()),
                 false => serde_yaml::from_slice(content).map_err(|err| err.to_string()),
             };
             Arc::new(match text {
-                Ok(text) => Schema::compile(text, settings),
+                Ok(text) => Schema::compile(text, retrieve),
                 Err(err) => Err(Unusable::Broken(err)),
             })
         };
@@ -359,48 +359,6 @@ fn metadata(files: &Content) -> Result<Metadata> {
 #[derive(Deserialize)]
 struct Requirements {
     dependencies: Option<Vec<Dependency>>,
-}
-
-/// Without what a .helmignore of these lines names in a chart's own folder. Our values.schema.yaml isn't helm's to ignore.
-pub(super) fn without_ignored(files: Content, rules: Option<Vec<u8>>) -> Content {
-    let Some(rules) = rules else { return files };
-    let rules = String::from_utf8_lossy(&rules);
-    let rules: Vec<_> = rules
-        .lines()
-        .map(str::trim)
-        .filter(|it| !it.is_empty() && !it.starts_with('#'))
-        .collect();
-    let is_ignored = |path: &Path, is_dir: bool| {
-        rules.iter().any(|rule| {
-            let (rule, negated) = rule
-                .strip_prefix('!')
-                .map_or((*rule, false), |it| (it, true));
-            let (rule, wants_dir) = rule
-                .strip_suffix('/')
-                .map_or((rule, false), |it| (it, true));
-            let subject = if rule.contains('/') {
-                path
-            } else {
-                Path::new(path.file_name().unwrap_or_default())
-            };
-            let options = MatchOptions {
-                require_literal_separator: true,
-                ..MatchOptions::new()
-            };
-            let pattern = Pattern::new(rule.trim_start_matches('/'));
-            let matches = pattern.is_ok_and(|it| it.matches_path_with(subject, options));
-            (!wants_dir || is_dir) && matches != negated || negated && wants_dir && !is_dir
-        })
-    };
-    let goes = |path: &Path| {
-        path.ancestors()
-            .enumerate()
-            .any(|(up, it)| !it.as_os_str().is_empty() && is_ignored(it, up > 0))
-    };
-    files
-        .into_iter()
-        .filter(|(path, _)| path == Path::new("values.schema.yaml") || !goes(path))
-        .collect()
 }
 
 /// What lies in charts/, by name: the files of a folder by their paths in it, or an archive at the empty path.

@@ -18,12 +18,15 @@ use tungstenite::{ClientRequestBuilder, HandshakeError, WebSocket, http::Uri};
 use ureq::{Agent, Body, Proxy, ResponseExt, http::Response};
 use xshell::{Shell, cmd};
 
-use super::Until;
 use crate::{
-    api::Api,
-    cluster::Hub,
-    http,
-    process::{self, Beside},
+    kubernetes::{api::Api, rehearsal::node},
+    machine::{
+        process::{self, Beside},
+        until::Until,
+    },
+    repository::cluster::Hub,
+    secrets::InMemory,
+    services::http,
 };
 
 /// How long `kubectl port-forward` may take to begin.
@@ -33,12 +36,12 @@ const BEGIN: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(250);
 
 /// Where somebody else answers.
-pub(super) const HINT: &str =
+pub(crate) const HINT: &str =
     "is the domain in cluster.yaml the hub's own, with `hub.baseUrl` of the values?";
 
-pub(super) struct Address {
+pub(crate) struct Address {
     /// Without a slash at its end.
-    pub(super) url: String,
+    pub(crate) url: String,
     agent: Agent,
     /// What the environment names, for an address that isn't on this machine.
     proxy: Option<Proxy>,
@@ -55,11 +58,11 @@ struct Forward {
     process: Beside,
 }
 
-pub(super) trait Stream: Read + Write {}
+pub(crate) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 impl Address {
-    pub(super) fn public(url: String) -> Address {
+    pub(crate) fn public(url: String) -> Address {
         Address {
             proxy: Proxy::try_from_env(),
             ..Address::here(url)
@@ -67,7 +70,7 @@ impl Address {
     }
 
     /// On this machine, or on its rehearsal cluster.
-    pub(super) fn here(url: String) -> Address {
+    pub(crate) fn here(url: String) -> Address {
         Address {
             url,
             agent: http::agent(),
@@ -78,7 +81,7 @@ impl Address {
 
     /// Through the API server, to the service that the hub's proxy has. Where z2jh's chart gets certificates itself, that
     /// one leads from HTTP to the hub's own domain; the proxy behind it doesn't.
-    pub(super) fn forwarded(sh: &Shell, api: &Api, hub: &Hub, base: &str) -> Result<Address> {
+    pub(crate) fn forwarded(sh: &Shell, api: &Api, hub: &Hub, base: &str) -> Result<Address> {
         let behind = api.find(&format!(
             "/api/v1/namespaces/{}/services/proxy-http",
             hub.name
@@ -137,7 +140,7 @@ impl Address {
     }
 
     /// Asks as whoever has the token, and takes any answer but a redirection that leads elsewhere.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &self,
         method: &str,
         path: &str,
@@ -149,7 +152,7 @@ impl Address {
     }
 
     /// The same, with a time for `reading` an answer that may have no end.
-    pub(super) fn send(
+    pub(crate) fn send(
         &self,
         method: &str,
         path: &str,
@@ -191,7 +194,7 @@ impl Address {
     }
 
     /// What anybody gets, at the end of all redirections within the host.
-    pub(super) fn page(&self, path: &str, until: Until) -> Result<Response<Body>> {
+    pub(crate) fn page(&self, path: &str, until: Until) -> Result<Response<Body>> {
         self.renew(until)?;
         let answer = self
             .get(path, 10, until)
@@ -210,7 +213,7 @@ impl Address {
     }
 
     /// What may yet come by itself where a hub was just deployed: its name, its certificate, who listens there.
-    pub(super) fn missing(&self, until: Until) -> Option<Error> {
+    pub(crate) fn missing(&self, until: Until) -> Option<Error> {
         match self.get("/", 0, until) {
             Err(err) => Some(self.unreachable("GET /", &err)),
             Ok(answer) if (502..=504).contains(&answer.status().as_u16()) => {
@@ -262,7 +265,7 @@ impl Address {
 
     /// Opens a websocket at a path, as long as it's no error to go on `waiting` for it. Its reads end after a short time,
     /// with what there is.
-    pub(super) fn websocket(
+    pub(crate) fn websocket(
         &self,
         path: &str,
         token: &str,
@@ -386,4 +389,26 @@ fn forward(
         until.check("`kubectl port-forward`")?;
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The domain in a `domain_override_file`.
+pub(crate) fn domain_in(file: &InMemory) -> Result<String> {
+    let shown = file.source.display();
+    let yaml: serde_yaml::Value = serde_yaml::from_str(&file.text()?)
+        .ok()
+        .with_context(|| format!("`{shown}` isn't YAML"))?;
+    let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
+    Ok(domain
+        .with_context(|| format!("`{shown}` has no `domain`"))?
+        .to_owned())
+}
+
+/// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
+pub(crate) fn node_port(api: &Api, hub: &Hub) -> Option<String> {
+    let service = api.get(&format!(
+        "/api/v1/namespaces/{}/services/proxy-public",
+        hub.name
+    ));
+    let port = service.ok()?["spec"]["ports"][0]["nodePort"].as_u64()?;
+    Some(format!("http://{}:{port}", node::ADDRESS))
 }

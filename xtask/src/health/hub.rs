@@ -11,12 +11,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use ureq::{Body, http::Response};
 
-use super::{
-    Until,
-    address::{Address, HINT},
-    kernel::Kernel,
+use crate::{
+    health::{
+        address::{Address, HINT},
+        kernel::Kernel,
+    },
+    machine::until::Until,
+    secrets::Mask,
 };
-use crate::secrets::Mask;
 
 /// Nobody can log in with this name: it is blocked in the hub's configuration.
 const USER: &str = "deployment-service-check";
@@ -35,7 +37,7 @@ const GONE: Duration = Duration::from_secs(3);
 const HUB: &str = "hub";
 
 /// The user that checks; deleted, and its server stopped, with this.
-pub(super) struct TestUser<'a> {
+pub(crate) struct TestUser<'a> {
     address: &'a Address,
     token: &'a str,
     mask: &'a Mask,
@@ -44,7 +46,7 @@ pub(super) struct TestUser<'a> {
 
 impl<'a> TestUser<'a> {
     /// Makes it anew: what an earlier check left is removed first.
-    pub(super) fn make(
+    pub(crate) fn make(
         address: &'a Address,
         token: &'a str,
         mask: &'a Mask,
@@ -65,7 +67,7 @@ impl<'a> TestUser<'a> {
     }
 
     /// Returns when the server is ready; as soon as it certainly won't be, with the spawner's own words.
-    pub(super) fn start_server(&self, until: Until) -> Result<()> {
+    pub(crate) fn start_server(&self, until: Until) -> Result<()> {
         let until = until.within(START);
         let asked = format!("users/{USER}/server");
         let answer = self.address.ask(
@@ -144,7 +146,7 @@ impl<'a> TestUser<'a> {
     }
 
     /// A kernel of the server's own kind, with a token for nothing but that server's user.
-    pub(super) fn start_kernel(&self, until: Until) -> Result<Kernel<'_>> {
+    pub(crate) fn start_kernel(&self, until: Until) -> Result<Kernel<'_>> {
         let until = until.within(ANSWER * 2);
         let body = json!({"note": "health check", "expires_in": 3600});
         let made = self.address.ask(
@@ -186,7 +188,7 @@ impl<'a> TestUser<'a> {
     }
 
     /// Stops the server and deletes the user.
-    pub(super) fn remove(&self, until: Until) -> Result<()> {
+    pub(crate) fn remove(&self, until: Until) -> Result<()> {
         self.end_server(until.within(STOP))?;
         self.ask("DELETE", &format!("users/{USER}"), &[204, 404], until)?;
         self.is_there.set(false);

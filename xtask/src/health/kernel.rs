@@ -9,15 +9,15 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-use super::{
-    Until,
-    address::{Address, Stream},
+use crate::{
+    health::address::{Address, Stream},
+    machine::until::Until,
 };
 
 /// How long a cell that is interrupted may take to end in order: a Dask cluster goes with it.
 const GRACE: Duration = Duration::from_secs(8);
 
-pub(super) struct Kernel<'a> {
+pub(crate) struct Kernel<'a> {
     address: &'a Address,
     /// Of the server's API.
     path: String,
@@ -27,15 +27,15 @@ pub(super) struct Kernel<'a> {
 }
 
 /// What a cell wrote and showed, as a notebook has it.
-pub(super) type Output = Result<Vec<Value>, Failure>;
+pub(crate) type Output = Result<Vec<Value>, Failure>;
 
 /// How a cell failed: in its own words, without a terminal's codes.
-pub(super) struct Failure(pub(super) String);
+pub(crate) struct Failure(pub(crate) String);
 
 impl Kernel<'_> {
     /// To the channels of a kernel that was just started. A server opens them when the kernel answers, and tries one that
     /// dies a few times anew before it forgets it.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         address: &Address,
         path: String,
         token: String,
@@ -75,7 +75,7 @@ impl Kernel<'_> {
 
     /// Runs a cell until it's answered and the kernel is idle again. An error means that the kernel isn't there any more, or
     /// still at work when the time is over.
-    pub(super) fn run(&mut self, code: &str, until: Until) -> Result<Output> {
+    pub(crate) fn run(&mut self, code: &str, until: Until) -> Result<Output> {
         self.cells += 1;
         let id = format!("cell-{}", self.cells);
         let request = json!({

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    Until,
-    kernel::{Failure, Kernel},
+use crate::{
+    health::kernel::{Failure, Kernel},
+    machine::until::Until,
+    repository::fleet::HubTraits,
 };
-use crate::validate::Kind;
 
 /// How long a cell may take.
 const CELL: Duration = Duration::from_secs(300);
@@ -18,8 +18,8 @@ const CELL: Duration = Duration::from_secs(300);
 /// Of this tag, a cell must write and show what the notebook holds.
 const CHECKED: &str = "check-output";
 
-pub(super) struct Notebook {
-    pub(super) name: String,
+pub(crate) struct Notebook {
+    pub(crate) name: String,
     cells: Vec<Cell>,
 }
 
@@ -52,14 +52,14 @@ struct RawCell {
 
 impl Notebook {
     /// What every hub of this kind must be able to run.
-    pub(super) fn of(kind: &Kind) -> Vec<Notebook> {
+    pub(crate) fn of(kind: &HubTraits) -> Vec<Notebook> {
         let simple = Notebook::own("simple", include_str!("notebooks/simple.ipynb"));
         let dask = || Notebook::own("dask", include_str!("notebooks/dask.ipynb"));
         iter::once(simple).chain(kind.has_dask.then(dask)).collect()
     }
 
     /// Dask's workers come and go.
-    pub(super) fn scaling() -> Notebook {
+    pub(crate) fn scaling() -> Notebook {
         Notebook::own("dask-scaling", include_str!("notebooks/dask-scaling.ipynb"))
     }
 
@@ -67,7 +67,7 @@ impl Notebook {
         Notebook::read(name, text).expect("it was a notebook when this was compiled")
     }
 
-    pub(super) fn read(name: &str, text: &str) -> Result<Notebook> {
+    pub(crate) fn read(name: &str, text: &str) -> Result<Notebook> {
         let what = || format!("`{name}` isn't a notebook of version 4");
         let file: File = serde_json::from_str(text).with_context(what)?;
         let has_source = |it: &RawCell| it.source.is_string() || it.source.is_array();
@@ -109,7 +109,7 @@ impl Notebook {
     }
 
     /// Runs all cells in order.
-    pub(super) fn run(&self, kernel: &mut Kernel, until: Until) -> Result<()> {
+    pub(crate) fn run(&self, kernel: &mut Kernel, until: Until) -> Result<()> {
         for Cell {
             number,
             source,

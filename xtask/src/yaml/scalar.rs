@@ -1,6 +1,6 @@
 //! What a plain scalar is, as go.yaml.in/yaml/v2 resolves it: YAML 1.1 with Go's own numbers.
 
-pub(super) enum Scalar {
+pub(crate) enum Scalar {
     Null,
     Bool(bool),
     Int(i64),
@@ -17,7 +17,7 @@ const NULL: &str = "tag:yaml.org,2002:null";
 const TIMESTAMP: &str = "tag:yaml.org,2002:timestamp";
 
 /// A scalar with its tag, or with none; the error says why helm refuses it.
-pub(super) fn resolve(tag: &str, text: &str) -> Result<Scalar, String> {
+pub(crate) fn resolve(tag: &str, text: &str) -> Result<Scalar, String> {
     if !["", BOOL, FLOAT, INT, NULL, TIMESTAMP].contains(&tag) {
         return Ok(Scalar::Text(text.to_owned()));
     }
@@ -188,7 +188,7 @@ fn is_date(text: &str) -> bool {
 }
 
 /// What to say of a plain scalar, at this key, that looks like something else than helm reads.
-pub(super) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
+pub(crate) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
     let is_version = || {
         ["tag", "version"]
             .iter()
@@ -227,7 +227,7 @@ fn has_leading_zero(text: &str) -> bool {
 }
 
 /// As Go writes a float key: FormatFloat with format `g`, the fewest digits, and 32 bits.
-pub(super) fn float_key(value: f64) -> String {
+pub(crate) fn float_key(value: f64) -> String {
     let value = value as f32;
     if !value.is_finite() {
         return if value.is_nan() {

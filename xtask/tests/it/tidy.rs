@@ -1,6 +1,10 @@
 //! Habits of this repository, and where a repository's root is found.
 
-use std::fs;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::repo::{Repo, workspace};
 
@@ -137,4 +141,168 @@ fn the_table_of_programs_and_the_go_modules_name_one_version() {
         found("kube-apiserver")
     );
     assert_eq!(wanted("etcd", "go.etcd.io/etcd/server/v3 v"), found("etcd"));
+}
+
+/// The floors of the house, from the top down: see xtask/ARCHITECTURE.md.
+const FLOORS: [&str; 11] = [
+    "commands",
+    "health",
+    "kubernetes",
+    "repository",
+    "charts",
+    "services",
+    "schema",
+    "secrets",
+    "settings",
+    "yaml",
+    "machine",
+];
+
+#[test]
+fn each_floor_knows_only_the_floors_below_it() {
+    let imports = imports();
+    assert!(imports.len() > 60, "{} modules", imports.len());
+    let floor = |module: &str| {
+        FLOORS
+            .iter()
+            .position(|it| Some(*it) == module.split("::").next())
+    };
+    let mut wrong = Vec::new();
+    for (module, imported) in &imports {
+        for it in imported {
+            let is_up = floor(it) < floor(module);
+            let is_other_command = floor(it) == Some(0) && command_of(it) != command_of(module);
+            if is_up || is_other_command && module != "commands" {
+                wrong.push(format!("{module} imports {it}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    let mut left = imports();
+    // What imports nothing that is left is in no circle.
+    loop {
+        let before = left.len();
+        let names: BTreeSet<String> = left.keys().cloned().collect();
+        left.retain(|_, imported| imported.iter().any(|it| names.contains(it)));
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "in or above a circle: {left:#?}");
+}
+
+/// `deploy` for `commands::deploy::report`.
+fn command_of(module: &str) -> Option<&str> {
+    module.split("::").nth(1)
+}
+
+/// The modules of xtask/src, each with those that it declares, imports or names by their paths.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let sources = sources();
+    let module_of = |path: &str| {
+        let steps: Vec<&str> = path.split("::").collect();
+        (1..=steps.len())
+            .rev()
+            .map(|end| steps[..end].join("::"))
+            .find(|it| sources.contains_key(it))
+    };
+    let mut imports = BTreeMap::new();
+    for (module, text) in &sources {
+        let declared = text.lines().filter_map(|line| {
+            let name = line.split_once("mod ")?.1.strip_suffix(';')?;
+            Some(format!("{module}::{name}"))
+        });
+        let mut named: BTreeSet<String> = declared.filter(|it| sources.contains_key(it)).collect();
+        for (at, _) in text.match_indices("crate::") {
+            let paths = leaves(&text[at + "crate::".len()..]);
+            named.extend(paths.iter().filter_map(|it| module_of(it)));
+        }
+        assert!(
+            !text.contains("super::"),
+            "{module}: name modules from the crate, as `crate::…`"
+        );
+        named.remove(module);
+        imports.insert(module.clone(), named);
+    }
+    imports
+}
+
+/// The texts of the modules by their paths, without comments.
+fn sources() -> BTreeMap<String, String> {
+    let src = workspace().join("xtask/src");
+    let mut sources = BTreeMap::new();
+    for file in rust_files(&src) {
+        let path = file.strip_prefix(&src).unwrap().with_extension("");
+        let module = path.to_str().unwrap().replace('/', "::");
+        if !["lib", "main"].contains(&module.as_str()) {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.lines().filter(|it| !it.trim_start().starts_with("//"));
+            sources.insert(module, code.collect::<Vec<_>>().join("\n"));
+        }
+    }
+    sources
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The paths in a tree such as `a::{self, b::c}`.
+fn leaves(tree: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut outer = vec![String::new()];
+    let mut path = String::new();
+    for char in tree.chars().filter(|it| !it.is_whitespace()) {
+        match char {
+            '{' => {
+                let whole = outer.last().unwrap().clone() + &std::mem::take(&mut path);
+                outer.push(whole);
+            }
+            ',' | '}' if outer.len() > 1 => {
+                if !path.is_empty() {
+                    found.push(outer.last().unwrap().clone() + &std::mem::take(&mut path));
+                }
+                if char == '}' {
+                    outer.pop();
+                }
+            }
+            it if it.is_alphanumeric() || "_:".contains(it) => path.push(it),
+            _ => break,
+        }
+    }
+    if !path.is_empty() {
+        found.push(path);
+    }
+    found
+}
+
+#[test]
+fn what_always_holds_is_so() {
+    for (module, text) in sources() {
+        let is_secrets = module.starts_with("secrets");
+        assert!(
+            is_secrets || !text.contains("cmd!(sh, \"sops"),
+            "{module} runs sops"
+        );
+        let may_log_in = ["kubernetes::credentials", "kubernetes::rehearsal"];
+        let sets = ["set_var(\"KUBECONFIG\"", ".set(\"KUBECONFIG\""];
+        let is_login = may_log_in.iter().any(|it| module.starts_with(it));
+        assert!(
+            is_login || !sets.iter().any(|it| text.contains(it)),
+            "{module} sets KUBECONFIG"
+        );
+    }
 }

@@ -517,7 +517,7 @@ fn api_versions_are_those_of_the_control_plane() {
         .collect();
     served.sort();
     served.dedup();
-    let file = workspace().join("xtask/src/validate/api-versions.txt");
+    let file = workspace().join("xtask/src/commands/validate/api-versions.txt");
     assert_eq!(served.join("\n") + "\n", fs::read_to_string(file).unwrap());
 }
 

@@ -1,0 +1,92 @@
+//! The files of a chart, in a folder or an archive.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    charts::archive,
+    machine::paths::{self, is_called_secret},
+};
+
+/// Files by their paths in the chart.
+pub(crate) type Content = BTreeMap<PathBuf, Vec<u8>>;
+
+/// The files of a folder or an archive by their paths in the chart.
+pub(crate) fn files_of(chart: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    if !chart.is_dir() {
+        return archive::files(chart);
+    }
+    let mut files = BTreeMap::new();
+    read_files(chart, Path::new(""), &mut files)?;
+    Ok(files)
+}
+
+pub(crate) fn read_yaml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(serde_yaml::from_str(&text)?)
+}
+
+/// All files at or below `dir`/`path`, links followed. What is called secret is no part of a chart, unless helm
+/// would render it: a cache must not hold what somebody decrypted beside it.
+pub(crate) fn read_files(
+    dir: &Path,
+    path: &Path,
+    files: &mut BTreeMap<PathBuf, Vec<u8>>,
+) -> Result<()> {
+    // Joining an empty path would add a slash, which no file's path may end with.
+    let full = if path.as_os_str().is_empty() {
+        dir.to_owned()
+    } else {
+        dir.join(path)
+    };
+    let context = || format!("cannot read `{}`", full.display());
+    ensure!(
+        !paths::leads_back(&full),
+        "`{}` leads back to a folder that it is in",
+        full.display()
+    );
+    if full.metadata().with_context(context)?.is_file() {
+        files.insert(path.to_owned(), fs::read(&full).with_context(context)?);
+        return Ok(());
+    }
+    for child in children(&full)? {
+        let name = child.file_name().expect("it lies in a folder");
+        let rendered = ["templates", "charts", "crds"]
+            .iter()
+            .any(|it| path.starts_with(it));
+        if name != ".git" && (rendered || !is_called_secret(&child)) {
+            read_files(dir, &path.join(name), files)?;
+        }
+    }
+    Ok(())
+}
+
+/// What lies in a folder, sorted; nothing if it isn't there.
+pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read `{}`", dir.display()))?;
+    let mut children = entries
+        .map(|it| Ok(it?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    children.sort();
+    Ok(children)
+}
+
+pub(crate) fn write_files(files: &BTreeMap<PathBuf, Vec<u8>>, to: &Path) -> Result<()> {
+    files
+        .iter()
+        .try_for_each(|(path, content)| write(&to.join(path), content))
+}
+
+pub(crate) fn write(file: &Path, content: &[u8]) -> Result<()> {
+    fs::create_dir_all(file.parent().expect("a file lies in a folder"))?;
+    fs::write(file, content).with_context(|| format!("cannot write `{}`", file.display()))
+}

@@ -1,0 +1,60 @@
+//! What a command runs in.
+
+use std::{
+    io::{IsTerminal, stdin, stdout},
+    path::Path,
+};
+
+use anyhow::Result;
+use serde_yaml::Value as Yaml;
+use xshell::Shell;
+
+use crate::{
+    kubernetes::credentials::{self, login::Login},
+    repository::cluster::Cluster,
+};
+
+#[derive(clap::Args)]
+pub struct InHub {
+    /// A folder in config/clusters/
+    pub(crate) cluster: String,
+    /// One of its hubs
+    pub(crate) hub: String,
+    /// A program and its arguments, in place of a shell
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+impl InHub {
+    pub(crate) fn command(&self) -> Vec<String> {
+        match self.command.is_empty() {
+            true => vec!["/bin/bash".to_owned(), "-l".to_owned()],
+            false => self.command.clone(),
+        }
+    }
+}
+
+/// Logs in to a cluster that has this hub.
+pub(crate) fn open(sh: &Shell, root: &Path, cluster: &str, hub: &str) -> Result<(Cluster, Login)> {
+    let cluster = Cluster::load(root, cluster)?;
+    cluster.select_hubs(&[hub.to_owned()])?;
+    let login = credentials::open(sh, root, &cluster)?;
+    Ok((cluster, login))
+}
+
+/// What helm would take for a key: that of the last of these values files which has it.
+pub(crate) fn last(values: &[Yaml], path: &[&str]) -> Option<Yaml> {
+    let at = |it: &Yaml| {
+        path.iter()
+            .try_fold(it.clone(), |it, key| it.get(*key).cloned())
+    };
+    values.iter().rev().find_map(at)
+}
+
+/// How `kubectl exec` is to hand our stdin on: with a terminal if there is one.
+pub(crate) fn interactive() -> &'static [&'static str] {
+    match stdin().is_terminal() && stdout().is_terminal() {
+        true => &["--stdin", "--tty"],
+        false => &["--stdin"],
+    }
+}

@@ -1,0 +1,28 @@
+//! What is made from the repository's files: the jobs of a workflow.
+
+mod changed;
+mod health_check_jobs;
+pub mod helm_upgrade_jobs;
+mod jobs;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Result;
+use xshell::Shell;
+
+/// Make the jobs of a workflow from what a change touches
+#[derive(clap::Subcommand)]
+#[allow(missing_docs, reason = "clap takes the help of what each one holds")]
+pub enum Generate {
+    HelmUpgradeJobs(helm_upgrade_jobs::HelmUpgradeJobs),
+    HealthCheckJobs(health_check_jobs::HealthCheckJobs),
+}
+
+/// Prints the jobs that a change makes.
+pub fn generate(sh: &Shell, root: &Path, command: &Generate) -> Result<ExitCode> {
+    match command {
+        Generate::HelmUpgradeJobs(args) => helm_upgrade_jobs::helm_upgrade_jobs(sh, root, args),
+        Generate::HealthCheckJobs(args) => health_check_jobs::health_check_jobs(sh, root, args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}

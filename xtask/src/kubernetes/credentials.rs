@@ -1,0 +1,105 @@
+//! Logging in to a cluster. Nothing else makes a KUBECONFIG.
+
+mod aws;
+mod azure;
+mod gcp;
+pub(crate) mod login;
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, bail};
+use xshell::{Shell, cmd};
+
+use crate::{
+    kubernetes::{
+        credentials::login::Login,
+        rehearsal::{Rehearsal, State},
+    },
+    machine::{process, programs},
+    repository::cluster::{Cluster, Provider},
+    secrets,
+    settings::Settings,
+};
+
+/// Logs in, and makes sure that the cluster answers. A rehearsal cluster is brought up for that.
+///
+/// `sh` is the person's own environment, which sops needs. With a key nothing of the person's own logins is used; without
+/// one in cluster.yaml it's their own login, or that of the machine.
+pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
+    let mut login = Login::new(sh)?;
+    match &cluster.provider {
+        Provider::Local(_) => {
+            let rehearsal = Rehearsal::of(root, cluster)?;
+            login.rehearsal = Some(rehearsal.up(sh, None)?);
+            login.set("KUBECONFIG", rehearsal.kubeconfig());
+            login.set("KUBECACHEDIR", rehearsal.kube_cache());
+            return Ok(login);
+        }
+        Provider::Kubeconfig(file) => {
+            let kubeconfig = secrets::open(sh, root, file)?;
+            login.hold_kubeconfig(kubeconfig, root.join(file).parent().unwrap_or(root))?;
+            login.keep_to_itself();
+        }
+        Provider::Gcp(gcp) => gcp::log_in(&mut login, sh, root, gcp)?,
+        Provider::Aws(aws) => aws::log_in(&mut login, sh, root, aws)?,
+        Provider::Azure(azure) => {
+            azure::log_in(&mut login, sh, root, azure, &Settings::load(root)?)?
+        }
+    }
+    // One answer now, rather than a timeout for each hub.
+    let sh = &login.sh;
+    let answer = process::run(
+        sh,
+        cmd!(sh, "kubectl get --raw /version --request-timeout 20s"),
+        b"",
+    )?;
+    if !answer.success {
+        let said = login
+            .mask()
+            .hide(String::from_utf8_lossy(&answer.stderr).trim());
+        let is_refused = ["Unauthorized", "provide credentials"]
+            .iter()
+            .any(|it| said.contains(it));
+        let hint = match is_refused {
+            true => {
+                "the cluster doesn't know who this is: give that account access to the cluster, or make a new key"
+            }
+            false => "is it up, and does it let this machine in?",
+        };
+        bail!("the cluster doesn't answer: {said}\nhint: {hint}");
+    }
+    Ok(login)
+}
+
+/// The same with the programs for it, for a command that runs nothing else before.
+pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
+    let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+    let sh = &with_demo_key(sh, root, cluster)?;
+    log_in(sh, root, cluster).with_context(|| format!("cannot log in to `{}`", cluster.name))
+}
+
+/// Whether logging in would first have to bring up a rehearsal cluster.
+pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
+    Ok(match cluster.provider {
+        Provider::Local(_) => !matches!(Rehearsal::of(root, cluster)?.state()?, State::Up(_)),
+        _ => false,
+    })
+}
+
+/// A `Shell` in which sops finds the demo key of a rehearsal cluster, beside the person's own keys.
+pub(crate) fn with_demo_key(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Shell> {
+    let sh = sh.clone();
+    let file = root.join(&cluster.dir).join("demo.age.key");
+    if !file.is_file() {
+        return Ok(sh);
+    }
+    if sh.var_os("SOPS_AGE_KEY_FILE").is_none() {
+        sh.set_var("SOPS_AGE_KEY_FILE", file);
+    } else {
+        let key = fs::read_to_string(&file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
+        let own = sh.var("SOPS_AGE_KEY").unwrap_or_default();
+        sh.set_var("SOPS_AGE_KEY", format!("{own}\n{key}"));
+    }
+    Ok(sh)
+}

@@ -1,0 +1,145 @@
+//! Who deploys what: each revision of a release in the cluster carries it.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use xshell::{Shell, cmd};
+
+use crate::machine::process;
+
+/// What one run leaves with every release that it upgrades.
+pub(crate) struct Record {
+    root: PathBuf,
+    /// None outside of git.
+    commit: Option<String>,
+    /// Whether there is something in the work tree that the commit doesn't have.
+    is_changed: bool,
+    actor: String,
+    /// The address of the workflow's or pipeline's run.
+    run: Option<String>,
+    /// Why hubs are deployed although staging hubs don't stand.
+    pub(crate) ignore_staging: Option<String>,
+}
+
+impl Record {
+    pub(crate) fn new(sh: &Shell, root: &Path) -> Record {
+        let read = |cmd: xshell::Cmd| process::read(sh, cmd).ok().map(|it| it.trim().to_owned());
+        let variable = |name: &str| env::var(name).ok().filter(|it| !it.is_empty());
+        let of_github = || {
+            let [server, repository, run] =
+                ["GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"].map(variable);
+            Some(format!("{}/{}/actions/runs/{}", server?, repository?, run?))
+        };
+        let actor = ["GITHUB_ACTOR", "GITLAB_USER_LOGIN", "USER", "LOGNAME"]
+            .into_iter()
+            .find_map(variable);
+        let commit = read(cmd!(sh, "git -C {root} rev-parse HEAD"));
+        let changes = commit
+            .as_ref()
+            .and_then(|_| read(cmd!(sh, "git -C {root} status --porcelain")));
+        Record {
+            root: root.to_owned(),
+            commit,
+            is_changed: changes.is_some_and(|it| !it.is_empty()),
+            actor: actor
+                .or_else(|| read(cmd!(sh, "id -un")))
+                .unwrap_or_else(|| "somebody".to_owned()),
+            run: of_github().or_else(|| variable("CI_JOB_URL")),
+            ignore_staging: None,
+        }
+    }
+
+    pub(crate) fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    pub(crate) fn run(&self) -> Option<&str> {
+        self.run.as_deref()
+    }
+
+    /// Says what the person should know before it is recorded.
+    pub(crate) fn warn(&self) {
+        if self.is_changed {
+            say!(
+                "the work tree has changes that are in no commit: this is recorded with the releases"
+            );
+        }
+    }
+
+    /// Whether this commit comes before another one. Not so if git doesn't know that one.
+    pub(crate) fn is_older_than(&self, sh: &Shell, other: &str) -> bool {
+        let (Some(commit), root) = (self.commit.as_deref().filter(|it| *it != other), &self.root)
+        else {
+            return false;
+        };
+        process::read(
+            sh,
+            cmd!(
+                sh,
+                "git -C {root} merge-base --is-ancestor {commit} {other}"
+            ),
+        )
+        .is_ok()
+    }
+
+    /// For people who look at the release's history: 256 characters at most, as helm wants it.
+    pub(crate) fn description(&self, what: &str) -> String {
+        let mut parts = vec![format!("{what} by {}", self.actor)];
+        if let Some(commit) = &self.commit {
+            let changed = if self.is_changed {
+                " with changes that are in no commit"
+            } else {
+                ""
+            };
+            parts.push(format!(
+                "commit {}{changed}",
+                &commit[..commit.len().min(12)]
+            ));
+        }
+        parts.extend(self.run.clone());
+        parts.extend(
+            self.ignore_staging
+                .iter()
+                .map(|it| format!("staging ignored: {it}")),
+        );
+        let text = parts.join(", ");
+        match text.char_indices().nth(255) {
+            Some((end, _)) if text.chars().count() > 256 => format!("{}…", &text[..end]),
+            _ => text,
+        }
+    }
+
+    /// For `helm upgrade`.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut labels = vec![format!("actor={}", label(&self.actor))];
+        if let Some(commit) = &self.commit {
+            labels.push(format!("commit={commit}"));
+            labels.push(format!(
+                "tree={}",
+                if self.is_changed { "changed" } else { "clean" }
+            ));
+        }
+        let flags = [
+            "--description",
+            &self.description("deployed"),
+            "--labels",
+            &labels.join(","),
+        ];
+        flags.map(str::to_owned).to_vec()
+    }
+}
+
+/// A label's value holds letters, digits, `-`, `_` and `.`, 63 at most, and begins and ends with one of the first two:
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>
+fn label(text: &str) -> String {
+    let is_allowed = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
+    let text: String = text
+        .chars()
+        .map(|it| if is_allowed(it) { it } else { '-' })
+        .take(63)
+        .collect();
+    text.trim_matches(|it: char| !it.is_ascii_alphanumeric())
+        .to_owned()
+}

@@ -1,0 +1,51 @@
+//! The programs of a rehearsal cluster.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use rustix::process::Pid;
+
+/// The running programs of a cluster, with their command lines. All but those in containers are started by paths below
+/// its folder, so that this finds them whatever was killed, and never a stranger.
+pub(crate) fn processes(dir: &Path) -> Result<Vec<(Pid, String)>> {
+    let below = format!("{}/", dir.display());
+    Ok(command_lines()?
+        .into_iter()
+        .filter(|(_, command)| command.starts_with(&below))
+        .collect())
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot read `/proc`")? {
+        let entry = entry?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|it| it.parse().ok())
+            .and_then(Pid::from_raw)
+        else {
+            continue;
+        };
+        // A process may be gone by now.
+        if let Ok(command) = fs::read(entry.path().join("cmdline")) {
+            found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
+    let sh = Shell::new()?;
+    let lines = process::read(&sh, cmd!(sh, "ps -axo pid=,command="))?;
+    let parsed = lines.lines().filter_map(|line| {
+        let (pid, command) = line.trim_start().split_once(' ')?;
+        Some((
+            pid.parse().ok().and_then(Pid::from_raw)?,
+            command.to_owned(),
+        ))
+    });
+    Ok(parsed.collect())
+}

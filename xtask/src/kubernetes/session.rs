@@ -1,0 +1,76 @@
+//! A login that changes releases: what all of them need while it lasts.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use xshell::Shell;
+
+use crate::{
+    kubernetes::{
+        api::Api,
+        credentials::{self, login::Login},
+        history,
+        lease::Leases,
+        record::Record,
+    },
+    machine::{private::PrivateFolder, process},
+    repository::cluster::{Cluster, Nodes},
+    secrets::{InMemory, Mask},
+};
+
+pub(crate) struct Session {
+    pub(crate) api: Arc<Api>,
+    pub(crate) leases: Leases,
+    pub(crate) record: Record,
+    /// What the pods run on, if it's a rehearsal cluster.
+    pub(crate) rehearsal: Option<Nodes>,
+    /// What is read and written while the login is used.
+    _login: (Vec<InMemory>, PrivateFolder),
+}
+
+impl Session {
+    pub(crate) fn start(login: Login, record: Record) -> Result<Session> {
+        let Login {
+            sh,
+            keys,
+            rehearsal,
+            folder,
+            ..
+        } = login;
+        let api = Arc::new(Api::start(&sh)?);
+        let leases = Leases::new(api.clone(), &record)?;
+        Ok(Session {
+            api,
+            leases,
+            record,
+            rehearsal,
+            _login: (keys, folder),
+        })
+    }
+
+    /// Logs in to change releases without their charts and values; with what of the login must not show.
+    pub(crate) fn open(
+        sh: &Shell,
+        root: &Path,
+        cluster: &Cluster,
+    ) -> Result<(Shell, Mask, Session)> {
+        let login = credentials::open(sh, root, cluster)?;
+
+        let (sh, mask) = (login.sh.clone(), login.mask());
+        process::end_in_order();
+        let session = Session::start(login, Record::new(&sh, root))?;
+        Ok((sh, mask, session))
+    }
+
+    /// What was done to a release, with the state that it's left in if a signal cut that off.
+    pub(crate) fn unless_stopped<T>(&self, release: &str, result: Result<T>) -> Result<T> {
+        if process::check_stopped().is_ok() {
+            return result;
+        }
+        result.with_context(|| match history::revisions(&self.api, release).as_deref() {
+            Ok([.., last]) => format!("it is at revision {} ({})", last.number, last.status),
+            Ok([]) => "nothing of it is in the cluster".to_owned(),
+            Err(_) => "what state it is in can't be told".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! Programs, files and the person at the terminal: what knows nothing of clusters and hubs.
+
+pub(crate) mod parallel;
+pub mod paths;
+pub(crate) mod private;
+pub mod process;
+pub(crate) mod programs;
+pub(crate) mod shell;
+pub mod terminal;
+pub(crate) mod until;
+pub(crate) mod workflow;

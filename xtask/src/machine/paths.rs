@@ -1,0 +1,200 @@
+//! Where things lie: the repository that we work on, our cache, and what must not reach a disk.
+
+use std::{
+    env, fs,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Component, Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
+
+const CLUSTERS: &str = "config/clusters";
+
+/// The repository's root: `given` by `--root` or `XTASK_ROOT`, else the nearest folder at or above the current
+/// one that has `config/clusters/`, else the checkout that this program was built from.
+pub fn root(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(dir) = given {
+        let root = dir
+            .canonicalize()
+            .with_context(|| format!("cannot open the root `{}`", dir.display()))?;
+        if !root.join(CLUSTERS).is_dir() {
+            bail!("the root `{}` has no `{CLUSTERS}/`", dir.display());
+        }
+        return Ok(root);
+    }
+    let here = env::current_dir().context("cannot tell the current folder")?;
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let found = here
+        .ancestors()
+        .chain(built_from)
+        .find(|it| it.join(CLUSTERS).is_dir());
+    match found {
+        Some(root) => Ok(root.to_owned()),
+        None => bail!(
+            "no `{CLUSTERS}/` in `{}` or above it\nhint: go to the repository's root, or name it with `--root DIR`",
+            here.display()
+        ),
+    }
+}
+
+/// `$XDG_CACHE_HOME/xtask`, by default `~/.cache/xtask`. It may be deleted at any time, and holds no secret.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = match env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|it| it.is_absolute())
+    {
+        Some(base) => base,
+        None => env::home_dir()
+            .context("no home folder, and `XDG_CACHE_HOME` isn't set")?
+            .join(".cache"),
+    };
+    Ok(base.join("xtask"))
+}
+
+/// A folder in memory that only this user can open, for what outlives us: `/dev/shm/xtask-UID`.
+/// Where there is no `/dev/shm` (macOS) it lies in the user's own temporary folder.
+pub(crate) fn in_memory() -> Result<PathBuf> {
+    let shm = Path::new("/dev/shm");
+    let base = if shm.is_dir() {
+        shm.to_owned()
+    } else {
+        env::temp_dir()
+    };
+    let uid = rustix::process::getuid().as_raw();
+    let dir = base.join(format!("xtask-{uid}"));
+    match fs::DirBuilder::new().mode(0o700).create(&dir) {
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(err).with_context(|| format!("cannot make `{}`", dir.display()));
+        }
+        _ => {}
+    }
+    // `/dev/shm` is open to all: somebody else may have made the folder, or a link in its place.
+    let found =
+        fs::symlink_metadata(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
+    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
+        bail!(
+            "`{}` isn't a folder that only you can open\nhint: remove it",
+            dir.display()
+        );
+    }
+    Ok(dir)
+}
+
+/// A new name in that folder, for something of this process. What processes that were killed left under such names is
+/// removed.
+pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let folder = in_memory()?;
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(kind).and_then(|it| it.strip_prefix('-'));
+        let pid = rest
+            .and_then(|it| it.split_once('-')?.0.parse().ok())
+            .and_then(Pid::from_raw);
+        if pid.is_some_and(|it| test_kill_process(it) == Err(Errno::SRCH)) {
+            let left = entry.path();
+            let _ = if left.is_dir() {
+                fs::remove_dir_all(left)
+            } else {
+                fs::remove_file(left)
+            };
+        }
+    }
+    Ok(folder.join(format!(
+        "{kind}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )))
+}
+
+/// Writes beside the file and renames over it, so that nobody ever finds half of it.
+pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
+    let dir = file.parent().expect("a file lies in a folder");
+    fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let part = file.with_extension(format!("part-{}", std::process::id()));
+    fs::write(&part, content)
+        .and_then(|()| fs::rename(&part, file))
+        .with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// Waits until nobody else holds this lock file, and says so if that isn't at once: "… that builds helm" for `work`.
+/// The lock is free again when the result is dropped, or its process dies.
+pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
+    let dir = file.parent().expect("a file lies in a folder");
+    fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let lock =
+        fs::File::create(file).with_context(|| format!("cannot make `{}`", file.display()))?;
+    if lock.try_lock().is_err() {
+        say!("waiting for another process that {work}");
+        lock.lock()
+            .with_context(|| format!("cannot lock `{}`", file.display()))?;
+    }
+    Ok(lock)
+}
+
+/// Whether this is a link to a folder that it is in: who follows it doesn't come to an end.
+pub(crate) fn leads_back(path: &Path) -> bool {
+    let folder = || path.parent().and_then(|it| it.canonicalize().ok());
+    path.is_symlink()
+        && path
+            .canonicalize()
+            .is_ok_and(|to| folder().is_some_and(|it| it.starts_with(to)))
+}
+
+/// Removes a folder and all in it. One that isn't there is fine.
+pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("cannot remove `{}`", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn make_executable(file: &Path) -> Result<()> {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make `{}` executable", file.display()))
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|it| format!("{it:02x}")).collect()
+}
+
+/// A path without steps that lead back.
+pub(crate) fn lexical(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for step in path.components() {
+        match step {
+            Component::CurDir => {}
+            Component::ParentDir if plain.file_name().is_some() => _ = plain.pop(),
+            step => plain.push(step),
+        }
+    }
+    plain
+}
+
+/// The way from a folder to a path, where both are from the same place.
+pub(crate) fn from(folder: &Path, path: &Path) -> PathBuf {
+    let shared = folder
+        .components()
+        .zip(path.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = folder
+        .components()
+        .skip(shared)
+        .map(|_| Component::ParentDir);
+    up.chain(path.components().skip(shared)).collect()
+}
+
+/// Whether a file's name says that its content must not be read as it is.
+pub(crate) fn is_called_secret(file: &Path) -> bool {
+    file.file_name()
+        .is_some_and(|it| it.to_string_lossy().contains("secret"))
+}

@@ -1,0 +1,9 @@
+//! What the repository says of clusters and hubs. Nothing here needs credentials or a network.
+
+pub(crate) mod authenticator;
+pub(crate) mod cluster;
+pub(crate) mod encrypted;
+pub(crate) mod fleet;
+pub(crate) mod problem;
+pub(crate) mod rules;
+pub(crate) mod values_file;

@@ -1,0 +1,170 @@
+//! What is to be mended in a repository's configuration.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    machine::terminal::number_of,
+    yaml::{Files, Finding, Place},
+};
+
+/// What of the configuration is checked.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum What {
+    Clusters,
+    Hubs,
+    Support,
+    Authenticators,
+}
+
+pub(crate) const EVERYTHING: [What; 4] = [
+    What::Clusters,
+    What::Hubs,
+    What::Support,
+    What::Authenticators,
+];
+
+/// Something to mend.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Problem {
+    /// From the root.
+    pub(crate) path: String,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) level: Level,
+    pub(crate) rule: &'static str,
+    pub(crate) message: String,
+    /// Of the one that it is about.
+    pub(crate) cluster: Option<String>,
+    pub(crate) hub: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Problem,
+    Warning,
+}
+
+/// Where rules put what they find.
+pub(crate) struct Problems<'a> {
+    pub(crate) files: &'a Files,
+    pub(crate) cluster: Option<&'a str>,
+    pub(crate) hub: Option<&'a str>,
+    /// Where it is about all of it.
+    pub(crate) at: Place,
+    pub(crate) found: Vec<Problem>,
+}
+
+impl Problems<'_> {
+    /// At a place, or where this cluster or release is described.
+    pub(crate) fn problem(
+        &mut self,
+        rule: &'static str,
+        at: Option<Place>,
+        message: impl Into<String>,
+    ) {
+        self.add(Level::Problem, rule, at, message.into());
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        rule: &'static str,
+        at: Option<Place>,
+        message: impl Into<String>,
+    ) {
+        self.add(Level::Warning, rule, at, message.into());
+    }
+
+    pub(crate) fn finding(&mut self, file: u32, finding: &Finding) {
+        let at = Place {
+            file,
+            line: finding.line,
+            column: finding.column,
+        };
+        let level = if finding.is_warning {
+            Level::Warning
+        } else {
+            Level::Problem
+        };
+        self.add(level, finding.rule, Some(at), finding.message.clone());
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        level: Level,
+        rule: &'static str,
+        at: Option<Place>,
+        message: String,
+    ) {
+        let at = at.unwrap_or(self.at);
+        self.found.push(Problem {
+            path: self.files.path(at.file).display().to_string(),
+            line: at.line,
+            column: at.column,
+            level,
+            rule,
+            message: message.replace("\nhint: ", ": ").replace('\n', "; "),
+            cluster: self.cluster.map(str::to_owned),
+            hub: self.hub.map(str::to_owned),
+        });
+    }
+}
+
+/// Sorted, and what several hubs share once. It is then about none of them.
+pub(crate) fn once(found: Vec<Problem>, strict: bool) -> Vec<Problem> {
+    let mut by_place: BTreeMap<Problem, Problem> = BTreeMap::new();
+    for mut problem in found {
+        if strict && problem.rule == NOT_CHECKED {
+            problem.level = Level::Problem;
+        }
+        let key = Problem {
+            cluster: None,
+            hub: None,
+            ..problem.clone()
+        };
+        by_place
+            .entry(key)
+            .and_modify(|it| {
+                if it.cluster != problem.cluster {
+                    it.cluster = None;
+                }
+                if it.hub != problem.hub {
+                    it.hub = None;
+                }
+            })
+            .or_insert(problem);
+    }
+    by_place.into_values().collect()
+}
+
+pub(crate) fn text(found: &[Problem]) -> String {
+    let line = |it: &Problem| {
+        let warning = if it.level == Level::Warning {
+            "warning: "
+        } else {
+            ""
+        };
+        format!(
+            "{}:{}:{}: {warning}{}\n",
+            it.path, it.line, it.column, it.message
+        )
+    };
+    found.iter().map(line).collect()
+}
+
+pub(crate) fn count(problems: usize, warnings: usize) -> String {
+    match (problems, warnings) {
+        (0, 0) => "no problems".to_owned(),
+        (_, 0) => number_of(problems, "problem"),
+        _ => format!(
+            "{}, {}",
+            number_of(problems, "problem"),
+            number_of(warnings, "warning")
+        ),
+    }
+}
+
+/// The rule of what couldn't be checked here.
+pub(crate) const NOT_CHECKED: &str = "not-checked";

@@ -1,0 +1,5 @@
+//! What answers over HTTP.
+
+pub(crate) mod github;
+pub(crate) mod gitlab;
+pub(crate) mod http;
