@@ -17,7 +17,7 @@ use crate::{
         files::{Content, files_of},
         ignore::without_ignored,
         metadata::{Dependency, Metadata},
-        source::{DependencySource, Source},
+        source::{ChartSource, DependencySource},
         values::{self, Chart},
         version::satisfies,
     },
@@ -58,20 +58,20 @@ impl<'a> Loader<'a> {
 
     /// The chart in a folder, by its path from the root.
     pub(crate) fn load(&mut self, chart: &Path) -> Result<Chart> {
-        let source = Source::read(
+        let source = ChartSource::read(
             &self.root.join(chart),
             &chart.display().to_string(),
             self.root,
             &mut Vec::new(),
         )?;
         let rules = source.files.get(Path::new(".helmignore")).cloned();
-        self.source(Source {
+        self.source(ChartSource {
             files: without_ignored(source.files, rules),
             ..source
         })
     }
 
-    fn source(&mut self, source: Source) -> Result<Chart> {
+    fn source(&mut self, source: ChartSource) -> Result<Chart> {
         let dir = PathBuf::from(&source.shown);
         let number = self.files.add(&dir.join("Chart.yaml"));
         let written = source

@@ -17,7 +17,7 @@ use crate::{
         fetch::{self, Remote},
         files::{children, files_of, write, write_files},
         metadata::metadata,
-        source::{DependencySource, Source},
+        source::{ChartSource, DependencySource},
     },
     machine::{parallel, paths},
     settings::Settings,
@@ -32,7 +32,7 @@ pub(crate) fn prepare(
     charts: BTreeSet<PathBuf>,
 ) -> Result<BTreeMap<PathBuf, Result<PathBuf>>> {
     let read = |chart: &Path| {
-        Source::read(
+        ChartSource::read(
             &root.join(chart),
             &chart.display().to_string(),
             root,
@@ -59,7 +59,7 @@ pub(crate) fn prepare(
     let missing: Vec<_> = missing.into_iter().collect();
     let fetched = parallel::side_by_side(sh, &missing, |sh, it| it.fetch(sh, settings));
     let fetched = missing.into_iter().zip(fetched).collect();
-    let prepare = |source: &Result<Source>| match source {
+    let prepare = |source: &Result<ChartSource>| match source {
         Ok(source) => source.prepare(settings, &fetched),
         Err(err) => bail!("{err:#}"),
     };
@@ -69,7 +69,7 @@ pub(crate) fn prepare(
         .collect())
 }
 
-impl Source {
+impl ChartSource {
     fn with_dependency(&self, name: &str, problem: &str) -> String {
         format!("{}/Chart.yaml: dependency `{name}`: {problem}", self.shown)
     }

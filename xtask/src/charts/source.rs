@@ -24,7 +24,7 @@ use crate::{
 const FORMAT: &str = "2";
 
 /// A chart in the repository, with all that goes into its prepared form.
-pub(crate) struct Source {
+pub(crate) struct ChartSource {
     /// What people know it by, in messages.
     pub(crate) shown: String,
     pub(crate) metadata: Metadata,
@@ -40,7 +40,7 @@ pub(crate) struct Source {
 /// Where one dependency comes from.
 pub(crate) enum DependencySource {
     /// `file://`: another folder, prepared like this one.
-    Folder(Source),
+    Folder(ChartSource),
     /// An archive or folder in charts/ that has the right version.
     InCharts(PathBuf),
     /// To be fetched from a repository.
@@ -80,14 +80,14 @@ pub(crate) fn reads_any<'a>(
     !without_ignored(files, fs::read(root.join(chart).join(".helmignore")).ok()).is_empty()
 }
 
-impl Source {
+impl ChartSource {
     /// `above` holds the charts that depend on this one.
     pub(crate) fn read(
         dir: &Path,
         shown: &str,
         root: &Path,
         above: &mut Vec<PathBuf>,
-    ) -> Result<Source> {
+    ) -> Result<ChartSource> {
         let dir = dir
             .canonicalize()
             .with_context(|| format!("there is no chart `{shown}`"))?;
@@ -144,7 +144,7 @@ impl Source {
         files.retain(|path, _| !provided(path));
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
         let prepared = paths::cache()?.join("charts").join(name);
-        Ok(Source {
+        Ok(ChartSource {
             shown: shown.to_string(),
             files,
             metadata,
@@ -206,7 +206,7 @@ impl Dependency {
             bail!("Chart.lock doesn't have it\nhint: `helm dependency update`");
         }
         if let Some(path) = self.repository.strip_prefix("file://") {
-            let source = Source::read(&dir.join(path), path, root, above)?;
+            let source = ChartSource::read(&dir.join(path), path, root, above)?;
             let version = &source.metadata.version;
             ensure!(
                 satisfies(version, &self.version)?,

@@ -9,7 +9,7 @@ use anyhow::Result;
 use xshell::Shell;
 
 use crate::{
-    commands::deploy::{options::Deploy, report::Report, run::Run},
+    commands::deploy::{options::Deploy, report::DeployReport, run::Run},
     kubernetes::release::Helm,
     machine::{
         parallel, process,
@@ -32,17 +32,17 @@ pub fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
     let hubs = cluster.select_hubs(&args.hubs)?;
     let charts = hubs.iter().map(|it| it.chart()).collect();
     let what = [What::Hubs, What::Authenticators];
-    let (sh, mut run) = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.how)?;
+    let (sh, mut run) = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.options)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
     }
 
     let jobs = args.jobs.map_or_else(default_jobs, NonZero::get);
-    if args.how.diff {
+    if args.options.diff {
         let diffs = parallel::in_order(&sh, jobs, &vec![Vec::new(); hubs.len()], |sh, index| {
             let helm = Helm {
                 flags: args.flags(),
-                ..run.helm(sh, &args.how)
+                ..run.helm(sh, &args.options)
             };
             let diff = || {
                 let release = run.release(&cluster, hubs[index])?;
@@ -52,8 +52,8 @@ pub fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
             (hubs[index].name.as_str(), diff())
         });
         let differs = run.show_diffs(diffs)?;
-        if args.how.dry_run {
-            return Ok(args.how.exit_code(differs));
+        if args.options.dry_run {
+            return Ok(args.options.exit_code(differs));
         }
         terminal::confirm(
             &format!(
@@ -61,12 +61,12 @@ pub fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
                 number_of(hubs.len(), "hub"),
                 cluster.name
             ),
-            args.how.yes,
+            args.options.yes,
         )?;
     }
-    let report = Report::new(
+    let report = DeployReport::new(
         &run.mask,
-        &args.how,
+        &args.options,
         &cluster,
         hubs.iter().map(|it| it.name.as_str()).collect(),
     );
@@ -75,7 +75,7 @@ pub fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
     let gates: Vec<_> = hubs
         .iter()
         .map(|it| {
-            if args.how.dry_run {
+            if args.options.dry_run {
                 vec![]
             } else {
                 gates(it, &hubs)

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::{
-    kubernetes::rehearsal::{Rehearsal, State},
+    kubernetes::rehearsal::{Rehearsal, RehearsalState},
     machine::terminal,
     repository::cluster::{self, Cluster, Nodes},
 };
@@ -65,18 +65,18 @@ fn one(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<St
             } else {
                 rehearsal.asked.unwrap_or(Nodes::Simulated)
             };
-            State::Up(rehearsal.up(sh, Some(nodes))?)
+            RehearsalState::Up(rehearsal.up(sh, Some(nodes))?)
         }
         Local::Down => {
             rehearsal.down()?;
-            State::Down
+            RehearsalState::Down
         }
         Local::Status => rehearsal.state()?,
     };
     Ok(match state {
-        State::Down => "down".to_owned(),
-        State::Broken(why) => format!("broken, {why}"),
-        State::Up(nodes) => format!(
+        RehearsalState::Down => "down".to_owned(),
+        RehearsalState::Broken(why) => format!("broken, {why}"),
+        RehearsalState::Up(nodes) => format!(
             "up on {nodes}, KUBECONFIG={}",
             rehearsal.kubeconfig().display()
         ),

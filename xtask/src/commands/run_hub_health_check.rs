@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::ValueEnum;
 use serde::Serialize;
 use xshell::Shell;
 
@@ -20,7 +19,11 @@ use crate::{
         notebook::Notebook,
     },
     kubernetes::session::Session,
-    machine::{programs, terminal, workflow},
+    machine::{
+        programs,
+        terminal::{self, Format},
+        workflow,
+    },
     repository::{
         cluster::{Cluster, Hub, Nodes},
         fleet::{Fleet, HubTraits},
@@ -59,6 +62,7 @@ pub struct RunHubHealthCheck {
     /// Run this notebook, too
     #[arg(long, value_name = "FILE")]
     notebook: Option<PathBuf>,
+    /// How to print the outcome; `json` has all attempts and their phases
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -72,17 +76,9 @@ fn attempt_timeout(text: &str) -> Result<Duration> {
     Ok(time)
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
-    /// A line
-    Text,
-    /// An object with all attempts and their phases
-    Json,
-}
-
 /// What came of it.
 #[derive(Serialize)]
-struct Report<'a> {
+struct HealthReport<'a> {
     cluster: &'a str,
     hub: &'a str,
     address: String,
@@ -161,7 +157,7 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
         mask: &mask,
     };
     let attempts = check.run(|said| say!("{said}"))?;
-    let report = Report {
+    let report = HealthReport {
         cluster: &cluster.name,
         hub: &hub.name,
         address: mask.hide(&check.address.url),
@@ -214,7 +210,7 @@ fn no_token(hub: &Hub, why: &str) -> anyhow::Error {
     )
 }
 
-impl Report<'_> {
+impl HealthReport<'_> {
     fn text(&self) -> String {
         let last = self.attempts.last();
         let phases = last.iter().flat_map(|it| &it.phases);

@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use anyhow::Result;
-use clap::ValueEnum;
 use serde::Serialize;
 use xshell::{Shell, cmd};
 
 use crate::{
     kubernetes::{api::Api, credentials, history, rollout},
-    machine::{parallel, process, programs, terminal},
+    machine::{
+        parallel, process, programs,
+        terminal::{self, Format},
+    },
     repository::cluster::Cluster,
 };
 
@@ -22,16 +24,9 @@ use crate::{
 pub struct Status {
     /// Folders in config/clusters/, if not all of them
     clusters: Vec<String>,
+    /// How to print the releases: a table, or a list of objects
     #[arg(long, default_value = "text")]
     format: Format,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// A table
-    Text,
-    /// A list of objects
-    Json,
 }
 
 #[derive(Default, Serialize)]

@@ -45,11 +45,11 @@ pub struct Validate {
     strict: bool,
     /// How problems are written [default: text, and github in a workflow]
     #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<ProblemFormat>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
+enum ProblemFormat {
     /// Lines `path:line:col: message`
     Text,
     /// A list of objects
@@ -88,9 +88,9 @@ pub fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitCode> {
     let problems = found.iter().filter(|it| it.level == Level::Problem).count();
     let in_workflow = env::var_os("GITHUB_ACTIONS").is_some_and(|it| !it.is_empty());
     let format = args.format.unwrap_or(if in_workflow {
-        Format::Github
+        ProblemFormat::Github
     } else {
-        Format::Text
+        ProblemFormat::Text
     });
     let count = format!(
         "{}: {}",
@@ -98,11 +98,11 @@ pub fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitCode> {
         count(problems, found.len() - problems)
     );
     match format {
-        Format::Text => terminal::print(&(text(&found) + &count + "\n"))?,
-        Format::Json => terminal::print(&(serde_json::to_string_pretty(&found)? + "\n"))?,
-        Format::Github => terminal::print(&github(&found))?,
+        ProblemFormat::Text => terminal::print(&(text(&found) + &count + "\n"))?,
+        ProblemFormat::Json => terminal::print(&(serde_json::to_string_pretty(&found)? + "\n"))?,
+        ProblemFormat::Github => terminal::print(&github(&found))?,
     }
-    if !matches!(format, Format::Text) {
+    if !matches!(format, ProblemFormat::Text) {
         say!("{count}");
     }
     Ok(if problems == 0 {

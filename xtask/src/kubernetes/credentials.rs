@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 use crate::{
     kubernetes::{
         credentials::login::Login,
-        rehearsal::{Rehearsal, State},
+        rehearsal::{Rehearsal, RehearsalState},
     },
     machine::{process, programs},
     repository::cluster::{Cluster, Provider},
@@ -81,7 +81,10 @@ pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> 
 /// Whether logging in would first have to bring up a rehearsal cluster.
 pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
     Ok(match cluster.provider {
-        Provider::Local(_) => !matches!(Rehearsal::of(root, cluster)?.state()?, State::Up(_)),
+        Provider::Local(_) => !matches!(
+            Rehearsal::of(root, cluster)?.state()?,
+            RehearsalState::Up(_)
+        ),
         _ => false,
     })
 }

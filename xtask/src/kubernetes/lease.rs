@@ -41,12 +41,12 @@ struct Shared {
     api: Arc<Api>,
     at_work: AtWork,
     annotations: Value,
-    state: Mutex<State>,
+    state: Mutex<HeldLeases>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct HeldLeases {
     /// As the API server has them, by their paths.
     held: BTreeMap<String, Value>,
     has_ended: bool,
@@ -156,7 +156,7 @@ impl Leases {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HeldLeases> {
         self.state.lock().expect("nobody panics with it")
     }
 

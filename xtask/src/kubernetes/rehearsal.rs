@@ -37,7 +37,7 @@ pub(crate) struct Rehearsal {
     pub(crate) asked: Option<Nodes>,
 }
 
-pub(crate) enum State {
+pub(crate) enum RehearsalState {
     Down,
     /// Half made, or dead in part. What is missing.
     Broken(String),
@@ -88,7 +88,7 @@ impl Rehearsal {
     /// what it had before.
     pub(crate) fn up(&self, sh: &Shell, wanted: Option<Nodes>) -> Result<Nodes> {
         let wanted = wanted.or(self.asked);
-        if let State::Up(nodes) = self.state()? {
+        if let RehearsalState::Up(nodes) = self.state()? {
             return self.right(nodes, wanted);
         }
         let nodes = wanted.unwrap_or_else(|| had(&self.dir));
@@ -102,9 +102,9 @@ impl Rehearsal {
         let sh = &sh;
         let _lock = lock()?;
         match self.state()? {
-            State::Up(nodes) => return self.right(nodes, wanted),
-            State::Down => {}
-            State::Broken(why) => {
+            RehearsalState::Up(nodes) => return self.right(nodes, wanted),
+            RehearsalState::Down => {}
+            RehearsalState::Broken(why) => {
                 say!(
                     "the rehearsal cluster `{}` is broken ({why}): making it again",
                     self.id
@@ -150,12 +150,12 @@ impl Rehearsal {
         remove(&self.id, &self.dir)
     }
 
-    pub(crate) fn state(&self) -> Result<State> {
+    pub(crate) fn state(&self) -> Result<RehearsalState> {
         let running = processes(&self.dir)?;
         if !self.dir.exists() && running.is_empty() {
-            return Ok(State::Down);
+            return Ok(RehearsalState::Down);
         }
-        let broken = |why: &str| Ok(State::Broken(why.to_owned()));
+        let broken = |why: &str| Ok(RehearsalState::Broken(why.to_owned()));
         let Ok(made) = fs::read_to_string(self.made()) else {
             return broken("it was never finished");
         };
@@ -184,7 +184,7 @@ impl Rehearsal {
             Some(address)
                 if TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok() =>
             {
-                Ok(State::Up(nodes))
+                Ok(RehearsalState::Up(nodes))
             }
             _ => broken("its API server doesn't answer"),
         }

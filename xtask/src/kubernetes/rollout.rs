@@ -45,7 +45,7 @@ const HOPELESS: [&str; 8] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum WorkloadKind {
     Deployment,
     StatefulSet,
     DaemonSet,
@@ -54,7 +54,7 @@ enum Kind {
 
 /// What has to stand before a release does.
 struct Workload {
-    kind: Kind,
+    kind: WorkloadKind,
     name: String,
     namespace: String,
 }
@@ -79,7 +79,7 @@ struct ObjectMeta {
 
 /// How far a workload is.
 #[derive(Debug, PartialEq)]
-enum State {
+enum WorkloadState {
     Stands,
     Waits(String),
     Failed(String),
@@ -119,7 +119,7 @@ pub(crate) fn follow(
     for source in workloads.iter().map(Workload::source) {
         if !world.lists.contains_key(&source) {
             let list = api.get(&source)?;
-            world.change(Change::List(source, items(list)));
+            world.change(WatchEvent::List(source, items(list)));
         }
     }
     let (changes, changed) = mpsc::channel();
@@ -140,11 +140,11 @@ pub(crate) fn follow(
             let is_late = Instant::now() >= until;
             let waiting: Vec<_> = states
                 .iter()
-                .filter(|(_, (it, _))| *it != State::Stands)
+                .filter(|(_, (it, _))| *it != WorkloadState::Stands)
                 .collect();
             let has_failed = waiting
                 .iter()
-                .any(|(_, (it, _))| matches!(it, State::Failed(_)));
+                .any(|(_, (it, _))| matches!(it, WorkloadState::Failed(_)));
             if waiting.is_empty() {
                 break Ok(());
             }
@@ -187,7 +187,7 @@ pub(crate) fn look(api: &Api, namespace: &str, manifest: &str) -> Result<(bool, 
                 .find(&format!("{}/{}", workload.source(), workload.name))?
                 .unwrap_or_default();
             let (state, pods) = rolled_out(workload.kind, &object);
-            stands &= state == State::Stands;
+            stands &= state == WorkloadState::Stands;
             sum = Pods {
                 ready: sum.ready + pods.ready,
                 wanted: sum.wanted + pods.wanted,
@@ -228,10 +228,10 @@ fn workload(document: &str, namespace: &str) -> Result<Option<Workload>> {
         return Ok(None);
     }
     let kind = match kind.as_str() {
-        "Deployment" => Kind::Deployment,
-        "StatefulSet" => Kind::StatefulSet,
-        "DaemonSet" => Kind::DaemonSet,
-        "Job" => Kind::Job,
+        "Deployment" => WorkloadKind::Deployment,
+        "StatefulSet" => WorkloadKind::StatefulSet,
+        "DaemonSet" => WorkloadKind::DaemonSet,
+        "Job" => WorkloadKind::Job,
         _ => return Ok(None),
     };
     Ok(Some(Workload {
@@ -245,10 +245,10 @@ impl Workload {
     /// Where the API server lists it.
     fn source(&self) -> String {
         let (group, resource) = match self.kind {
-            Kind::Deployment => ("apps", "deployments"),
-            Kind::StatefulSet => ("apps", "statefulsets"),
-            Kind::DaemonSet => ("apps", "daemonsets"),
-            Kind::Job => ("batch", "jobs"),
+            WorkloadKind::Deployment => ("apps", "deployments"),
+            WorkloadKind::StatefulSet => ("apps", "statefulsets"),
+            WorkloadKind::DaemonSet => ("apps", "daemonsets"),
+            WorkloadKind::Job => ("batch", "jobs"),
         };
         format!("/apis/{group}/v1/namespaces/{}/{resource}", self.namespace)
     }
@@ -281,26 +281,26 @@ struct World<'a> {
     without_node: BTreeMap<String, Instant>,
 }
 
-enum Change {
+enum WatchEvent {
     List(String, Vec<Value>),
     Set(String, Value),
     Gone(String, Value),
 }
 
 impl World<'_> {
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: WatchEvent) {
         match change {
-            Change::List(source, items) => {
+            WatchEvent::List(source, items) => {
                 let named = items
                     .into_iter()
                     .map(|it| (text(&it["metadata"]["name"]).to_owned(), it));
                 self.lists.insert(source, named.collect());
             }
-            Change::Set(source, object) => {
+            WatchEvent::Set(source, object) => {
                 let name = text(&object["metadata"]["name"]).to_owned();
                 self.lists.entry(source).or_default().insert(name, object);
             }
-            Change::Gone(source, object) => {
+            WatchEvent::Gone(source, object) => {
                 if let Some(list) = self.lists.get_mut(&source) {
                     list.remove(text(&object["metadata"]["name"]));
                 }
@@ -323,21 +323,21 @@ impl World<'_> {
             workload.events("NotTriggerScaleUp"),
             pods_of(workload, self.object(workload)),
         ];
-        if workload.kind == Kind::Deployment {
+        if workload.kind == WorkloadKind::Deployment {
             sources.push(workload.replica_sets());
         }
         sources
     }
 
-    fn state(&mut self, workload: &Workload) -> (State, Pods) {
+    fn state(&mut self, workload: &Workload) -> (WorkloadState, Pods) {
         let object = self.object(workload);
         let (state, pods) = rolled_out(workload.kind, object);
         // Until its controller has seen the newest revision all that there is belongs to older ones.
-        if !matches!(state, State::Waits(_)) || !is_seen(workload.kind, object) {
+        if !matches!(state, WorkloadState::Waits(_)) || !is_seen(workload.kind, object) {
             return (state, pods);
         }
         if let Some(why) = self.refusal(workload) {
-            return (State::Failed(why), pods);
+            return (WorkloadState::Failed(why), pods);
         }
         let troubled = self.newest_pods(workload);
         let certain = troubled.iter().find_map(|pod| {
@@ -352,7 +352,7 @@ impl World<'_> {
                 .or_insert(now);
         }
         match certain {
-            Some((pod, trouble)) => (State::Failed(self.tell(&pod, &trouble)), pods),
+            Some((pod, trouble)) => (WorkloadState::Failed(self.tell(&pod, &trouble)), pods),
             None => (state, pods),
         }
     }
@@ -374,18 +374,20 @@ impl World<'_> {
             let is_own = *owner(pod) == object["metadata"]["uid"];
             let labels = &pod["metadata"]["labels"];
             match workload.kind {
-                Kind::Deployment => set.is_some_and(|it| *owner(pod) == it["metadata"]["uid"]),
-                Kind::DaemonSet => {
+                WorkloadKind::Deployment => {
+                    set.is_some_and(|it| *owner(pod) == it["metadata"]["uid"])
+                }
+                WorkloadKind::DaemonSet => {
                     let generation = "deprecated.daemonset.template.generation";
                     is_own
                         && labels["pod-template-generation"]
                             == object["metadata"]["annotations"][generation]
                 }
-                Kind::StatefulSet => {
+                WorkloadKind::StatefulSet => {
                     is_own
                         && labels["controller-revision-hash"] == object["status"]["updateRevision"]
                 }
-                Kind::Job => is_own,
+                WorkloadKind::Job => is_own,
             }
         };
         let pods = self
@@ -403,7 +405,7 @@ impl World<'_> {
     /// Why the cluster takes none of the workload's pods.
     fn refusal(&self, workload: &Workload) -> Option<String> {
         let maker = match workload.kind {
-            Kind::Deployment => self.newest_set(workload)?,
+            WorkloadKind::Deployment => self.newest_set(workload)?,
             _ => self.object(workload),
         };
         // Events outlive what they were about: those of before the last change don't count.
@@ -506,11 +508,11 @@ impl World<'_> {
     }
 
     /// What is said of a workload that doesn't stand.
-    fn report(&self, workload: &Workload, state: &State, is_late: bool) -> String {
+    fn report(&self, workload: &Workload, state: &WorkloadState, is_late: bool) -> String {
         let name = workload.shown();
         match state {
-            State::Failed(why) => format!("`{name}` failed: {why}"),
-            State::Waits(why) if is_late => {
+            WorkloadState::Failed(why) => format!("`{name}` failed: {why}"),
+            WorkloadState::Waits(why) if is_late => {
                 let pods = self.newest_pods(workload);
                 let troubles = pods
                     .iter()
@@ -521,8 +523,8 @@ impl World<'_> {
                     .collect();
                 lines.join("\n")
             }
-            State::Waits(why) => format!("`{name}` isn't ready yet: {why}"),
-            State::Stands => String::new(),
+            WorkloadState::Waits(why) => format!("`{name}` isn't ready yet: {why}"),
+            WorkloadState::Stands => String::new(),
         }
     }
 }
@@ -552,7 +554,7 @@ impl Watches {
     }
 
     /// Tells of what is listed at `source` and changes there, until the end.
-    fn keep(&self, api: &Api, source: &str, changes: &Sender<Change>) {
+    fn keep(&self, api: &Api, source: &str, changes: &Sender<WatchEvent>) {
         loop {
             // An API server that is away comes back, or the release's time comes to its end.
             let _ = self.watch(api, source, changes);
@@ -568,10 +570,10 @@ impl Watches {
         }
     }
 
-    fn watch(&self, api: &Api, source: &str, changes: &Sender<Change>) -> Result<()> {
+    fn watch(&self, api: &Api, source: &str, changes: &Sender<WatchEvent>) -> Result<()> {
         let list = api.get(source)?;
         let version = text(&list["metadata"]["resourceVersion"]).to_owned();
-        changes.send(Change::List(source.to_owned(), items(list)))?;
+        changes.send(WatchEvent::List(source.to_owned(), items(list)))?;
         let with = if source.contains('?') { '&' } else { '?' };
         let (connection, lines) =
             api.watch(&format!("{source}{with}watch=1&resourceVersion={version}"))?;
@@ -586,8 +588,8 @@ impl Watches {
             let mut event: Value = serde_json::from_str(&line?)?;
             let object = event["object"].take();
             let change = match text(&event["type"]) {
-                "ADDED" | "MODIFIED" => Change::Set(source.to_owned(), object),
-                "DELETED" => Change::Gone(source.to_owned(), object),
+                "ADDED" | "MODIFIED" => WatchEvent::Set(source.to_owned(), object),
+                "DELETED" => WatchEvent::Gone(source.to_owned(), object),
                 // Usually that what it began with is forgotten by now.
                 _ => bail!("the watch has ended: {object}"),
             };
@@ -607,13 +609,13 @@ impl Watches {
 }
 
 /// Whether a workload's controller knows what it's to be. Jobs have only one revision.
-fn is_seen(kind: Kind, object: &Value) -> bool {
+fn is_seen(kind: WorkloadKind, object: &Value) -> bool {
     let seen = &object["status"]["observedGeneration"];
-    kind == Kind::Job || object["metadata"]["generation"].as_u64() <= seen.as_u64()
+    kind == WorkloadKind::Job || object["metadata"]["generation"].as_u64() <= seen.as_u64()
 }
 
 /// The same questions that `kubectl rollout status` asks.
-fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
+fn rolled_out(kind: WorkloadKind, object: &Value) -> (WorkloadState, Pods) {
     let (spec, status) = (&object["spec"], &object["status"]);
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let condition = |name: &str| {
@@ -626,21 +628,21 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
     let is_true = |name: &str| condition(name)["status"] == "True";
     let wanted = spec["replicas"].as_u64().unwrap_or(1);
     let (updated, pods) = match kind {
-        Kind::Deployment => (
+        WorkloadKind::Deployment => (
             number(&status["updatedReplicas"]),
             Pods {
                 ready: number(&status["availableReplicas"]),
                 wanted,
             },
         ),
-        Kind::StatefulSet => (
+        WorkloadKind::StatefulSet => (
             number(&status["updatedReplicas"]),
             Pods {
                 ready: number(&status["readyReplicas"]),
                 wanted,
             },
         ),
-        Kind::DaemonSet => {
+        WorkloadKind::DaemonSet => {
             let wanted = number(&status["desiredNumberScheduled"]);
             (
                 number(&status["updatedNumberScheduled"]),
@@ -650,7 +652,7 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
                 },
             )
         }
-        Kind::Job => {
+        WorkloadKind::Job => {
             let wanted = spec["completions"].as_u64().unwrap_or(1);
             (
                 0,
@@ -662,7 +664,7 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
         }
     };
     let partition = number(&spec["updateStrategy"]["rollingUpdate"]["partition"]);
-    let to_update = if kind == Kind::StatefulSet {
+    let to_update = if kind == WorkloadKind::StatefulSet {
         pods.wanted.saturating_sub(partition)
     } else {
         pods.wanted
@@ -670,39 +672,39 @@ fn rolled_out(kind: Kind, object: &Value) -> (State, Pods) {
     let progress = &condition("Progressing")["reason"];
     let state = if object.is_null() {
         // A job may be set to go when it's done.
-        if kind == Kind::Job {
-            State::Stands
+        if kind == WorkloadKind::Job {
+            WorkloadState::Stands
         } else {
-            State::Failed("it isn't there".to_owned())
+            WorkloadState::Failed("it isn't there".to_owned())
         }
-    } else if kind == Kind::Job {
+    } else if kind == WorkloadKind::Job {
         match (is_true("Complete"), is_true("Failed")) {
-            (true, _) => State::Stands,
+            (true, _) => WorkloadState::Stands,
             (_, true) => {
                 let failed = condition("Failed");
-                State::Failed(format!(
+                WorkloadState::Failed(format!(
                     "{}: {}",
                     text(&failed["reason"]),
                     text(&failed["message"])
                 ))
             }
-            _ => State::Waits(format!("{} of {} pods are done", pods.ready, pods.wanted)),
+            _ => WorkloadState::Waits(format!("{} of {} pods are done", pods.ready, pods.wanted)),
         }
     } else if !is_seen(kind, object) {
-        State::Waits("its controller hasn't seen it yet".to_owned())
-    } else if kind == Kind::Deployment && progress == "ProgressDeadlineExceeded" {
-        State::Failed(text(&condition("Progressing")["message"]).to_owned())
+        WorkloadState::Waits("its controller hasn't seen it yet".to_owned())
+    } else if kind == WorkloadKind::Deployment && progress == "ProgressDeadlineExceeded" {
+        WorkloadState::Failed(text(&condition("Progressing")["message"]).to_owned())
     } else if updated < to_update {
-        State::Waits(format!("{updated} of {to_update} pods are new"))
-    } else if kind == Kind::Deployment && number(&status["replicas"]) > updated {
-        State::Waits(format!(
+        WorkloadState::Waits(format!("{updated} of {to_update} pods are new"))
+    } else if kind == WorkloadKind::Deployment && number(&status["replicas"]) > updated {
+        WorkloadState::Waits(format!(
             "{} old pods have to go",
             number(&status["replicas"]) - updated
         ))
     } else if pods.ready < pods.wanted {
-        State::Waits(format!("{} of {} pods are ready", pods.ready, pods.wanted))
+        WorkloadState::Waits(format!("{} of {} pods are ready", pods.ready, pods.wanted))
     } else {
-        State::Stands
+        WorkloadState::Stands
     };
     (state, pods)
 }
@@ -741,7 +743,7 @@ fn pods_of(workload: &Workload, object: &Value) -> String {
 }
 
 /// What keeps a pod from being ready, if anything does that tells of itself.
-fn trouble(kind: Kind, pod: &Value) -> Option<Trouble> {
+fn trouble(kind: WorkloadKind, pod: &Value) -> Option<Trouble> {
     let (name, status) = (text(&pod["metadata"]["name"]), &pod["status"]);
     if has_no_node(pod) {
         let message = text(&scheduled(pod)["message"]);
@@ -791,7 +793,7 @@ fn trouble(kind: Kind, pod: &Value) -> Option<Trouble> {
                 what += ", running again";
             }
             // A job's pods may fail as often as the job allows.
-            let is_certain = kind != Kind::Job && (is_back_off || exits > 2);
+            let is_certain = kind != WorkloadKind::Job && (is_back_off || exits > 2);
             Some(Trouble {
                 what,
                 is_certain,
@@ -805,7 +807,7 @@ fn trouble(kind: Kind, pod: &Value) -> Option<Trouble> {
 
 /// What keeps a job's pod from being ready, and whether that's certain to stay.
 pub(crate) fn trouble_of_job(pod: &Value) -> Option<(String, bool)> {
-    trouble(Kind::Job, pod).map(|it| (it.what, it.is_certain))
+    trouble(WorkloadKind::Job, pod).map(|it| (it.what, it.is_certain))
 }
 
 /// Quotas and admission don't change their mind; that an account isn't there yet passes.

@@ -66,10 +66,10 @@ pub(crate) struct Program {
     good: [Version; 2],
     version_args: &'static [&'static str],
     package: &'static str,
-    source: Source,
+    source: BuildSource,
 }
 
-pub(crate) enum Source {
+pub(crate) enum BuildSource {
     /// `go install PACKAGE@VERSION`.
     Install,
     /// The same, with the version set in this variable, which only a release build of the program would do.
@@ -83,7 +83,7 @@ pub(crate) enum Source {
     },
 }
 
-const KUBERNETES_MODULE: Source = Source::Module {
+const KUBERNETES_MODULE: BuildSource = BuildSource::Module {
     go_mod: include_str!("../../tools/kubernetes/go.mod"),
     go_sum: include_str!("../../tools/kubernetes/go.sum"),
     // Without these the server calls itself 0.0.0, and charts with a `kubeVersion` refuse it.
@@ -95,7 +95,7 @@ const KUBERNETES_MODULE: Source = Source::Module {
 /// server, and newer than it for long in practice.
 const KUBERNETES_GOOD: [Version; 2] = [Version(1, 34, 0), Version(1, 35, 0)];
 
-const KWOK_SOURCE: Source = Source::InstallWith {
+const KWOK_SOURCE: BuildSource = BuildSource::InstallWith {
     version_variable: "sigs.k8s.io/kwok/pkg/consts.Version",
 };
 
@@ -103,13 +103,13 @@ const KWOK_SOURCE: Source = Source::InstallWith {
 pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "helm", version: Version(4, 3, 1), good: [Version(4, 2, 0), Version(5, 0, 0)],
         version_args: &["version", "--short"], package: "helm.sh/helm/v4/cmd/helm",
-        source: Source::InstallWith { version_variable: "helm.sh/helm/v4/internal/version.version" } },
+        source: BuildSource::InstallWith { version_variable: "helm.sh/helm/v4/internal/version.version" } },
     Program { name: "sops", version: Version(3, 13, 3), good: [Version(3, 11, 0), Version(4, 0, 0)],
-        version_args: &["--version", "--disable-version-check"], package: "github.com/getsops/sops/v3/cmd/sops", source: Source::Install },
+        version_args: &["--version", "--disable-version-check"], package: "github.com/getsops/sops/v3/cmd/sops", source: BuildSource::Install },
     Program { name: "age", version: AGE, good: [Version(1, 1, 0), Version(2, 0, 0)],
-        version_args: &["--version"], package: "filippo.io/age/cmd/age", source: Source::Install },
+        version_args: &["--version"], package: "filippo.io/age/cmd/age", source: BuildSource::Install },
     Program { name: "age-keygen", version: AGE, good: [Version(1, 1, 0), Version(2, 0, 0)],
-        version_args: &["--version"], package: "filippo.io/age/cmd/age-keygen", source: Source::Install },
+        version_args: &["--version"], package: "filippo.io/age/cmd/age-keygen", source: BuildSource::Install },
     Program { name: "kubectl", version: KUBERNETES, good: [Version(1, 33, 0), Version(2, 0, 0)],
         version_args: &["version", "--client"], package: "k8s.io/kubernetes/cmd/kubectl", source: KUBERNETES_MODULE },
     Program { name: "kwok", version: KWOK, good: [KWOK, Version(0, 9, 0)],
@@ -127,10 +127,10 @@ pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "kube-proxy", version: KUBERNETES, good: KUBERNETES_GOOD,
         version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-proxy", source: KUBERNETES_MODULE },
     Program { name: "coredns", version: Version(1, 15, 0), good: [Version(1, 11, 0), Version(2, 0, 0)],
-        version_args: &["-version"], package: "github.com/coredns/coredns", source: Source::Install },
+        version_args: &["-version"], package: "github.com/coredns/coredns", source: BuildSource::Install },
     Program { name: "etcd", version: Version(3, 6, 16), good: [Version(3, 6, 0), Version(3, 7, 0)],
         version_args: &["--version"], package: "go.etcd.io/etcd/server/v3",
-        source: Source::Module {
+        source: BuildSource::Module {
             go_mod: include_str!("../../tools/etcd/go.mod"), go_sum: include_str!("../../tools/etcd/go.sum"), ldflags: "" } },
 ];
 
@@ -416,11 +416,11 @@ impl Program {
             )
         };
         let cmd = match &self.source {
-            Source::Install => install(""),
-            Source::InstallWith { version_variable } => {
+            BuildSource::Install => install(""),
+            BuildSource::InstallWith { version_variable } => {
                 install(&format!("-X {version_variable}=v{version}"))
             }
-            Source::Module {
+            BuildSource::Module {
                 go_mod,
                 go_sum,
                 ldflags,

@@ -155,3 +155,12 @@ pub(crate) struct Pods {
     pub(crate) ready: u64,
     pub(crate) wanted: u64,
 }
+
+/// What a command prints on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+pub enum Format {
+    /// Lines for people
+    Text,
+    /// JSON for programs
+    Json,
+}

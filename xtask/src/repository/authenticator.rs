@@ -5,7 +5,7 @@ use crate::{
     yaml::{Data, Node, Place},
 };
 
-type Rule = fn(&Config, &mut Problems);
+type Rule = fn(&AuthenticatorConfig, &mut Problems);
 
 pub(crate) const RULES: &[Rule] = &[
     no_users_beside_organizations,
@@ -18,7 +18,7 @@ pub(crate) const RULES: &[Rule] = &[
 const HEALTH_CHECK_USER: &str = "deployment-service-check";
 
 /// Settings of JupyterHub by class and name.
-pub(crate) struct Config<'a> {
+pub(crate) struct AuthenticatorConfig<'a> {
     config: &'a Node,
     hub: &'a str,
     /// The class of its authenticator, without module and `Authenticator`: `github`, `dummy`, `cilogon`.
@@ -29,13 +29,13 @@ pub(crate) struct Config<'a> {
     class_at: Option<Place>,
 }
 
-impl<'a> Config<'a> {
+impl<'a> AuthenticatorConfig<'a> {
     /// None where the values say nothing of who gets in.
     pub(crate) fn find(
         values: &'a Node,
         hub: &'a str,
         is_set: impl Fn(&Place) -> bool,
-    ) -> Option<Config<'a>> {
+    ) -> Option<AuthenticatorConfig<'a>> {
         let charts: [&[&str]; 4] = [
             &[],
             &["jupyterhub"],
@@ -59,7 +59,7 @@ impl<'a> Config<'a> {
             .map(|it| &**it)
             .filter(belongs)
             .collect();
-        Some(Config {
+        Some(AuthenticatorConfig {
             config,
             hub,
             class,
@@ -141,7 +141,7 @@ fn is_empty(node: &Node) -> bool {
 }
 
 /// With OAuthenticator either of them lets somebody in; who names users as well means to keep others out.
-fn no_users_beside_organizations(config: &Config, problems: &mut Problems) {
+fn no_users_beside_organizations(config: &AuthenticatorConfig, problems: &mut Problems) {
     if config.class != "github" || config.settings("allowed_organizations").next().is_none() {
         return;
     }
@@ -154,7 +154,7 @@ fn no_users_beside_organizations(config: &Config, problems: &mut Problems) {
     }
 }
 
-fn no_admins_without_password(config: &Config, problems: &mut Problems) {
+fn no_admins_without_password(config: &AuthenticatorConfig, problems: &mut Problems) {
     if config.class == "dummy"
         && !config.has_password()
         && let Some(admins) = config.settings("admin_users").next()
@@ -167,7 +167,7 @@ fn no_admins_without_password(config: &Config, problems: &mut Problems) {
     }
 }
 
-fn not_open_to_all(config: &Config, problems: &mut Problems) {
+fn not_open_to_all(config: &AuthenticatorConfig, problems: &mut Problems) {
     if config.is_open() {
         problems.warning(
             "open-hub",
@@ -177,7 +177,7 @@ fn not_open_to_all(config: &Config, problems: &mut Problems) {
     }
 }
 
-fn health_check_user_is_blocked(config: &Config, problems: &mut Problems) {
+fn health_check_user_is_blocked(config: &AuthenticatorConfig, problems: &mut Problems) {
     let is_named = ["allowed_users", "admin_users"]
         .into_iter()
         .any(|it| config.names(it, HEALTH_CHECK_USER));

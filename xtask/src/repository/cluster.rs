@@ -117,10 +117,10 @@ pub(crate) struct Support {
 }
 
 #[derive(Deserialize)]
-struct File {
+struct ClusterYaml {
     provider: String,
-    kubeconfig: Option<Kubeconfig>,
-    local: Option<Local>,
+    kubeconfig: Option<KubeconfigSection>,
+    local: Option<LocalSection>,
     gcp: Option<Gcp>,
     aws: Option<Aws>,
     azure: Option<Azure>,
@@ -130,12 +130,12 @@ struct File {
 }
 
 #[derive(Deserialize)]
-struct Kubeconfig {
+struct KubeconfigSection {
     file: PathBuf,
 }
 
 #[derive(Deserialize)]
-struct Local {
+struct LocalSection {
     nodes: Option<Nodes>,
 }
 
@@ -380,7 +380,7 @@ pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, V
     if findings.iter().any(|it| !it.is_warning) {
         return (None, findings);
     }
-    let parsed: File = match serde_json::from_value(yaml.to_json()) {
+    let parsed: ClusterYaml = match serde_json::from_value(yaml.to_json()) {
         Ok(parsed) => parsed,
         Err(err) => return (None, vec![broken(err.to_string())]),
     };
@@ -392,7 +392,7 @@ pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, V
         .parent()
         .expect("cluster.yaml lies in a folder")
         .to_owned();
-    let File {
+    let ClusterYaml {
         kubeconfig,
         local,
         mut gcp,

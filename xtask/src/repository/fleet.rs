@@ -369,7 +369,7 @@ impl Fleet {
             );
         }
         let values = Node::nowhere(Data::Map(values));
-        let config = authenticator::Config::find(&values, &hub.name, |_| false);
+        let config = authenticator::AuthenticatorConfig::find(&values, &hub.name, |_| false);
         let base = text_at(&values, &whole, &["hub", "baseUrl"])
             .unwrap_or_default()
             .trim_matches('/');

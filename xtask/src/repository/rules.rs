@@ -20,7 +20,7 @@ use crate::{
         encrypted,
         fleet::{Fleet, ReleaseConfig},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
-        values_file::{State, ValuesFile},
+        values_file::{ValuesContent, ValuesFile},
     },
     schema::Unusable,
     settings::Settings,
@@ -123,8 +123,9 @@ pub(crate) fn check_release(fleet: &Fleet, release: &ReleaseConfig, problems: &m
     if fleet.wants(What::Authenticators)
         && fleet.is_readable(release)
         && let Some(hub) = release.hub
-        && let Some(config) =
-            authenticator::Config::find(&values, &hub.name, |at| fleet.is_set(release, *at))
+        && let Some(config) = authenticator::AuthenticatorConfig::find(&values, &hub.name, |at| {
+            fleet.is_set(release, *at)
+        })
     {
         authenticator::RULES
             .iter()
@@ -273,14 +274,14 @@ fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Prob
         match &file.state {
             // Jsonnet isn't read, and said so elsewhere.
             _ if path.extension().is_some_and(|it| it == "jsonnet") => {}
-            State::Unreadable(why) => {
+            ValuesContent::Unreadable(why) => {
                 problems.problem("file-exists", at, format!("{}: {why}", release.shown()))
             }
-            State::Broken(finding) => problems.finding(file.number, finding),
-            State::Plain(_, findings) => findings
+            ValuesContent::Broken(finding) => problems.finding(file.number, finding),
+            ValuesContent::Plain(_, findings) => findings
                 .iter()
                 .for_each(|it| problems.finding(file.number, it)),
-            State::Encrypted(..) | State::Exposed => {}
+            ValuesContent::Encrypted(..) | ValuesContent::Exposed => {}
         }
     }
 }
@@ -298,7 +299,7 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
         column: 1,
     });
     match &file.state {
-        State::Exposed => problems.problem(
+        ValuesContent::Exposed => problems.problem(
             "not-encrypted",
             at,
             format!(
@@ -307,7 +308,7 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
                 path.display()
             ),
         ),
-        State::Encrypted(_, sops) => {
+        ValuesContent::Encrypted(_, sops) => {
             if let Some(message) = encrypted::other_recipients(&fleet.recipients, path, sops) {
                 problems.problem("recipients", at, message);
             }
@@ -319,7 +320,7 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
 /// Texts that are keys by their form, whatever the file is called. They aren't shown.
 fn no_secrets_in_plain_text(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     for (_, _, file) in fleet.files_of(release) {
-        let State::Plain(values, _) = &file.state else {
+        let ValuesContent::Plain(values, _) = &file.state else {
             continue;
         };
         values.visit(&mut |node| {

@@ -10,10 +10,10 @@ use crate::{
 
 pub(crate) struct ValuesFile {
     pub(crate) number: u32,
-    pub(crate) state: State,
+    pub(crate) state: ValuesContent,
 }
 
-pub(crate) enum State {
+pub(crate) enum ValuesContent {
     /// There is nothing to read, and why.
     Unreadable(String),
     /// It is called secret and isn't encrypted: what it holds isn't looked at, lest a message show it.
@@ -30,16 +30,16 @@ impl ValuesFile {
     pub(crate) fn read(root: &Path, path: &Path, number: u32) -> ValuesFile {
         let state = match yaml::content(&root.join(path)) {
             Err(_) if !root.join(path).exists() => {
-                State::Unreadable(format!("`{}` doesn't exist", path.display()))
+                ValuesContent::Unreadable(format!("`{}` doesn't exist", path.display()))
             }
-            Err(err) => State::Unreadable(format!("`{}`: {err:#}", path.display())),
+            Err(err) => ValuesContent::Unreadable(format!("`{}`: {err:#}", path.display())),
             Ok(content) => match yaml::read(&content, number) {
-                Err(_) if is_called_secret(path) => State::Exposed,
-                Err(finding) => State::Broken(finding),
+                Err(_) if is_called_secret(path) => ValuesContent::Exposed,
+                Err(finding) => ValuesContent::Broken(finding),
                 Ok((mut node, findings)) => match encrypted::take_sops(&mut node) {
-                    Some(sops) => State::Encrypted(node, sops),
-                    None if is_called_secret(path) => State::Exposed,
-                    None => State::Plain(node, findings),
+                    Some(sops) => ValuesContent::Encrypted(node, sops),
+                    None if is_called_secret(path) => ValuesContent::Exposed,
+                    None => ValuesContent::Plain(node, findings),
                 },
             },
         };
@@ -49,14 +49,14 @@ impl ValuesFile {
     /// None if it can't be read.
     pub(crate) fn values(&self) -> Option<&Map> {
         match &self.state {
-            State::Plain(
+            ValuesContent::Plain(
                 Node {
                     data: Data::Map(map),
                     ..
                 },
                 _,
             )
-            | State::Encrypted(
+            | ValuesContent::Encrypted(
                 Node {
                     data: Data::Map(map),
                     ..
@@ -68,6 +68,6 @@ impl ValuesFile {
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
-        matches!(self.state, State::Encrypted(..))
+        matches!(self.state, ValuesContent::Encrypted(..))
     }
 }

@@ -265,8 +265,11 @@ fn leaves(tree: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut outer = vec![String::new()];
     let mut path = String::new();
-    for char in tree.chars().filter(|it| !it.is_whitespace()) {
+    // In `c as d` nothing is read of ` as d`.
+    let mut is_alias = false;
+    for char in tree.chars() {
         match char {
+            it if it.is_whitespace() => is_alias = !path.is_empty(),
             '{' => {
                 let whole = outer.last().unwrap().clone() + &std::mem::take(&mut path);
                 outer.push(whole);
@@ -275,11 +278,16 @@ fn leaves(tree: &str) -> Vec<String> {
                 if !path.is_empty() {
                     found.push(outer.last().unwrap().clone() + &std::mem::take(&mut path));
                 }
+                is_alias = false;
                 if char == '}' {
                     outer.pop();
                 }
             }
-            it if it.is_alphanumeric() || "_:".contains(it) => path.push(it),
+            it if it.is_alphanumeric() || "_:".contains(it) => {
+                if !is_alias {
+                    path.push(it);
+                }
+            }
             _ => break,
         }
     }

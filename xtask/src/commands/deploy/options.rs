@@ -2,14 +2,14 @@
 
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
-use clap::ValueEnum;
+use crate::machine::terminal::Format;
 
 #[derive(clap::Args)]
 #[allow(
     missing_docs,
     reason = "clap would take it for the help of the command"
 )]
-pub struct How {
+pub struct DeployOptions {
     /// Change nothing: print the manifests that would be applied, with secrets hidden
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -25,15 +25,15 @@ pub struct How {
     /// Show what helm logs, with secrets hidden
     #[arg(long)]
     pub(crate) debug: bool,
-    /// How long each release may take
+    /// DeployOptions long each release may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
-    /// How the outcome is printed; a dry run's manifests are YAML
+    /// DeployOptions the outcome is printed; a dry run's manifests are YAML
     #[arg(long, default_value = "text", conflicts_with_all = ["dry_run", "diff"])]
     pub(crate) format: Format,
 }
 
-impl How {
+impl DeployOptions {
     pub(crate) fn exit_code(&self, differs: bool) -> ExitCode {
         if self.detailed_exitcode && differs {
             ExitCode::from(3)
@@ -41,14 +41,6 @@ impl How {
             ExitCode::SUCCESS
         }
     }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Format {
-    /// A line for each release
-    Text,
-    /// An object with a list of releases
-    Json,
 }
 
 /// Install or upgrade the hubs of a cluster
@@ -72,7 +64,7 @@ pub struct Deploy {
     /// Deploy the other hubs even if a staging hub doesn't stand; helm's history keeps the reason
     #[arg(long, value_name = "REASON")]
     pub(crate) ignore_staging: Option<String>,
-    /// How many hubs at once [default: one a core, 8 at most]
+    /// DeployOptions many hubs at once [default: one a core, 8 at most]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZero<usize>>,
     /// Don't check whether a person could work on the hubs then
@@ -97,7 +89,7 @@ pub struct Deploy {
     #[arg(long)]
     pub(crate) rollback_on_failure: bool,
     #[command(flatten)]
-    pub(crate) how: How,
+    pub(crate) options: DeployOptions,
 }
 
 impl Deploy {

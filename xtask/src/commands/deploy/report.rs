@@ -10,10 +10,10 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::{
-    commands::deploy::options::{Format, How},
+    commands::deploy::options::DeployOptions,
     machine::{
         process,
-        terminal::{self, list},
+        terminal::{self, Format, list},
         workflow,
     },
     repository::cluster::Cluster,
@@ -22,7 +22,7 @@ use crate::{
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+enum ReleaseState {
     Deployed,
     /// It was left out, since it stands as it is.
     Unchanged,
@@ -37,7 +37,7 @@ enum State {
 
 /// A release that was deployed, or what a dry run has to show of it.
 #[derive(Default)]
-pub(crate) struct Done {
+pub(crate) struct DeployedRelease {
     pub(crate) revision: Option<u32>,
     /// Its address, or the version of its chart.
     pub(crate) note: Option<String>,
@@ -51,7 +51,7 @@ pub(crate) struct Done {
 #[derive(Serialize)]
 struct Outcome {
     release: String,
-    state: State,
+    state: ReleaseState,
     revision: Option<u32>,
     note: Option<String>,
     health: Option<String>,
@@ -68,7 +68,7 @@ struct Whole<'a> {
     releases: &'a [Outcome],
 }
 
-pub(crate) struct Report<'a> {
+pub(crate) struct DeployReport<'a> {
     mask: &'a Mask,
     cluster: &'a str,
     releases: Vec<&'a str>,
@@ -76,18 +76,18 @@ pub(crate) struct Report<'a> {
     outcomes: Mutex<BTreeMap<usize, Outcome>>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> DeployReport<'a> {
     pub(crate) fn new(
         mask: &'a Mask,
-        how: &How,
+        options: &DeployOptions,
         cluster: &'a Cluster,
         releases: Vec<&'a str>,
-    ) -> Report<'a> {
-        Report {
+    ) -> DeployReport<'a> {
+        DeployReport {
             mask,
             cluster: &cluster.name,
             releases,
-            format: how.format,
+            format: options.format,
             outcomes: Mutex::default(),
         }
     }
@@ -98,7 +98,11 @@ impl<'a> Report<'a> {
 
     /// Whether a release has been deployed, left out as it stands, or shown.
     pub(crate) fn stands(&self, index: usize) -> bool {
-        let standing = [State::Deployed, State::Unchanged, State::Shown];
+        let standing = [
+            ReleaseState::Deployed,
+            ReleaseState::Unchanged,
+            ReleaseState::Shown,
+        ];
         self.outcomes()
             .get(&index)
             .is_some_and(|it| standing.contains(&it.state))
@@ -111,9 +115,9 @@ impl<'a> Report<'a> {
         self.put(
             &mut self.outcomes(),
             index,
-            State::HeldBack,
+            ReleaseState::HeldBack,
             None,
-            Done::default(),
+            DeployedRelease::default(),
             Some(message),
         );
     }
@@ -123,22 +127,22 @@ impl<'a> Report<'a> {
         self.put(
             &mut self.outcomes(),
             index,
-            State::NotBegun,
+            ReleaseState::NotBegun,
             None,
-            Done::default(),
+            DeployedRelease::default(),
             None,
         );
     }
 
-    pub(crate) fn add(&self, index: usize, started: Instant, result: Result<Done>) {
+    pub(crate) fn add(&self, index: usize, started: Instant, result: Result<DeployedRelease>) {
         match result {
             Ok(done) => {
                 let state = match &done {
-                    Done {
+                    DeployedRelease {
                         is_unchanged: true, ..
-                    } => State::Unchanged,
-                    Done { shown: Some(_), .. } => State::Shown,
-                    _ => State::Deployed,
+                    } => ReleaseState::Unchanged,
+                    DeployedRelease { shown: Some(_), .. } => ReleaseState::Shown,
+                    _ => ReleaseState::Deployed,
                 };
                 self.put(
                     &mut self.outcomes(),
@@ -152,9 +156,9 @@ impl<'a> Report<'a> {
             Err(err) => {
                 let message = self.mask.hide(&format!("{err:#}"));
                 let state = if process::check_stopped().is_ok() {
-                    State::Failed
+                    ReleaseState::Failed
                 } else {
-                    State::Stopped
+                    ReleaseState::Stopped
                 };
                 let failed = format!("`{}` {}", self.releases[index], state.word());
                 let mut outcomes = self.outcomes();
@@ -171,7 +175,7 @@ impl<'a> Report<'a> {
                     index,
                     state,
                     Some(started),
-                    Done::default(),
+                    DeployedRelease::default(),
                     Some(message),
                 );
             }
@@ -182,13 +186,13 @@ impl<'a> Report<'a> {
         &self,
         outcomes: &mut BTreeMap<usize, Outcome>,
         index: usize,
-        state: State,
+        state: ReleaseState,
         started: Option<Instant>,
-        done: Done,
+        done: DeployedRelease,
         message: Option<String>,
     ) {
         let seconds = started.map_or(0.0, |it| (it.elapsed().as_secs_f64() * 10.0).round() / 10.0);
-        let Done {
+        let DeployedRelease {
             revision,
             note,
             health,
@@ -230,15 +234,18 @@ impl<'a> Report<'a> {
         };
         let printed = terminal::print(&text)
             .and_then(|()| workflow::summarize(&summary(self.cluster, &outcomes)));
-        let names = |states: &[State]| -> Vec<&str> {
+        let names = |states: &[ReleaseState]| -> Vec<&str> {
             outcomes
                 .iter()
                 .filter(|it| states.contains(&it.state))
                 .map(|it| it.release.as_str())
                 .collect()
         };
-        let failed = names(&[State::Failed, State::Stopped]);
-        let (held_back, not_begun) = (names(&[State::HeldBack]), names(&[State::NotBegun]));
+        let failed = names(&[ReleaseState::Failed, ReleaseState::Stopped]);
+        let (held_back, not_begun) = (
+            names(&[ReleaseState::HeldBack]),
+            names(&[ReleaseState::NotBegun]),
+        );
         if failed.is_empty() && not_begun.is_empty() {
             return printed;
         }
@@ -259,16 +266,16 @@ impl<'a> Report<'a> {
     }
 }
 
-impl State {
+impl ReleaseState {
     fn word(self) -> &'static str {
         match self {
-            State::Deployed => "deployed",
-            State::Unchanged => "unchanged",
-            State::Shown => "shown",
-            State::Failed => "failed",
-            State::Stopped => "stopped",
-            State::HeldBack => "held back",
-            State::NotBegun => "not begun",
+            ReleaseState::Deployed => "deployed",
+            ReleaseState::Unchanged => "unchanged",
+            ReleaseState::Shown => "shown",
+            ReleaseState::Failed => "failed",
+            ReleaseState::Stopped => "stopped",
+            ReleaseState::HeldBack => "held back",
+            ReleaseState::NotBegun => "not begun",
         }
     }
 }
@@ -279,7 +286,7 @@ impl Outcome {
         let revision = self.revision.map(|it| format!("revision {it}"));
         let seconds = format!("{:.1} s", self.seconds);
         match self.state {
-            State::Deployed | State::Unchanged => {
+            ReleaseState::Deployed | ReleaseState::Unchanged => {
                 let notes = self.note.iter().chain(&self.health).cloned();
                 revision
                     .into_iter()
@@ -288,14 +295,14 @@ impl Outcome {
                     .collect::<Vec<_>>()
                     .join(", ")
             }
-            State::HeldBack => self
+            ReleaseState::HeldBack => self
                 .message
                 .as_deref()
                 .unwrap_or_default()
                 .trim_start_matches("held back ")
                 .to_owned(),
-            State::Failed | State::Stopped => format!("after {seconds}"),
-            State::Shown | State::NotBegun => String::new(),
+            ReleaseState::Failed | ReleaseState::Stopped => format!("after {seconds}"),
+            ReleaseState::Shown | ReleaseState::NotBegun => String::new(),
         }
     }
 
@@ -330,7 +337,7 @@ fn summary(cluster: &str, outcomes: &[Outcome]) -> String {
     }
     for it in outcomes
         .iter()
-        .filter(|it| [State::Failed, State::Stopped].contains(&it.state))
+        .filter(|it| [ReleaseState::Failed, ReleaseState::Stopped].contains(&it.state))
     {
         text += &workflow::folded(&it.release, it.message.as_deref().unwrap_or_default());
     }

@@ -14,8 +14,8 @@ use xshell::{Shell, cmd};
 use crate::{
     charts::{fetch, prepare},
     commands::deploy::{
-        options::{Deploy, How},
-        report::Done,
+        options::{Deploy, DeployOptions},
+        report::DeployedRelease,
     },
     health::{
         address::{domain_in, node_port},
@@ -66,13 +66,13 @@ impl Run {
         what: &[What],
         hubs: &[String],
         charts: BTreeSet<PathBuf>,
-        how: &How,
+        options: &DeployOptions,
     ) -> Result<(Shell, Run)> {
         let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
         let settings = Settings::load(root)?;
         let charts = prepare::prepare(sh, root, &settings, charts)?;
         let fleet = rules::before_deploy(sh, root, &settings, what, &cluster.name, hubs)?;
-        let render_only = how.dry_run && credentials::is_down(root, cluster)?;
+        let render_only = options.dry_run && credentials::is_down(root, cluster)?;
         let sh = &credentials::with_demo_key(sh, root, cluster)?;
         let files = fleet.listed();
         let read =
@@ -96,7 +96,7 @@ impl Run {
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
         let record = Record::new(&sh, root);
         mask.announce();
-        if !how.dry_run {
+        if !options.dry_run {
             record.warn();
             process::end_in_order();
         }
@@ -114,10 +114,10 @@ impl Run {
         ))
     }
 
-    pub(crate) fn helm<'a>(&'a self, sh: &'a Shell, how: &How) -> Helm<'a> {
+    pub(crate) fn helm<'a>(&'a self, sh: &'a Shell, options: &DeployOptions) -> Helm<'a> {
         Helm {
-            debug: how.debug,
-            ..Helm::new(sh, &self.mask, how.timeout)
+            debug: options.debug,
+            ..Helm::new(sh, &self.mask, options.timeout)
         }
     }
 
@@ -231,17 +231,17 @@ impl Run {
         hub: &Hub,
         args: &Deploy,
         crds: &Mutex<BTreeSet<String>>,
-    ) -> Result<Done> {
+    ) -> Result<DeployedRelease> {
         let helm = Helm {
             rolls_back: args.rollback_on_failure,
             force_older: args.force_older,
             flags: args.flags(),
-            ..self.helm(sh, &args.how)
+            ..self.helm(sh, &args.options)
         };
         let release = self.release(cluster, hub)?;
         let kind = self.fleet.kind(hub)?;
         let has_dask = kind.has_dask;
-        if args.how.dry_run {
+        if args.options.dry_run {
             return self.show(&helm, &release, self.lacking(has_dask)?);
         }
         let domain = self.domain(cluster, hub)?;
@@ -249,10 +249,10 @@ impl Run {
             && self.lacking(has_dask)?.is_none()
             && let Some(revision) = self.unchanged(&helm, &release)?
         {
-            return Ok(Done {
+            return Ok(DeployedRelease {
                 revision: Some(revision),
                 is_unchanged: true,
-                ..Done::default()
+                ..DeployedRelease::default()
             });
         }
         if has_dask {
@@ -272,16 +272,21 @@ impl Run {
             // Nobody answers there.
             Some(Nodes::Simulated) => None,
         };
-        Ok(Done {
+        Ok(DeployedRelease {
             revision: Some(revision),
             note: address,
             health,
-            ..Done::default()
+            ..DeployedRelease::default()
         })
     }
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
-    pub(crate) fn show(&self, helm: &Helm, release: &Release, lacks: Option<&str>) -> Result<Done> {
+    pub(crate) fn show(
+        &self,
+        helm: &Helm,
+        release: &Release,
+        lacks: Option<&str>,
+    ) -> Result<DeployedRelease> {
         let shown = match lacks {
             None if self.session.is_some() => helm.dry_run(release)?,
             Some(lacks) if self.session.is_some() => {
@@ -293,9 +298,9 @@ impl Run {
             }
             _ => helm.render(release)?,
         };
-        Ok(Done {
+        Ok(DeployedRelease {
             shown: Some(shown),
-            ..Done::default()
+            ..DeployedRelease::default()
         })
     }
 

@@ -8,8 +8,8 @@ use xshell::Shell;
 use crate::{
     charts::fetch::{self, Remote},
     commands::deploy::{
-        options::How,
-        report::{Done, Report},
+        options::DeployOptions,
+        report::{DeployReport, DeployedRelease},
         run::Run,
     },
     kubernetes::{
@@ -40,7 +40,7 @@ pub struct DeploySupport {
     #[arg(long)]
     skip_crds: bool,
     #[command(flatten)]
-    how: How,
+    options: DeployOptions,
 }
 
 /// Deploys cert-manager and the chart `support`.
@@ -77,7 +77,7 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
         &[What::Support],
         &[],
         [chart.to_owned()].into(),
-        &args.how,
+        &args.options,
     )?;
 
     let values = run.readable(files)?;
@@ -97,10 +97,10 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
         (Err(err), Err(other)) => bail!("{err:#}\n{other:#}"),
     };
 
-    let helm = run.helm(&sh, &args.how);
-    let report = Report::new(
+    let helm = run.helm(&sh, &args.options);
+    let report = DeployReport::new(
         &run.mask,
-        &args.how,
+        &args.options,
         &cluster,
         vec!["cert-manager", "support"],
     );
@@ -119,7 +119,7 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
     };
     // Its issuer is of a kind that cert-manager brings.
     let lacks = found.is_none().then_some("cert-manager");
-    if args.how.diff {
+    if args.options.diff {
         let first = cert_manager
             .iter()
             .map(|it| ("cert-manager", run.diff_of(&helm, it, None)));
@@ -127,10 +127,13 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
             .chain([("support", run.diff(&helm, &release, lacks))])
             .collect();
         let differs = run.show_diffs(diffs)?;
-        if args.how.dry_run {
-            return Ok(args.how.exit_code(differs));
+        if args.options.dry_run {
+            return Ok(args.options.exit_code(differs));
         }
-        terminal::confirm(&format!("Deploy them to `{}`", cluster.name), args.how.yes)?;
+        terminal::confirm(
+            &format!("Deploy them to `{}`", cluster.name),
+            args.options.yes,
+        )?;
     }
     if let Some(release) = &cert_manager {
         let started = Instant::now();
@@ -138,13 +141,13 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
     }
     if cert_manager.is_none() || report.stands(0) {
         let started = Instant::now();
-        let result = match args.how.dry_run {
+        let result = match args.options.dry_run {
             true => run.show(&helm, &release, lacks),
             false => run
                 .upgrade(&helm, &release, |_| Ok(()))
-                .map(|(revision, ())| Done {
+                .map(|(revision, ())| DeployedRelease {
                     revision: Some(revision),
-                    ..Done::default()
+                    ..DeployedRelease::default()
                 }),
         };
         report.add(1, started, result);
@@ -161,16 +164,16 @@ impl Run {
         helm: &Helm,
         release: &Result<Release>,
         args: &DeploySupport,
-    ) -> Result<Done> {
+    ) -> Result<DeployedRelease> {
         let release = release.as_ref().map_err(|err| anyhow!("{err:#}"))?;
-        if args.how.dry_run {
+        if args.options.dry_run {
             return self.show(helm, release, None);
         }
         let (revision, ()) = self.upgrade(helm, release, |_| Ok(()))?;
-        Ok(Done {
+        Ok(DeployedRelease {
             revision: Some(revision),
             note: Some(args.cert_manager_version.clone()),
-            ..Done::default()
+            ..DeployedRelease::default()
         })
     }
 
@@ -222,7 +225,7 @@ fn cert_manager_release<'a>(
     })
 }
 
-/// How cert-manager's CRDs lie in a cluster: one of them stands for all.
+/// DeployOptions cert-manager's CRDs lie in a cluster: one of them stands for all.
 struct CertManagerCrds {
     /// They belong to some Helm release.
     in_a_release: bool,

@@ -4,7 +4,6 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use clap::ValueEnum;
 use serde_json::Value;
 use serde_yaml::Value as Yaml;
 use xshell::{Shell, cmd};
@@ -12,7 +11,10 @@ use xshell::{Shell, cmd};
 use crate::{
     commands::exec::target::last,
     kubernetes::credentials,
-    machine::{parallel, process, programs, terminal},
+    machine::{
+        parallel, process, programs,
+        terminal::{self, Format},
+    },
     repository::cluster::{Cluster, Support},
     secrets,
     services::http,
@@ -29,15 +31,9 @@ pub struct Promql {
     cluster: String,
     /// In PromQL: `sum by (namespace) (kube_pod_info)`
     query: String,
+    /// How to print the answer; `json` is `data` of what Prometheus answers
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Text,
-    /// `data` of Prometheus' answer
-    Json,
 }
 
 pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode> {

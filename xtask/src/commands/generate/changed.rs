@@ -19,7 +19,7 @@ use crate::{
 /// Where the changed files come from.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Source {
+pub(super) struct ChangeSource {
     /// Changed files by their paths from the root, separated by commas; one with a comma stands in quotes, as in CSV
     pub(crate) changed_filepaths: Option<String>,
     /// All files that this commit's branch changed since it left REF, as git knows them. `last-deployed` asks GitHub
@@ -42,7 +42,7 @@ pub(crate) struct Step {
     pub(crate) changed: Changed,
 }
 
-impl Source {
+impl ChangeSource {
     pub(crate) fn changed(&self, sh: &Shell) -> Result<Changed> {
         let mut all = Changed::default();
         self.steps(sh)?.iter().for_each(|it| all.add(&it.changed));

@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use anyhow::Result;
-use clap::ValueEnum;
 use serde_json::Value;
 use xshell::Shell;
 
 use crate::{
     commands::generate::{
-        changed::{Changed, Source},
+        changed::{ChangeSource, Changed},
         jobs::{Todo, as_json, clusters, jobs, table},
     },
-    machine::{terminal, workflow},
+    machine::{
+        terminal::{self, Format},
+        workflow,
+    },
     repository::cluster::{Cluster, Hub},
 };
 
@@ -23,17 +25,10 @@ use crate::{
 #[derive(clap::Args)]
 pub struct HealthCheckJobs {
     #[command(flatten)]
-    source: Source,
+    source: ChangeSource,
+    /// How to print the jobs; `json` has the lists for the matrices of a workflow
     #[arg(long, default_value = "text")]
     format: Format,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// A table
-    Text,
-    /// An object with the lists that a workflow's matrices take
-    Json,
 }
 
 pub(crate) fn health_check_jobs(sh: &Shell, root: &Path, args: &HealthCheckJobs) -> Result<()> {

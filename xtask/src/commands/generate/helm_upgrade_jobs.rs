@@ -16,7 +16,7 @@ use xshell::Shell;
 
 use crate::{
     commands::generate::{
-        changed::{Changed, Source},
+        changed::{ChangeSource, Changed},
         helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan},
         jobs::{as_json, clusters, enough, jobs, names, reasons, shortened, table},
     },
@@ -34,18 +34,18 @@ use crate::{
 #[derive(clap::Args)]
 pub struct HelmUpgradeJobs {
     #[command(flatten)]
-    source: Source,
+    source: ChangeSource,
     /// The labels of the pull request, as a list in JSON: `deployer:skip-deploy` and `deployer:skip-deploy-hubs` leave out
     /// what it changes, `deployer:deploy-support` and `deployer:deploy-hubs` add those of all clusters. With `merged` each
     /// commit has those of the pull request that brought it, as GitHub has it
     #[arg(long, value_name = "JSON", default_value = "[]")]
     labels: String,
     #[arg(long, default_value = "text")]
-    format: Format,
+    format: JobsFormat,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Format {
+enum JobsFormat {
     /// Two tables
     Text,
     /// An object with the lists that a GitHub workflow's matrices take
@@ -95,18 +95,18 @@ pub fn generate_helm_upgrade_jobs(root: &Path, args: &GenerateHelmUpgradeJobs) -
         .map(PathBuf::from);
     let mut change = Change::default();
     change.add(&Changed::of(paths), Labels::default());
-    show(root, &change, Format::Text)?;
+    show(root, &change, JobsFormat::Text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
+fn show(root: &Path, change: &Change, format: JobsFormat) -> Result<()> {
     let settings = Settings::load(root)?;
     let clusters = clusters(root)?;
     let plan = plan(root, &settings, &clusters, change)?;
     // GitLab sets it as well, and has none of GitHub's limits.
     let in_workflow =
-        env::var_os("CI").is_some_and(|it| !it.is_empty()) && !matches!(format, Format::Gitlab);
-    let lists = match in_workflow || matches!(format, Format::Json) {
+        env::var_os("CI").is_some_and(|it| !it.is_empty()) && !matches!(format, JobsFormat::Gitlab);
+    let lists = match in_workflow || matches!(format, JobsFormat::Json) {
         true => lists(&plan)?,
         false => Vec::new(),
     };
@@ -116,9 +116,9 @@ fn show(root: &Path, change: &Change, format: Format) -> Result<()> {
         fs::write("comment-body.txt", comment(&plan)).context("cannot write `comment-body.txt`")?;
     }
     terminal::print(&match format {
-        Format::Gitlab => gitlab::pipeline(&plan)?,
-        Format::Json => as_json(&lists)?,
-        Format::Text => {
+        JobsFormat::Gitlab => gitlab::pipeline(&plan)?,
+        JobsFormat::Json => as_json(&lists)?,
+        JobsFormat::Text => {
             let (first, second) = rows(&plan);
             table(
                 "Support chart and Staging hub upgrades",
