@@ -26,7 +26,8 @@ use crate::{
     },
     repository::{
         cluster::{Cluster, Hub, Nodes},
-        fleet::{Fleet, HubTraits},
+        fleet::Fleet,
+        hub_traits::HubTraits,
         problem::What,
     },
     secrets::{self, Mask},
@@ -101,7 +102,10 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
     for prepared in prepare::prepare(sh, root, &settings, fleet.charts_wanted())?.into_values() {
         prepared?;
     }
-    let kind = fleet.with_charts(fetch::schemas(&settings)).kind(hub)?;
+    let fleet = fleet.with_charts(fetch::schemas(&settings));
+    let releases = fleet.releases();
+    let config = releases.first().context("the hub has no release")?;
+    let kind = HubTraits::find(&fleet, config)?;
     let notebooks = args.notebooks(hub, &kind)?;
     let (login, _, session) = Session::open(sh, root, &cluster)?;
 
