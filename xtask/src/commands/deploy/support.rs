@@ -29,10 +29,10 @@ use crate::{
 
 /// Install or upgrade cert-manager and the chart `support` of a cluster
 ///
-/// What the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values come from
-/// helm-charts/support/enc-support.secret.values.yaml, if there is one, and then from the files that cluster.yaml lists
-/// under `support`; without `support` nothing is done. `support.cert_manager: false` leaves cert-manager out, for a
-/// cluster that has one already.
+/// These are what the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values are
+/// read from helm-charts/support/enc-support.secret.values.yaml, if it exists, and then from the files that cluster.yaml
+/// lists under `support`. A cluster without `support` gets nothing. Set `support.cert_manager: false` for a cluster that
+/// has a cert-manager of its own.
 #[derive(clap::Args)]
 pub struct DeploySupport {
     /// A folder in config/clusters/
@@ -40,7 +40,7 @@ pub struct DeploySupport {
     /// The version of cert-manager's chart, v1.15.0 or newer
     #[arg(long, value_name = "VERSION", default_value = "v1.20.3")]
     cert_manager_version: String,
-    /// Leave cert-manager's CRDs as they are in the cluster
+    /// Leave cert-manager's CRDs in the cluster as they are
     #[arg(long)]
     skip_crds: bool,
     #[command(flatten)]
@@ -235,7 +235,7 @@ fn cert_manager_release<'a>(
     })
 }
 
-/// How cert-manager's CRDs lie in a cluster: one of them stands for all.
+/// How cert-manager's CRDs are kept in a cluster, judged by one of them.
 struct CertManagerCrds {
     /// They belong to some Helm release.
     in_a_release: bool,
