@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
-use crate::machine::terminal::Format;
+use crate::{kubernetes::release::UpgradePolicy, machine::terminal::Format};
 
 /// The headings of `--help`.
 pub(crate) const PREVIEW: &str = "Preview";
@@ -112,5 +112,12 @@ impl Deploy {
             flags.push("--cleanup-on-fail");
         }
         flags
+    }
+
+    pub(crate) fn policy(&self) -> UpgradePolicy {
+        UpgradePolicy {
+            rollback_on_failure: self.rollback_on_failure,
+            force_older: self.force_older,
+        }
     }
 }
