@@ -465,7 +465,7 @@ fn a_failed_staging_holds_its_production() {
     repo.env.remove(5);
     let said = plan(&repo).stderr;
     assert!(
-        said.contains("asks GitLab, and `CI_JOB_TOKEN` isn't set as in a pipeline"),
+        said.contains("asks GitLab, and `CI_JOB_TOKEN` is not set as in a pipeline"),
         "{said}"
     );
 }
