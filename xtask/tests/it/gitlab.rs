@@ -192,7 +192,9 @@ fn what_a_job_waits_for() {
     repo.write("config/clusters/la ke/cluster.yaml", &repo.read(changed));
     let said = repo.fails("generate helm-upgrade-jobs Cargo.lock --format gitlab");
     assert!(
-        said.contains("the folder `config/clusters/la ke` can't be named in a job's script"),
+        said.contains(
+            "the name of the folder `config/clusters/la ke` cannot be part of a job's script"
+        ),
         "{said}"
     );
 }
