@@ -443,7 +443,7 @@ fn git_says_what_changed() {
 
     let said = repo.fails("generate helm-upgrade-jobs /config/clusters/lake/cluster.yaml");
     assert!(
-        said.contains("`/config/clusters/lake/cluster.yaml` isn't a path from the root"),
+        said.contains("`/config/clusters/lake/cluster.yaml` is not a path from the root"),
         "{said}"
     );
 
@@ -482,7 +482,7 @@ fn git_says_what_changed() {
         );
     }
     let said = Repo::new().fails("generate helm-upgrade-jobs --base main");
-    assert!(said.contains("this is no git repository"), "{said}");
+    assert!(said.contains("this is not a git repository"), "{said}");
 }
 
 /// What a hub is made of needn't be where its cluster.yaml says, nor be all in our folder.
@@ -659,14 +659,14 @@ fn since_the_last_deploy_that_went_well() {
     let output = clone.arg(to).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("which was deployed last, isn't in this history any more: all is deployed"),
+        said.contains("which was deployed last, is no longer in this repository's history: everything is deployed"),
         "{said}"
     );
     git(&repo.root, &["checkout", "--quiet", "main"]);
     repo.env[3].1 = "new".to_owned();
     let ran = repo.ok("generate helm-upgrade-jobs --base last-deployed");
     assert!(
-        ran.stderr.contains("no run of this workflow went well"),
+        ran.stderr.contains("no run of this workflow has succeeded"),
         "{}",
         ran.stderr
     );
