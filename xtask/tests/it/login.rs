@@ -912,15 +912,15 @@ fn what_users_encrypt_for_us() {
     for (input, part) in [
         (
             &b""[..],
-            "what came from stdin is empty: there's nothing to decrypt\n",
+            "the text from stdin is empty: there is nothing to decrypt\n",
         ),
         (
             b" \n",
-            "what came from stdin is empty: there's nothing to decrypt\n",
+            "the text from stdin is empty: there is nothing to decrypt\n",
         ),
         (
             b"hello\n",
-            "cannot decrypt what came from stdin with `deployer/keys/enc-age-secret-private.key`: age: error: ",
+            "cannot decrypt the text from stdin with `deployer/keys/enc-age-secret-private.key`: age: error: ",
         ),
         (
             &binary[..200_000],
