@@ -1,4 +1,4 @@
-//! Names for scripts.
+//! Prints names for scripts.
 
 use std::{path::Path, process::ExitCode};
 
@@ -6,34 +6,27 @@ use anyhow::Result;
 
 use crate::{machine::terminal, repository::cluster::Cluster};
 
-/// Print the names of clusters or hubs, one a line
+/// Print the names of clusters or hubs, one on each line
 #[derive(clap::Subcommand)]
 pub enum Config {
     /// Print the names of all clusters
     GetClusters {
-        /// Only those of this provider, as cluster.yaml has it
+        /// Only clusters with this `provider` in cluster.yaml
         #[arg(long, value_name = "PROVIDER")]
         provider: Option<String>,
     },
     /// Print the names of a cluster's hubs, or of all hubs as CLUSTER/HUB
     GetHubs {
-        /// A folder in config/clusters/
+        /// Cluster, by its folder in config/clusters/
         cluster: Option<String>,
     },
 }
 
 /// Prints names.
 pub fn config(root: &Path, command: &Config) -> Result<ExitCode> {
-    let lines: Vec<String> = match command {
-        Config::GetClusters { provider } => {
-            let clusters = Cluster::all(root)?.into_iter();
-            let is_wanted = |it: &Cluster| {
-                provider
-                    .as_deref()
-                    .is_none_or(|wanted| it.provider_name() == Some(wanted))
-            };
-            clusters.filter(is_wanted).map(|it| it.name).collect()
-        }
+    let names = match command {
+        Config::GetClusters { provider } => clusters(root, provider.as_deref())?,
+        Config::GetHubs { cluster: None } => all_hubs(root)?,
         Config::GetHubs {
             cluster: Some(name),
         } => Cluster::load(root, name)?
@@ -41,27 +34,26 @@ pub fn config(root: &Path, command: &Config) -> Result<ExitCode> {
             .into_iter()
             .map(|it| it.name)
             .collect(),
-        Config::GetHubs { cluster: None } => {
-            let clusters = Cluster::all(root)?.into_iter();
-            clusters
-                .flat_map(|cluster| {
-                    let of = cluster.name;
-                    cluster
-                        .hubs
-                        .into_iter()
-                        .map(move |it| format!("{of}/{}", it.name))
-                })
-                .collect()
-        }
     };
-    terminal::print(
-        &lines
-            .into_iter()
-            .map(|it| {
-                it + "
-"
-            })
-            .collect::<String>(),
-    )?;
+    let lines: String = names.iter().map(|it| format!("{it}\n")).collect();
+    terminal::print(&lines)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn clusters(root: &Path, provider: Option<&str>) -> Result<Vec<String>> {
+    let mut clusters = Cluster::all(root)?;
+    if provider.is_some() {
+        clusters.retain(|it| it.provider_name() == provider);
+    }
+    Ok(clusters.into_iter().map(|it| it.name).collect())
+}
+
+fn all_hubs(root: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for cluster in Cluster::all(root)? {
+        for hub in &cluster.hubs {
+            names.push(format!("{}/{}", cluster.name, hub.name));
+        }
+    }
+    Ok(names)
 }

@@ -1,4 +1,4 @@
-//! What a user sent us, encrypted for our age key.
+//! Decrypts what a user sent us, encrypted for our age key.
 
 use std::{
     fs,
@@ -18,74 +18,92 @@ use crate::{
     secrets,
 };
 
-/// Where the private key may lie, encrypted by sops, from the root.
+/// Where the private key may be, encrypted by sops: paths from the root.
 const KEYS: [&str; 2] = [
     "config/keys/enc-age-secret-private.key",
     "deployer/keys/enc-age-secret-private.key",
 ];
 
-/// Decrypt what a user encrypted for us with age, to stdout
+/// Decrypt what a user encrypted for us with age
 ///
-/// It comes from a file or is pasted; it may be armoured or not. Our private key,
-/// config/keys/enc-age-secret-private.key, is decrypted by sops in memory. config/keys/README.md says how users encrypt
-/// for us, and how the key is made.
+/// The encrypted text is read from a file or pasted, armoured or not, and decrypted to stdout. sops decrypts our private key,
+/// config/keys/enc-age-secret-private.key, in memory. config/keys/README.md describes how users encrypt for us and how the key
+/// is made.
 #[derive(clap::Args)]
 pub struct DecryptAge {
-    /// What they sent, if it isn't to be read from stdin
+    /// Encrypted file [default: stdin]
     #[arg(long, value_name = "FILE")]
     encrypted_file_path: Option<PathBuf>,
 }
 
-/// Prints what was decrypted: nothing, if not all of it could be.
+/// Prints the decrypted text. If any of it cannot be decrypted, nothing is printed.
 pub fn decrypt_age(sh: &Shell, root: &Path, args: &DecryptAge) -> Result<ExitCode> {
-    let (encrypted, source) = match &args.encrypted_file_path {
-        Some(file) => {
-            let shown = format!("`{}`", file.display());
-            (
-                fs::read(file).with_context(|| format!("cannot read {shown}"))?,
-                shown,
-            )
-        }
-        None => {
-            if io::stdin().is_terminal() {
-                say!(
-                    "Paste what they sent, with its first and last line, then press Enter and Ctrl-D:"
-                );
-            }
-            let mut pasted = Vec::new();
-            io::stdin()
-                .lock()
-                .read_to_end(&mut pasted)
-                .context("cannot read stdin")?;
-            (pasted, "what came from stdin".to_owned())
-        }
+    let encrypted = match &args.encrypted_file_path {
+        Some(file) => Encrypted::read(file)?,
+        None => Encrypted::read_stdin()?,
     };
     ensure!(
-        !encrypted.trim_ascii().is_empty(),
-        "{source} is empty: there's nothing to decrypt"
+        !encrypted.content.trim_ascii().is_empty(),
+        "{} is empty: there is nothing to decrypt",
+        encrypted.source
     );
     let Some(key) = KEYS.iter().find(|it| root.join(it).is_file()) else {
         bail!(
-            "there is no private key: {}\nhint: config/keys/README.md says how to make it",
+            "there is no private key: {}\nhint: config/keys/README.md describes how to make it",
             list(KEYS)
         );
     };
     let sh = &programs::provide(sh, &["age", "sops"], false)?;
+    terminal::print(&decrypt(sh, root, &encrypted, key)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Encrypted {
+    content: Vec<u8>,
+    /// Where it comes from, for messages.
+    source: String,
+}
+
+impl Encrypted {
+    fn read(file: &Path) -> Result<Encrypted> {
+        let source = format!("`{}`", file.display());
+        let content = fs::read(file).with_context(|| format!("cannot read {source}"))?;
+        Ok(Encrypted { content, source })
+    }
+
+    fn read_stdin() -> Result<Encrypted> {
+        if io::stdin().is_terminal() {
+            say!(
+                "Paste the encrypted text with its first and last line, then press Enter and Ctrl-D:"
+            );
+        }
+        let mut content = Vec::new();
+        io::stdin()
+            .lock()
+            .read_to_end(&mut content)
+            .context("cannot read stdin")?;
+        Ok(Encrypted {
+            content,
+            source: "the text from stdin".to_owned(),
+        })
+    }
+}
+
+fn decrypt(sh: &Shell, root: &Path, encrypted: &Encrypted, key: &str) -> Result<Vec<u8>> {
     let identity = secrets::decrypt_binary(sh, root, Path::new(key))?;
     let path = identity.path();
-    let output = process::run(sh, cmd!(sh, "age --decrypt --identity {path}"), &encrypted)?;
-    if !output.success {
-        let said =
-            String::from_utf8_lossy(&output.stderr).replace(&path.display().to_string(), key);
-        let said = said
-            .lines()
-            .filter(|it| !it.contains("filippo.io/age/report"))
-            .collect::<Vec<_>>();
-        bail!(
-            "cannot decrypt {source} with `{key}`: {}",
-            said.join("\n").trim()
-        );
+    let cmd = cmd!(sh, "age --decrypt --identity {path}");
+    let output = process::run(sh, cmd, &encrypted.content)?;
+    if output.success {
+        return Ok(output.stdout);
     }
-    terminal::print(&output.stdout)?;
-    Ok(ExitCode::SUCCESS)
+    let message = String::from_utf8_lossy(&output.stderr);
+    let message = message.replace(&path.display().to_string(), key);
+    let mut lines: Vec<_> = message.lines().collect();
+    lines.retain(|it| !it.contains("filippo.io/age/report"));
+    bail!(
+        "cannot decrypt {} with `{key}`: {}",
+        encrypted.source,
+        lines.join("\n").trim()
+    )
 }

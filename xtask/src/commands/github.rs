@@ -1,4 +1,4 @@
-//! What our workflows ask GitHub itself.
+//! The steps of our GitHub workflows that use GitHub's API.
 
 mod comment_plan;
 mod filter_jobs;
@@ -8,18 +8,18 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-/// What our workflows ask for
+/// Run a step of this repository's GitHub workflows
 #[derive(clap::Subcommand)]
 pub enum Github {
-    /// Post the plan of a pull request's workflow run (`RUN_ID`) as its one comment, or update that
+    /// Post or update the comment with the plan that a pull request's workflow run (`RUN_ID`) made
     CommentPlan,
-    /// Keep of the jobs in `JOBS` those of clusters whose job for support and staging went well: the output `jobs`
+    /// Set the output `jobs` to the jobs in `JOBS` of clusters whose job for support and staging succeeded
     FilterJobs,
     /// Tell the webhook in `WEBHOOK_URL` which jobs of this run failed
     Notify,
 }
 
-/// Does what a step of our workflows asks for.
+/// Runs the step.
 pub fn github(command: &Github) -> Result<ExitCode> {
     match command {
         Github::CommentPlan => comment_plan::comment_plan(),

@@ -1,4 +1,4 @@
-//! The rehearsal clusters of this checkout.
+//! Starts, stops and shows the rehearsal clusters of this checkout.
 
 use std::{path::Path, process::ExitCode};
 
@@ -14,29 +14,29 @@ use crate::{
     },
 };
 
-/// Start, stop or look at the rehearsal clusters of this checkout
+/// Start, stop or show the rehearsal clusters of this checkout
 ///
-/// There is one for each cluster with `provider: local`. The Kubernetes API is real. Nodes and pods are simulated: a
-/// pod is ready within a second and runs nothing. With `--real` there is one real node, and pods are containers.
+/// There is one for each cluster with `provider: local`. Its Kubernetes API is real. Nodes and pods are simulated: a pod is
+/// ready within a second, and runs nothing. With `up --real` there is one real node, and pods are containers.
 #[derive(clap::Subcommand)]
 pub enum Local {
-    /// Bring them up, where they aren't, and print the paths of their kubeconfigs
+    /// Start the clusters that are down, and print the paths of all kubeconfigs
     Up {
-        /// On a real node, where pods are containers and people can use the hubs
+        /// Use a real node, so that pods are containers and people can use the hubs
         ///
-        /// This needs Linux, root, and from the system containerd, runc, CNI plugins and iptables: an error names the
-        /// packages of what is missing. The first time it builds the image of hub, proxy and users' servers. One such
-        /// node fits on a machine, and pods on it don't reach the internet.
+        /// This needs Linux, root, and the system's containerd, runc, CNI plugins and iptables. An error names the packages
+        /// that are missing. The first start builds the image for the hub, the proxy and users' servers. A machine can have
+        /// only one such node, and its pods cannot reach the internet.
         #[arg(long)]
         real: bool,
     },
-    /// Take them down, with all that is in them
+    /// Stop the clusters and delete everything in them
     Down,
-    /// Tell which are up, and print the paths of their kubeconfigs
+    /// Show which clusters are up, and print the paths of their kubeconfigs
     Status,
 }
 
-/// Does what the command says to each rehearsal cluster of the checkout.
+/// Does what the command says with each rehearsal cluster of the checkout.
 pub fn local(sh: &Shell, root: &Path, command: &Local) -> Result<ExitCode> {
     let clusters = cluster_yaml::local_clusters(root)?;
     if clusters.is_empty() {
@@ -45,30 +45,26 @@ pub fn local(sh: &Shell, root: &Path, command: &Local) -> Result<ExitCode> {
     let mut text = String::new();
     let mut failures = Vec::new();
     for cluster in &clusters {
-        match one(sh, root, command, cluster) {
-            Ok(line) => text += &format!("{}: {line}\n", cluster.name),
+        match carry_out(sh, root, command, cluster) {
+            Ok(state) => text += &format!("{}: {state}\n", cluster.name),
             Err(err) => failures.push(format!("{err:#}")),
         }
     }
+    terminal::print(&text)?;
     if !failures.is_empty() {
-        terminal::print(&text)?;
         bail!("{}", failures.join("\n"));
     }
-    terminal::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what the command says to one cluster, and tells what became of it.
-fn one(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<String> {
+/// Does what the command says with one cluster, and returns the state that it is in then.
+fn carry_out(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<String> {
     let rehearsal = Rehearsal::of(root, cluster)?;
     let state = match command {
-        Local::Up { real } => {
-            let nodes = if *real {
-                Nodes::Real
-            } else {
-                rehearsal.asked.unwrap_or(Nodes::Simulated)
-            };
-            RehearsalState::Up(rehearsal.up(sh, Some(nodes))?)
+        Local::Up { real: true } => up(sh, &rehearsal, Nodes::Real)?,
+        Local::Up { real: false } => {
+            let nodes = rehearsal.asked.unwrap_or(Nodes::Simulated);
+            up(sh, &rehearsal, nodes)?
         }
         Local::Down => {
             rehearsal.down()?;
@@ -79,9 +75,13 @@ fn one(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<St
     Ok(match state {
         RehearsalState::Down => "down".to_owned(),
         RehearsalState::Broken(why) => format!("broken, {why}"),
-        RehearsalState::Up(nodes) => format!(
-            "up on {nodes}, KUBECONFIG={}",
-            rehearsal.kubeconfig().display()
-        ),
+        RehearsalState::Up(nodes) => {
+            let kubeconfig = rehearsal.kubeconfig();
+            format!("up on {nodes}, KUBECONFIG={}", kubeconfig.display())
+        }
     })
+}
+
+fn up(sh: &Shell, rehearsal: &Rehearsal, nodes: Nodes) -> Result<RehearsalState> {
+    Ok(RehearsalState::Up(rehearsal.up(sh, Some(nodes))?))
 }

@@ -1,4 +1,4 @@
-//! Taking a hub away.
+//! Removes a hub from its cluster.
 
 use std::{
     path::Path,
@@ -12,127 +12,146 @@ use serde_json::{Value, json};
 use xshell::Shell;
 
 use crate::{
-    kubernetes::{api::Api, history, release::HelmRunner, session::Session},
+    kubernetes::{
+        api::Api,
+        history::{self, Newest},
+        release::HelmRunner,
+        session::Session,
+    },
     machine::{
-        process,
         terminal::{self, list, number_of},
+        until::Until,
     },
     repository::cluster::Cluster,
 };
 
-/// How long it may take.
+/// How long the uninstallation may take, and then the deletion of the namespace.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Take a hub away from its cluster
+/// Remove a hub from its cluster
 ///
-/// Its release is uninstalled and its users' servers are stopped. Volume claims stay, and with them their namespace, so that
-/// a hub of this name finds them again; `--delete-volumes` removes both. cluster.yaml need not name the hub any more, and
-/// isn't changed.
+/// The hub's release is uninstalled and its users' servers are stopped. Volume claims stay, together with their namespace, so
+/// that a hub of this name finds them again; `--delete-volumes` deletes both. cluster.yaml need not name the hub any more,
+/// and is not changed.
 #[derive(clap::Args)]
 pub struct Retire {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
-    /// The hub, or another release
+    /// Hub, or another release
     hub: String,
-    /// Also delete its volume claims, and all else in its namespace
+    /// Also delete the hub's volume claims, and everything else in its namespace
     #[arg(long)]
     delete_volumes: bool,
-    /// Don't ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
 
-/// Takes a release away.
+/// Removes a release.
 pub fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let (sh, mask, session) = Session::open(sh, root, &cluster)?;
     let api = &session.api;
     let hub = &args.hub;
-    let Some(newest) = history::last(api, hub)? else {
-        let known = history::newest(api)?
-            .into_iter()
-            .filter(|it| it.is(&it.name))
-            .map(|it| it.name);
-        bail!(
-            "cluster `{}` has no release `{hub}`; it has: {}",
-            cluster.name,
-            list(known)
-        );
-    };
-    let claims = names(api, hub, "persistentvolumeclaims")?;
-    let servers = servers(api, hub)?;
-    let question = format!(
-        "Take `{hub}` of `{}` away: revision {}, {} of users, {} that {}",
-        cluster.name,
-        newest.revision.shown(),
-        number_of(servers.len(), "server"),
-        number_of(claims.len(), "volume claim"),
-        if args.delete_volumes {
-            "will be deleted"
-        } else {
-            "will stay"
-        }
-    );
-    terminal::confirm(&question, args.yes)?;
+    let newest = newest(api, &cluster, hub)?;
+    terminal::confirm(&question(api, &cluster, &newest, args)?, args.yes)?;
 
     let _lease = session.leases.take(hub)?;
-    let uninstalled = (|| {
-        if !args.delete_volumes {
-            history::forget_volumes(api, &newest)?;
-        }
-        HelmRunner::new(&sh, &mask, TIMEOUT).uninstall(hub)
-    })();
+    let helm = HelmRunner::new(&sh, &mask, TIMEOUT);
+    let uninstalled = uninstall(&helm, api, &newest, args.delete_volumes);
     session
         .unless_stopped(hub, uninstalled)
         .with_context(|| format!("`{hub}` of `{}`", cluster.name))?;
-    // The hub would only start them again, so they are the last.
-    for name in self::servers(api, hub)? {
-        api.send(
-            "DELETE",
-            &format!("/api/v1/namespaces/{hub}/pods/{name}"),
-            &json!({}),
-        )?;
-    }
-    if !args.delete_volumes {
-        let kept = names(api, hub, "persistentvolumeclaims")?;
-        let kept = if kept.is_empty() {
-            String::new()
-        } else {
-            format!("; its volume claims stay: {}", list(kept))
-        };
-        terminal::print(&format!("{hub} is gone{kept}\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let namespace = format!("/api/v1/namespaces/{hub}");
-    api.send("DELETE", &namespace, &json!({}))?;
-    let until = Instant::now() + TIMEOUT;
-    while api.find(&namespace)?.is_some() {
-        process::check_stopped()?;
-        if Instant::now() > until {
-            bail!("the namespace `{hub}` is still there: something in it doesn't end");
+    // After the hub, which would only start them again.
+    delete_servers(api, hub)?;
+    let rest = if args.delete_volumes {
+        delete_namespace(api, hub)?;
+        ", with its volume claims and its namespace".to_owned()
+    } else {
+        match volume_claims(api, hub)? {
+            claims if claims.is_empty() => String::new(),
+            claims => format!("; its volume claims stay: {}", list(claims)),
         }
-        thread::sleep(Duration::from_millis(200));
-    }
-    terminal::print(&format!(
-        "{hub} is gone, with its volume claims and its namespace\n"
-    ))?;
+    };
+    terminal::print(&format!("{hub} is gone{rest}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn names(api: &Api, namespace: &str, resource: &str) -> Result<Vec<String>> {
-    let list = api.metadata(&format!("/api/v1/namespaces/{namespace}/{resource}"))?;
-    let items = list["items"].as_array().into_iter().flatten();
-    Ok(items
-        .filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned))
-        .collect())
+/// The newest revision of the release. An error if it is not in the cluster.
+fn newest(api: &Api, cluster: &Cluster, hub: &str) -> Result<Newest> {
+    if let Some(newest) = history::last(api, hub)? {
+        return Ok(newest);
+    }
+    let mut known = history::newest(api)?;
+    known.retain(|it| it.is(&it.name));
+    bail!(
+        "cluster `{}` has no release `{hub}`; it has: {}",
+        cluster.name,
+        list(known.iter().map(|it| &it.name))
+    )
 }
 
-/// Pods that the hub made itself: nothing in the cluster owns them.
+fn question(api: &Api, cluster: &Cluster, newest: &Newest, args: &Retire) -> Result<String> {
+    let hub = &args.hub;
+    let volumes = if args.delete_volumes {
+        "will be deleted"
+    } else {
+        "will stay"
+    };
+    Ok(format!(
+        "Remove `{hub}` from `{}`: revision {}, {} of users, {} that {volumes}",
+        cluster.name,
+        newest.revision.shown(),
+        number_of(servers(api, hub)?.len(), "server"),
+        number_of(volume_claims(api, hub)?.len(), "volume claim"),
+    ))
+}
+
+fn uninstall(helm: &HelmRunner, api: &Api, newest: &Newest, delete_volumes: bool) -> Result<()> {
+    if !delete_volumes {
+        history::forget_volumes(api, newest)?;
+    }
+    helm.uninstall(&newest.name)
+}
+
+fn delete_servers(api: &Api, namespace: &str) -> Result<()> {
+    for name in servers(api, namespace)? {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        api.send("DELETE", &path, &json!({}))?;
+    }
+    Ok(())
+}
+
+/// Deletes the namespace, and waits until it is gone.
+fn delete_namespace(api: &Api, name: &str) -> Result<()> {
+    let path = format!("/api/v1/namespaces/{name}");
+    api.send("DELETE", &path, &json!({}))?;
+    let until = Until {
+        at: Instant::now() + TIMEOUT,
+        heeds_signals: true,
+    };
+    while api.find(&path)?.is_some() {
+        until.check(&format!("deleting the namespace `{name}`"))?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn volume_claims(api: &Api, namespace: &str) -> Result<Vec<String>> {
+    let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims");
+    let claims = api.metadata(&path)?;
+    Ok(names(claims["items"].as_array().into_iter().flatten()))
+}
+
+/// The servers of users: pods that the hub created itself, so that no other object owns them.
 fn servers(api: &Api, namespace: &str) -> Result<Vec<String>> {
-    let list = api.metadata(&format!("/api/v1/namespaces/{namespace}/pods"))?;
-    let items = list["items"].as_array().into_iter().flatten();
-    let bare = items.filter(|it| it["metadata"]["ownerReferences"] == Value::Null);
-    Ok(bare
-        .filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned))
-        .collect())
+    let pods = api.metadata(&format!("/api/v1/namespaces/{namespace}/pods"))?;
+    let pods = pods["items"].as_array().into_iter().flatten();
+    let without_owner = pods.filter(|pod| pod["metadata"]["ownerReferences"] == Value::Null);
+    Ok(names(without_owner))
+}
+
+fn names<'a>(objects: impl Iterator<Item = &'a Value>) -> Vec<String> {
+    let names = objects.filter_map(|it| it["metadata"]["name"].as_str());
+    names.map(str::to_owned).collect()
 }

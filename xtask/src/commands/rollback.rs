@@ -1,4 +1,4 @@
-//! Going back to an earlier revision of a release.
+//! Returns a release to an earlier revision.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -6,27 +6,31 @@ use anyhow::{Context, Result, bail};
 use xshell::Shell;
 
 use crate::{
-    kubernetes::{history, release::HelmRunner, session::Session},
+    kubernetes::{
+        history::{self, Revision},
+        release::HelmRunner,
+        session::Session,
+    },
     machine::terminal::{self, Progress, list},
     repository::cluster::Cluster,
 };
 
 /// Return a hub to an earlier revision
 ///
-/// By default that is the last one that was deployed before. helm makes a new revision of it, and it is followed until
-/// it stands. Hubs alone, and `support` and `cert-manager`, can be named.
+/// By default that is the newest revision before the current one that was deployed. helm makes a new revision of it, and the
+/// rollout is followed until everything is ready. Only hubs, `support` and `cert-manager` can be named.
 #[derive(clap::Args)]
 pub struct Rollback {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
-    /// The hub, or another release
+    /// Hub, or `support` or `cert-manager`
     hub: String,
-    /// As `helm history` numbers them
+    /// Revision to return to, as `helm history` numbers them
     revision: Option<u32>,
-    /// How long it may take
+    /// How long the rollback may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Don't ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -38,37 +42,17 @@ pub fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<ExitCode> {
     let (sh, mask, session) = Session::open(sh, root, &cluster)?;
     let helm = HelmRunner::new(&sh, &mask, args.timeout);
 
+    let shown = format!("`{release}` of `{}`", cluster.name);
     let revisions = history::revisions(&session.api, release)?;
     let Some(last) = revisions.last() else {
-        bail!("`{release}` of `{}` was never deployed", cluster.name);
+        bail!("{shown} was never deployed");
     };
-    let is_good = |status: &str| ["deployed", "superseded"].contains(&status);
     let wanted = match args.revision {
-        Some(wanted) => revisions
-            .iter()
-            .find(|it| it.number == wanted)
-            .with_context(|| {
-                let known = list(revisions.iter().map(|it| it.number));
-                format!(
-                    "`{release}` of `{}` has no revision {wanted}; it has: {known}",
-                    cluster.name
-                )
-            })?,
-        None => revisions
-            .iter()
-            .rev()
-            .skip(1)
-            .find(|it| is_good(&it.status))
-            .with_context(|| {
-                format!(
-                    "`{release}` of `{}` has no revision before {} that stood",
-                    cluster.name, last.number
-                )
-            })?,
+        Some(number) => numbered(&revisions, number, &shown)?,
+        None => deployed_before(&revisions, last, &shown)?,
     };
     let question = format!(
-        "Return `{release}` of `{}` from revision {} to {}",
-        cluster.name,
+        "Return {shown} from revision {} to {}",
         last.shown(),
         wanted.shown()
     );
@@ -79,10 +63,35 @@ pub fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<ExitCode> {
         lease.and_then(|_lease| helm.roll_back(release, wanted.number, &session, &progress));
     session
         .unless_stopped(release, result)
-        .with_context(|| format!("`{release}` of `{}`", cluster.name))?;
+        .with_context(|| shown)?;
+    let number = wanted.number;
     terminal::print(&format!(
-        "{release} is as in revision {}, and stands\n",
-        wanted.number
+        "{release} is as in revision {number}, and ready\n"
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The revision with this number.
+fn numbered<'a>(revisions: &'a [Revision], number: u32, shown: &str) -> Result<&'a Revision> {
+    let found = revisions.iter().find(|it| it.number == number);
+    found.with_context(|| {
+        let known = list(revisions.iter().map(|it| it.number));
+        format!("{shown} has no revision {number}; it has: {known}")
+    })
+}
+
+/// The newest revision before the last one that was deployed.
+fn deployed_before<'a>(
+    revisions: &'a [Revision],
+    last: &Revision,
+    shown: &str,
+) -> Result<&'a Revision> {
+    let mut earlier = revisions.iter().rev().skip(1);
+    let found = earlier.find(|it| ["deployed", "superseded"].contains(&it.status.as_str()));
+    found.with_context(|| {
+        format!(
+            "{shown} has no revision before {} that was deployed",
+            last.number
+        )
+    })
 }

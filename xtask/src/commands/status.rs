@@ -1,78 +1,71 @@
-//! What is deployed where, as the clusters themselves record it.
+//! Shows what is deployed where, as the clusters themselves record it.
 
-use std::{collections::BTreeMap, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::{api::Api, credentials, history, rollout},
+    kubernetes::{
+        api::Api,
+        credentials,
+        history::{self, Newest},
+        rollout,
+    },
     machine::{
         parallel, process, programs,
         terminal::{self, Format},
     },
     repository::cluster::Cluster,
+    secrets::Mask,
 };
 
 /// Show what is deployed on clusters: releases, revisions, commits, pods
 ///
-/// Each release has a row: its newest revision, chart and state, how many of its pods are ready, when and by whom it was
-/// deployed, from which commit and how many commits HEAD is ahead of that. A hub that isn't there has a row, too, and so
-/// have releases that no cluster.yaml names and clusters that can't be reached. Nothing is changed.
+/// Each release has a row with its newest revision, its chart and status, how many of its pods are ready, when and by whom it
+/// was deployed, from which commit, and how many commits HEAD is ahead of that one. There are also rows for hubs that are not
+/// deployed, for releases that no cluster.yaml names, and for clusters that cannot be reached. Nothing is changed.
 #[derive(clap::Args)]
 pub struct Status {
-    /// Folders in config/clusters/, if not all of them
+    /// Clusters, by their folders in config/clusters/ [default: all of them]
     clusters: Vec<String>,
     /// How to print the releases: a table, or a list of objects
     #[arg(long, default_value = "text")]
     format: Format,
 }
 
+/// A release, or a cluster of which no release is known.
 #[derive(Default, Serialize)]
 struct Row {
     cluster: String,
     release: Option<String>,
-    /// Whether cluster.yaml names it.
+    /// Whether cluster.yaml names the release.
     is_ours: bool,
     revision: Option<u32>,
+    /// The chart's name and version.
     chart: Option<String>,
-    /// What helm says of the revision, `not deployed`, or why nothing can be said.
+    /// helm's status of the revision, `not deployed`, or why nothing is known.
     status: String,
     pods_ready: Option<u64>,
     pods_wanted: Option<u64>,
-    /// In UTC.
+    /// In UTC, to the minute.
     deployed: Option<String>,
     actor: Option<String>,
     commit: Option<String>,
-    /// How many commits HEAD has that the release's commit hasn't.
+    /// How many commits HEAD has that the release's commit does not have.
     behind: Option<u64>,
     address: Option<String>,
 }
 
 /// Prints what is deployed.
 pub fn status(sh: &Shell, root: &Path, args: &Status) -> Result<ExitCode> {
-    let clusters = match args.clusters.is_empty() {
-        true => Cluster::all(root)?,
-        false => args
-            .clusters
-            .iter()
-            .map(|it| Cluster::load(root, it))
-            .collect::<Result<_>>()?,
-    };
-    let sh = &programs::provide(
-        sh,
-        programs::FOR_HUBS,
-        clusters.iter().any(Cluster::is_local),
-    )?;
+    let clusters = selected(root, &args.clusters)?;
+    let needs_rehearsal = clusters.iter().any(Cluster::is_local);
+    let sh = &programs::provide(sh, programs::FOR_HUBS, needs_rehearsal)?;
     let rows = parallel::side_by_side(sh, &clusters, |sh, cluster| {
-        of_cluster(sh, root, cluster).unwrap_or_else(|err| {
-            vec![Row {
-                cluster: cluster.name.clone(),
-                status: format!("{err:#}"),
-                ..Row::default()
-            }]
-        })
+        rows_of(sh, root, cluster)
+            .unwrap_or_else(|err| vec![Row::without_release(cluster, format!("{err:#}"))])
     });
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
     terminal::print(&match args.format {
@@ -82,92 +75,99 @@ pub fn status(sh: &Shell, root: &Path, args: &Status) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
+fn selected(root: &Path, names: &[String]) -> Result<Vec<Cluster>> {
+    if names.is_empty() {
+        return Cluster::all(root);
+    }
+    names.iter().map(|name| Cluster::load(root, name)).collect()
+}
+
+/// The rows of a cluster: its hubs in the order of cluster.yaml, its other releases, and then the releases of others.
+fn rows_of(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
     if credentials::is_down(root, cluster)? {
         let status = "the rehearsal cluster is down".to_owned();
-        return Ok(vec![Row {
-            cluster: cluster.name.clone(),
-            status,
-            ..Row::default()
-        }]);
+        return Ok(vec![Row::without_release(cluster, status)]);
     }
-    let login = credentials::log_in(
-        &credentials::with_demo_key(sh, root, cluster)?,
-        root,
-        cluster,
-    )?;
+    let tools = credentials::with_demo_key(sh, root, cluster)?;
+    let login = credentials::log_in(&tools, root, cluster)?;
     let mask = login.mask();
     let api = Api::start(&login.sh)?;
-    let newest = history::newest(&api)?;
     let mut rows = Vec::new();
-    let addresses: BTreeMap<&str, String> = cluster
-        .hubs
-        .iter()
-        .map(|it| (it.name.as_str(), format!("https://{}", it.domain)))
-        .collect();
-    let mut missing: Vec<&str> = cluster.hubs.iter().map(|it| it.name.as_str()).collect();
-    missing.extend(cluster.support.as_ref().map(|_| "support"));
-    for release in &newest {
-        let is_ours = release.is(&release.name) && cluster.release(&release.name).is_ok();
-        missing.retain(|it| *it != release.name || !is_ours);
-        let content = release.content(&api)?;
-        let pods = rollout::look(
-            &api,
-            &release.namespace,
-            content["manifest"].as_str().unwrap_or_default(),
-        );
-        let pods = pods
-            .inspect_err(|err| say!("{}: {}", release.name, mask.hide(&format!("{err:#}"))))
-            .ok()
-            .map(|(_, it)| it);
-        let chart = &content["chart"]["metadata"];
-        let text = |key: &str| chart[key].as_str().unwrap_or("?");
-        let deployed = content["info"]["last_deployed"]
-            .as_str()
-            .and_then(|it| it.get(..16));
-        let commit = release.revision.commit.clone();
-        rows.push(Row {
-            cluster: cluster.name.clone(),
-            release: Some(release.name.clone()),
-            is_ours,
-            revision: Some(release.revision.number),
-            chart: Some(format!("{} {}", text("name"), text("version"))),
-            status: release.revision.status.clone(),
-            pods_ready: pods.map(|it| it.ready),
-            pods_wanted: pods.map(|it| it.wanted),
-            deployed: deployed.map(|it| it.replace('T', " ")),
-            actor: release.revision.actor.clone(),
-            behind: commit.as_ref().and_then(|it| behind(sh, root, it)),
-            commit,
-            address: addresses
-                .get(release.name.as_str())
-                .filter(|_| is_ours)
-                .cloned(),
-        });
+    for release in &history::newest(&api)? {
+        let mut row = deployed(&api, &mask, cluster, release)?;
+        row.behind = row.commit.as_ref().and_then(|it| behind(sh, root, it));
+        rows.push(row);
     }
-    rows.extend(missing.into_iter().map(|name| Row {
-        cluster: cluster.name.clone(),
-        release: Some(name.to_owned()),
-        is_ours: true,
-        status: "not deployed".to_owned(),
-        ..Row::default()
-    }));
-    let order = |row: &Row| {
-        let release = row.release.clone().unwrap_or_default();
-        let position = cluster.hubs.iter().position(|it| it.name == release);
-        (!row.is_ours, position.unwrap_or(usize::MAX), release)
-    };
-    rows.sort_by_key(order);
+    add_missing(&mut rows, cluster);
+    rows.sort_by_key(|row| order(row, cluster));
     Ok(rows)
 }
 
+/// The row of a release that is in the cluster.
+fn deployed(api: &Api, mask: &Mask, cluster: &Cluster, release: &Newest) -> Result<Row> {
+    let name = &release.name;
+    let revision = &release.revision;
+    let is_ours = release.is(name) && cluster.release(name).is_ok();
+    let content = release.content(api)?;
+    let manifest = content["manifest"].as_str().unwrap_or_default();
+    let pods = rollout::look(api, &release.namespace, manifest)
+        .inspect_err(|err| say!("{name}: {}", mask.hide(&format!("{err:#}"))))
+        .ok()
+        .map(|(_, pods)| pods);
+    let chart = &content["chart"]["metadata"];
+    // "2026-01-31T12:00:00.123456789Z"
+    let deployed = content["info"]["last_deployed"].as_str();
+    let deployed = deployed.and_then(|it| it.get(..16));
+    let hub = cluster.hubs.iter().find(|it| is_ours && it.name == *name);
+    Ok(Row {
+        cluster: cluster.name.clone(),
+        release: Some(name.clone()),
+        is_ours,
+        revision: Some(revision.number),
+        chart: Some(format!(
+            "{} {}",
+            chart["name"].as_str().unwrap_or("?"),
+            chart["version"].as_str().unwrap_or("?")
+        )),
+        status: revision.status.clone(),
+        pods_ready: pods.map(|it| it.ready),
+        pods_wanted: pods.map(|it| it.wanted),
+        deployed: deployed.map(|it| it.replace('T', " ")),
+        actor: revision.actor.clone(),
+        commit: revision.commit.clone(),
+        behind: None,
+        address: hub.map(|it| format!("https://{}", it.domain)),
+    })
+}
+
+/// Adds rows for the hubs and the support chart of cluster.yaml that are not in the cluster.
+fn add_missing(rows: &mut Vec<Row>, cluster: &Cluster) {
+    let hubs = cluster.hubs.iter().map(|it| it.name.as_str());
+    let support = cluster.support.as_ref().map(|_| "support");
+    for name in hubs.chain(support) {
+        let is_there = |row: &Row| row.is_ours && row.release.as_deref() == Some(name);
+        if !rows.iter().any(is_there) {
+            rows.push(Row {
+                release: Some(name.to_owned()),
+                is_ours: true,
+                ..Row::without_release(cluster, "not deployed".to_owned())
+            });
+        }
+    }
+}
+
+/// What the rows of a cluster are sorted by.
+fn order(row: &Row, cluster: &Cluster) -> (bool, usize, String) {
+    let release = row.release.clone().unwrap_or_default();
+    let position = cluster.hubs.iter().position(|it| it.name == release);
+    (!row.is_ours, position.unwrap_or(usize::MAX), release)
+}
+
+/// How many commits HEAD has that this one does not have; `None` if git does not know the commit.
 fn behind(sh: &Shell, root: &Path, commit: &str) -> Option<u64> {
     let range = format!("{commit}..HEAD");
-    process::read(sh, cmd!(sh, "git -C {root} rev-list --count {range}"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    let count = process::read(sh, cmd!(sh, "git -C {root} rev-list --count {range}"));
+    count.ok()?.trim().parse().ok()
 }
 
 fn table(rows: &[Row]) -> String {
@@ -176,55 +176,56 @@ fn table(rows: &[Row]) -> String {
         "ADDRESS",
     ];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for row in rows {
-        let or_none = |it: Option<String>| it.unwrap_or_else(|| "-".to_owned());
-        let commit = row
-            .commit
-            .as_ref()
-            .map(|it| it.get(..12).unwrap_or(it).to_owned());
-        let commit = match row.behind {
-            Some(0) | None => commit,
-            Some(count) => commit.map(|it| format!("{it} ({count} behind)")),
-        };
-        let pods = row
-            .pods_ready
-            .zip(row.pods_wanted)
-            .map(|(ready, wanted)| format!("{ready}/{wanted}"));
-        let mut status = row.status.clone();
-        if row.release.is_some() && !row.is_ours {
-            status += ", in no cluster.yaml";
+    lines.extend(rows.iter().map(Row::cells));
+    terminal::table(&lines)
+}
+
+impl Row {
+    /// The row of a cluster of which no release is known.
+    fn without_release(cluster: &Cluster, status: String) -> Row {
+        Row {
+            cluster: cluster.name.clone(),
+            status,
+            ..Row::default()
         }
-        lines.push(vec![
-            row.cluster.clone(),
-            or_none(row.release.clone()),
-            or_none(row.revision.map(|it| it.to_string())),
-            or_none(row.chart.clone()),
-            status.lines().collect::<Vec<_>>().join("; "),
-            or_none(pods),
-            or_none(row.deployed.clone()),
-            or_none(row.actor.clone()),
-            or_none(commit),
-            or_none(row.address.clone()),
-        ]);
     }
-    // What can't be reached has a long status, and nothing after it.
-    let width = |column: usize| {
-        let cells = lines
-            .iter()
-            .filter(|it| column != 4 || it[1] != "-")
-            .map(|it| it[column].chars().count());
-        cells.max().unwrap_or_default()
-    };
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let line = |cells: &Vec<String>| {
-        let is_reached = cells[1] != "-";
-        let shown = if is_reached { cells.len() } else { 5 };
-        let padded = cells
-            .iter()
-            .zip(&widths)
-            .take(shown)
-            .map(|(cell, width)| format!("{cell:<width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    lines.iter().map(line).collect()
+
+    /// The cells of the table. Without a release the row ends with the status, which may be long.
+    fn cells(&self) -> Vec<String> {
+        let mut cells = vec![
+            self.cluster.clone(),
+            or_dash(self.release.clone()),
+            or_dash(self.revision.map(|it| it.to_string())),
+            or_dash(self.chart.clone()),
+            self.status.lines().collect::<Vec<_>>().join("; "),
+        ];
+        if self.release.is_none() {
+            return cells;
+        }
+        if !self.is_ours {
+            cells[4] += ", in no cluster.yaml";
+        }
+        let pods = self.pods_ready.zip(self.pods_wanted);
+        cells.extend([
+            or_dash(pods.map(|(ready, wanted)| format!("{ready}/{wanted}"))),
+            or_dash(self.deployed.clone()),
+            or_dash(self.actor.clone()),
+            or_dash(self.short_commit()),
+            or_dash(self.address.clone()),
+        ]);
+        cells
+    }
+
+    fn short_commit(&self) -> Option<String> {
+        let commit = self.commit.as_ref()?;
+        let short = commit.get(..12).unwrap_or(commit);
+        Some(match self.behind {
+            Some(0) | None => short.to_owned(),
+            Some(count) => format!("{short} ({count} behind)"),
+        })
+    }
+}
+
+fn or_dash(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "-".to_owned())
 }

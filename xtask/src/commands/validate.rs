@@ -1,7 +1,7 @@
-//! All that is wrong in a repository's configuration, said at once and with its place: without a network, credentials
-//! or helm. `--render` also runs helm.
+//! Reports every problem of a repository's configuration with its place, without network, credentials or helm. `--render` also
+//! runs helm.
 
-use std::{collections::BTreeMap, env, path::Path, process::ExitCode};
+use std::{env, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use xshell::Shell;
@@ -19,31 +19,31 @@ use crate::{
 
 mod render;
 
-/// Check clusters, hubs and their values, and name every problem with its place
+/// Check clusters, hubs and their values, and report every problem with its place
 ///
-/// Without arguments everything of every cluster is checked. Values are computed as helm computes them and held against
-/// the charts' schemas, encrypted files by the keys and types that sops leaves readable. Nothing is decrypted, and nobody
-/// is asked: a chart that a chart depends on, and that isn't in the cache, is named as not checked.
+/// Without arguments everything of every cluster is checked. Values are merged as helm merges them and checked with the
+/// charts' schemas. Encrypted files are checked by the keys and types that sops leaves readable. Nothing is decrypted and no
+/// network is used; a chart dependency that is missing from the cache is reported as not checked.
 ///
-/// The exit status is 1 if there are problems; warnings alone are fine.
+/// The exit status is 1 if there are problems. Warnings do not change it.
 #[derive(clap::Args)]
 pub struct Validate {
-    /// all, cluster-config, hub-config, support-config or authenticator-config [default: all]
+    /// What to check: all, cluster-config, hub-config, support-config or authenticator-config [default: all]
     what: Option<String>,
-    /// A folder in config/clusters/, if not all of them
+    /// Cluster, by its folder in config/clusters/ [default: all of them]
     cluster: Option<String>,
-    /// Only these hubs of the cluster
+    /// Hubs of the cluster [default: all of them]
     hubs: Vec<String>,
-    /// Also render every chart with helm, as it would be deployed, and check the manifests
+    /// Also render every release with helm, as it would be deployed, and check its manifests
     #[arg(long)]
     render: bool,
-    /// Get what charts depend on into the cache first
+    /// First fetch the charts that charts depend on into the cache
     #[arg(long)]
     fetch: bool,
-    /// Take what couldn't be checked as a problem
+    /// Treat what could not be checked as a problem
     #[arg(long)]
     strict: bool,
-    /// How problems are written [default: text, and github in a workflow]
+    /// How to print problems [default: text, but github in a GitHub workflow]
     #[arg(long, value_name = "FORMAT")]
     format: Option<ProblemFormat>,
 }
@@ -54,57 +54,24 @@ enum ProblemFormat {
     Text,
     /// A list of objects
     Json,
-    /// Annotations for GitHub's pages
+    /// Annotations for the pages of GitHub
     Github,
 }
 
 /// Checks the configuration; the exit status is 1 if there are problems.
 pub fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitCode> {
-    let (what, cluster, hubs) = selection(args);
+    let Selection {
+        what,
+        cluster,
+        hubs,
+    } = Selection::of(args);
     let settings = Settings::load(root)?;
     let fleet = Fleet::load(root, &what, cluster, &hubs)?;
-    let prepared = match args.fetch || args.render {
-        true => {
-            let sh = &programs::provide(sh, &["helm"], false)?;
-            prepare::prepare(sh, root, &settings, fleet.charts_wanted())?
-        }
-        false => BTreeMap::new(),
-    };
-    let fleet = fleet.with_charts(match args.fetch || args.render {
-        true => fetch::schemas(&settings),
-        false => fetch::cached_schemas(),
-    });
-    let mut found = rules::check(&fleet, sh);
-    for (chart, err) in prepared
-        .iter()
-        .filter_map(|(chart, it)| Some((chart, it.as_ref().err()?)))
-    {
-        fleet.not_prepared(chart, err, &mut found);
-    }
-    if args.render {
-        found.extend(render::render(sh, &fleet, &prepared)?);
-    }
-    let found = once(found, args.strict);
+    let size = fleet.size();
+    let found = check(sh, root, &settings, fleet, args)?;
     let problems = found.iter().filter(|it| it.level == Level::Problem).count();
-    let in_workflow = env::var_os("GITHUB_ACTIONS").is_some_and(|it| !it.is_empty());
-    let format = args.format.unwrap_or(if in_workflow {
-        ProblemFormat::Github
-    } else {
-        ProblemFormat::Text
-    });
-    let count = format!(
-        "{}: {}",
-        fleet.size(),
-        count(problems, found.len() - problems)
-    );
-    match format {
-        ProblemFormat::Text => terminal::print(&(text(&found) + &count + "\n"))?,
-        ProblemFormat::Json => terminal::print(&(serde_json::to_string_pretty(&found)? + "\n"))?,
-        ProblemFormat::Github => terminal::print(&github(&found))?,
-    }
-    if !matches!(format, ProblemFormat::Text) {
-        say!("{count}");
-    }
+    let summary = format!("{size}: {}", count(problems, found.len() - problems));
+    print(&found, &summary, args.format.unwrap_or_else(default_format))?;
     Ok(if problems == 0 {
         ExitCode::SUCCESS
     } else {
@@ -112,41 +79,111 @@ pub fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitCode> {
     })
 }
 
-/// The first word may also be a cluster.
-fn selection(args: &Validate) -> (Vec<What>, Option<&str>, Vec<String>) {
-    let what = match args.what.as_deref() {
-        None | Some("all") => EVERYTHING.to_vec(),
-        Some("cluster-config") => vec![What::Clusters],
-        Some("hub-config") => vec![What::Hubs],
-        Some("support-config") => vec![What::Support],
-        Some("authenticator-config") => vec![What::Authenticators],
-        Some(cluster) => {
-            let hubs = args.cluster.iter().chain(&args.hubs).cloned().collect();
-            return (EVERYTHING.to_vec(), Some(cluster), hubs);
+/// What is to be checked.
+struct Selection<'a> {
+    what: Vec<What>,
+    cluster: Option<&'a str>,
+    hubs: Vec<String>,
+}
+
+impl Selection<'_> {
+    /// The first argument may also be a cluster, which the hubs follow.
+    fn of(args: &Validate) -> Selection<'_> {
+        let what = match args.what.as_deref() {
+            None | Some("all") => EVERYTHING.to_vec(),
+            Some("cluster-config") => vec![What::Clusters],
+            Some("hub-config") => vec![What::Hubs],
+            Some("support-config") => vec![What::Support],
+            Some("authenticator-config") => vec![What::Authenticators],
+            Some(cluster) => {
+                return Selection {
+                    what: EVERYTHING.to_vec(),
+                    cluster: Some(cluster),
+                    hubs: args.cluster.iter().chain(&args.hubs).cloned().collect(),
+                };
+            }
+        };
+        Selection {
+            what,
+            cluster: args.cluster.as_deref(),
+            hubs: args.hubs.clone(),
         }
-    };
-    (what, args.cluster.as_deref(), args.hubs.clone())
+    }
+}
+
+/// All problems and warnings, sorted.
+fn check(
+    sh: &Shell,
+    root: &Path,
+    settings: &Settings,
+    fleet: Fleet,
+    args: &Validate,
+) -> Result<Vec<Problem>> {
+    if !args.fetch && !args.render {
+        let fleet = fleet.with_charts(fetch::cached_schemas());
+        return Ok(once(rules::check(&fleet, sh), args.strict));
+    }
+    let helm = &programs::provide(sh, &["helm"], false)?;
+    let prepared = prepare::prepare(helm, root, settings, fleet.charts_wanted())?;
+    let fleet = fleet.with_charts(fetch::schemas(settings));
+    let mut found = rules::check(&fleet, sh);
+    for (chart, result) in &prepared {
+        if let Err(err) = result {
+            fleet.not_prepared(chart, err, &mut found);
+        }
+    }
+    if args.render {
+        found.extend(render::render(helm, &fleet, &prepared)?);
+    }
+    Ok(once(found, args.strict))
+}
+
+fn default_format() -> ProblemFormat {
+    let in_workflow = env::var_os("GITHUB_ACTIONS").is_some_and(|it| !it.is_empty());
+    if in_workflow {
+        ProblemFormat::Github
+    } else {
+        ProblemFormat::Text
+    }
+}
+
+fn print(found: &[Problem], summary: &str, format: ProblemFormat) -> Result<()> {
+    match format {
+        ProblemFormat::Text => return terminal::print(&format!("{}{summary}\n", text(found))),
+        ProblemFormat::Json => terminal::print(&(serde_json::to_string_pretty(found)? + "\n"))?,
+        ProblemFormat::Github => {
+            let lines: String = found.iter().map(annotation).collect();
+            terminal::print(&lines)?;
+        }
+    }
+    say!("{summary}");
+    Ok(())
 }
 
 /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
-fn github(found: &[Problem]) -> String {
-    let data = |text: &str| {
-        text.replace('%', "%25")
-            .replace('\r', "%0D")
-            .replace('\n', "%0A")
+fn annotation(problem: &Problem) -> String {
+    let command = if problem.level == Level::Warning {
+        "warning"
+    } else {
+        "error"
     };
-    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
-    let line = |it: &Problem| {
-        let command = if it.level == Level::Warning {
-            "warning"
-        } else {
-            "error"
-        };
-        let (path, line, column) = (property(&it.path), it.line, it.column);
-        format!(
-            "::{command} file={path},line={line},col={column}::{}\n",
-            data(&it.message)
-        )
-    };
-    found.iter().map(line).collect()
+    format!(
+        "::{command} file={},line={},col={}::{}\n",
+        escaped_property(&problem.path),
+        problem.line,
+        problem.column,
+        escaped(&problem.message)
+    )
+}
+
+/// A message as it is written in a workflow command.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
+}
+
+/// The value of a property as it is written in a workflow command.
+fn escaped_property(text: &str) -> String {
+    escaped(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -1,21 +1,26 @@
-//! HTTP with whoever has something for us.
+//! HTTP, as all services are asked.
 
 use std::time::Duration;
 
-use ureq::Agent;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use ureq::{Agent, Body, http::Response};
 
-/// How long to wait for a connection or the beginning of an answer, and for the rest of it.
-pub(crate) const PATIENCE: (Duration, Duration) =
-    (Duration::from_secs(20), Duration::from_secs(120));
+/// How long to wait for a connection, and for the beginning of an answer.
+const BEGINNING: Duration = Duration::from_secs(20);
+/// How long to wait for the rest of an answer.
+const BODY: Duration = Duration::from_secs(120);
+/// How long a program may take that asks for us.
+pub(crate) const PATIENCE: Duration = BEGINNING.saturating_add(BODY);
 
-/// An answer with an error in it is an answer.
+/// An agent to ask with. An answer with an error status is an answer, too.
 pub(crate) fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_connect(Some(PATIENCE.0))
-        .timeout_recv_response(Some(PATIENCE.0))
-        .timeout_recv_body(Some(PATIENCE.1))
-        // As helm and kubectl do it: a group's own authority is known to the system.
+        .timeout_connect(Some(BEGINNING))
+        .timeout_recv_response(Some(BEGINNING))
+        .timeout_recv_body(Some(BODY))
+        // As in helm and kubectl: an organization's own certificate authority is known to the system.
         .tls_config(
             ureq::tls::TlsConfig::builder()
                 .root_certs(ureq::tls::RootCerts::PlatformVerifier)
@@ -23,4 +28,26 @@ pub(crate) fn agent() -> Agent {
         )
         .build()
         .into()
+}
+
+/// The text of an answer that must be JSON from `service`, such as `GitHub`.
+pub(crate) fn json(answer: &mut Response<Body>, service: &str) -> Result<Value> {
+    let text = answer.body_mut().read_to_string()?;
+    serde_json::from_str(&text).with_context(|| format!("{service}'s answer is not JSON"))
+}
+
+/// The answer itself if its status is a success; otherwise an error with the service's own `message`.
+pub(crate) fn success(
+    mut answer: Response<Body>,
+    asked: &str,
+    service: &str,
+) -> Result<Response<Body>> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let text = answer.body_mut().read_to_string().unwrap_or_default();
+    let error: Value = serde_json::from_str(&text).unwrap_or_default();
+    let message = error["message"].as_str().unwrap_or_default();
+    bail!("{asked}: {service} answers {status} {message}")
 }

@@ -443,13 +443,13 @@ fn git_says_what_changed() {
 
     let said = repo.fails("generate helm-upgrade-jobs /config/clusters/lake/cluster.yaml");
     assert!(
-        said.contains("`/config/clusters/lake/cluster.yaml` isn't a path from the root"),
+        said.contains("`/config/clusters/lake/cluster.yaml` is not a path from the root"),
         "{said}"
     );
 
     let said = repo.fails("generate helm-upgrade-jobs --base nowhere");
     assert!(
-        said.contains("git knows no commit `nowhere`\nhint: `git fetch origin` first?"),
+        said.contains("git knows no commit `nowhere`\n\nhint: `git fetch origin` first?"),
         "{said}"
     );
     git(&repo.root, &["checkout", "--quiet", "--orphan", "another"]);
@@ -477,12 +477,12 @@ fn git_says_what_changed() {
     for base in ["HEAD~1", "origin/main"] {
         let said = shallow.fails(&format!("generate helm-upgrade-jobs --base {base}"));
         assert!(
-            said.contains(": this clone is shallow\nhint: `fetch-depth: 0`"),
+            said.contains(": this clone is shallow\n\nhint: `fetch-depth: 0`"),
             "{said}"
         );
     }
     let said = Repo::new().fails("generate helm-upgrade-jobs --base main");
-    assert!(said.contains("this is no git repository"), "{said}");
+    assert!(said.contains("this is not a git repository"), "{said}");
 }
 
 /// What a hub is made of needn't be where its cluster.yaml says, nor be all in our folder.
@@ -618,7 +618,7 @@ fn since_the_last_deploy_that_went_well() {
     });
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
     assert!(
-        said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` isn't set"),
+        said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` is not set"),
         "{said}"
     );
     for (name, value) in [
@@ -659,14 +659,14 @@ fn since_the_last_deploy_that_went_well() {
     let output = clone.arg(to).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("which was deployed last, isn't in this history any more: all is deployed"),
+        said.contains("which was deployed last, is no longer in this repository's history: everything is deployed"),
         "{said}"
     );
     git(&repo.root, &["checkout", "--quiet", "main"]);
     repo.env[3].1 = "new".to_owned();
     let ran = repo.ok("generate helm-upgrade-jobs --base last-deployed");
     assert!(
-        ran.stderr.contains("no run of this workflow went well"),
+        ran.stderr.contains("no run of this workflow has succeeded"),
         "{}",
         ran.stderr
     );
@@ -816,7 +816,10 @@ fn resources_that_changed_have_their_hubs_checked() {
         ("eksctl/template.jsonnet", "brook sea"),
         ("eksctl/brook.jsonnet", "brook"),
         ("eksctl/river.jsonnet,eksctl/lake.jsonnet", ""),
-        ("config/clusters/sea/cluster.yaml,xtask/src/kubernetes/helm.rs", ""),
+        (
+            "config/clusters/sea/cluster.yaml,xtask/src/kubernetes/helm.rs",
+            "",
+        ),
     ] {
         let lists = repo
             .ok(&format!(
@@ -891,7 +894,8 @@ fn a_large_fleet_shares_jobs_and_loses_none() {
     );
     let jobs = serde_json::from_str(&set(&repo.read("output"))["prod-jobs"]).unwrap();
     assert_eq!(pairs(&jobs, "hub_names").len(), 60 * 12);
-    let said = many(257, 1).fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format json");
+    let said =
+        many(257, 1).fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format json");
     assert!(
         said.contains("259 clusters need a job each, and GitHub takes 256"),
         "{said}"

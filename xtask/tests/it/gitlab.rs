@@ -190,9 +190,12 @@ fn what_a_job_waits_for() {
     assert!(!repo.root.join("comment-body.txt").exists());
 
     repo.write("config/clusters/la ke/cluster.yaml", &repo.read(changed));
-    let said = repo.fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format gitlab");
+    let said =
+        repo.fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format gitlab");
     assert!(
-        said.contains("the folder `config/clusters/la ke` can't be named in a job's script"),
+        said.contains(
+            "the name of the folder `config/clusters/la ke` cannot be part of a job's script"
+        ),
         "{said}"
     );
 }
@@ -465,7 +468,7 @@ fn a_failed_staging_holds_its_production() {
     repo.env.remove(5);
     let said = plan(&repo).stderr;
     assert!(
-        said.contains("asks GitLab, and `CI_JOB_TOKEN` isn't set as in a pipeline"),
+        said.contains("asks GitLab, and `CI_JOB_TOKEN` is not set as in a pipeline"),
         "{said}"
     );
 }

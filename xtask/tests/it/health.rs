@@ -313,7 +313,7 @@ fn servers_and_hubs_that_fail() {
     wait_until("the server", || starts("slow") > 0);
     let said = repo.fails("run-hub-health-check lake troubled");
     assert!(
-        said.contains(" is at work on it\nhint: try again when that has ended"),
+        said.contains(" is at work on it\n\nhint: try again when that has ended"),
         "{said}"
     );
     assert_eq!(Ran::from(first).code, Some(0));
@@ -330,7 +330,7 @@ fn servers_and_hubs_that_fail() {
     let rights =
         ["its service `hub-health` lacks the rights for that: the hub answers 403 Forbidden: "];
     let none = [
-        "its Secret `hub` has no `hub.services.hub-health.apiToken`\nhint: define the service `hub-health`",
+        "its Secret `hub` has no `hub.services.hub-health.apiToken`\n\nhint: define the service `hub-health`",
     ];
     let unfit =
         ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` can't be a token"];
@@ -482,7 +482,7 @@ fn healthy_twenty_times_and_through_a_proxy() {
         "steady",
         &[
             "GET users/",
-            ": who answers 404 Not Found isn't JupyterHub\nhint: ",
+            ": who answers 404 Not Found isn't JupyterHub\n\nhint: ",
         ],
     );
     repo.write(
@@ -807,7 +807,7 @@ fn a_hub_without_login() {
         &repo,
         &hub,
         "binder",
-        &["/hub/health: who answers isn't JupyterHub\nhint: "],
+        &["/hub/health: who answers isn't JupyterHub\n\nhint: "],
     );
     set(&format!("hub_url: https://{}", hub.address));
     is_sold.store(true, Ordering::Relaxed);
@@ -888,7 +888,7 @@ fn where_nothing_can_be_checked() {
     let mut repo = Repo::on(&cluster, &["unchecked"]);
     let said = repo.fails("run-hub-health-check lake unchecked");
     assert!(
-        said.contains("nobody can check `unchecked`: it has no Secret `hub`\nhint: "),
+        said.contains("nobody can check `unchecked`: it has no Secret `hub`\n\nhint: "),
         "{said}"
     );
     for time in ["0s", "999ms", "2d", "9999999999y"] {

@@ -676,7 +676,7 @@ fn azure_by_its_api() {
     );
     let said = repo.fails("deploy lake");
     let part = "cannot log in to `lake`: no kubeconfig for the service principal principal-1: Azure answers 404 Not Found: \
-                no such cluster in water\nhint: it needs the role `Azure";
+                no such cluster in water\n\nhint: it needs the role `Azure";
     assert!(said.contains(part), "{said}");
     expired.store(true, Ordering::SeqCst);
     let said = repo.fails("deploy lake");
@@ -763,17 +763,17 @@ fn what_keeps_people_out_is_named() {
         (
             "",
             "",
-            "cannot log in to `lake`: PATH has no `gcloud` and no `gke-gcloud-auth-plugin`\nhint: https://",
+            "cannot log in to `lake`: PATH has no `gcloud` and no `gke-gcloud-auth-plugin`\n\nhint: https://",
         ),
         (
             "provider: gcp\ngcp: {key: key.secret.json, project: p, cluster: c, zone: z}\n",
             "provider: aws\naws: {clusterName: c, region: r}\n",
-            "cannot log in to `lake`: PATH has no `aws`\nhint: https://",
+            "cannot log in to `lake`: PATH has no `aws`\n\nhint: https://",
         ),
         (
             "provider: aws\naws: {clusterName: c, region: r}\n",
             "provider: azure\nazure: {resource_group: g, cluster: c}\n",
-            "cannot log in to `lake`: PATH has no `az`\nhint: name a service principal's `key`",
+            "cannot log in to `lake`: PATH has no `az`\n\nhint: name a service principal's `key`",
         ),
         (
             "provider: azure\nazure: {resource_group: g, cluster: c}\n",
@@ -912,15 +912,15 @@ fn what_users_encrypt_for_us() {
     for (input, part) in [
         (
             &b""[..],
-            "what came from stdin is empty: there's nothing to decrypt\n",
+            "the text from stdin is empty: there is nothing to decrypt\n",
         ),
         (
             b" \n",
-            "what came from stdin is empty: there's nothing to decrypt\n",
+            "the text from stdin is empty: there is nothing to decrypt\n",
         ),
         (
             b"hello\n",
-            "cannot decrypt what came from stdin with `deployer/keys/enc-age-secret-private.key`: age: error: ",
+            "cannot decrypt the text from stdin with `deployer/keys/enc-age-secret-private.key`: age: error: ",
         ),
         (
             &binary[..200_000],

@@ -392,7 +392,7 @@ metadata: {name: hook, annotations: {helm.sh/hook: post-install}}
     repo.write("config/clusters/lake/staging.values.yaml", "fail: no way\n");
     let said = survives(&repo, "validate lake staging --render").stdout;
     assert!(
-        said.contains("hub `staging`: helm can't render it: ") && said.contains("no way"),
+        said.contains("hub `staging`: helm cannot render it: ") && said.contains("no way"),
         "{said}"
     );
 }

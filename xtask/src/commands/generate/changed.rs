@@ -1,4 +1,4 @@
-//! Which files a change touches.
+//! Finds the files that a change touches.
 
 use std::{
     collections::BTreeSet,
@@ -20,62 +20,73 @@ use crate::{
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct ChangeSource {
-    /// Changed files by their paths from the root, separated by commas; one with a comma stands in quotes, as in CSV
+    /// Changed files as paths from the root, separated by commas. A path that has a comma is quoted, as in CSV
     pub(crate) changed_filepaths: Option<String>,
-    /// All files that this commit's branch changed since it left REF, as git knows them. `last-deployed` asks GitHub
-    /// or GitLab: all that was changed, or changed back, since this workflow's or pipeline's newest run that went well
+    /// Take the files that differ between HEAD and its common ancestor with REF. With `last-deployed`, GitHub or GitLab is
+    /// asked for the newest successful run of this workflow or pipeline, and every file changed since then is taken, also one
+    /// that was changed back
     #[arg(long, value_name = "REF")]
     pub(crate) base: Option<String>,
 }
 
+/// The files that a change touches.
 pub(crate) enum Changed {
-    /// What there was before isn't known.
+    /// All of them: what there was before is not known.
     Everything,
-    /// From the root, `../` for those beside it. Both names of a renamed file, and deleted ones.
+    /// Paths from the root; they begin with `../` for files outside. Deleted files are included, and both names of a renamed one.
     Files(BTreeSet<PathBuf>),
 }
 
 /// A part of a change.
 pub(crate) struct Step {
-    /// The commit that made it, if it's known: of a merge, the merge.
+    /// The commit that made it, if that is known. For what a merge brought it is the merge.
     pub(crate) commit: Option<String>,
     pub(crate) changed: Changed,
 }
 
 impl ChangeSource {
+    /// The files of all steps.
     pub(crate) fn changed(&self, sh: &Shell) -> Result<Changed> {
         let mut all = Changed::default();
-        self.steps(sh)?.iter().for_each(|it| all.add(&it.changed));
+        for step in self.steps(sh)? {
+            all.add(&step.changed);
+        }
         Ok(all)
     }
 
-    /// At least one.
+    /// The steps of the change, at least one.
     pub(crate) fn steps(&self, sh: &Shell) -> Result<Vec<Step>> {
-        let changed = match (&self.changed_filepaths, self.base.as_deref()) {
-            (_, Some("last-deployed")) => return since_last_deployed(sh),
-            (_, Some(base)) => {
-                let base = known(sh, base)?;
-                match process::read(sh, cmd!(sh, "git merge-base {base} HEAD")) {
-                    Ok(common) => differing(sh, common.trim())?,
-                    Err(_) => bail!(
-                        "`{base}` and this commit have nothing in common{}",
-                        remedy(sh)
-                    ),
-                }
-            }
-            (paths, None) => {
-                let paths = separated(paths.as_deref().unwrap_or_default());
-                if let Some(path) = paths.iter().find(|it| it.starts_with('/')) {
-                    bail!("`{path}` isn't a path from the root");
-                }
-                Changed::of(paths.iter().map(|it| PathBuf::from(it.trim())))
-            }
+        let changed = match self.base.as_deref() {
+            Some("last-deployed") => return since_last_deployed(sh),
+            Some(base) => since_common_ancestor(sh, base)?,
+            None => named(self.changed_filepaths.as_deref().unwrap_or_default())?,
         };
         Ok(vec![Step {
             commit: None,
             changed,
         }])
     }
+}
+
+/// The files that differ between HEAD and its common ancestor with a commit.
+fn since_common_ancestor(sh: &Shell, base: &str) -> Result<Changed> {
+    let base = known(sh, base)?;
+    match process::read(sh, cmd!(sh, "git merge-base {base} HEAD")) {
+        Ok(common) => differing(sh, common.trim()),
+        Err(_) => bail!(
+            "`{base}` and this commit have nothing in common{}",
+            remedy(sh)
+        ),
+    }
+}
+
+/// The files of a line of CSV.
+fn named(paths: &str) -> Result<Changed> {
+    let paths = separated(paths);
+    if let Some(path) = paths.iter().find(|it| it.starts_with('/')) {
+        bail!("`{path}` is not a path from the root");
+    }
+    Ok(Changed::of(paths.iter().map(|it| PathBuf::from(it.trim()))))
 }
 
 impl Default for Changed {
@@ -85,11 +96,13 @@ impl Default for Changed {
 }
 
 impl Changed {
+    /// These files; empty paths are left out.
     pub(crate) fn of(paths: impl IntoIterator<Item = PathBuf>) -> Changed {
         let paths = paths.into_iter().filter(|it| !it.as_os_str().is_empty());
         Changed::Files(paths.map(|it| paths::lexical(&it)).collect())
     }
 
+    /// Adds the files of another change.
     pub(crate) fn add(&mut self, other: &Changed) {
         match (&mut *self, other) {
             (Changed::Files(all), Changed::Files(files)) => all.extend(files.iter().cloned()),
@@ -97,30 +110,32 @@ impl Changed {
         }
     }
 
-    /// Whether this file is among them.
+    /// Whether this file is one of them.
     pub(crate) fn has(&self, path: &Path) -> bool {
         match self {
             Changed::Everything => true,
-            // Of a submodule git names the folder.
+            // For a change in a submodule, git names only the submodule's folder.
             Changed::Files(files) => path.ancestors().any(|it| files.contains(it)),
         }
     }
 
+    /// The known files: none for `Everything`.
     pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         self.from(Path::new(""))
     }
 
-    /// Those in a folder, by their paths in it. Of a submodule that it is in, the path is empty.
+    /// The known files in a folder, as paths from it. If the folder is in a submodule that changed, one path is empty.
     pub(crate) fn within<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Path> {
         let submodule =
             matches!(self, Changed::Files(_)) && folder.parent().is_some_and(|it| self.has(it));
-        // A folder's files stand together.
+        // In their order the files of a folder follow one another.
         let files = self
             .from(folder)
             .map_while(move |it| it.strip_prefix(folder).ok());
         submodule.then_some(Path::new("")).into_iter().chain(files)
     }
 
+    /// The known files from this path on, in their order.
     fn from(&self, first: &Path) -> impl Iterator<Item = &PathBuf> + use<'_> {
         let files = match self {
             Changed::Everything => None,
@@ -133,66 +148,28 @@ impl Changed {
     }
 }
 
-fn last_deployed() -> Result<Option<String>> {
-    match env::var_os("GITLAB_CI") {
-        Some(_) => gitlab::last_deployed(),
-        None => github::last_deployed(),
-    }
-}
-
-/// Each commit on this branch's way from the one that was deployed. A file that one changed and another one changed back
-/// is among them: who deployed in between may have failed half-way.
+/// Each commit from the one that was deployed last to HEAD, along first parents. Their files include those that one commit
+/// changed and another one changed back: a deploy in between may have failed half-way.
 fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
-    let all = |why: &str| -> Result<Vec<Step>> {
-        say!("{why}: all is deployed");
-        Ok(vec![Step {
-            commit: Some(known(sh, "HEAD")?),
-            changed: Changed::Everything,
-        }])
-    };
     let Some(base) = last_deployed()? else {
-        return all("no run of this workflow went well on this branch so far");
+        return everything(
+            sh,
+            "no run of this workflow has succeeded on this branch so far",
+        );
     };
     let base = match known(sh, &base) {
         Err(_) if is_shallow(sh) == Some(false) => {
-            return all(&format!(
-                "commit `{base}`, which was deployed last, isn't in this history any more"
-            ));
+            return everything(
+                sh,
+                &format!(
+                    "commit `{base}`, which was deployed last, is no longer in this repository's history"
+                ),
+            );
         }
         base => base?,
     };
-    let log = [
-        "--first-parent",
-        "-m",
-        "--format=%x00%H",
-        "--name-only",
-        "--no-renames",
-        "-z",
-    ];
-    let log = process::read_bytes(sh, cmd!(sh, "git log {log...} {base}..HEAD"))?;
-    let prefix = prefix(sh)?;
-    let mut steps: Vec<Step> = Vec::new();
-    let mut fields = log.split(|it| *it == 0);
-    // An empty one, a commit, a line's end and its files.
-    while let Some(field) = fields.next() {
-        match (field, steps.last_mut()) {
-            ([], _) => {
-                let commit = fields
-                    .next()
-                    .map(|it| String::from_utf8_lossy(it).into_owned());
-                steps.extend(commit.map(|it| Step {
-                    commit: Some(it),
-                    changed: Changed::default(),
-                }));
-            }
-            (file, Some(step)) => {
-                let file = path(file.strip_prefix(b"\n").unwrap_or(file));
-                step.changed.add(&Changed::of([paths::from(&prefix, file)]));
-            }
-            (_, None) => {}
-        }
-    }
-    // What isn't on the way, if somebody wrote the history anew.
+    let mut steps = commits_since(sh, &base)?;
+    // The differences that no commit on the way made, if history was rewritten.
     let mut rest = differing(sh, &base)?;
     if let Changed::Files(files) = &mut rest {
         files.retain(|file| !steps.iter().any(|it| it.changed.has(file)));
@@ -204,27 +181,71 @@ fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// A commit by its name, which git must know.
+/// The commit that GitHub or GitLab knows as deployed last.
+fn last_deployed() -> Result<Option<String>> {
+    if env::var_os("GITLAB_CI").is_some() {
+        gitlab::last_deployed()
+    } else {
+        github::last_deployed()
+    }
+}
+
+/// A step that deploys everything; the person is told why.
+fn everything(sh: &Shell, why: &str) -> Result<Vec<Step>> {
+    say!("{why}: everything is deployed");
+    Ok(vec![Step {
+        commit: Some(known(sh, "HEAD")?),
+        changed: Changed::Everything,
+    }])
+}
+
+/// The commits after this one up to HEAD, along first parents, each with all files that it changed.
+fn commits_since(sh: &Shell, base: &str) -> Result<Vec<Step>> {
+    let options = [
+        "--first-parent",
+        "-m",
+        "--format=%x00%H",
+        "--name-only",
+        "--no-renames",
+        "-z",
+    ];
+    let log = process::read_bytes(sh, cmd!(sh, "git log {options...} {base}..HEAD"))?;
+    let prefix = prefix(sh)?;
+    let mut steps: Vec<Step> = Vec::new();
+    // For each commit: an empty field, its hash, and its files, the first one after a line feed.
+    let mut fields = log.split(|it| *it == 0);
+    while let Some(field) = fields.next() {
+        if field.is_empty() {
+            let commit = fields.next();
+            steps.extend(commit.map(|hash| Step {
+                commit: Some(String::from_utf8_lossy(hash).into_owned()),
+                changed: Changed::default(),
+            }));
+        } else if let Some(step) = steps.last_mut() {
+            let file = path(field.strip_prefix(b"\n").unwrap_or(field));
+            step.changed.add(&Changed::of([paths::from(&prefix, file)]));
+        }
+    }
+    Ok(steps)
+}
+
+/// The hash of a commit that is named in any way. An error if git does not know it.
 fn known(sh: &Shell, name: &str) -> Result<String> {
     let commit = format!("{name}^{{commit}}");
-    match process::read(
-        sh,
-        cmd!(
-            sh,
-            "git rev-parse --verify --quiet --end-of-options {commit}"
-        ),
-    ) {
+    let options = ["--verify", "--quiet", "--end-of-options"];
+    match process::read(sh, cmd!(sh, "git rev-parse {options...} {commit}")) {
         Ok(commit) => Ok(commit.trim().to_owned()),
         Err(_) => bail!("git knows no commit `{name}`{}", remedy(sh)),
     }
 }
 
-/// Nobody knows where there is no repository.
+/// Whether the clone is shallow; `None` if this is no git repository.
 fn is_shallow(sh: &Shell) -> Option<bool> {
-    let said = process::read(sh, cmd!(sh, "git rev-parse --is-shallow-repository")).ok()?;
-    Some(said.trim() == "true")
+    let answer = process::read(sh, cmd!(sh, "git rev-parse --is-shallow-repository")).ok()?;
+    Some(answer.trim() == "true")
 }
 
+/// The end of a message about a commit that git does not know: why, or a hint.
 fn remedy(sh: &Shell) -> &'static str {
     match is_shallow(sh) {
         Some(true) => {
@@ -232,11 +253,11 @@ fn remedy(sh: &Shell) -> &'static str {
              `git fetch --unshallow`"
         }
         Some(false) => "\nhint: `git fetch origin` first?",
-        None => ": this is no git repository",
+        None => ": this is not a git repository",
     }
 }
 
-/// What this commit has otherwise than another one.
+/// The files that differ between a commit and HEAD.
 fn differing(sh: &Shell, base: &str) -> Result<Changed> {
     let names = process::read_bytes(
         sh,
@@ -247,26 +268,28 @@ fn differing(sh: &Shell, base: &str) -> Result<Changed> {
     Ok(Changed::of(files.map(|it| paths::from(&prefix, path(it)))))
 }
 
-/// A name as git has it, in any encoding.
+/// A file's name as git writes it, in any encoding.
 fn path(name: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(name))
 }
 
-/// Where in git's repository we are.
+/// The path from git's root to ours.
 fn prefix(sh: &Shell) -> Result<PathBuf> {
     let prefix = process::read(sh, cmd!(sh, "git rev-parse --show-prefix"))?;
     Ok(PathBuf::from(prefix.trim_end_matches('\n')))
 }
 
-/// The fields of a line of CSV, where a quoted one may have commas, and quotes twice.
+/// The fields of a line of CSV: a quoted field may have commas, and quotes twice.
 fn separated(line: &str) -> Vec<String> {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut fields = Vec::new();
+    let mut field = String::new();
+    let mut is_quoted = false;
     let mut chars = line.chars().peekable();
     while let Some(char) = chars.next() {
         match char {
-            '"' if quoted && chars.peek() == Some(&'"') => field.extend(chars.next()),
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            '"' if is_quoted && chars.peek() == Some(&'"') => field.extend(chars.next()),
+            '"' => is_quoted = !is_quoted,
+            ',' if !is_quoted => fields.push(std::mem::take(&mut field)),
             _ => field.push(char),
         }
     }

@@ -1,4 +1,4 @@
-//! Which production hubs are deployed after what became of the clusters' staging.
+//! Selects the production hubs to deploy, after the jobs for support and staging of their clusters.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,41 @@ use crate::{
     services::github::{Api, variable},
 };
 
-/// How the workflow calls a cluster's job before production; its name follows.
+/// The beginning of the name of a cluster's job before production; the cluster's name follows.
 const FIRST: &str = "Support and staging of ";
 
 pub(crate) fn filter_jobs() -> Result<()> {
     let jobs: Vec<Value> =
-        serde_json::from_str(&variable("JOBS")?).context("`JOBS` is no list in JSON")?;
-    let path = format!(
-        "actions/runs/{}/jobs?per_page=100",
-        variable("GITHUB_RUN_ID")?
-    );
-    let mut went_well: BTreeMap<String, bool> = BTreeMap::new();
-    for job in Api::new()?.all(&path, Some("jobs"))? {
-        let name = job["name"].as_str().unwrap_or_default();
-        if let Some(cluster) = name.strip_prefix(FIRST) {
-            *went_well.entry(cluster.to_owned()).or_insert(true) &= job["conclusion"] == "success";
-        }
-    }
-    let cluster = |job: &Value| job["cluster_name"].as_str().unwrap_or_default().to_owned();
-    let (kept, held_back): (Vec<_>, Vec<_>) = jobs
-        .into_iter()
-        .partition(|it| went_well.get(&cluster(it)).copied().unwrap_or(false));
-    for job in &held_back {
-        let cluster = cluster(job);
+        serde_json::from_str(&variable("JOBS")?).context("`JOBS` is not a list in JSON")?;
+    let succeeded = first_jobs()?;
+    let mut kept = Vec::new();
+    for job in jobs {
+        let cluster = job["cluster_name"].as_str().unwrap_or_default();
         let hubs = job["hub_name"].as_str().unwrap_or_default();
-        match went_well.contains_key(&cluster) {
-            true => say!("{cluster}: {hubs}: held back, since support or staging failed"),
-            false => {
-                say!("{cluster}: {hubs}: held back, since this run has no job `{FIRST}{cluster}`")
+        match succeeded.get(cluster) {
+            Some(true) => kept.push(job),
+            Some(false) => {
+                say!("{cluster}: {hubs}: held back, since support or staging failed");
+            }
+            None => {
+                say!("{cluster}: {hubs}: held back, since this run has no job `{FIRST}{cluster}`");
             }
         }
     }
     workflow::set("GITHUB_OUTPUT", &[("jobs", Value::Array(kept))])
+}
+
+/// Whether the jobs before production succeeded, by cluster.
+fn first_jobs() -> Result<BTreeMap<String, bool>> {
+    let run = variable("GITHUB_RUN_ID")?;
+    let path = format!("actions/runs/{run}/jobs?per_page=100");
+    let mut succeeded = BTreeMap::new();
+    for job in Api::new()?.all(&path, Some("jobs"))? {
+        let name = job["name"].as_str().unwrap_or_default();
+        if let Some(cluster) = name.strip_prefix(FIRST) {
+            let all = succeeded.entry(cluster.to_owned()).or_insert(true);
+            *all &= job["conclusion"] == "success";
+        }
+    }
+    Ok(succeeded)
 }

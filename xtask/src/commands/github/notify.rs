@@ -1,4 +1,4 @@
-//! A webhook that learns of failed jobs.
+//! Tells a webhook about failed jobs.
 
 use std::env;
 
@@ -10,39 +10,20 @@ use crate::services::{
     http,
 };
 
-/// In Slack's form, which others take too: <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>.
-/// The address is a secret.
+/// Sends a message in Slack's form, which other services take, too:
+/// <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>. The webhook's URL is a secret.
 pub(crate) fn notify() -> Result<()> {
-    let Some(address) = env::var("WEBHOOK_URL").ok().filter(|it| !it.is_empty()) else {
-        say!("`WEBHOOK_URL` isn't set: nobody is told");
+    let Some(url) = env::var("WEBHOOK_URL").ok().filter(|it| !it.is_empty()) else {
+        say!("`WEBHOOK_URL` is not set: no message is sent");
         return Ok(());
     };
-    let [server, repository, run, workflow] = [
-        "GITHUB_SERVER_URL",
-        "GITHUB_REPOSITORY",
-        "GITHUB_RUN_ID",
-        "GITHUB_WORKFLOW",
-    ]
-    .map(variable);
-    let (repository, run) = (repository?, run?);
-    let jobs = Api::new()?.all(
-        &format!("actions/runs/{run}/jobs?per_page=100"),
-        Some("jobs"),
-    )?;
-    let failed = jobs.iter().filter(|it| it["conclusion"] == "failure");
-    let failed: Vec<_> = failed.filter_map(|it| it["name"].as_str()).collect();
-    let link = format!("{}/{repository}/actions/runs/{run}", server?);
-    let text = format!(
-        "{} of {repository} failed: {}\n{link}",
-        workflow?,
-        failed.join(", ")
-    );
-    let sent = http::agent()
-        .post(&address)
+    let text = message()?;
+    let request = http::agent()
+        .post(&url)
         .header("Content-Type", "application/json");
-    let sent = sent.send(json!({"text": text}).to_string());
-    // Its messages may have the address.
-    let answer = sent
+    // The error itself is dropped, since it may name the URL.
+    let answer = request
+        .send(json!({"text": text}).to_string())
         .ok()
         .context("cannot reach the webhook in `WEBHOOK_URL`")?;
     ensure!(
@@ -51,4 +32,19 @@ pub(crate) fn notify() -> Result<()> {
         answer.status()
     );
     Ok(())
+}
+
+fn message() -> Result<String> {
+    let server = variable("GITHUB_SERVER_URL")?;
+    let repository = variable("GITHUB_REPOSITORY")?;
+    let run = variable("GITHUB_RUN_ID")?;
+    let workflow = variable("GITHUB_WORKFLOW")?;
+    let path = format!("actions/runs/{run}/jobs?per_page=100");
+    let jobs = Api::new()?.all(&path, Some("jobs"))?;
+    let failed = jobs.iter().filter(|it| it["conclusion"] == "failure");
+    let failed: Vec<_> = failed.filter_map(|it| it["name"].as_str()).collect();
+    let failed = failed.join(", ");
+    Ok(format!(
+        "{workflow} of {repository} failed: {failed}\n{server}/{repository}/actions/runs/{run}"
+    ))
 }

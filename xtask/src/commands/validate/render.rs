@@ -1,5 +1,5 @@
-//! Every release's manifests as helm makes them, and what of them a cluster wouldn't take. What was once rendered and
-//! looked at isn't again until something of it changes.
+//! Renders every release with helm, and checks whether a cluster would take its manifests. The verdict is cached until
+//! something that the rendering comes from changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,10 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::{
+    kubernetes::helm::{self, Release},
     machine::{parallel, paths, private::PrivateFile, process, programs},
     repository::{
         fleet::Fleet,
@@ -21,180 +23,188 @@ use crate::{
     yaml::{self, Node, split_documents},
 };
 
-/// Part of each verdict's name in the cache: one that is found in another way gets another name.
-const FORMAT: &str = "1";
+/// Part of each verdict's name in the cache. It changes when verdicts are found or written in another way.
+const FORMAT: &str = "2";
 
-/// What the pinned control plane serves, a line `GROUP/VERSION/KIND` for each kind.
+/// The kinds that the pinned control plane serves, a line `GROUP/VERSION/KIND` for each of them.
 const API_VERSIONS: &str = include_str!("api-versions.txt");
 
-/// Groups of Kubernetes that are gone.
-const GONE: [&str; 1] = ["extensions"];
+/// Groups that Kubernetes had once.
+const REMOVED_GROUPS: [&str; 1] = ["extensions"];
 
-/// What `deploy-support` brings besides.
+/// The beginning of the kinds that `deploy-support` adds to a cluster.
 const CERT_MANAGER: &str = "cert-manager.io/v1/";
 
-/// What there is to say of a rendering: whether it's a warning, and what.
-type Verdict = Vec<(bool, String)>;
+/// What is wrong with a rendering, sorted.
+type Verdict = Vec<Remark>;
 
-/// A values file as helm gets it: itself, or a file in memory with placeholders for what is encrypted.
-enum Input {
-    Plain(PathBuf, Vec<u8>),
-    Placeholders(PrivateFile, String),
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Remark {
+    is_warning: bool,
+    message: String,
 }
 
-/// Renders the releases whose values can be read with their prepared charts.
+/// A values file as helm gets it, from memory: what was checked, with placeholders for encrypted values.
+struct Input {
+    file: PrivateFile,
+    content: Vec<u8>,
+}
+
+/// Renders all selected releases that have readable values and a prepared chart. `sh` has helm.
 pub(crate) fn render(
     sh: &Shell,
     fleet: &Fleet,
     prepared: &BTreeMap<PathBuf, Result<PathBuf>>,
 ) -> Result<Vec<Problem>> {
-    let sh = &programs::provide(sh, &["helm"], false)?;
     let helm = process::read(sh, cmd!(sh, "helm version --short"))?;
     let releases = fleet.releases();
-    let known = |it: &&ReleaseConfig| {
-        let is_config = fleet.wants(if it.hub.is_some() {
-            What::Hubs
-        } else {
-            What::Support
-        });
-        is_config && fleet.is_readable(it) && matches!(prepared.get(&it.chart), Some(Ok(_)))
-    };
-    let releases: Vec<_> = releases.iter().filter(known).collect();
-    let rendered = parallel::side_by_side(sh, &releases, |sh, release| {
-        let Some(Ok(chart)) = prepared.get(&release.chart) else {
-            unreachable!("others were left out")
-        };
-        let mut problems = fleet.problems_of(release);
-        let verdict = verdict(sh, fleet, release, chart, &helm)
-            .unwrap_or_else(|err| vec![(false, format!("{err:#}"))]);
-        for (is_warning, message) in verdict {
-            let level = if is_warning {
+    let mut renderings = Vec::new();
+    for release in &releases {
+        if is_selected(fleet, release)
+            && fleet.is_readable(release)
+            && let Some(Ok(chart)) = prepared.get(&release.chart)
+        {
+            renderings.push(Rendering {
+                fleet,
+                release,
+                chart,
+                helm: &helm,
+            });
+        }
+    }
+    let found = parallel::side_by_side(sh, &renderings, |sh, it| it.problems(sh));
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn is_selected(fleet: &Fleet, release: &ReleaseConfig) -> bool {
+    fleet.wants(match release.hub {
+        Some(_) => What::Hubs,
+        None => What::Support,
+    })
+}
+
+/// A release, and what it is rendered with.
+struct Rendering<'a> {
+    fleet: &'a Fleet,
+    release: &'a ReleaseConfig<'a>,
+    /// The folder of the prepared chart.
+    chart: &'a Path,
+    /// The version that helm reports.
+    helm: &'a str,
+}
+
+impl Rendering<'_> {
+    fn problems(&self, sh: &Shell) -> Vec<Problem> {
+        let mut problems = self.fleet.problems_of(self.release);
+        let verdict = self
+            .verdict(sh)
+            .unwrap_or_else(|err| vec![Remark::problem(format!("{err:#}"))]);
+        for remark in verdict {
+            let level = if remark.is_warning {
                 Level::Warning
             } else {
                 Level::Problem
             };
-            problems.add(
-                level,
-                "render",
-                None,
-                format!("{}: {message}", release.shown()),
-            );
+            let message = format!("{}: {}", self.release.shown(), remark.message);
+            problems.add(level, "render", None, message);
         }
         problems.found
-    });
-    Ok(rendered.into_iter().flatten().collect())
+    }
+
+    /// The verdict in the cache, or a new one.
+    fn verdict(&self, sh: &Shell) -> Result<Verdict> {
+        let listed = self.release.listed.iter();
+        let inputs: Vec<Input> = listed
+            .map(|(path, _)| Input::read(self.fleet, path))
+            .collect::<Result<_>>()?;
+        let file = paths::cache()?.join("rendered").join(self.key(&inputs));
+        if let Ok(known) = fs::read(&file)
+            && let Ok(verdict) = serde_json::from_slice(&known)
+        {
+            return Ok(verdict);
+        }
+        let output = process::run(sh, self.template(sh, &inputs), b"")?;
+        if !output.success {
+            let message = self.message_of_helm(&output.stderr, &inputs);
+            return Ok(vec![Remark::problem(message)]);
+        }
+        let manifests =
+            String::from_utf8(output.stdout).context("helm wrote something that is not UTF-8")?;
+        let verdict = look_at(&manifests, self.release.name());
+        paths::write_whole(&file, &serde_json::to_vec(&verdict)?)?;
+        Ok(verdict)
+    }
+
+    /// The verdict's name in the cache: a hash of everything that the rendering comes from.
+    fn key(&self, inputs: &[Input]) -> String {
+        let mut hash = Sha256::new();
+        let kubernetes = programs::KUBERNETES.to_string();
+        let chart = self.chart.as_os_str().as_encoded_bytes();
+        let name = self.release.name();
+        let parts = [FORMAT, self.helm, &kubernetes, API_VERSIONS, name].map(str::as_bytes);
+        let contents = inputs.iter().map(|it| it.content.as_slice());
+        for part in parts.into_iter().chain([chart]).chain(contents) {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        paths::hex(&hash.finalize()[..16])
+    }
+
+    fn template<'a>(&self, sh: &'a Shell, inputs: &[Input]) -> Cmd<'a> {
+        let mut flags = vec!["--include-crds".to_owned()];
+        // A placeholder has the right type, but perhaps not what else a schema wants.
+        let mut files = self.release.values_files();
+        if files.any(|path| self.fleet.values[path].is_encrypted()) {
+            flags.push("--skip-schema-validation".to_owned());
+        }
+        let served = served().collect::<Vec<_>>().join(",");
+        flags.extend(["--api-versions".to_owned(), served]);
+        let release = Release {
+            name: self.release.name(),
+            chart: self.chart,
+            values: inputs.iter().map(|it| it.file.path().to_owned()).collect(),
+            flags: Vec::new(),
+        };
+        helm::template(sh, &release, &programs::KUBERNETES.to_string(), &flags)
+    }
+
+    /// The message of a helm that failed, on one line, with values files as cluster.yaml lists them.
+    fn message_of_helm(&self, stderr: &[u8], inputs: &[Input]) -> String {
+        let mut message = String::from_utf8_lossy(stderr).into_owned();
+        for (input, (path, _)) in inputs.iter().zip(&self.release.listed) {
+            let given = input.file.path().display().to_string();
+            message = message.replace(&given, &path.display().to_string());
+        }
+        let words: Vec<_> = message.split_whitespace().collect();
+        format!("helm cannot render it: {}", words.join(" "))
+    }
 }
 
-fn verdict(
-    sh: &Shell,
-    fleet: &Fleet,
-    release: &ReleaseConfig,
-    chart: &Path,
-    helm: &str,
-) -> Result<Verdict> {
-    let inputs: Vec<Input> = release
-        .listed
-        .iter()
-        .map(|(path, _)| input(fleet, path))
-        .collect::<Result<_>>()?;
-    let file = paths::cache()?
-        .join("rendered")
-        .join(key(release, chart, helm, &inputs));
-    if let Ok(known) = fs::read(&file)
-        && let Ok(verdict) = serde_json::from_slice(&known)
-    {
-        return Ok(verdict);
-    }
-    let name = release.name();
-    let values = inputs
-        .iter()
-        .flat_map(|it| [Path::new("--values"), it.path()]);
-    // A placeholder has the right type, and no more of what a schema may want.
-    let is_encrypted = inputs
-        .iter()
-        .any(|it| matches!(it, Input::Placeholders(..)));
-    let no_schemas = is_encrypted.then_some("--skip-schema-validation");
-    let kubernetes = programs::KUBERNETES.to_string();
-    let served = served().collect::<Vec<_>>().join(",");
-    let cmd = cmd!(
-        sh,
-        "helm template {name} {chart} --namespace {name} {values...} --include-crds {no_schemas...}
-         --kube-version {kubernetes} --api-versions {served}"
-    );
-    let output = process::run(sh, cmd, b"")?;
-    if !output.success {
-        let mut said = String::from_utf8_lossy(&output.stderr).into_owned();
-        for (input, (path, _)) in inputs.iter().zip(&release.listed) {
-            said = said.replace(
-                &input.path().display().to_string(),
-                &path.display().to_string(),
-            );
+impl Remark {
+    fn problem(message: String) -> Remark {
+        Remark {
+            is_warning: false,
+            message,
         }
-        let words: Vec<_> = said.split_whitespace().collect();
-        return Ok(vec![(
-            false,
-            format!("helm can't render it: {}", words.join(" ")),
-        )]);
     }
-    let manifests =
-        String::from_utf8(output.stdout).context("helm wrote something that isn't UTF-8")?;
-    let verdict = look_at(&manifests, name);
-    paths::write_whole(&file, &serde_json::to_vec(&verdict)?)?;
-    Ok(verdict)
 }
 
 impl Input {
-    fn path(&self) -> &Path {
-        match self {
-            Input::Plain(path, _) => path,
-            Input::Placeholders(file, _) => file.path(),
-        }
-    }
-
-    fn content(&self) -> &[u8] {
-        match self {
-            Input::Plain(_, content) => content,
-            Input::Placeholders(_, text) => text.as_bytes(),
-        }
+    fn read(fleet: &Fleet, path: &Path) -> Result<Input> {
+        let file = &fleet.values[path];
+        let content = if file.is_encrypted() {
+            file.placeholders().into_bytes()
+        } else {
+            file.content.clone()
+        };
+        Ok(Input {
+            file: PrivateFile::new(&content)?,
+            content,
+        })
     }
 }
 
-fn input(fleet: &Fleet, path: &Path) -> Result<Input> {
-    let file = &fleet.values[path];
-    if !file.is_encrypted() {
-        let full = fleet.root.join(path);
-        let content =
-            fs::read(&full).with_context(|| format!("cannot read `{}`", path.display()))?;
-        return Ok(Input::Plain(full, content));
-    }
-    let values = Node::nowhere(crate::yaml::Data::Map(
-        file.values().cloned().unwrap_or_default(),
-    ));
-    let text = values.to_json().to_string();
-    Ok(Input::Placeholders(
-        PrivateFile::new(text.as_bytes())?,
-        text,
-    ))
-}
-
-/// Stands for all that a rendering comes from.
-fn key(release: &ReleaseConfig, chart: &Path, helm: &str, inputs: &[Input]) -> String {
-    let mut hash = Sha256::new();
-    let kubernetes = programs::KUBERNETES.to_string();
-    let chart = chart.as_os_str().as_encoded_bytes();
-    let parts = [FORMAT, helm, &kubernetes, API_VERSIONS, release.name()].map(str::as_bytes);
-    for part in parts
-        .into_iter()
-        .chain([chart])
-        .chain(inputs.iter().map(Input::content))
-    {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    paths::hex(&hash.finalize()[..16])
-}
-
-/// Groups with their versions, alone and with each kind, as charts ask for them.
+/// What `.Capabilities.APIVersions` of charts has: `GROUP/VERSION` and `GROUP/VERSION/KIND`.
 fn served() -> impl Iterator<Item = &'static str> {
     let versions: BTreeSet<_> = API_VERSIONS
         .lines()
@@ -203,65 +213,36 @@ fn served() -> impl Iterator<Item = &'static str> {
     versions.into_iter().chain(API_VERSIONS.lines())
 }
 
-/// What a cluster wouldn't take of a release's manifests.
+/// A resource in a release's manifests.
+struct Resource<'a> {
+    /// The template that it comes from.
+    source: &'a str,
+    node: Node,
+}
+
+impl Resource<'_> {
+    /// The text at this path; empty if there is none.
+    fn text(&self, path: &[&str]) -> &str {
+        text_at(&self.node, path).unwrap_or_default()
+    }
+
+    fn is_hook(&self) -> bool {
+        let hook = ["metadata", "annotations", "helm.sh/hook"];
+        self.node.get(&hook).is_some()
+    }
+}
+
+/// What a cluster would not take of a release's manifests.
 fn look_at(manifests: &str, namespace: &str) -> Verdict {
     let mut verdict = Verdict::new();
-    let mut resources = Vec::new();
-    for document in split_documents(manifests) {
-        let source = document
-            .lines()
-            .find_map(|it| it.strip_prefix("# Source: "))
-            .unwrap_or("a template");
-        match yaml::read(document.as_bytes(), 0) {
-            Ok((node, _)) => resources.extend(flat(node).into_iter().map(|it| (source, it))),
-            Err(finding) => verdict.push((
-                false,
-                format!(
-                    "{source}: not YAML in line {} of what is rendered: {}",
-                    finding.line, finding.message
-                ),
-            )),
-        }
-    }
-    let defined = resources.iter().flat_map(|(_, it)| kinds_defined(it));
-    let known: BTreeSet<String> = defined
-        .chain(API_VERSIONS.lines().map(str::to_owned))
-        .collect();
+    let resources = resources(manifests, &mut verdict);
+    let mut known: BTreeSet<String> = API_VERSIONS.lines().map(str::to_owned).collect();
+    known.extend(resources.iter().flat_map(|it| kinds_defined(&it.node)));
     let mut seen = BTreeSet::new();
-    for (source, resource) in &resources {
-        let text = |path: &[&str]| {
-            resource
-                .get(path)
-                .and_then(Node::as_text)
-                .unwrap_or_default()
-        };
-        let (version, kind, name) = (
-            text(&["apiVersion"]),
-            text(&["kind"]),
-            text(&["metadata", "name"]),
-        );
-        if version.is_empty() || kind.is_empty() {
-            verdict.push((
-                false,
-                format!("{source}: a manifest without `apiVersion` or `kind`"),
-            ));
-            continue;
-        }
-        if name.is_empty() && text(&["metadata", "generateName"]).is_empty() {
-            verdict.push((false, format!("{source}: {kind} has no name")));
-        }
-        let group = version.split_once('/').map_or("", |(group, _)| group);
-        let own = text(&["metadata", "namespace"]);
-        let place = if own.is_empty() { namespace } else { own };
-        // A hook's resources come and go.
-        let is_hook = resource
-            .get(&["metadata", "annotations", "helm.sh/hook"])
-            .is_some();
-        if !is_hook && !name.is_empty() && !seen.insert((group, kind, place, name)) {
-            verdict.push((false, format!("{source}: a second {kind} `{name}`")));
-        }
-        if let Some(said) = unknown(&known, version, group, kind) {
-            verdict.push((said.0, format!("{source}: {}", said.1)));
+    for resource in &resources {
+        for mut remark in remarks(resource, namespace, &known, &mut seen) {
+            remark.message = format!("{}: {}", resource.source, remark.message);
+            verdict.push(remark);
         }
     }
     verdict.sort();
@@ -269,65 +250,119 @@ fn look_at(manifests: &str, namespace: &str) -> Verdict {
     verdict
 }
 
-/// The resources in a document, which may be a list of them.
+/// The resources of all documents. Those that are not YAML are added to the verdict.
+fn resources<'a>(manifests: &'a str, verdict: &mut Verdict) -> Vec<Resource<'a>> {
+    let mut resources = Vec::new();
+    for document in split_documents(manifests) {
+        let mut lines = document.lines();
+        let source = lines
+            .find_map(|it| it.strip_prefix("# Source: "))
+            .unwrap_or("a template");
+        match yaml::read(document.as_bytes(), 0) {
+            Ok((node, _)) => {
+                let nodes = flat(node).into_iter();
+                resources.extend(nodes.map(|node| Resource { source, node }));
+            }
+            Err(finding) => verdict.push(Remark::problem(format!(
+                "{source}: not YAML in line {} of what is rendered: {}",
+                finding.line, finding.message
+            ))),
+        }
+    }
+    resources
+}
+
+/// What is wrong with a resource. `seen` has the group, kind, namespace and name of those before it.
+fn remarks<'a>(
+    resource: &'a Resource,
+    namespace: &'a str,
+    known: &BTreeSet<String>,
+    seen: &mut BTreeSet<[&'a str; 4]>,
+) -> Verdict {
+    let version = resource.text(&["apiVersion"]);
+    let kind = resource.text(&["kind"]);
+    let name = resource.text(&["metadata", "name"]);
+    if version.is_empty() || kind.is_empty() {
+        let message = "a manifest without `apiVersion` or `kind`";
+        return vec![Remark::problem(message.to_owned())];
+    }
+    let mut remarks = Vec::new();
+    if name.is_empty() && resource.text(&["metadata", "generateName"]).is_empty() {
+        remarks.push(Remark::problem(format!("{kind} has no name")));
+    }
+    let own = resource.text(&["metadata", "namespace"]);
+    let namespace = if own.is_empty() { namespace } else { own };
+    let identity = [group_of(version), kind, namespace, name];
+    // Hooks may share a name, since each one is deleted before the next one runs.
+    if !resource.is_hook() && !name.is_empty() && !seen.insert(identity) {
+        remarks.push(Remark::problem(format!("a second {kind} `{name}`")));
+    }
+    remarks.extend(unknown(known, version, kind));
+    remarks
+}
+
+/// The group in `GROUP/VERSION`; empty for `VERSION`, the core group.
+fn group_of(version: &str) -> &str {
+    version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// The resources of a document, which may be a list of them.
 fn flat(node: Node) -> Vec<Node> {
     if node.as_map().is_none_or(|it| it.is_empty()) {
         return Vec::new();
     }
-    let is_list = node
-        .get(&["kind"])
-        .and_then(Node::as_text)
-        .is_some_and(|it| it.ends_with("List"));
+    let kind = text_at(&node, &["kind"]);
+    let is_list = kind.is_some_and(|it| it.ends_with("List"));
     match node.get(&["items"]).and_then(Node::as_list) {
         Some(items) if is_list => items.iter().cloned().flat_map(flat).collect(),
         _ => vec![node],
     }
 }
 
-/// What a CustomResourceDefinition adds to what the cluster serves.
+/// The kinds that a CustomResourceDefinition defines, as `GROUP/VERSION/KIND`.
 fn kinds_defined(resource: &Node) -> Vec<String> {
-    let text = |path: &[&str]| resource.get(path).and_then(Node::as_text);
-    if text(&["kind"]) != Some("CustomResourceDefinition") {
+    if text_at(resource, &["kind"]) != Some("CustomResourceDefinition") {
         return Vec::new();
     }
-    let (Some(group), Some(kind)) = (text(&["spec", "group"]), text(&["spec", "names", "kind"]))
-    else {
+    let group = text_at(resource, &["spec", "group"]);
+    let kind = text_at(resource, &["spec", "names", "kind"]);
+    let versions = resource.get(&["spec", "versions"]).and_then(Node::as_list);
+    let (Some(group), Some(kind), Some(versions)) = (group, kind, versions) else {
         return Vec::new();
     };
-    let versions = resource
-        .get(&["spec", "versions"])
-        .and_then(Node::as_list)
-        .unwrap_or_default();
-    let names = versions
-        .iter()
-        .filter_map(|it| it.get(&["name"])?.as_text());
+    let names = versions.iter().filter_map(|it| text_at(it, &["name"]));
     names
         .map(|version| format!("{group}/{version}/{kind}"))
         .collect()
 }
 
-/// What to say of a kind that isn't known: nobody but Kubernetes can add to its own groups.
-fn unknown(
-    known: &BTreeSet<String>,
-    version: &str,
-    group: &str,
-    kind: &str,
-) -> Option<(bool, String)> {
+fn text_at<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
+    node.get(path)?.as_text()
+}
+
+/// The remark on a kind that is not known. It is a problem in a group of Kubernetes, to which nobody else adds kinds.
+fn unknown(known: &BTreeSet<String>, version: &str, kind: &str) -> Option<Remark> {
     let full = format!("{version}/{kind}");
     if known.contains(&full) || full.starts_with(CERT_MANAGER) {
         return None;
     }
-    let is_kubernetes = GONE.contains(&group)
-        || API_VERSIONS.lines().any(|it| {
-            let (version, _) = it.rsplit_once('/').unwrap_or_default();
-            version.split_once('/').map_or("", |(group, _)| group) == group
-        });
-    let (ours, kubernetes) = (format!("`{version}` {kind}"), programs::KUBERNETES);
-    Some(match is_kubernetes {
-        true => (false, format!("Kubernetes {kubernetes} has no {ours}")),
-        false => (
-            true,
-            format!("nothing here defines {ours}: the cluster must have it"),
-        ),
+    let shown = format!("`{version}` {kind}");
+    if is_of_kubernetes(group_of(version)) {
+        let kubernetes = programs::KUBERNETES;
+        return Some(Remark::problem(format!(
+            "Kubernetes {kubernetes} has no {shown}"
+        )));
+    }
+    Some(Remark {
+        is_warning: true,
+        message: format!("nothing here defines {shown}: the cluster must have it"),
     })
+}
+
+fn is_of_kubernetes(group: &str) -> bool {
+    let mut versions = API_VERSIONS
+        .lines()
+        .filter_map(|it| it.rsplit_once('/'))
+        .map(|(version, _)| version);
+    REMOVED_GROUPS.contains(&group) || versions.any(|it| group_of(it) == group)
 }
