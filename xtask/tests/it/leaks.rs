@@ -11,9 +11,9 @@ use std::{
 
 use crate::repo::{Key, Repo, Shared, executable, tool_path, wait_until};
 
-/// Each test looks for a marker of its own, since they run side by side.
+/// Each test looks for a marker of its own, since they run side by side, and so may whole runs on a machine.
 fn marker(hub: &str) -> String {
-    format!("wandering-albatross-of-{hub}")
+    format!("wandering-albatross-of-{hub}-{}", std::process::id())
 }
 const MULTILINE: &str =
     "-----BEGIN NOTHING-----\\nc3VyZWx5IG5vdCBhIGtleQ==\\n\\\"quoted\\\"<>&'and-so-on'\\n";

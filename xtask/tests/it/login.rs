@@ -64,6 +64,11 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// A secret that nobody else on this machine has, such as another run of the tests or the compiler's output.
+fn of_this_run(secret: &str) -> String {
+    format!("{secret}-{}", std::process::id())
+}
+
 /// Where private folders of log-ins are.
 fn folders() -> Vec<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
@@ -502,9 +507,9 @@ fn pass_on(stream: &TcpStream, behind: &str, id: &str) -> Option<()> {
 #[test]
 fn amazon_by_aws() {
     const ID: &str = "AKIAFORTHELAKE";
-    const SECRET: &str = "wJalr/the-deployers-own-key";
+    let secret = of_this_run("wJalr/the-deployers-own-key");
     let cluster = Shared::cluster();
-    let key = json!({"AccessKey": {"AccessKeyId": ID, "SecretAccessKey": SECRET, "UserName": "deployer"}});
+    let key = json!({"AccessKey": {"AccessKeyId": ID, "SecretAccessKey": secret, "UserName": "deployer"}});
     let provider = "provider: aws\naws: {key: key.secret.json, clusterType: eks, clusterName: shore, region: us-west-2}\n";
     let mut repo = repo(&cluster, provider, &key);
     repo.script("aws", &aws());
@@ -536,7 +541,7 @@ fn amazon_by_aws() {
         String::from_utf8_lossy(&made.stderr)
     );
 
-    holds(&repo, SECRET);
+    holds(&repo, &secret);
     let ran = repo.ok("use-cluster-credentials lake aws eks list-clusters --output text");
     assert_eq!(ran.stdout, "CLUSTERS\tshore\n", "{}", ran.stderr);
 
@@ -597,16 +602,16 @@ fn amazon_by_aws() {
         said.contains("The security token included in the request is invalid"),
         "{said}"
     );
-    assert!(!said.contains(SECRET), "{said}");
+    assert!(!said.contains(&secret), "{said}");
 }
 
 #[test]
 fn azure_by_its_api() {
-    const SECRET: &str = "q8Q~the-deployers-own-key";
+    let secret = of_this_run("q8Q~the-deployers-own-key");
     const GROUP: &str = "subscriptions/sub-1/resourceGroups/water/providers/Microsoft.ContainerService/managedClusters";
     let cluster = Shared::cluster();
     let key = json!({
-        "service_principal_id": "principal-1", "service_principal_password": SECRET, "tenant_id": "tenant-1",
+        "service_principal_id": "principal-1", "service_principal_password": secret, "tenant_id": "tenant-1",
         "subscription_id": "sub-1",
     });
     let provider =
@@ -615,13 +620,14 @@ fn azure_by_its_api() {
     let kubeconfig = BASE64_STANDARD.encode(flat(&cluster).to_string());
     let expired = Arc::new(AtomicBool::new(false));
     let is_expired = expired.clone();
+    let known = secret.clone();
     let azure = Server::asked(move |request| {
         let path = request.path.as_str();
         if path == "tenant-1/oauth2/v2.0/token" && request.method == "POST" {
             let scope = request.field("scope");
             let is_right = request.field("grant_type") == "client_credentials"
                 && request.field("client_id") == "principal-1"
-                && request.field("client_secret") == SECRET
+                && request.field("client_secret") == known
                 && scope.starts_with("http://127.0.0.1:")
                 && scope.ends_with("/.default");
             return match is_right && !is_expired.load(Ordering::SeqCst) {
@@ -659,7 +665,7 @@ fn azure_by_its_api() {
         "config/xtask.yaml",
         &format!("azure: {{login: {0}, management: {0}/}}\n", azure.address),
     );
-    holds(&repo, SECRET);
+    holds(&repo, &secret);
     let ran = repo.ok("use-cluster-credentials lake env");
     for variable in [
         "AAD_LOGIN_METHOD=spn\n",
@@ -690,7 +696,7 @@ fn azure_by_its_api() {
         ),
         "{said}"
     );
-    assert!(!said.contains(SECRET), "{said}");
+    assert!(!said.contains(&secret), "{said}");
 }
 
 /// An encrypted kubeconfig whose certificates are files beside it.

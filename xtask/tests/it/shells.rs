@@ -89,9 +89,10 @@ fn each_shell_is_logged_in() {
         }
 
         // Ctrl-C ends what runs in it, not the shell; a context can be set.
-        terminal.types(&["sleep 100", "Enter"]);
+        let sleep = format!("sleep 100.{}", std::process::id());
+        terminal.types(&[&sleep, "Enter"]);
         wait_until("sleep", || {
-            command_lines().iter().any(|(_, it)| it == "sleep 100 ")
+            command_lines().iter().any(|(_, it)| it.trim_end() == sleep)
         });
         terminal.types(&["C-c"]);
         // What was typed before it is thrown away.

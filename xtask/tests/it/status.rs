@@ -12,6 +12,9 @@ fn git(repo: &Repo, args: &[&str]) -> String {
         .args(name)
         .args(args)
         .current_dir(&repo.root)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
         .output()
         .unwrap();
     assert!(
