@@ -155,32 +155,20 @@ fn an_older_commit_is_refused(repo: &Repo, first: &str) {
     repo.ok("deploy lake known");
 }
 
+/// Those that are known are in tests/cases/config-*.
 #[test]
-fn names_for_scripts() {
-    let cluster = Shared::cluster();
-    let repo = Repo::on(&cluster, &["b-staging", "a"]);
-    repo.write(
-        "config/clusters/brook/cluster.yaml",
-        "name: brook\nprovider: aws\naws: {clusterName: brook, region: r}\n",
-    );
-    assert_eq!(
-        repo.ok("config get-clusters").stdout,
-        "brook\nlake\nriver\n"
-    );
-    assert_eq!(
-        repo.ok("config get-clusters --provider aws").stdout,
-        "brook\n"
-    );
-    assert_eq!(repo.ok("config get-hubs lake").stdout, "b-staging\na\n");
-    assert!(
-        repo.ok("config get-hubs")
-            .stdout
-            .starts_with("lake/b-staging\nlake/a\n")
-    );
+fn names_of_a_cluster_that_is_not_known() {
+    let repo = Repo::new();
     assert!(
         repo.fails("config get-hubs sea")
             .contains("there is no cluster `sea`")
     );
+}
+
+#[test]
+fn a_hub_that_was_never_deployed() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["never"]);
     let table = repo.ok("status lake").stdout;
     assert!(table.contains("not deployed"), "{table}");
 }
