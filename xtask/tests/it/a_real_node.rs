@@ -68,6 +68,7 @@ fn from_up_to_down() {
 
     only_one_and_of_one_kind(&repo);
     people_work_on_its_hub(&repo, &node);
+    the_service_for_health_checks_may_do_what_it_needs(&node);
     what_it_writes_stays_in_it(&node);
     kubectl_reaches_containers(&node);
     people_look_into_it(&repo, &node);
@@ -228,8 +229,10 @@ fn people_work_on_its_hub(repo: &Repo, node: &Node) {
         ada.start_kernel().run("print(open('kept').read())"),
         "by the volume\n"
     );
+}
 
-    // The service that will check the hub's health can do what it needs, and no more.
+/// And no more.
+fn the_service_for_health_checks_may_do_what_it_needs(node: &Node) {
     let secret = node.get(
         "get secret hub -n staging -o jsonpath={.data['hub\\.services\\.hub-health\\.apiToken']}",
     );
