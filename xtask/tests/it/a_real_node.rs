@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     env, fs,
     io::{BufRead, BufReader},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -49,9 +50,7 @@ fn from_up_to_down() {
         return;
     }
     let repo = own();
-    let mut before = machine();
-    // A node that was killed leaves its control groups to the next `down`: they may be an earlier run's.
-    before.retain(|it| !it.contains("/xtask-node"));
+    let mut machine = Machine::new();
     let up = repo.ok("local up --real").stdout;
     let node = Node {
         kubeconfig: kubeconfig(&up),
@@ -69,6 +68,8 @@ fn from_up_to_down() {
 
     only_one_and_of_one_kind(&repo);
     people_work_on_its_hub(&repo, &node);
+    the_service_for_health_checks_may_do_what_it_needs(&node);
+    what_it_writes_stays_in_it(&node);
     kubectl_reaches_containers(&node);
     people_look_into_it(&repo, &node);
     on_a_real_node(&repo, &node);
@@ -79,16 +80,17 @@ fn from_up_to_down() {
     idle_servers_are_culled(&repo, &node);
     what_breaks_is_named(&repo);
 
+    machine.knows(&node);
     let of_the_node = network(node.process("sh"));
     assert_ne!(of_the_node, network(std::process::id()));
     repo.ok("local down");
-    assert_unchanged(&before, "after `down`");
+    machine.assert_unchanged("after `down`");
     let left: Vec<_> = command_lines()
         .into_iter()
         .filter(|(pid, _)| network(*pid) == of_the_node)
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    nothing_stays_whatever_is_killed(&repo, &before);
+    nothing_stays_whatever_is_killed(&repo, &node, &mut machine);
 }
 
 pub(crate) struct Node {
@@ -98,6 +100,10 @@ pub(crate) struct Node {
 impl Node {
     /// One of the programs that make up the node.
     fn process(&self, program: &str) -> u32 {
+        self.running(program).unwrap()
+    }
+
+    fn running(&self, program: &str) -> Option<u32> {
         let started = format!(
             "{} ",
             self.kubeconfig
@@ -108,8 +114,7 @@ impl Node {
         command_lines()
             .into_iter()
             .find(|(_, it)| it.starts_with(&started))
-            .unwrap()
-            .0
+            .map(|(pid, _)| pid)
     }
 
     pub(crate) fn kubectl(&self, args: &[&str]) -> Ran {
@@ -224,8 +229,10 @@ fn people_work_on_its_hub(repo: &Repo, node: &Node) {
         ada.start_kernel().run("print(open('kept').read())"),
         "by the volume\n"
     );
+}
 
-    // The service that will check the hub's health can do what it needs, and no more.
+/// And no more.
+fn the_service_for_health_checks_may_do_what_it_needs(node: &Node) {
     let secret = node.get(
         "get secret hub -n staging -o jsonpath={.data['hub\\.services\\.hub-health\\.apiToken']}",
     );
@@ -257,6 +264,22 @@ fn people_work_on_its_hub(repo: &Repo, node: &Node) {
         let status = health(method, path);
         assert!([403, 404].contains(&status), "{method} {path}: {status}");
     }
+}
+
+/// What the node's programs write into the machine's folders by these names lies in the node itself. The control plane
+/// would make folders of volumes in /tmp.
+fn what_it_writes_stays_in_it(node: &Node) {
+    let root = PathBuf::from(format!("/proc/{}/root", node.process("sh")));
+    for folder in ["run", "var/lib", "var/log"] {
+        let own = fs::metadata(root.join(folder)).unwrap().dev();
+        let machines = fs::metadata(Path::new("/").join(folder)).unwrap().dev();
+        assert_ne!(own, machines, "/{folder}");
+    }
+    assert_ne!(node.get("get pv -o name"), "");
+    assert_eq!(
+        node.get("get pv -o jsonpath={.items[*].spec.hostPath.path}"),
+        ""
+    );
 }
 
 fn kubectl_reaches_containers(node: &Node) {
@@ -479,12 +502,13 @@ fn what_breaks_is_named(repo: &Repo) {
     repo.ok("deploy local demo --skip-hub-health-check");
 }
 
-fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
+fn nothing_stays_whatever_is_killed(repo: &Repo, node: &Node, machine: &mut Machine) {
     for program in ["sh", "containerd", "kubelet"] {
         let node = Node {
             kubeconfig: kubeconfig(&repo.ok("local up --real").stdout),
         };
         repo.ok("deploy local demo --skip-hub-health-check");
+        machine.knows(&node);
         kill_9(node.process(program));
         let status = repo.ok("local status").stdout;
         assert_eq!(
@@ -500,10 +524,17 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
             );
         }
         repo.ok("local down");
-        assert_unchanged(before, &format!("after {program} was killed"));
+        machine.assert_unchanged(&format!("after {program} was killed"));
     }
+    a_checkout_that_is_gone_cannot_take_its_node_away(repo);
+    machine.assert_unchanged("after a checkout went away");
+    up_is_killed(repo, node);
+    machine.assert_unchanged("after `up` was killed");
+    the_images_build_is_killed();
+    machine.assert_unchanged("after the image's build was killed");
+}
 
-    // A checkout that is gone can't take its node away.
+fn a_checkout_that_is_gone_cannot_take_its_node_away(repo: &Repo) {
     let gone = own();
     gone.ok("local up --real");
     let elsewhere = gone.root.with_file_name("elsewhere");
@@ -518,14 +549,11 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
     fs::rename(&elsewhere, &gone.root).unwrap();
     assert_eq!(gone.ok("local status").stdout, "local: down\n");
     repo.ok("local down");
-    assert_unchanged(before, "after a checkout went away");
+}
 
+fn up_is_killed(repo: &Repo, node: &Node) {
     let mut child = repo.start("local up --real");
-    wait_until("a containerd", || {
-        command_lines()
-            .iter()
-            .any(|(_, it)| it.contains("bin/containerd --config"))
-    });
+    wait_until("a containerd", || node.running("containerd").is_some());
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(
@@ -533,26 +561,62 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
         "local: broken, it was never finished\n"
     );
     repo.ok("local down");
-    assert_unchanged(before, "after `up` was killed");
+}
 
+fn the_images_build_is_killed() {
     // The image isn't in this cache yet.
     let mut fresh = Repo::own();
-    fresh.script("debootstrap", "touch $HOME/at; sleep 98765");
+    // Nobody else's sleep.
+    let sleep = format!("sleep 98765.{}", std::process::id());
+    fresh.script("debootstrap", &format!("touch $HOME/at; {sleep}"));
     let mut child = fresh.start("local up --real");
     wait_until("the image's build", || fresh.home().join("at").exists());
     child.kill().unwrap();
     child.wait().unwrap();
     wait_until("the build's end", || {
-        !command_lines()
-            .iter()
-            .any(|(_, it)| it.contains("sleep 98765"))
+        !command_lines().iter().any(|(_, it)| it.contains(&sleep))
     });
-    assert_unchanged(before, "after the image's build was killed");
 }
 
 /// What a real node could leave on the machine: mounts, links, addresses, iptables rules, control groups, the kernel's
-/// settings, and folders that its programs know by name.
-fn machine() -> BTreeSet<String> {
+/// settings, and folders that its programs know by name. What others have there comes and goes meanwhile, and isn't seen.
+struct Machine {
+    /// What only ours have in their paths, such as the names of pods and containers.
+    names: BTreeSet<String>,
+    before: BTreeSet<String>,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let names = BTreeSet::from(["xtask".to_owned()]);
+        let mut before = found(&names);
+        // A node that was killed leaves its control groups to the next `down`: they may be an earlier run's.
+        before.retain(|it| !it.contains("/xtask-node"));
+        Machine { names, before }
+    }
+
+    /// Learns the names of all that runs on a node.
+    fn knows(&mut self, node: &Node) {
+        let pods = node.get("get pods -A -o jsonpath={.items[*].metadata.uid}");
+        let containers =
+            node.get("get pods -A -o jsonpath={.items[*].status.containerStatuses[*].containerID}");
+        let all = pods.split_whitespace().chain(containers.split_whitespace());
+        let names: Vec<_> = all
+            .map(|it| it.trim_start_matches("containerd://").to_owned())
+            .collect();
+        assert!(names.len() > 2, "{names:?}");
+        self.names.extend(names);
+    }
+
+    fn assert_unchanged(&self, after: &str) {
+        let now = found(&self.names);
+        let changed: Vec<_> = now.symmetric_difference(&self.before).collect();
+        assert!(changed.is_empty(), "{after}: {changed:#?}");
+    }
+}
+
+/// What is on the machine now, and is ours by its names, the addresses of a node or the folder that only nodes have.
+fn found(names: &BTreeSet<String>) -> BTreeSet<String> {
     let run = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().unwrap();
         assert!(
@@ -570,10 +634,14 @@ fn machine() -> BTreeSet<String> {
         ("route", run("ip", &["route"])),
         ("iptables", run("iptables-save", &[])),
     ] {
-        // Without comments, which have dates, and counters.
-        let lines = text
-            .lines()
-            .filter(|it| !it.starts_with('#') && !it.contains(" /run/credentials/"));
+        // A node's file systems are called `node`, and what is below one of them lies in /run/node. Comments have dates.
+        let lines = text.lines().filter(|it| {
+            let is_ours = ["xtask", "10.213.8", "/run/node", " /run "]
+                .iter()
+                .any(|part| it.contains(part));
+            !it.starts_with('#') && (is_ours || it.starts_with("node "))
+        });
+        // Without counters.
         let lines = lines.map(|it| it.split(" [").next().unwrap());
         found.extend(lines.map(|it| format!("{what}: {it}")));
     }
@@ -593,7 +661,6 @@ fn machine() -> BTreeSet<String> {
         "/opt/cni",
         "/run/containerd",
         "/run/netns",
-        "/tmp/hostpath_pv",
         "/usr/libexec/kubernetes",
         "/var/lib/cni",
         "/var/lib/containerd",
@@ -601,37 +668,22 @@ fn machine() -> BTreeSet<String> {
         "/var/log/containers",
         "/var/log/pods",
     ] {
-        found.extend(
-            fs::read_dir(folder)
-                .into_iter()
-                .flatten()
-                .map(|it| it.unwrap().path().display().to_string()),
-        );
-        found.extend(Path::new(folder).exists().then(|| folder.to_owned()));
+        paths_below(Path::new(folder), 4, names, &mut found);
     }
-    groups_below(Path::new("/sys/fs/cgroup"), &mut found);
+    paths_below(Path::new("/sys/fs/cgroup"), 8, names, &mut found);
     found
 }
 
-fn assert_unchanged(before: &BTreeSet<String>, after: &str) {
-    let now = machine();
-    let changed: Vec<_> = now.symmetric_difference(before).collect();
-    assert!(changed.is_empty(), "{after}: {changed:#?}");
-}
-
-/// Control groups as a node's programs name them.
-fn groups_below(folder: &Path, found: &mut BTreeSet<String>) {
+/// Folders, with what is in them, whose path has one of these names. So many levels are enough for programs of a node.
+fn paths_below(folder: &Path, levels: u32, names: &BTreeSet<String>, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            let path = entry.path().display().to_string();
-            groups_below(&entry.path(), found);
-            // Others come and go meanwhile.
-            if ["k8s.io", "kube", "xtask"]
-                .iter()
-                .any(|it| path.contains(it))
-            {
-                found.insert(path);
-            }
+        let path = entry.path().display().to_string();
+        // It may be gone by now.
+        if levels > 1 && entry.file_type().is_ok_and(|it| it.is_dir()) {
+            paths_below(&entry.path(), levels - 1, names, found);
+        }
+        if names.iter().any(|it| path.contains(it)) {
+            found.insert(path);
         }
     }
 }
@@ -659,6 +711,8 @@ fn without_root_or_its_programs_it_says_what_to_do() {
     fs::create_dir_all(&open).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_xtask"), open.join("xtask")).unwrap();
     copy(&Repo::own().root.join("config"), &open.join("config"));
+    let private = Path::new("/dev/shm/xtask-65534");
+    let had_private = private.exists();
     let mut command = Command::new("setpriv");
     command.args([
         "--reuid=65534",
@@ -676,7 +730,10 @@ fn without_root_or_its_programs_it_says_what_to_do() {
         .stderr(Stdio::piped());
     let ran: Ran = command.spawn().unwrap().into();
     fs::remove_dir_all(open).unwrap();
-    let _ = fs::remove_dir_all("/dev/shm/xtask-65534");
+    // What was there is somebody else's.
+    if !had_private {
+        let _ = fs::remove_dir_all(private);
+    }
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr

@@ -8,28 +8,51 @@ fn diff(repo: &Repo, hub: &str) -> Ran {
     ))
 }
 
-#[test]
-fn shows_what_differs_and_no_secret() {
-    let cluster = Shared::cluster();
-    let mut repo = Repo::on(&cluster, &["shown"]);
-    let key = Key::new();
-    repo.has_key(&key);
-    let (plain, secret) = (
-        "config/clusters/lake/shown.values.yaml",
-        "config/clusters/lake/enc-shown.secret.values.yaml",
-    );
-    repo.edit(
-        "config/clusters/lake/cluster.yaml",
-        "shown.values.yaml]",
-        "shown.values.yaml, enc-shown.secret.values.yaml]",
-    );
-    let encrypt = |text: &str| {
-        repo.write(secret, text);
-        repo.encrypt(secret, &key);
-    };
-    repo.write(plain, "note: hello\ndepth: 7\njob: fine\n");
-    encrypt("token: the-first-albatross\ngreeting: the-first-petrel\n");
+/// A repository with a hub that has values in a file that is encrypted, and in one that isn't.
+struct Hub {
+    name: &'static str,
+    repo: Repo,
+    key: Key,
+}
 
+impl Hub {
+    fn new(cluster: &Shared, name: &'static str) -> Hub {
+        let mut repo = Repo::on(cluster, &[name]);
+        let key = Key::new();
+        repo.has_key(&key);
+        repo.edit(
+            "config/clusters/lake/cluster.yaml",
+            &format!("{name}.values.yaml]"),
+            &format!("{name}.values.yaml, enc-{name}.secret.values.yaml]"),
+        );
+        let hub = Hub { name, repo, key };
+        hub.plain("note: hello\ndepth: 7\njob: fine\n");
+        hub.secret("token: the-first-albatross\ngreeting: the-first-petrel\n");
+        hub
+    }
+
+    fn deployed(cluster: &Shared, name: &'static str) -> Hub {
+        let hub = Hub::new(cluster, name);
+        hub.repo.ok("deploy lake");
+        hub
+    }
+
+    fn plain(&self, values: &str) {
+        let file = format!("config/clusters/lake/{}.values.yaml", self.name);
+        self.repo.write(&file, values);
+    }
+
+    fn secret(&self, values: &str) {
+        let file = format!("config/clusters/lake/enc-{}.secret.values.yaml", self.name);
+        self.repo.write(&file, values);
+        self.repo.encrypt(&file, &self.key);
+    }
+}
+
+#[test]
+fn shows_all_of_a_new_hub_and_then_nothing() {
+    let cluster = Shared::cluster();
+    let Hub { repo, .. } = Hub::new(&cluster, "shown");
     let ran = diff(&repo, "shown");
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
     for part in [
@@ -57,13 +80,18 @@ fn shows_what_differs_and_no_secret() {
         "{}",
         ran.stderr
     );
+}
 
-    repo.write(plain, "note: goodbye\ndepth: 7\n");
-    encrypt("token: the-second-albatross\ngreeting: the-second-petrel\n");
-    cluster.kubectl("set image deployment/pond pond=by-hand -n shown");
+#[test]
+fn shows_what_differs_and_no_secret() {
+    let cluster = Shared::cluster();
+    let hub = Hub::deployed(&cluster, "other");
+    hub.plain("note: goodbye\ndepth: 7\n");
+    hub.secret("token: the-second-albatross\ngreeting: the-second-petrel\n");
+    cluster.kubectl("set image deployment/pond pond=by-hand -n other");
     let applied = "kubectl.kubernetes.io/last-applied-configuration=dGhlLWZpcnN0LWFsYmF0cm9zcw==";
-    cluster.kubectl(&format!("annotate secret pond -n shown {applied}"));
-    let ran = diff(&repo, "shown");
+    cluster.kubectl(&format!("annotate secret pond -n other {applied}"));
+    let ran = diff(&hub.repo, "other");
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
     for part in [
         "--- configmap/pond\n+++ configmap/pond\n",
@@ -100,23 +128,38 @@ fn shows_what_differs_and_no_secret() {
     ] {
         assert!(!all.contains(part), "{part} in {all}");
     }
+}
 
-    let note = || cluster.kubectl("get configmap pond -n shown -o jsonpath={.data.note}");
-    let said = repo.fails("deploy lake shown --diff --force-conflicts");
+#[test]
+fn a_person_confirms_what_differs() {
+    let cluster = Shared::cluster();
+    let hub = Hub::deployed(&cluster, "asked");
+    hub.plain("note: goodbye\ndepth: 7\n");
+    let repo = &hub.repo;
+    let note = || cluster.kubectl("get configmap pond -n asked -o jsonpath={.data.note}");
+    let said = repo.fails("deploy lake asked --diff --force-conflicts");
     assert!(
         said.contains("Deploy 1 hub of `lake`: cannot ask without a terminal; pass `--yes`"),
         "{said}"
     );
     assert_eq!(note(), "hello");
-    let ran = repo.ok("deploy lake shown --diff --yes --force-conflicts");
+    let ran = repo.ok("deploy lake asked --diff --yes --force-conflicts");
     assert!(
         ran.stdout.contains("\n+  note: goodbye\n")
-            && ran.stdout.contains("shown                deployed")
+            && ran.stdout.contains("asked                deployed")
     );
     assert_eq!(note(), "goodbye");
     assert_eq!(repo.run("deploy lake --detailed-exitcode").code, Some(2));
+}
 
-    // What stands as it is can be left out, until somebody changes it.
+/// Until somebody changes it.
+#[test]
+fn what_is_unchanged_can_be_left_out() {
+    let cluster = Shared::cluster();
+    let hub = Hub::deployed(&cluster, "equal");
+    hub.plain("note: goodbye\ndepth: 7\n");
+    let repo = &hub.repo;
+    repo.ok("deploy lake");
     let deploy = || {
         repo.ok("deploy lake --skip-unchanged --force-conflicts")
             .stdout
@@ -131,19 +174,19 @@ fn shows_what_differs_and_no_secret() {
     };
     let first = deploy();
     assert!(
-        first.starts_with("shown                unchanged revision 2,"),
+        first.starts_with("equal                unchanged revision 2,"),
         "{first}"
     );
-    cluster.kubectl("set image deployment/pond pond=by-hand -n shown");
+    cluster.kubectl("set image deployment/pond pond=by-hand -n equal");
     assert_eq!(revision(&deploy()), "3");
     assert_eq!(revision(&deploy()), "3");
-    repo.write(plain, "note: goodbye\ndepth: 7\nhook: true\n");
+    hub.plain("note: goodbye\ndepth: 7\nhook: true\n");
     let printed = repo.run("deploy lake --skip-unchanged --timeout 3s");
     assert!(
-        printed.stderr.contains("`shown` failed"),
+        printed.stderr.contains("`equal` failed"),
         "{}",
         printed.stderr
     );
-    repo.write(plain, "note: goodbye\ndepth: 7\n");
-    assert!(deploy().contains("shown                deployed"));
+    hub.plain("note: goodbye\ndepth: 7\n");
+    assert!(deploy().contains("equal                deployed"));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::Stdio,
+    process::{Child, Stdio},
 };
 
 use crate::{
@@ -18,10 +18,21 @@ pub(crate) fn people_look_into_it(repo: &Repo, node: &Node) {
         "config/xtask.yaml",
         "shell_image: localhost/xtask/minihub:1\ndocker_proxy_cluster: local\n",
     );
-    logs(repo, node);
-    hub(repo, node);
-    homes(repo, node);
-    copies(repo, node);
+    component_logs(repo);
+    logs_of_more_pods_than_kubectl_follows(repo, node);
+    user_logs(repo);
+    user_logs_by_any_name(repo, node);
+
+    a_program_in_the_hub(repo, node);
+    a_shell_in_the_hub(repo);
+    homes_without_their_claim(repo, node);
+    a_program_beside_the_homes(repo, node);
+    a_shell_beside_the_homes(repo, node);
+    homes_are_left_by_signals(repo, node);
+    homes_are_left_by_a_deadline(repo, node);
+    homes_without_an_image(repo, node);
+
+    copies(&Homes::start(repo, node));
     docker_proxy(repo, node);
 }
 
@@ -34,7 +45,7 @@ fn pod(name: &str, labels: &str, annotations: &str, image: &str, script: &str) -
     )
 }
 
-fn logs(repo: &Repo, node: &Node) {
+fn component_logs(repo: &Repo) {
     let log = repo
         .ok("exec debug component-logs local staging hub --no-follow")
         .stdout;
@@ -52,8 +63,10 @@ fn logs(repo: &Repo, node: &Node) {
         said.contains("previous terminated container \"hub\" in pod \"hub-"),
         "{said}"
     );
+}
 
-    // More pods than kubectl follows unasked, and all lines of each.
+/// Unasked; and all lines of each.
+fn logs_of_more_pods_than_kubectl_follows(repo: &Repo, node: &Node) {
     let gateway = "app.kubernetes.io/component: gateway";
     let pods: String = (0..7)
         .map(|it| {
@@ -85,11 +98,21 @@ fn logs(repo: &Repo, node: &Node) {
     assert_eq!(lines.count(), 0);
     following.wait().unwrap();
     node.get("delete pods -n staging -l app.kubernetes.io/component=gateway");
+}
 
+fn user_logs(repo: &Repo) {
     let log = repo
         .ok("exec debug user-logs local staging ada --no-follow")
         .stdout;
     assert!(log.contains("JupyterHubSingleUser"), "{log}");
+    let said = repo.fails("exec debug user-logs local demo ada");
+    assert!(
+        said.contains("no user of `demo` has a server now"),
+        "{said}"
+    );
+}
+
+fn user_logs_by_any_name(repo: &Repo, node: &Node) {
     // Whatever the labels are, and however the name is written.
     let annotations = "hub.jupyter.org/username: eVe@x.org, hub.jupyter.org/servername: big";
     node.apply(&pod("jupyter-eve", "", annotations, "minihub", "sleep 600"));
@@ -108,14 +131,9 @@ fn logs(repo: &Repo, node: &Node) {
         "{said}"
     );
     node.get("delete pod jupyter-eve -n staging");
-    let said = repo.fails("exec debug user-logs local demo ada");
-    assert!(
-        said.contains("no user of `demo` has a server now"),
-        "{said}"
-    );
 }
 
-fn hub(repo: &Repo, node: &Node) {
+fn a_program_in_the_hub(repo: &Repo, node: &Node) {
     // One that isn't ready stands beside the one that is, as in a rollout.
     node.apply(&pod(
         "hub-newer",
@@ -124,14 +142,12 @@ fn hub(repo: &Repo, node: &Node) {
         "absent",
         "sleep 600",
     ));
-    let exec = |args: &[&str]| -> Ran {
-        repo.command("exec shell hub local staging")
-            .args(args)
-            .spawn()
-            .unwrap()
-            .into()
-    };
-    let ran = exec(&["sh", "-c", "hostname; exit 6"]);
+    let ran: Ran = repo
+        .command("exec shell hub local staging")
+        .args(["sh", "-c", "hostname; exit 6"])
+        .spawn()
+        .unwrap()
+        .into();
     assert!(
         ran.stdout.starts_with("hub-") && ran.stdout != "hub-newer\n",
         "{}{}",
@@ -140,6 +156,9 @@ fn hub(repo: &Repo, node: &Node) {
     );
     assert_eq!(ran.code, Some(6));
     node.get("delete pod hub-newer -n staging");
+}
+
+fn a_shell_in_the_hub(repo: &Repo) {
     let terminal = Terminal::start(repo, "xtask exec shell hub local staging\necho status $?");
     terminal.shows("$");
     terminal.types(&["test -t 0 && echo a-$((40 + 2))-terminal; exit 3", "Enter"]);
@@ -156,7 +175,8 @@ fn none_left(node: &Node) {
     });
 }
 
-fn homes(repo: &Repo, node: &Node) {
+/// Which the claim is made after.
+fn homes_without_their_claim(repo: &Repo, node: &Node) {
     let said = repo.fails("exec shell homes local staging ls");
     assert!(
         said.contains("`staging` of `local` has no claim `home-nfs`; it has: "),
@@ -166,14 +186,15 @@ fn homes(repo: &Repo, node: &Node) {
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: home-nfs, namespace: staging}\n\
          spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Gi}}}\n",
     );
-    let run = |script: &str| -> Ran {
-        repo.command("exec shell homes local staging sh -c")
-            .arg(script)
-            .spawn()
-            .unwrap()
-            .into()
-    };
-    let ran = run("id -u; pwd; ls /var/run/secrets 2>/dev/null; exit 4");
+}
+
+fn a_program_beside_the_homes(repo: &Repo, node: &Node) {
+    let ran: Ran = repo
+        .command("exec shell homes local staging sh -c")
+        .arg("id -u; pwd; ls /var/run/secrets 2>/dev/null; exit 4")
+        .spawn()
+        .unwrap()
+        .into();
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
         (Some(4), "0\n/home\n"),
@@ -181,6 +202,9 @@ fn homes(repo: &Repo, node: &Node) {
         ran.stderr
     );
     none_left(node);
+}
+
+fn a_shell_beside_the_homes(repo: &Repo, node: &Node) {
     let terminal = Terminal::start(repo, "xtask exec shell homes local staging\necho status $?");
     terminal.shows("/home#");
     let jobs = node.get("get jobs -n staging -o json");
@@ -202,7 +226,9 @@ fn homes(repo: &Repo, node: &Node) {
     terminal.types(&["exit 5", "Enter"]);
     terminal.shows("status 5");
     none_left(node);
+}
 
+fn homes_are_left_by_signals(repo: &Repo, node: &Node) {
     for name in ["TERM", "HUP"] {
         let child = repo.start("exec shell homes local staging sleep 500");
         wait_until("the pod", || {
@@ -212,7 +238,10 @@ fn homes(repo: &Repo, node: &Node) {
         assert_ne!(Ran::from(child).code, Some(0));
         none_left(node);
     }
-    // Nobody takes it away, but its deadline does.
+}
+
+/// Where nobody takes the pod away.
+fn homes_are_left_by_a_deadline(repo: &Repo, node: &Node) {
     let mut child = repo.start("exec shell homes local staging sleep 500");
     wait_until("the pod", || {
         node.get("get pods -n staging").contains("xtask-homes")
@@ -225,7 +254,9 @@ fn homes(repo: &Repo, node: &Node) {
         job.trim()
     ));
     none_left(node);
+}
 
+fn homes_without_an_image(repo: &Repo, node: &Node) {
     repo.edit("config/xtask.yaml", "minihub:1", "absent:1");
     let said = repo.fails("exec shell homes local staging ls");
     assert!(
@@ -237,37 +268,97 @@ fn homes(repo: &Repo, node: &Node) {
     none_left(node);
 }
 
-fn copies(repo: &Repo, node: &Node) {
-    // Somebody who looks on from a pod of their own.
-    node.apply(
+/// The homes of `staging`, seen from a pod.
+struct Homes<'a> {
+    repo: &'a Repo,
+    node: &'a Node,
+}
+
+impl Homes<'_> {
+    /// Somebody looks on from a pod of their own.
+    fn start<'a>(repo: &'a Repo, node: &'a Node) -> Homes<'a> {
+        node.apply(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: onlooker, namespace: staging}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
          securityContext: {runAsUser: 0}\n  volumes: [{name: homes, persistentVolumeClaim: {claimName: home-nfs}}]\n  containers:\n  \
          - name: main\n    image: localhost/xtask/minihub:1\n    imagePullPolicy: Never\n    command: [sleep, infinity]\n    \
          workingDir: /home\n    volumeMounts: [{name: homes, mountPath: /home}]\n",
     );
-    node.get("wait pod/onlooker -n staging --for=condition=Ready --timeout=60s");
-    let home = |script: &str| {
-        let ran = node.kubectl(&[
+        node.get("wait pod/onlooker -n staging --for=condition=Ready --timeout=60s");
+        Homes { repo, node }
+    }
+
+    /// The output of a script that must succeed in the folder of all homes.
+    fn run(&self, script: &str) -> String {
+        let ran = self.node.kubectl(&[
             "exec", "-n", "staging", "onlooker", "--", "bash", "-c", script,
         ]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         ran.stdout
-    };
-    home(
+    }
+
+    fn copy(&self, from: &str, to: &str, more: &str) -> Ran {
+        self.repo.run(&format!(
+            "exec shell copy-homedir-into-another local staging --source-homedir {from} --destination-homedir {to} {more}"
+        ))
+    }
+
+    /// All that is to be told of a home.
+    fn listing(&self, folder: &str) -> String {
+        self.run(&format!(
+            "cd {folder} && find . -printf '%P %U:%G %m %T@ %s %l\\n' | sort; cat 'a file'"
+        ))
+    }
+
+    /// A copy of ann's home that is in the middle of it.
+    fn begin(&self) -> Child {
+        let child = self.repo.start(
+            "exec shell copy-homedir-into-another local staging --source-homedir ann --destination-homedir ben@x.org --yes",
+        );
+        let pods = "get pods -n staging -o jsonpath={.items[*].metadata.name}";
+        wait_until("cp", || {
+            let pods = self.node.get(pods);
+            let pod = pods.split(' ').find(|it| it.starts_with("xtask-homes"));
+            pod.is_some_and(|it| {
+                self.node
+                    .kubectl(&[
+                        "exec",
+                        "-n",
+                        "staging",
+                        it,
+                        "--",
+                        "sh",
+                        "-c",
+                        "grep -qx cp /proc/[0-9]*/comm",
+                    ])
+                    .code
+                    == Some(0)
+            })
+        });
+        child
+    }
+}
+
+fn copies(homes: &Homes) {
+    homes.run(
         "mkdir -p ann/deep 'ben-40x-2eorg/ann'; cd ann; echo text > 'a file'; ln -s 'a file' link; ln 'a file' deep/hard; \
          head -c 3000000 /dev/zero > deep/big; touch -d 2001-02-03 'a file'; chown -R 1000:1000 . ; chown 4711:4712 deep/big; chmod 700 .",
     );
-    let copy = |from: &str, to: &str, more: &str| {
-        repo.run(&format!(
-            "exec shell copy-homedir-into-another local staging --source-homedir {from} --destination-homedir {to} {more}"
-        ))
-    };
-    let listing = |folder: &str| {
-        home(&format!(
-            "cd {folder} && find . -printf '%P %U:%G %m %T@ %s %l\\n' | sort; cat 'a file'"
-        ))
-    };
-    let said = copy("ann", "ben@x.org", "").stderr;
+    a_copy_is_confirmed(homes);
+    a_copy_is_whole_and_stays(homes);
+    names_of_homes_that_cannot_be_copied(homes);
+    a_person_is_asked_for_everything(homes);
+    homes.run("mkdir ann/many && cd ann/many && seq 100000 | xargs touch");
+    homes.run("rm -r ben-40x-2eorg/ann-homedir");
+    a_stopped_copy_leaves_nothing(homes);
+    a_killed_copy_is_cleared_up_by_the_next(homes);
+    homes.run("rm -r ann ben-40x-2eorg");
+    homes
+        .node
+        .get("delete pod/onlooker pvc/home-nfs -n staging");
+}
+
+fn a_copy_is_confirmed(homes: &Homes) {
+    let said = homes.copy("ann", "ben@x.org", "").stderr;
     for part in [
         "from /home/ann: 2.86 MiB in 5 files and folders\n",
         "into /home/ben-40x-2eorg: 0 B in 1 files and folders\n",
@@ -276,21 +367,30 @@ fn copies(repo: &Repo, node: &Node) {
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
-    let ran = copy("ann", "ben@x.org", "--yes");
+}
+
+fn a_copy_is_whole_and_stays(homes: &Homes) {
+    let ran = homes.copy("ann", "ben@x.org", "--yes");
     assert_eq!(
         ran.stdout,
         "copied /home/ann to /home/ben-40x-2eorg/ann-homedir: 2.86 MiB in 5 files and folders\n",
         "{}",
         ran.stderr
     );
-    assert_eq!(listing("ann"), listing("ben-40x-2eorg/ann-homedir"));
-    home("echo mine > ben-40x-2eorg/ann-homedir/'a file'");
-    let said = copy("ann", "ben@x.org", "--yes").stderr;
+    assert_eq!(
+        homes.listing("ann"),
+        homes.listing("ben-40x-2eorg/ann-homedir")
+    );
+    homes.run("echo mine > ben-40x-2eorg/ann-homedir/'a file'");
+    let said = homes.copy("ann", "ben@x.org", "--yes").stderr;
     assert!(
         said.contains("/home/ben-40x-2eorg/ann-homedir is there already, and is left as it is"),
         "{said}"
     );
-    assert_eq!(home("cat ben-40x-2eorg/ann-homedir/*file"), "mine\n");
+    assert_eq!(homes.run("cat ben-40x-2eorg/ann-homedir/*file"), "mine\n");
+}
+
+fn names_of_homes_that_cannot_be_copied(homes: &Homes) {
     for (from, to, part) in [
         (
             "nobody",
@@ -304,13 +404,14 @@ fn copies(repo: &Repo, node: &Node) {
         ),
         ("ann", "ann", "/home/ann can't be copied into itself"),
     ] {
-        let said = copy(from, to, "--yes").stderr;
+        let said = homes.copy(from, to, "--yes").stderr;
         assert!(said.contains(part), "no {part:?} in {said}");
     }
+}
 
-    // A person is asked for everything.
+fn a_person_is_asked_for_everything(homes: &Homes) {
     let terminal = Terminal::start(
-        repo,
+        homes.repo,
         "xtask exec shell copy-homedir-into-another local staging\necho status $?",
     );
     terminal.shows("Whose home is to be copied");
@@ -320,37 +421,10 @@ fn copies(repo: &Repo, node: &Node) {
     terminal.shows("Copy /home/ben-40x-2eorg to /home/ann/ben-40x-2eorg-homedir? [y/N]");
     terminal.types(&["n", "Enter"]);
     terminal.shows("error: nothing was done");
-    drop(terminal);
+}
 
-    // Stopped in the middle, it leaves nothing; killed, the next one clears up.
-    home("mkdir ann/many && cd ann/many && seq 100000 | xargs touch");
-    let begin = || {
-        let child = repo.start(
-            "exec shell copy-homedir-into-another local staging --source-homedir ann --destination-homedir ben@x.org --yes",
-        );
-        let pods = "get pods -n staging -o jsonpath={.items[*].metadata.name}";
-        wait_until("cp", || {
-            let pods = node.get(pods);
-            let pod = pods.split(' ').find(|it| it.starts_with("xtask-homes"));
-            pod.is_some_and(|it| {
-                node.kubectl(&[
-                    "exec",
-                    "-n",
-                    "staging",
-                    it,
-                    "--",
-                    "sh",
-                    "-c",
-                    "grep -qx cp /proc/[0-9]*/comm",
-                ])
-                .code
-                    == Some(0)
-            })
-        });
-        child
-    };
-    home("rm -r ben-40x-2eorg/ann-homedir");
-    let child = begin();
+fn a_stopped_copy_leaves_nothing(homes: &Homes) {
+    let child = homes.begin();
     signal(&child, "TERM");
     let ran = Ran::from(child);
     assert!(
@@ -358,24 +432,27 @@ fn copies(repo: &Repo, node: &Node) {
         "{}",
         ran.stderr
     );
-    assert_eq!(home("ls -A ben-40x-2eorg"), "ann\n");
-    none_left(node);
-    let mut child = begin();
+    assert_eq!(homes.run("ls -A ben-40x-2eorg"), "ann\n");
+    none_left(homes.node);
+}
+
+fn a_killed_copy_is_cleared_up_by_the_next(homes: &Homes) {
+    let mut child = homes.begin();
     child.kill().unwrap();
     child.wait().unwrap();
-    node.get("delete jobs -n staging --all --cascade=foreground");
-    none_left(node);
-    let left = home("ls -A ben-40x-2eorg");
+    homes
+        .node
+        .get("delete jobs -n staging --all --cascade=foreground");
+    none_left(homes.node);
+    let left = homes.run("ls -A ben-40x-2eorg");
     assert!(left.starts_with(".ann-homedir.xtask-homes-"), "{left}");
-    let ran = copy("ann", "ben@x.org", "--yes");
+    let ran = homes.copy("ann", "ben@x.org", "--yes");
     assert!(
         ran.stderr.contains("which a copy left that was cut off"),
         "{}",
         ran.stderr
     );
-    assert_eq!(home("ls -A ben-40x-2eorg"), "ann\nann-homedir\n");
-    home("rm -r ann ben-40x-2eorg");
-    node.get("delete pod/onlooker pvc/home-nfs -n staging");
+    assert_eq!(homes.run("ls -A ben-40x-2eorg"), "ann\nann-homedir\n");
 }
 
 fn docker_proxy(repo: &Repo, node: &Node) {
@@ -510,18 +587,27 @@ fn all_homes_of_an_nfs_server() {
     wait_until("the end of the pod", || {
         cluster.kubectl("get jobs,pods -n nfs -o name").is_empty()
     });
+}
 
-    // A quota that leaves no room for it.
-    cluster.kubectl("create quota none -n nfs --hard=pods=0");
+#[test]
+fn a_quota_that_leaves_no_room_for_homes() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["nfs-full"]);
+    repo.write(
+        "config/clusters/lake/nfs-full.values.yaml",
+        "basehub: {nfs: {pv: {serverIP: 10.0.0.2, baseShareName: /export/homes/}}}\n",
+    );
+    cluster.kubectl("create namespace nfs-full");
+    cluster.kubectl("create quota none -n nfs-full --hard=pods=0");
     wait_until("the quota", || {
         cluster
-            .kubectl("get quota none -n nfs -o jsonpath={.status.hard}")
+            .kubectl("get quota none -n nfs-full -o jsonpath={.status.hard}")
             .contains("pods")
     });
-    let said = repo.fails("exec shell root-homes lake nfs");
+    let said = repo.fails("exec shell root-homes lake nfs-full");
     assert!(
         said.contains("the pod for it can't be made: ") && said.contains("exceeded quota: none"),
         "{said}"
     );
-    assert_eq!(cluster.kubectl("get jobs -n nfs -o name"), "");
+    assert_eq!(cluster.kubectl("get jobs -n nfs-full -o name"), "");
 }

@@ -339,6 +339,8 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
         .args(args)
         .current_dir(dir)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
         .output()
         .unwrap();
     assert!(
@@ -396,12 +398,11 @@ fn prod(repo: &Repo, args: &str) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn git_says_what_changed() {
+/// The same, with a branch on which each of these files is another one; `main` went on meanwhile.
+fn odd_names_changed() -> Repo {
     let repo = odd_names();
     let folder = repo.root.join("config/clusters/lake");
     git(&repo.root, &["checkout", "--quiet", "-b", "change"]);
-    assert!(prod(&repo, "--base main").is_empty());
     for file in [
         "with blanks.yaml",
         "a,b.yaml",
@@ -421,10 +422,22 @@ fn git_says_what_changed() {
     );
     commit(&repo, "of others");
     git(&repo.root, &["checkout", "--quiet", "change"]);
+    repo
+}
+
+#[test]
+fn git_says_what_changed() {
+    assert!(prod(&odd_names(), "--base main").is_empty());
+    let repo = odd_names_changed();
     let all: Vec<_> = (0..6).map(|it| format!("lake/hub-{it}")).collect();
     assert_eq!(prod(&repo, "--base main"), all);
     assert_eq!(prod(&repo, "--base HEAD~1"), all);
-    // The same by a list, as a workflow's filter writes it.
+}
+
+/// As a workflow's filter writes it.
+#[test]
+fn a_list_says_what_changed() {
+    let repo = odd_names_changed();
     let quoted = "config/clusters/lake/with blanks.yaml,\"config/clusters/lake/a,b.yaml\",\"config/clusters/lake/\"\"quoted\"\".yaml\"";
     let blanks = "config/clusters/lake/with blanks.yaml, config/clusters/lake/elsewhere.yaml,config/clusters/lake/gone.yaml\n";
     for (list, count) in [(quoted, 3), (blanks, 2)] {
@@ -440,13 +453,16 @@ fn git_says_what_changed() {
             "{list}"
         );
     }
-
     let said = repo.fails("generate helm-upgrade-jobs /config/clusters/lake/cluster.yaml");
     assert!(
         said.contains("`/config/clusters/lake/cluster.yaml` is not a path from the root"),
         "{said}"
     );
+}
 
+#[test]
+fn commits_that_nothing_can_be_compared_with() {
+    let repo = odd_names();
     let said = repo.fails("generate helm-upgrade-jobs --base nowhere");
     assert!(
         said.contains("git knows no commit `nowhere`\n\nhint: `git fetch origin` first?"),
@@ -456,9 +472,13 @@ fn git_says_what_changed() {
     commit(&repo, "another root");
     let said = repo.fails("generate helm-upgrade-jobs --base main");
     assert!(said.contains("have nothing in common"), "{said}");
-    git(&repo.root, &["checkout", "--quiet", "change"]);
+    let said = Repo::new().fails("generate helm-upgrade-jobs --base main");
+    assert!(said.contains("this is not a git repository"), "{said}");
+}
 
-    // A clone without history can't tell.
+#[test]
+fn a_clone_without_history_cannot_tell() {
+    let repo = odd_names_changed();
     let shallow = Repo::new();
     fs::remove_dir_all(&shallow.root).unwrap();
     let from = format!("file://{}", repo.root.display());
@@ -481,8 +501,6 @@ fn git_says_what_changed() {
             "{said}"
         );
     }
-    let said = Repo::new().fails("generate helm-upgrade-jobs --base main");
-    assert!(said.contains("this is not a git repository"), "{said}");
 }
 
 /// What a hub is made of needn't be where its cluster.yaml says, nor be all in our folder.
@@ -567,32 +585,20 @@ fn files_that_are_elsewhere() {
     assert_eq!(changed("HEAD~4"), ["hub-0", "hub-1", "hub-2", "hub-3"]);
 }
 
-/// The hubs of a run that failed come back in the next one, also when what it deployed was taken back.
-#[test]
-fn since_the_last_deploy_that_went_well() {
-    let mut repo = odd_names();
-    let change = |file: &str| {
-        repo.write(&format!("config/clusters/lake/{file}"), "note: new\n");
-        commit(&repo, file)
-    };
-    let (well, failed) = (change("with blanks.yaml"), change("a,b.yaml"));
-    change("moved.yaml");
-    git(&repo.root, &["revert", "--no-edit", &failed]);
-    // A branch that was merged, with what it changed and took back itself.
-    git(&repo.root, &["checkout", "--quiet", "-b", "merged", &well]);
-    change("\"quoted\".yaml");
-    change("gone.yaml");
-    git(&repo.root, &["revert", "--no-edit", "HEAD"]);
-    git(&repo.root, &["checkout", "--quiet", "main"]);
-    git(&repo.root, &["merge", "--quiet", "--no-edit", "merged"]);
-    let earlier = format!("{well}~1");
-    let answer = move |path: &str| match path.split_once('?') {
+/// Commits on `main`: of one a run went well, of a later one it failed.
+struct Deployed {
+    repo: Repo,
+    well: String,
+}
+
+/// What GitHub says of the runs of this workflow: the newest first.
+fn runs(path: &str, well: &str, failed: &str) -> Answer {
+    match path.split_once('?') {
         Some(("repos/ada/hubs/actions/workflows/deploy-hubs.yaml/runs", query)) => {
             let has = |it: &str| query.split('&').any(|pair| pair == it);
             let branch = ["main", "new"]
                 .into_iter()
                 .find(|it| has(&format!("branch={it}")));
-            // As GitHub does it, the newest first.
             let runs = [
                 json!({"head_sha": "f0f0", "event": "pull_request", "conclusion": "success"}),
                 json!({"head_sha": failed, "event": "push", "conclusion": "failure"}),
@@ -608,19 +614,37 @@ fn since_the_last_deploy_that_went_well() {
             )
         }
         _ => Answer::Json(404, json!({"message": "Not Found"})),
+    }
+}
+
+/// What the failed run deployed was taken back since, and so was what a branch did that was merged.
+fn deployed() -> Deployed {
+    let mut repo = odd_names();
+    let change = |file: &str| {
+        repo.write(&format!("config/clusters/lake/{file}"), "note: new\n");
+        commit(&repo, file)
     };
-    let server = Server::asked(move |it| match it.has("authorization: Bearer of-the-run") {
-        true => answer(&it.path),
-        false => Answer::Json(
-            403,
-            json!({"message": "Resource not accessible by integration"}),
-        ),
+    let (well, failed) = (change("with blanks.yaml"), change("a,b.yaml"));
+    change("moved.yaml");
+    git(&repo.root, &["revert", "--no-edit", &failed]);
+    // A branch that was merged, with what it changed and took back itself.
+    git(&repo.root, &["checkout", "--quiet", "-b", "merged", &well]);
+    change("\"quoted\".yaml");
+    change("gone.yaml");
+    git(&repo.root, &["revert", "--no-edit", "HEAD"]);
+    git(&repo.root, &["checkout", "--quiet", "main"]);
+    git(&repo.root, &["merge", "--quiet", "--no-edit", "merged"]);
+    let last_good = well.clone();
+    let server = Server::asked(move |it| {
+        if it.has("authorization: Bearer of-the-run") {
+            runs(&it.path, &last_good, &failed)
+        } else {
+            Answer::Json(
+                403,
+                json!({"message": "Resource not accessible by integration"}),
+            )
+        }
     });
-    let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
-    assert!(
-        said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` is not set"),
-        "{said}"
-    );
     for (name, value) in [
         ("GITHUB_API_URL", server.address.as_str()),
         ("GITHUB_REPOSITORY", "ada/hubs"),
@@ -633,12 +657,46 @@ fn since_the_last_deploy_that_went_well() {
     ] {
         repo.env.push((name.to_owned(), value.to_owned()));
     }
+    Deployed { repo, well }
+}
+
+#[test]
+fn the_last_deploy_is_asked_of_github() {
+    let said = odd_names().fails("generate helm-upgrade-jobs --base last-deployed");
+    assert!(
+        said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` is not set"),
+        "{said}"
+    );
+    let mut repo = deployed().repo;
+    repo.env.retain(|(name, _)| name != "GITHUB_TOKEN");
+    let guessed = ("GITHUB_TOKEN".to_owned(), "guessed".to_owned());
+    repo.env.push(guessed);
+    let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
+    assert!(
+        said.contains("GitHub answers 403 Forbidden Resource not accessible"),
+        "{said}"
+    );
+    assert!(
+        said.contains("hint: does the job have the `permissions` for that?"),
+        "{said}"
+    );
+}
+
+/// The hubs of a run that failed come back in the next one, also when what it deployed was taken back.
+#[test]
+fn since_the_last_deploy_that_went_well() {
+    let repo = deployed().repo;
     assert_eq!(
         prod(&repo, "--base last-deployed"),
         ["lake/hub-1", "lake/hub-3", "lake/hub-4"]
     );
+}
 
-    // Somebody wrote the history anew: as long as git knows what was deployed, the difference tells.
+/// As long as git knows what was deployed, the difference tells.
+#[test]
+fn somebody_wrote_the_history_anew() {
+    let Deployed { repo, well } = deployed();
+    let earlier = format!("{well}~1");
     git(&repo.root, &["checkout", "--quiet", "-b", "anew", &earlier]);
     assert_eq!(prod(&repo, "--base last-deployed"), ["lake/hub-0"]);
     let elsewhere = Repo::new();
@@ -662,7 +720,11 @@ fn since_the_last_deploy_that_went_well() {
         said.contains("which was deployed last, is no longer in this repository's history: everything is deployed"),
         "{said}"
     );
-    git(&repo.root, &["checkout", "--quiet", "main"]);
+}
+
+#[test]
+fn a_branch_that_was_never_deployed() {
+    let mut repo = deployed().repo;
     repo.env[3].1 = "new".to_owned();
     let ran = repo.ok("generate helm-upgrade-jobs --base last-deployed");
     assert!(
@@ -675,16 +737,6 @@ fn since_the_last_deploy_that_went_well() {
         6 + 2,
         "{}",
         ran.stdout
-    );
-    repo.env[4].1 = "guessed".to_owned();
-    let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
-    assert!(
-        said.contains("GitHub answers 403 Forbidden Resource not accessible"),
-        "{said}"
-    );
-    assert!(
-        said.contains("hint: does the job have the `permissions` for that?"),
-        "{said}"
     );
 }
 
@@ -700,8 +752,8 @@ pub(crate) fn set(text: &str) -> BTreeMap<String, String> {
     values
 }
 
-#[test]
-fn a_workflow_gets_its_lists_and_a_comment() {
+/// The same in a workflow, whose files are `output` and `env`.
+fn in_a_workflow() -> Repo {
     let mut repo = odd_names();
     let files = ["output", "env"].map(|it| repo.root.join(it));
     for (name, value) in [
@@ -712,6 +764,12 @@ fn a_workflow_gets_its_lists_and_a_comment() {
         repo.env.push((name.to_owned(), value.to_owned()));
     }
     repo.write("output", "before<<x\n1\nx\n");
+    repo
+}
+
+#[test]
+fn a_workflow_gets_its_lists_and_a_comment() {
+    let repo = in_a_workflow();
     let changed = "config/clusters/lake/line\nbreak.yaml,config/clusters/river/river.values.yaml";
     let output = repo
         .command("generate helm-upgrade-jobs")
@@ -728,7 +786,8 @@ fn a_workflow_gets_its_lists_and_a_comment() {
             .unwrap()
             .contains("modified: line\\nbreak.yaml")
     );
-    let (output, env) = (set(&repo.read("output")), set(&repo.read("env")));
+    let output = set(&repo.read("output"));
+    let env = set(&repo.read("env"));
     assert_eq!(
         output.keys().collect::<Vec<_>>(),
         [
@@ -757,8 +816,12 @@ fn a_workflow_gets_its_lists_and_a_comment() {
         "{comment}"
     );
     assert!(comment.contains("| kubeconfig | lake | hub-2 | Following helm chart values files were modified: line\\\\nbreak.yaml |"), "{comment}");
+}
 
-    // Nothing in a name is anything but its text.
+/// In a comment it isn't markup, for example.
+#[test]
+fn nothing_in_a_name_is_anything_but_its_text() {
+    let repo = in_a_workflow();
     repo.edit(
         "config/clusters/lake/cluster.yaml",
         "gone.yaml",
@@ -773,6 +836,11 @@ fn a_workflow_gets_its_lists_and_a_comment() {
         comment.contains("modified: &#60;b&#62;&#124;&#64;ada \\[x\\]\\(y\\)\\`.yaml |\n"),
         "{comment}"
     );
+}
+
+#[test]
+fn a_comment_where_nothing_is_upgraded() {
+    let repo = in_a_workflow();
     repo.ok("generate helm-upgrade-jobs README.md");
     let comment = repo.read("comment-body.txt");
     assert!(

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     generate::{commit, git},
-    repo::{Repo, Shared, persons_cache, workspace},
+    repo::{Ran, Repo, Shared, persons_cache, workspace},
     upstream::{Answer, Request, Server},
 };
 
@@ -225,6 +225,7 @@ enum Outcome {
     Failed,
     Skipped,
 }
+use Outcome::{Failed, Passed, Skipped};
 
 /// Plays jobs in the order of their needs; one whose needs didn't all pass is skipped.
 fn play<'a>(
@@ -240,11 +241,13 @@ fn play<'a>(
             .iter()
             .find(is_due)
             .expect("no job needs itself or one that isn't there");
-        let may_run = needs(job).iter().all(|it| outcomes[it] == Outcome::Passed);
-        let outcome = match may_run {
-            false => Outcome::Skipped,
-            true if passes(name, job) => Outcome::Passed,
-            true => Outcome::Failed,
+        let may_run = needs(job).iter().all(|it| outcomes[it] == Passed);
+        let outcome = if !may_run {
+            Skipped
+        } else if passes(name, job) {
+            Passed
+        } else {
+            Failed
         };
         outcomes.insert(*name, outcome);
     }
@@ -313,7 +316,7 @@ fn push(
         let file = read(&repo.root.join(artifact));
         // Whoever may approves at once.
         child = owned(play(&jobs(&file), |_, job| runs(job)));
-        job["trigger"]["strategy"] == "depend" && child.values().all(|it| *it == Outcome::Passed)
+        job["trigger"]["strategy"] == "depend" && child.values().all(|it| *it == Passed)
     });
     (owned(outcomes), child)
 }
@@ -345,68 +348,95 @@ fn answer(request: &Request, deployments: &Deployments) -> Answer {
     )
 }
 
-/// Two clusters, both on the rehearsal cluster. Staging fails in one: its production isn't touched, the other's is deployed.
-#[test]
-fn a_failed_staging_holds_its_production() {
-    let cluster = Shared::cluster();
-    let mut repo = Repo::on(&cluster, &["lab-staging", "lab-prod"]);
-    let lake = repo.read("config/clusters/lake/cluster.yaml");
-    repo.write(
-        "config/clusters/river/cluster.yaml",
-        &lake.replace("lake", "river").replace("lab-", "laby-"),
-    );
-    for file in ["kubeconfig.yaml", "common.values.yaml"] {
-        repo.write(
-            &format!("config/clusters/river/{file}"),
-            &repo.read(&format!("config/clusters/lake/{file}")),
-        );
-    }
-    for hub in ["laby-staging", "laby-prod"] {
-        repo.write(&format!("config/clusters/river/{hub}.values.yaml"), "{}\n");
-    }
-    for file in [".gitlab-ci.yml", ".gitlab/xtask.yml"] {
-        repo.write(file, &fs::read_to_string(workspace().join(file)).unwrap());
-    }
-    repo.write(".gitignore", "/target\n/pipeline.yml\n");
-    // `build` has little to do here.
-    repo.write(LOG, "");
-    fs::create_dir_all(repo.root.join("target/release")).unwrap();
-    std::os::unix::fs::symlink(
-        env!("CARGO_BIN_EXE_xtask"),
-        repo.root.join("target/release/xtask"),
-    )
-    .unwrap();
-    repo.script("cargo", "");
-    let deployed = Arc::new(Mutex::new(Vec::new()));
-    let known = deployed.clone();
-    let server = Server::asked(move |it| answer(it, &known.lock().unwrap()));
-    for (name, value) in [
-        ("CI", "true"),
-        ("GITLAB_CI", "true"),
-        ("CI_API_V4_URL", server.address.as_str()),
-        ("CI_PROJECT_ID", "7"),
-        ("CI_JOB_TOKEN", "of-the-job"),
-        ("CI_PROJECT_DIR", repo.root.to_str().unwrap()),
-        ("GITLAB_USER_LOGIN", "ann"),
-    ] {
-        repo.env.push((name.to_owned(), value.to_owned()));
-    }
-    git(&repo.root, &["init", "--quiet"]);
-    let staging = "config/clusters/lake/lab-staging.values.yaml";
-    repo.write(staging, "fail: because\n");
-    commit(&repo, "all hubs");
+/// Two clusters, both on the rehearsal cluster, that pushes to GitLab deploy.
+struct Lab {
+    repo: Repo,
+    deployed: Arc<Mutex<Deployments>>,
+}
 
-    let (parent, child) = push(&repo, &deployed);
-    use Outcome::{Failed, Passed, Skipped};
-    let log = || repo.read(LOG);
-    let is = |outcomes: &BTreeMap<String, Outcome>, wanted: &[(&str, Outcome)]| {
+/// Of lake's staging hub.
+const STAGING: &str = "config/clusters/lake/lab-staging.values.yaml";
+
+/// One test, from top to bottom: what a run deploys depends on those before it.
+#[test]
+fn pushes_deploy_what_changed() {
+    let cluster = Shared::cluster();
+    let mut lab = Lab::start(&cluster);
+    a_failed_staging_holds_its_production(&cluster, &lab);
+    all_comes_again_until_all_went_well(&cluster, &lab);
+    only_what_changed_is_planned(&lab);
+    deployments_are_shown_to_the_job_only(&mut lab);
+}
+
+impl Lab {
+    fn start(cluster: &Shared) -> Lab {
+        let mut repo = Repo::on(cluster, &["lab-staging", "lab-prod"]);
+        let lake = repo.read("config/clusters/lake/cluster.yaml");
+        repo.write(
+            "config/clusters/river/cluster.yaml",
+            &lake.replace("lake", "river").replace("lab-", "laby-"),
+        );
+        for file in ["kubeconfig.yaml", "common.values.yaml"] {
+            repo.write(
+                &format!("config/clusters/river/{file}"),
+                &repo.read(&format!("config/clusters/lake/{file}")),
+            );
+        }
+        for hub in ["laby-staging", "laby-prod"] {
+            repo.write(&format!("config/clusters/river/{hub}.values.yaml"), "{}\n");
+        }
+        for file in [".gitlab-ci.yml", ".gitlab/xtask.yml"] {
+            repo.write(file, &fs::read_to_string(workspace().join(file)).unwrap());
+        }
+        repo.write(".gitignore", "/target\n/pipeline.yml\n");
+        // `build` has little to do here.
+        repo.write(LOG, "");
+        fs::create_dir_all(repo.root.join("target/release")).unwrap();
+        std::os::unix::fs::symlink(
+            env!("CARGO_BIN_EXE_xtask"),
+            repo.root.join("target/release/xtask"),
+        )
+        .unwrap();
+        repo.script("cargo", "");
+        let deployed = Arc::new(Mutex::new(Vec::new()));
+        let known = deployed.clone();
+        let server = Server::asked(move |it| answer(it, &known.lock().unwrap()));
+        for (name, value) in [
+            ("CI", "true"),
+            ("GITLAB_CI", "true"),
+            ("CI_API_V4_URL", server.address.as_str()),
+            ("CI_PROJECT_ID", "7"),
+            ("CI_JOB_TOKEN", "of-the-job"),
+            ("CI_PROJECT_DIR", repo.root.to_str().unwrap()),
+            ("GITLAB_USER_LOGIN", "ann"),
+        ] {
+            repo.env.push((name.to_owned(), value.to_owned()));
+        }
+        git(&repo.root, &["init", "--quiet"]);
+        Lab { repo, deployed }
+    }
+
+    /// The outcomes of jobs are these and no others.
+    fn has(&self, outcomes: &BTreeMap<String, Outcome>, wanted: &[(&str, Outcome)]) {
         let wanted: BTreeMap<_, _> = wanted
             .iter()
             .map(|(name, it)| ((*name).to_owned(), *it))
             .collect();
-        assert_eq!(*outcomes, wanted, "{}", log());
-    };
-    is(
+        assert_eq!(*outcomes, wanted, "{}", self.repo.read(LOG));
+    }
+
+    fn plan(&self) -> Ran {
+        self.repo
+            .run("generate helm-upgrade-jobs --base last-deployed --format gitlab")
+    }
+}
+
+/// Staging fails in one: its production isn't touched, the other's is deployed.
+fn a_failed_staging_holds_its_production(cluster: &Shared, lab: &Lab) {
+    lab.repo.write(STAGING, "fail: because\n");
+    commit(&lab.repo, "all hubs");
+    let (parent, child) = push(&lab.repo, &lab.deployed);
+    lab.has(
         &parent,
         &[
             ("build", Passed),
@@ -415,7 +445,7 @@ fn a_failed_staging_holds_its_production() {
             ("deployed", Skipped),
         ],
     );
-    is(
+    lab.has(
         &child,
         &[
             ("staging lake lab-staging", Failed),
@@ -433,11 +463,13 @@ fn a_failed_staging_holds_its_production() {
         "{}",
         cluster.history("laby-prod")
     );
+}
 
-    // All comes again until all went well; then nothing does.
-    repo.write(staging, "{}\n");
-    commit(&repo, "with water");
-    let (parent, child) = push(&repo, &deployed);
+/// Then nothing does.
+fn all_comes_again_until_all_went_well(cluster: &Shared, lab: &Lab) {
+    lab.repo.write(STAGING, "{}\n");
+    commit(&lab.repo, "with water");
+    let (parent, child) = push(&lab.repo, &lab.deployed);
     assert_eq!(child.len(), 6, "{child:?}");
     assert!(
         parent
@@ -445,28 +477,33 @@ fn a_failed_staging_holds_its_production() {
             .chain(child.values())
             .all(|it| *it == Passed),
         "{}",
-        log()
+        lab.repo.read(LOG)
     );
     assert!(cluster.history("lab-prod").contains("deployed by ann"));
-    commit(&repo, "nothing of a hub");
-    let (parent, child) = push(&repo, &deployed);
+    commit(&lab.repo, "nothing of a hub");
+    let (parent, child) = push(&lab.repo, &lab.deployed);
     assert_eq!(parent["deployed"], Passed);
-    is(&child, &[("nothing to deploy", Passed)]);
+    lab.has(&child, &[("nothing to deploy", Passed)]);
+}
 
-    repo.write("config/clusters/river/laby-prod.values.yaml", "note: new\n");
-    commit(&repo, "one hub");
-    let plan =
-        |repo: &Repo| repo.run("generate helm-upgrade-jobs --base last-deployed --format gitlab");
-    assert!(plan(&repo).stdout.contains("production river laby-prod"));
-    assert!(!plan(&repo).stdout.contains("lake"));
-    repo.env[5].1 = "guessed".to_owned();
-    let said = plan(&repo).stderr;
+fn only_what_changed_is_planned(lab: &Lab) {
+    lab.repo
+        .write("config/clusters/river/laby-prod.values.yaml", "note: new\n");
+    commit(&lab.repo, "one hub");
+    let planned = lab.plan().stdout;
+    assert!(planned.contains("production river laby-prod"));
+    assert!(!planned.contains("lake"));
+}
+
+fn deployments_are_shown_to_the_job_only(lab: &mut Lab) {
+    lab.repo.env[5].1 = "guessed".to_owned();
+    let said = lab.plan().stderr;
     assert!(
         said.contains("GitLab answers 401 Unauthorized 401 Unauthorized"),
         "{said}"
     );
-    repo.env.remove(5);
-    let said = plan(&repo).stderr;
+    lab.repo.env.remove(5);
+    let said = lab.plan().stderr;
     assert!(
         said.contains("asks GitLab, and `CI_JOB_TOKEN` is not set as in a pipeline"),
         "{said}"

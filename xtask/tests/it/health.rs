@@ -4,10 +4,11 @@ use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
+    ops::Deref,
     path::Path,
     process::Child,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     a_real_node::Node,
     jupyterhub::JupyterHub,
-    repo::{Key, Ran, Repo, Shared, command_lines, copy, kill_9, tool_path, wait_until},
+    repo::{Key, Ran, Repo, Shared, command_lines, copy, kill_9, shared, tool_path, wait_until},
     stop::signal,
     upstream::{Answer, Running, Server, free_address, index, package},
 };
@@ -48,6 +49,13 @@ fn hub_below(base: &str, name: &str, with_dask: bool) -> (Arc<Shared>, Repo, Jup
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &[name]);
     let hub = JupyterHub::start(repo.root.join("hub"), base, with_dask);
+    leads_to(&mut repo, name, &hub);
+    namespace_with_token(&cluster, name);
+    (cluster, repo, hub)
+}
+
+/// The domain of the hub of this name becomes the address of `hub`, whose certificate is known.
+fn leads_to(repo: &mut Repo, name: &str, hub: &JupyterHub) {
     let domain = format!("domain: {name}.example.org");
     repo.edit(
         "config/clusters/lake/cluster.yaml",
@@ -56,10 +64,85 @@ fn hub_below(base: &str, name: &str, with_dask: bool) -> (Arc<Shared>, Repo, Jup
     );
     repo.env
         .push(("SSL_CERT_FILE".to_owned(), hub.certificate()));
-    cluster.kubectl(&format!("create namespace {name}"));
+}
+
+fn namespace_with_token(cluster: &Shared, name: &str) {
+    cluster.kubectl_apply(&format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"
+    ));
     // With the line's end of a file.
-    token(&cluster, name, "\"of-hub-health\\n\"");
-    (cluster, repo, hub)
+    token(cluster, name, "\"of-hub-health\\n\"");
+}
+
+/// Of servers and kernels, and of who answers in the hub's place.
+static TROUBLED: SharedHub = SharedHub::new("troubled", "");
+/// Of notebooks.
+static CELLS: SharedHub = SharedHub::new("cells", "");
+/// Below a path.
+static STEADY: SharedHub = SharedHub::new("steady", "/lakes/");
+
+/// A hub that tests share, as long as one of them has it. They take turns: there is one user for health checks on a hub.
+struct SharedHub {
+    name: &'static str,
+    base: &'static str,
+    up: Mutex<Weak<Started>>,
+    turn: Mutex<()>,
+}
+
+struct Started {
+    hub: JupyterHub,
+    cluster: Arc<Shared>,
+    _folder: Repo,
+}
+
+/// A hub that is nobody else's meanwhile, and a repository whose cluster `lake` has it.
+struct Turn {
+    repo: Repo,
+    hub: Arc<Started>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl SharedHub {
+    const fn new(name: &'static str, base: &'static str) -> SharedHub {
+        SharedHub {
+            name,
+            base,
+            up: Mutex::new(Weak::new()),
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Waits until no other test has the hub, which is free of trouble then.
+    fn turn(&'static self) -> Turn {
+        let hub = shared(&self.up, || self.start());
+        let turn = self.turn.lock().unwrap_or_else(|it| it.into_inner());
+        hub.trouble("");
+        namespace_with_token(&hub.cluster, self.name);
+        let mut repo = Repo::on(&hub.cluster, &[self.name]);
+        leads_to(&mut repo, self.name, &hub);
+        Turn {
+            repo,
+            hub,
+            _turn: turn,
+        }
+    }
+
+    fn start(&self) -> Started {
+        let folder = Repo::new();
+        Started {
+            cluster: Shared::cluster(),
+            hub: JupyterHub::start(folder.root.join("hub"), self.base, false),
+            _folder: folder,
+        }
+    }
+}
+
+impl Deref for Started {
+    type Target = JupyterHub;
+
+    fn deref(&self) -> &JupyterHub {
+        &self.hub
+    }
 }
 
 /// Lays the token of a service where z2jh keeps it.
@@ -96,13 +179,19 @@ fn says(child: &mut Child, part: &str) {
     );
 }
 
+/// A cell whose outputs are to be as the notebook has them.
+fn checked(source: Value, outputs: Value) -> Value {
+    let metadata = json!({"tags": ["check-output"]});
+    json!({"cell_type": "code", "source": source, "metadata": metadata, "outputs": outputs})
+}
+
 #[test]
-fn notebooks_that_fail() {
-    let (_cluster, repo, hub) = hub("cells", false);
-    let checked = |source: Value, outputs: Value| {
-        let metadata = json!({"tags": ["check-output"]});
-        json!({"cell_type": "code", "source": source, "metadata": metadata, "outputs": outputs})
-    };
+fn outputs_of_a_notebook_are_compared() {
+    let Turn {
+        repo,
+        hub: _hub,
+        _turn,
+    } = CELLS.turn();
     notebook(
         &repo,
         &[
@@ -134,6 +223,11 @@ fn notebooks_that_fail() {
         ],
     );
     repo.ok("run-hub-health-check lake cells --notebook try.ipynb --attempts 1");
+}
+
+#[test]
+fn outputs_that_differ() {
+    let Turn { repo, hub, _turn } = CELLS.turn();
     let stream = checked(
         json!(["print(6 *\n", "      7)"]),
         json!([{"output_type": "stream", "name": "stderr", "text": ["42\n"]}]),
@@ -142,6 +236,30 @@ fn notebooks_that_fail() {
         json!("display({'text/html': ' right'}, raw=True)"),
         json!([{"output_type": "display_data", "data": {"text/html": "right"}}]),
     );
+    for (cell, parts) in [
+        (
+            stream,
+            [
+                "cell 1 of the notebook `try.ipynb` gives stdout \"42\", not stderr \"42\"",
+                "Its code:\nprint(6 *",
+            ],
+        ),
+        (
+            html,
+            [
+                "gives text/html \" right\", not text/html \"right\"",
+                "Its code:\ndisplay(",
+            ],
+        ),
+    ] {
+        notebook(&repo, &[cell]);
+        fails(&repo, &hub, "cells --notebook try.ipynb", &parts);
+    }
+}
+
+#[test]
+fn cells_that_fail() {
+    let Turn { repo, hub, _turn } = CELLS.turn();
     let raises = json!("def f():\n    raise ValueError('no such lake')\nf()");
     for (cells, more, parts) in [
         (
@@ -169,22 +287,6 @@ fn notebooks_that_fail() {
             ],
         ),
         (
-            vec![stream],
-            "",
-            [
-                "cell 1 of the notebook `try.ipynb` gives stdout \"42\", not stderr \"42\"",
-                "Its code:\nprint(6 *",
-            ],
-        ),
-        (
-            vec![html],
-            "",
-            [
-                "gives text/html \" right\", not text/html \"right\"",
-                "Its code:\ndisplay(",
-            ],
-        ),
-        (
             vec![json!("input('Who are you? ')")],
             "",
             ["StdinNotImplementedError", "Its code:\ninput("],
@@ -208,6 +310,11 @@ fn notebooks_that_fail() {
             &parts,
         );
     }
+}
+
+#[test]
+fn files_that_are_no_notebook_to_run() {
+    let Turn { repo, hub, _turn } = CELLS.turn();
     // A source that is all right, but no notebook.
     for (text, part) in [
         ("{}", "`try.ipynb` isn't a notebook of version 4"),
@@ -219,6 +326,11 @@ fn notebooks_that_fail() {
         repo.write("try.ipynb", text);
         fails(&repo, &hub, "cells --notebook try.ipynb", &[part]);
     }
+}
+
+#[test]
+fn scaling_without_dask_gateway() {
+    let Turn { repo, hub, _turn } = CELLS.turn();
     fails(
         &repo,
         &hub,
@@ -228,8 +340,8 @@ fn notebooks_that_fail() {
 }
 
 #[test]
-fn servers_and_hubs_that_fail() {
-    let (cluster, mut repo, mut hub) = hub("troubled", false);
+fn servers_and_kernels_that_do_not_start() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
     for (trouble, more, part) in [
         (
             "fails",
@@ -266,11 +378,24 @@ fn servers_and_hubs_that_fail() {
         hub.trouble(trouble);
         fails(&repo, &hub, &format!("troubled {more}"), &[part]);
     }
+}
 
-    // Another attempt heals what passes, and the workflow's page says how it went.
-    hub.trouble("fails");
+/// The page of a workflow, at `summary.md`.
+fn has_summary(repo: &mut Repo) {
     let summary = repo.root.join("summary.md").display().to_string();
     repo.env.push(("GITHUB_STEP_SUMMARY".to_owned(), summary));
+}
+
+/// The workflow's page says how it went.
+#[test]
+fn another_attempt_heals_what_passes() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = TROUBLED.turn();
+    hub.trouble("fails");
+    has_summary(&mut repo);
     let failures = || hub.log().matches("the volume of the home is gone").count();
     let before = failures();
     let ran = repo.start("run-hub-health-check lake troubled --attempts 2");
@@ -291,6 +416,16 @@ fn servers_and_hubs_that_fail() {
         ran.stdout
     );
     assert!(repo.read("summary.md").contains("is healthy, at attempt 2"));
+}
+
+#[test]
+fn a_workflow_shows_why() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = TROUBLED.turn();
+    has_summary(&mut repo);
     hub.trouble("fails");
     repo.env
         .push(("GITHUB_ACTIONS".to_owned(), "true".to_owned()));
@@ -304,29 +439,44 @@ fn servers_and_hubs_that_fail() {
         repo.read("summary.md")
             .contains("<summary>troubled</summary>")
     );
-    repo.env.truncate(repo.env.len() - 2);
+}
 
-    // Two checks, or a check and a deploy, don't take the user from each other.
+/// How often a server was about to start in this way.
+fn starts(hub: &JupyterHub, how: &str) -> usize {
+    hub.log().matches(&format!("This start is {how}")).count()
+}
+
+/// Nor do a check and a deploy.
+#[test]
+fn two_checks_do_not_take_the_user_from_each_other() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
     hub.trouble("slow");
+    let before = starts(&hub, "slow");
     let first = repo.start("run-hub-health-check lake troubled");
-    let starts = |how: &str| hub.log().matches(&format!("This start is {how}")).count();
-    wait_until("the server", || starts("slow") > 0);
+    wait_until("the server", || starts(&hub, "slow") > before);
     let said = repo.fails("run-hub-health-check lake troubled");
     assert!(
         said.contains(" is at work on it\n\nhint: try again when that has ended"),
         "{said}"
     );
     assert_eq!(Ran::from(first).code, Some(0));
+}
 
-    // A server of a check that was killed, about to start when the next one comes.
-    let before = starts("slow");
+#[test]
+fn a_killed_checks_server_that_is_about_to_start() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("slow");
+    let before = starts(&hub, "slow");
     let mut child = repo.start("run-hub-health-check lake troubled");
-    wait_until("the server", || starts("slow") > before);
+    wait_until("the server", || starts(&hub, "slow") > before);
     child.kill().unwrap();
     child.wait().unwrap();
     repo.ok("run-hub-health-check lake troubled --attempts 1");
-    hub.trouble("");
+}
 
+#[test]
+fn tokens_that_are_not_good_enough() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
     let rights =
         ["its service `hub-health` lacks the rights for that: the hub answers 403 Forbidden: "];
     let none = [
@@ -340,11 +490,19 @@ fn servers_and_hubs_that_fail() {
         ("''", none),
         ("of-hub-health of-hub-health", unfit),
     ] {
-        token(&cluster, "troubled", set);
+        token(&hub.cluster, "troubled", set);
         fails(&repo, &hub, "troubled", &parts);
     }
-    token(&cluster, "troubled", "of-hub-health");
-    let known = repo.env.pop().unwrap();
+}
+
+#[test]
+fn a_certificate_that_nobody_knows() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = TROUBLED.turn();
+    repo.env.retain(|(name, _)| name != "SSL_CERT_FILE");
     fails(
         &repo,
         &hub,
@@ -354,9 +512,12 @@ fn servers_and_hubs_that_fail() {
             "UnknownIssuer",
         ],
     );
-    repo.env.push(known);
+}
 
-    // Cut off from the hub: its user goes as soon as somebody reaches it.
+/// The check's user goes as soon as the hub can be reached again.
+#[test]
+fn cut_off_from_the_hub() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
     let at = repo.root.join("at");
     let cell = format!(
         "import time; open('{}', 'w').close(); time.sleep(600)",
@@ -375,30 +536,28 @@ fn servers_and_hubs_that_fail() {
     drop(way);
     let listens = format!("OPENSSL-LISTEN:{},", free.rsplit_once(':').unwrap().1);
     // Those that have a connection go on.
+    let certificate = hub.certificate();
     command_lines()
         .iter()
-        .filter(|(_, it)| it.contains(&listens))
+        .filter(|(_, it)| it.contains(&listens) && it.contains(&certificate))
         .for_each(|(pid, _)| kill_9(*pid));
     // The user can't be removed at once.
     thread::sleep(Duration::from_millis(300));
-    let way = front_at(&free, &hub, &to);
+    let _way = front_at(&free, &hub, &to);
     let ran = Ran::from(child);
     assert!(
         ran.code == Some(1) && !ran.stderr.contains("is left"),
         "{}",
         ran.stderr
     );
-    repo.edit(
-        "config/clusters/lake/cluster.yaml",
-        &way.address,
-        &hub.address,
-    );
+}
 
-    // Gone while a server starts.
+#[test]
+fn a_hub_that_goes_away_in_a_servers_start() {
+    let (_cluster, repo, mut hub) = hub("going-away", false);
     hub.trouble("hangs");
-    let hanging = starts("hangs");
-    let mut child = repo.start("run-hub-health-check lake troubled");
-    wait_until("the server", || starts("hangs") > hanging);
+    let mut child = repo.start("run-hub-health-check lake going-away");
+    wait_until("the server", || starts(&hub, "hangs") > 0);
     // The hub answers that it starts, and tells of its progress.
     thread::sleep(Duration::from_secs(5));
     hub.kill();
@@ -415,7 +574,12 @@ fn servers_and_hubs_that_fail() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
-    fails(&repo, &hub, "troubled", &["the proxy answers 503"]);
+    fails(&repo, &hub, "going-away", &["the proxy answers 503"]);
+}
+
+#[test]
+fn others_who_answer_at_the_domain() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
     // As a load balancer does it whose proxy is away, and somebody else's page.
     let gateway = Server::answering(|_| Answer::Status(502)).address;
     let elsewhere =
@@ -474,8 +638,8 @@ fn front_at(address: &str, hub: &JupyterHub, to: &str) -> Front {
 }
 
 #[test]
-fn healthy_twenty_times_and_through_a_proxy() {
-    let (_cluster, mut repo, hub) = hub_below("/lakes/", "steady", false);
+fn the_values_name_the_path_of_a_hub() {
+    let Turn { repo, hub, _turn } = STEADY.turn();
     fails(
         &repo,
         &hub,
@@ -485,6 +649,10 @@ fn healthy_twenty_times_and_through_a_proxy() {
             ": who answers 404 Not Found isn't JupyterHub\n\nhint: ",
         ],
     );
+}
+
+/// Tells where the hub is below its address.
+fn has_base_url(repo: &Repo) {
     repo.write(
         "config/clusters/lake/steady.values.yaml",
         "hub: {baseUrl: /lakes/}\n",
@@ -494,10 +662,30 @@ fn healthy_twenty_times_and_through_a_proxy() {
         "additionalProperties: false",
         "",
     );
+}
+
+#[test]
+fn healthy_twenty_times() {
+    let Turn {
+        repo,
+        hub: _hub,
+        _turn,
+    } = STEADY.turn();
+    has_base_url(&repo);
     for _ in 0..20 {
         repo.ok("run-hub-health-check lake steady --attempts 1");
     }
-    // A forward that loses its pod at once is started anew, at the same port.
+}
+
+/// It is started anew, at the same port.
+#[test]
+fn a_forward_that_loses_its_pod_at_once() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = STEADY.turn();
+    has_base_url(&repo);
     let (root, free) = (repo.root.display().to_string(), free_address());
     let forward = format!(
         "port=${{5%%:*}}; port=${{port:-{}}}; began=\"Forwarding from 127.0.0.1:$port -> 8000\"\n\
@@ -527,8 +715,16 @@ fn healthy_twenty_times_and_through_a_proxy() {
         "{}",
         ran.stdout
     );
-    repo.env.pop();
+}
 
+#[test]
+fn through_a_proxy_with_a_password() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = STEADY.turn();
+    has_base_url(&repo);
     // Nobody but the proxy knows where that host is.
     let port = hub.address.rsplit_once(':').unwrap().1;
     repo.edit(
@@ -885,12 +1081,22 @@ pub(crate) fn on_a_real_node(repo: &Repo, node: &Node) {
 #[test]
 fn where_nothing_can_be_checked() {
     let cluster = Shared::cluster();
-    let mut repo = Repo::on(&cluster, &["unchecked"]);
+    let repo = Repo::on(&cluster, &["unchecked"]);
     let said = repo.fails("run-hub-health-check lake unchecked");
     assert!(
         said.contains("nobody can check `unchecked`: it has no Secret `hub`\n\nhint: "),
         "{said}"
     );
+    let said = repo.fails("run-hub-health-check lake nobody");
+    assert!(
+        said.contains("cluster `lake` has no hub `nobody`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn times_that_cannot_be_an_attempts() {
+    let repo = Repo::new();
     for time in ["0s", "999ms", "2d", "9999999999y"] {
         let ran = repo.run(&format!(
             "run-hub-health-check lake unchecked --attempt-timeout {time}"
@@ -901,26 +1107,36 @@ fn where_nothing_can_be_checked() {
             ran.stderr
         );
     }
-    let said = repo.fails("run-hub-health-check lake nobody");
-    assert!(
-        said.contains("cluster `lake` has no hub `nobody`"),
-        "{said}"
-    );
-    // There is a token, and nobody behind the domain.
-    cluster.kubectl("create namespace unchecked");
-    cluster.kubectl(
-        "create secret generic hub -n unchecked --from-literal=hub.services.hub-health.apiToken=of-the-test",
-    );
-    let said = repo.fails("run-hub-health-check lake unchecked --attempts 1");
+}
+
+/// Lays a token that no hub has.
+fn token_of_the_test(cluster: &Shared, hub: &str) {
+    cluster.kubectl(&format!("create namespace {hub}"));
+    cluster.kubectl(&format!(
+        "create secret generic hub -n {hub} --from-literal=hub.services.hub-health.apiToken=of-the-test"
+    ));
+}
+
+#[test]
+fn nobody_behind_the_domain() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["unmanned"]);
+    token_of_the_test(&cluster, "unmanned");
+    let said = repo.fails("run-hub-health-check lake unmanned --attempts 1");
     assert!(
         said.contains(
-            "the hub can't be reached: `https://unchecked.example.org`, GET /hub/api/users/"
+            "the hub can't be reached: `https://unmanned.example.org`, GET /hub/api/users/"
         ),
         "{said}"
     );
     assert!(!said.contains("of-the-test"), "{said}");
+}
 
-    // Nor is a domain shown that is encrypted.
+#[test]
+fn an_encrypted_domain_is_not_shown() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["concealed"]);
+    token_of_the_test(&cluster, "concealed");
     let key = Key::new();
     repo.has_key(&key);
     repo.write(
@@ -928,14 +1144,14 @@ fn where_nothing_can_be_checked() {
         "domain: hidden.example.org\n",
     );
     repo.encrypt("config/clusters/lake/domain.secret.yaml", &key);
-    let domain = "domain: unchecked.example.org";
+    let domain = "domain: concealed.example.org";
     let own = format!("{domain}\n  domain_override_file: domain.secret.yaml");
     repo.edit("config/clusters/lake/cluster.yaml", domain, &own);
-    let ran = repo.run("run-hub-health-check lake unchecked --attempts 2 --format json");
+    let ran = repo.run("run-hub-health-check lake concealed --attempts 2 --format json");
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr.contains(
-            "`unchecked` isn't healthy: the hub can't be reached: `https://***`, GET /hub/api/"
+            "`concealed` isn't healthy: the hub can't be reached: `https://***`, GET /hub/api/"
         ),
         "{}",
         ran.stderr

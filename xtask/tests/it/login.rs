@@ -64,6 +64,11 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// A secret that nobody else on this machine has, such as another run of the tests or the compiler's output.
+fn of_this_run(secret: &str) -> String {
+    format!("{secret}-{}", std::process::id())
+}
+
 /// Where private folders of log-ins are.
 fn folders() -> Vec<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
@@ -502,9 +507,9 @@ fn pass_on(stream: &TcpStream, behind: &str, id: &str) -> Option<()> {
 #[test]
 fn amazon_by_aws() {
     const ID: &str = "AKIAFORTHELAKE";
-    const SECRET: &str = "wJalr/the-deployers-own-key";
+    let secret = of_this_run("wJalr/the-deployers-own-key");
     let cluster = Shared::cluster();
-    let key = json!({"AccessKey": {"AccessKeyId": ID, "SecretAccessKey": SECRET, "UserName": "deployer"}});
+    let key = json!({"AccessKey": {"AccessKeyId": ID, "SecretAccessKey": secret, "UserName": "deployer"}});
     let provider = "provider: aws\naws: {key: key.secret.json, clusterType: eks, clusterName: shore, region: us-west-2}\n";
     let mut repo = repo(&cluster, provider, &key);
     repo.script("aws", &aws());
@@ -536,7 +541,7 @@ fn amazon_by_aws() {
         String::from_utf8_lossy(&made.stderr)
     );
 
-    holds(&repo, SECRET);
+    holds(&repo, &secret);
     let ran = repo.ok("use-cluster-credentials lake aws eks list-clusters --output text");
     assert_eq!(ran.stdout, "CLUSTERS\tshore\n", "{}", ran.stderr);
 
@@ -597,16 +602,16 @@ fn amazon_by_aws() {
         said.contains("The security token included in the request is invalid"),
         "{said}"
     );
-    assert!(!said.contains(SECRET), "{said}");
+    assert!(!said.contains(&secret), "{said}");
 }
 
 #[test]
 fn azure_by_its_api() {
-    const SECRET: &str = "q8Q~the-deployers-own-key";
+    let secret = of_this_run("q8Q~the-deployers-own-key");
     const GROUP: &str = "subscriptions/sub-1/resourceGroups/water/providers/Microsoft.ContainerService/managedClusters";
     let cluster = Shared::cluster();
     let key = json!({
-        "service_principal_id": "principal-1", "service_principal_password": SECRET, "tenant_id": "tenant-1",
+        "service_principal_id": "principal-1", "service_principal_password": secret, "tenant_id": "tenant-1",
         "subscription_id": "sub-1",
     });
     let provider =
@@ -615,13 +620,14 @@ fn azure_by_its_api() {
     let kubeconfig = BASE64_STANDARD.encode(flat(&cluster).to_string());
     let expired = Arc::new(AtomicBool::new(false));
     let is_expired = expired.clone();
+    let known = secret.clone();
     let azure = Server::asked(move |request| {
         let path = request.path.as_str();
         if path == "tenant-1/oauth2/v2.0/token" && request.method == "POST" {
             let scope = request.field("scope");
             let is_right = request.field("grant_type") == "client_credentials"
                 && request.field("client_id") == "principal-1"
-                && request.field("client_secret") == SECRET
+                && request.field("client_secret") == known
                 && scope.starts_with("http://127.0.0.1:")
                 && scope.ends_with("/.default");
             return match is_right && !is_expired.load(Ordering::SeqCst) {
@@ -659,7 +665,7 @@ fn azure_by_its_api() {
         "config/xtask.yaml",
         &format!("azure: {{login: {0}, management: {0}/}}\n", azure.address),
     );
-    holds(&repo, SECRET);
+    holds(&repo, &secret);
     let ran = repo.ok("use-cluster-credentials lake env");
     for variable in [
         "AAD_LOGIN_METHOD=spn\n",
@@ -690,7 +696,7 @@ fn azure_by_its_api() {
         ),
         "{said}"
     );
-    assert!(!said.contains(SECRET), "{said}");
+    assert!(!said.contains(&secret), "{said}");
 }
 
 /// An encrypted kubeconfig whose certificates are files beside it.
@@ -743,7 +749,7 @@ fn a_kubeconfig_and_files_beside_it() {
 }
 
 #[test]
-fn what_keeps_people_out_is_named() {
+fn programs_that_a_login_needs_are_named() {
     let cluster = Shared::cluster();
     let mut repo = repo(
         &cluster,
@@ -756,7 +762,6 @@ fn what_keeps_people_out_is_named() {
     for program in ["sh", "rm"] {
         std::os::unix::fs::symlink(which(program), bin.join(program)).unwrap();
     }
-    let path = std::env::var("PATH").unwrap();
     repo.env
         .push(("PATH".to_owned(), bin.display().to_string()));
     for (from, to, part) in [
@@ -786,24 +791,25 @@ fn what_keeps_people_out_is_named() {
         let said = repo.fails("use-cluster-credentials lake true");
         assert!(said.contains(part), "no {part:?} in {said}");
     }
-    repo.env.last_mut().unwrap().1 = path;
+}
 
-    // A cluster that is away, and one that doesn't know us.
-    let at = |server: &str| {
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: {server}, insecure-skip-tls-verify: true}}}}]\n\
-             users: [{{name: u, user: {{token: nobodys}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
-        )
-    };
-    repo.edit(
-        "config/clusters/lake/cluster.yaml",
-        "provider: azure\nazure: {key: key.secret.json, resource_group: g, cluster: c}\n",
-        "provider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\n",
-    );
+/// A repository whose cluster `lake` is at this address, and lets in somebody with a token, if it knows it.
+fn at(cluster: &Shared, server: &str) -> Repo {
+    let repo = Repo::on(cluster, &["away"]);
     repo.write(
         "config/clusters/lake/kubeconfig.yaml",
-        &at(&format!("https://{}", free_address())),
+        &format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: {server}, insecure-skip-tls-verify: true}}}}]\n\
+             users: [{{name: u, user: {{token: nobodys}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+        ),
     );
+    repo
+}
+
+#[test]
+fn a_cluster_that_is_away() {
+    let cluster = Shared::cluster();
+    let repo = at(&cluster, &format!("https://{}", free_address()));
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(
         said.contains("cannot log in to `lake`: the cluster doesn't answer: ")
@@ -814,11 +820,16 @@ fn what_keeps_people_out_is_named() {
         said.contains("\nhint: is it up, and does it let this machine in?"),
         "{said}"
     );
+}
+
+#[test]
+fn a_cluster_that_does_not_know_us() {
+    let cluster = Shared::cluster();
     let server = flat(&cluster)["clusters"][0]["cluster"]["server"]
         .as_str()
         .unwrap()
         .to_owned();
-    repo.write("config/clusters/lake/kubeconfig.yaml", &at(&server));
+    let repo = at(&cluster, &server);
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(
         said.contains("\nhint: the cluster doesn't know who this is"),
@@ -834,37 +845,60 @@ fn which(program: &str) -> PathBuf {
     String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
-/// By age itself, for the key that README.md of config/keys has people make.
-#[test]
-fn what_users_encrypt_for_us() {
+/// Where the key is that README.md of config/keys has people make.
+const AGE_KEY: &str = "deployer/keys/enc-age-secret-private.key";
+
+/// A repository with such a key, which is returned.
+fn with_age_key() -> (Repo, Key) {
     let mut repo = Repo::new();
-    let (sops, ours) = (Key::new(), Key::new());
-    let decrypt = |repo: &Repo, input: &[u8]| {
-        let mut child = repo
-            .command("decrypt-age")
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let output = child.wait_with_output().unwrap();
-        (
-            output.status.code(),
-            output.stdout,
-            String::from_utf8(output.stderr).unwrap(),
-        )
-    };
-    let cache = repo.cache();
-    let encrypt = |args: &[&str], text: &[u8]| {
-        let mut age = Command::new(tool_path("age"));
-        let file = cache.join("plain");
-        fs::write(&file, text).unwrap();
-        age.args(args)
-            .stdin(fs::File::open(&file).unwrap())
-            .output()
-            .unwrap()
-            .stdout
-    };
-    let armoured = encrypt(&["-a", "-r", &ours.public], b"a client's secret\n");
+    let sops = Key::new();
+    let ours = Key::new();
+    repo.has_key(&sops);
+    repo.write(AGE_KEY, &ours.private);
+    repo.encrypt(AGE_KEY, &sops);
+    assert!(
+        repo.read(AGE_KEY).contains("\"data\": \"ENC["),
+        "sops takes .key files as they are"
+    );
+    (repo, ours)
+}
+
+/// What `decrypt-age` makes of what it reads: its status, its output, and what it said.
+fn decrypt(repo: &Repo, input: &[u8]) -> (Option<i32>, Vec<u8>, String) {
+    let mut child = repo
+        .command("decrypt-age")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        output.stdout,
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// By age itself.
+fn encrypt(repo: &Repo, args: &[&str], text: &[u8]) -> Vec<u8> {
+    let mut age = Command::new(tool_path("age"));
+    let file = repo.cache().join("plain");
+    fs::write(&file, text).unwrap();
+    age.args(args)
+        .stdin(fs::File::open(&file).unwrap())
+        .output()
+        .unwrap()
+        .stdout
+}
+
+#[test]
+fn nobody_made_the_key_for_users() {
+    let repo = Repo::new();
+    let armoured = encrypt(
+        &repo,
+        &["-a", "-r", &Key::new().public],
+        b"a client's secret\n",
+    );
     let (code, _, said) = decrypt(&repo, &armoured);
     assert_eq!(code, Some(1));
     assert!(
@@ -873,15 +907,12 @@ fn what_users_encrypt_for_us() {
         ),
         "{said}"
     );
+}
 
-    repo.has_key(&sops);
-    let file = "deployer/keys/enc-age-secret-private.key";
-    repo.write(file, &ours.private);
-    repo.encrypt(file, &sops);
-    assert!(
-        repo.read(file).contains("\"data\": \"ENC["),
-        "sops takes .key files as they are"
-    );
+#[test]
+fn what_users_encrypt_for_us() {
+    let (repo, ours) = with_age_key();
+    let armoured = encrypt(&repo, &["-a", "-r", &ours.public], b"a client's secret\n");
     let start = SystemTime::now();
     for pasted in [
         armoured.clone(),
@@ -893,7 +924,7 @@ fn what_users_encrypt_for_us() {
         );
     }
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
-    let binary = encrypt(&["-r", &ours.public], &bytes);
+    let binary = encrypt(&repo, &["-r", &ours.public], &bytes);
     assert_eq!(decrypt(&repo, &binary).1, bytes);
     repo.write("sent.age", "");
     fs::write(repo.root.join("sent.age"), &binary).unwrap();
@@ -907,8 +938,15 @@ fn what_users_encrypt_for_us() {
         (on_disk(private, start), in_arguments(private)),
         (vec![], vec![])
     );
+}
 
-    let other = encrypt(&["-r", &Key::new().public], b"not for us");
+#[test]
+fn what_cannot_be_decrypted_with_the_key_for_users() {
+    let (repo, ours) = with_age_key();
+    let armoured = encrypt(&repo, &["-a", "-r", &ours.public], b"a client's secret\n");
+    let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let binary = encrypt(&repo, &["-r", &ours.public], &bytes);
+    let other = encrypt(&repo, &["-r", &Key::new().public], b"not for us");
     for (input, part) in [
         (
             &b""[..],

@@ -348,10 +348,14 @@ pub(crate) fn kubectl(kubeconfig: &Path, args: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A program that `setup` provides, or one on PATH.
+/// A program that `setup` provides, or one on PATH, without the settings of the person who runs the tests.
 pub(crate) fn tool(name: &str) -> Command {
     let mut command = Command::new(tool_path(name));
-    command.stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap())
+        .env("HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("home"))
+        .stdin(Stdio::null());
     command
 }
 
@@ -423,6 +427,24 @@ pub(crate) fn command_lines() -> Vec<(u32, String)> {
         ))
     });
     found.collect()
+}
+
+/// Whether a process was started by another one, or by one that it started.
+pub(crate) fn is_below(pid: u32, ancestor: u32) -> bool {
+    let mut pid = Some(pid);
+    while let Some(child) = pid {
+        if child == ancestor {
+            return true;
+        }
+        pid = parent(child);
+    }
+    false
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|it| it.strip_prefix("PPid:"))?;
+    line.trim().parse().ok().filter(|it| *it != 0)
 }
 
 pub(crate) fn kill_9(pid: u32) {

@@ -12,21 +12,22 @@ fn fails(repo: &Repo, hub: &str, values: &str) -> (String, u64) {
     (said, started.elapsed().as_secs())
 }
 
-#[test]
-fn what_certainly_fails_is_told_at_once() {
-    let cluster = Shared::cluster();
-    let mut repo = Repo::on(&cluster, &["crash", "pull", "once", "no-quota", "leaky"]);
+/// Lets all pods of a hub have this line in their logs.
+fn logs(cluster: &Shared, repo: &Repo, hub: &str, line: &str) {
     let log = repo.home().join("pod.log");
-    fs::write(
-        &log,
-        "2026-01-01T00:00:00Z stdout F the pond has no water\n",
-    )
-    .unwrap();
+    fs::write(&log, format!("2026-01-01T00:00:00Z stdout F {line}\n")).unwrap();
     cluster.kubectl_apply(&format!(
-        "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {{name: crash}}\nspec:\n  \
-         selector: {{matchNamespaces: [crash]}}\n  logs: [{{logsFile: {log}, previousLogsFile: {log}}}]\n",
+        "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {{name: {hub}}}\nspec:\n  \
+         selector: {{matchNamespaces: [{hub}]}}\n  logs: [{{logsFile: {log}, previousLogsFile: {log}}}]\n",
         log = log.display()
     ));
+}
+
+#[test]
+fn pods_that_crash_are_told_at_once() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["crash"]);
+    logs(&cluster, &repo, "crash", "the pond has no water");
     let (said, seconds) = fails(&repo, "crash", "fate: crash\n");
     for part in [
         "`crash` failed: revision 1 did not become ready: `deployment/pond` failed: container `pond` of pod `pond-",
@@ -50,7 +51,12 @@ fn what_certainly_fails_is_told_at_once() {
         said.contains("ImagePullBackOff: Back-off pulling image \"pond\""),
         "{said}"
     );
+}
 
+#[test]
+fn jobs_that_fail_and_jobs_that_cannot_be() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["once"]);
     let (said, _) = fails(&repo, "once", "job: fail\n");
     assert!(
         said.contains("`job/once` failed: BackoffLimitExceeded: "),
@@ -67,7 +73,12 @@ fn what_certainly_fails_is_told_at_once() {
     );
     repo.write("config/clusters/lake/once.values.yaml", "job: fine\n");
     repo.ok("deploy lake once");
+}
 
+#[test]
+fn a_quota_that_leaves_no_room_for_pods() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["no-quota"]);
     cluster.kubectl("create namespace no-quota");
     cluster.kubectl("create quota none --hard=pods=0 -n no-quota");
     let (said, _) = fails(&repo, "no-quota", "{}\n");
@@ -77,7 +88,12 @@ fn what_certainly_fails_is_told_at_once() {
     );
     cluster.kubectl("delete quota none -n no-quota");
     repo.ok("deploy lake no-quota");
+}
 
+#[test]
+fn a_release_says_who_deployed_it() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["leaky"]);
     repo.env.push(("GITHUB_ACTOR".into(), "ann".into()));
     repo.ok("deploy lake leaky");
     assert!(
@@ -90,7 +106,7 @@ fn what_certainly_fails_is_told_at_once() {
 #[test]
 fn what_may_get_well_is_waited_for() {
     let cluster = Shared::cluster();
-    let repo = Repo::on(&cluster, &["slow", "stuck-long", "no-node"]);
+    let repo = Repo::on(&cluster, &["slow", "stuck-long"]);
     repo.write("config/clusters/lake/slow.values.yaml", "fate: slow\n");
     let ran = repo.ok("deploy lake slow");
     assert!(
@@ -108,8 +124,13 @@ fn what_may_get_well_is_waited_for() {
         said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"),
         "{said}"
     );
+}
 
-    // No autoscaler is at work here.
+#[test]
+fn a_node_is_waited_for_if_an_autoscaler_brings_it() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["no-node"]);
+    // None is at work here.
     repo.write(
         "config/clusters/lake/no-node.values.yaml",
         "selector: {nowhere: \"true\"}\n",
@@ -147,22 +168,37 @@ fn what_may_get_well_is_waited_for() {
     );
 }
 
+/// The first revision fails, the second is good, and what comes then is rolled back by itself or by a person.
 #[test]
 fn back_to_what_stood() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["back"]);
     repo.env.push(("GITHUB_ACTOR".into(), "ann".into()));
-    let note = || cluster.kubectl("get configmap pond -n back -o jsonpath={.data.note}");
+    nothing_good_to_return_to(&repo);
+    repo.write("config/clusters/lake/back.values.yaml", "note: good\n");
+    repo.ok("deploy lake");
+    a_failed_upgrade_is_rolled_back(&cluster, &repo);
+    repo.write("config/clusters/lake/back.values.yaml", "note: newer\n");
+    repo.ok("deploy lake");
+    rollbacks_that_are_not_done(&cluster, &repo);
+    a_person_rolls_back(&cluster, &repo);
+}
+
+fn note_of_back(cluster: &Shared) -> String {
+    cluster.kubectl("get configmap pond -n back -o jsonpath={.data.note}")
+}
+
+fn nothing_good_to_return_to(repo: &Repo) {
     let said = repo.fails("rollback lake back --yes");
     assert!(
         said.contains("`back` of `lake` was never deployed"),
         "{said}"
     );
-    let (said, _) = fails(&repo, "back", "fate: pull\n");
+    let (said, _) = fails(repo, "back", "fate: pull\n");
     assert!(said.contains("revision 1 did not become ready"), "{said}");
-    repo.write("config/clusters/lake/back.values.yaml", "note: good\n");
-    repo.ok("deploy lake");
+}
 
+fn a_failed_upgrade_is_rolled_back(cluster: &Shared, repo: &Repo) {
     repo.write(
         "config/clusters/lake/back.values.yaml",
         "note: bad\nfate: pull\n",
@@ -173,15 +209,15 @@ fn back_to_what_stood() {
             && said.contains("\nrolled back to revision 2, which is ready again\n"),
         "{said}"
     );
-    assert_eq!(note(), "good");
+    assert_eq!(note_of_back(cluster), "good");
     repo.write(
         "config/clusters/lake/back.values.yaml",
         "note: worse\nfail: at all\n",
     );
     repo.ok("rollback lake back 4 --yes");
+}
 
-    repo.write("config/clusters/lake/back.values.yaml", "note: newer\n");
-    repo.ok("deploy lake");
+fn rollbacks_that_are_not_done(cluster: &Shared, repo: &Repo) {
     let said = repo.fails("rollback lake back");
     assert!(
         said.contains(
@@ -199,36 +235,40 @@ fn back_to_what_stood() {
         said.contains("cluster `lake` has no hub `front`; it has: `back`"),
         "{said}"
     );
-    assert_eq!(note(), "newer");
+    assert_eq!(note_of_back(cluster), "newer");
+}
+
+fn a_person_rolls_back(cluster: &Shared, repo: &Repo) {
     assert!(
         repo.ok("rollback lake back --yes")
             .stdout
             .contains("back is as in revision 5, and ready\n")
     );
-    assert_eq!(note(), "good");
+    assert_eq!(note_of_back(cluster), "good");
     let history = cluster.history("back");
     assert!(
         history.contains("rolled back to revision 5 by ann"),
         "{history}"
     );
+}
 
-    // What an old revision was given may be secret, and stands in no file any more.
-    let log = repo.home().join("pod.log");
-    fs::write(
-        &log,
-        "2026-01-01T00:00:00Z stdout F cannot log in with old-cormorant\n",
-    )
-    .unwrap();
-    cluster.kubectl_apply(&format!(
-        "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterLogs\nmetadata: {{name: back}}\nspec:\n  \
-         selector: {{matchNamespaces: [back]}}\n  logs: [{{logsFile: {log}, previousLogsFile: {log}}}]\n",
-        log = log.display()
-    ));
-    let (said, _) = fails(&repo, "back", "token: old-cormorant\nfate: crash\n");
-    assert!(said.contains("  | cannot log in with "), "{said}");
-    repo.write("config/clusters/lake/back.values.yaml", "{}\n");
+/// What it was given may be secret, and is in no file any more.
+#[test]
+fn secrets_of_an_old_revision() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["leaky-back"]);
     repo.ok("deploy lake");
-    let said = repo.fails("rollback lake back --yes");
+    logs(
+        &cluster,
+        &repo,
+        "leaky-back",
+        "cannot log in with old-cormorant",
+    );
+    let (said, _) = fails(&repo, "leaky-back", "token: old-cormorant\nfate: crash\n");
+    assert!(said.contains("  | cannot log in with "), "{said}");
+    repo.write("config/clusters/lake/leaky-back.values.yaml", "{}\n");
+    repo.ok("deploy lake");
+    let said = repo.fails("rollback lake leaky-back --yes");
     assert!(
         said.contains("  | cannot log in with ***") && !said.contains("cormorant"),
         "{said}"

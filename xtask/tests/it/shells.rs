@@ -89,9 +89,10 @@ fn each_shell_is_logged_in() {
         }
 
         // Ctrl-C ends what runs in it, not the shell; a context can be set.
-        terminal.types(&["sleep 100", "Enter"]);
+        let sleep = format!("sleep 100.{}", std::process::id());
+        terminal.types(&[&sleep, "Enter"]);
         wait_until("sleep", || {
-            command_lines().iter().any(|(_, it)| it == "sleep 100 ")
+            command_lines().iter().any(|(_, it)| it.trim_end() == sleep)
         });
         terminal.types(&["C-c"]);
         // What was typed before it is thrown away.
@@ -107,11 +108,17 @@ fn each_shell_is_logged_in() {
     }
 }
 
+/// A repository whose person has the shell `sh`.
+fn with_sh(cluster: &Shared) -> Repo {
+    let mut repo = Repo::on(cluster, &["commands"]);
+    repo.env.push(("SHELL".into(), "/bin/sh".into()));
+    repo
+}
+
 #[test]
 fn commands_and_lines() {
     let cluster = Shared::cluster();
-    let mut repo = Repo::on(&cluster, &["commands"]);
-    repo.env.push(("SHELL".into(), "/bin/sh".into()));
+    let repo = with_sh(&cluster);
     let run = |args: &[&str]| -> Ran {
         repo.command("use-cluster-credentials lake")
             .args(args)
@@ -136,8 +143,12 @@ fn commands_and_lines() {
         "{}",
         said.stderr
     );
+}
 
-    // stdin is theirs, and so is the folder.
+#[test]
+fn a_command_has_our_stdin_and_our_folder() {
+    let cluster = Shared::cluster();
+    let repo = with_sh(&cluster);
     let folder = repo.root.join("helm-charts");
     let mut command = repo.command("use-cluster-credentials lake");
     command
@@ -152,8 +163,12 @@ fn commands_and_lines() {
         ran.stdout,
         ran.stderr
     );
+}
 
-    // So are signals.
+#[test]
+fn a_command_gets_our_signals() {
+    let cluster = Shared::cluster();
+    let repo = with_sh(&cluster);
     let script = repo.cache().join("signals");
     executable(
         &script,
@@ -175,8 +190,13 @@ fn commands_and_lines() {
             (format!("got {signal}\n"), Some(code))
         );
     }
+}
 
-    // Nothing of a command is taken for ours, and of another cluster's shell only what says so.
+/// Unless it says `--nested`.
+#[test]
+fn no_command_in_another_clusters_shell() {
+    let cluster = Shared::cluster();
+    let mut repo = with_sh(&cluster);
     repo.env.push(("XTASK_CLUSTER".into(), "sea".into()));
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(

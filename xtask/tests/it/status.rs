@@ -12,6 +12,9 @@ fn git(repo: &Repo, args: &[&str]) -> String {
         .args(name)
         .args(args)
         .current_dir(&repo.root)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
         .output()
         .unwrap();
     assert!(
@@ -22,11 +25,26 @@ fn git(repo: &Repo, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// Two hubs are deployed from two commits, and a release that no cluster.yaml has is there besides.
 #[test]
 fn releases_know_their_commits() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["known-staging", "known"]);
     repo.env.push(("GITHUB_ACTOR".into(), "ann[bot]".into()));
+    an_ocean_that_is_away(&repo);
+    git(&repo, &["init", "--quiet"]);
+    git(&repo, &["add", "--all"]);
+    git(&repo, &["commit", "--quiet", "--message", "first"]);
+    let first = git(&repo, &["rev-parse", "HEAD"]);
+    two_commits_are_deployed(&repo);
+    let second = git(&repo, &["rev-parse", "HEAD"]);
+    a_stray_release(&cluster, &repo);
+    the_table_shows_all(&repo, &first, &second);
+    programs_read_of_it(&repo, &second);
+    an_older_commit_is_refused(&repo, &first);
+}
+
+fn an_ocean_that_is_away(repo: &Repo) {
     repo.write(
         "config/clusters/ocean/cluster.yaml",
         "name: ocean\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs: []\n",
@@ -36,14 +54,14 @@ fn releases_know_their_commits() {
         "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: a}}]\n\
          clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n",
     );
-    git(&repo, &["init", "--quiet"]);
-    git(&repo, &["add", "--all"]);
-    git(&repo, &["commit", "--quiet", "--message", "first"]);
-    let first = git(&repo, &["rev-parse", "HEAD"]);
+}
+
+/// The second one with changes that are in no commit.
+fn two_commits_are_deployed(repo: &Repo) {
     let ran = repo.ok("deploy lake known-staging");
     assert!(!ran.stderr.contains("work tree"), "{}", ran.stderr);
     git(
-        &repo,
+        repo,
         &["commit", "--quiet", "--allow-empty", "--message", "second"],
     );
     repo.write("new", "");
@@ -54,7 +72,9 @@ fn releases_know_their_commits() {
         "{}",
         ran.stderr
     );
-    let second = git(&repo, &["rev-parse", "HEAD"]);
+}
+
+fn a_stray_release(cluster: &Shared, repo: &Repo) {
     let helm = tool("helm")
         .args([
             "upgrade",
@@ -74,7 +94,9 @@ fn releases_know_their_commits() {
         "{}",
         String::from_utf8_lossy(&helm.stderr)
     );
+}
 
+fn the_table_shows_all(repo: &Repo, first: &str, second: &str) {
     let table = repo.ok("status lake ocean").stdout;
     let rows: Vec<Vec<&str>> = table
         .lines()
@@ -109,7 +131,9 @@ fn releases_know_their_commits() {
         unreached[4].starts_with("the cluster doesn't answer: "),
         "{table}"
     );
+}
 
+fn programs_read_of_it(repo: &Repo, second: &str) {
     let rows: Vec<Value> =
         serde_json::from_str(&repo.ok("status lake --format json").stdout).unwrap();
     let known = rows.iter().find(|it| it["release"] == "known").unwrap();
@@ -117,9 +141,11 @@ fn releases_know_their_commits() {
         (&known["commit"], &known["behind"], &known["is_ours"]),
         (&second.into(), &0.into(), &true.into())
     );
+}
 
-    // Back to the first commit: that would undo what somebody deployed.
-    git(&repo, &["checkout", "--quiet", &first]);
+/// It would undo what somebody deployed.
+fn an_older_commit_is_refused(repo: &Repo, first: &str) {
+    git(repo, &["checkout", "--quiet", first]);
     let said = repo.fails("deploy lake known");
     assert!(
         said.contains("which is newer than this one\n\nhint: `--force-older`"),
@@ -129,32 +155,20 @@ fn releases_know_their_commits() {
     repo.ok("deploy lake known");
 }
 
+/// Those that are known are in tests/cases/config-*.
 #[test]
-fn names_for_scripts() {
-    let cluster = Shared::cluster();
-    let repo = Repo::on(&cluster, &["b-staging", "a"]);
-    repo.write(
-        "config/clusters/brook/cluster.yaml",
-        "name: brook\nprovider: aws\naws: {clusterName: brook, region: r}\n",
-    );
-    assert_eq!(
-        repo.ok("config get-clusters").stdout,
-        "brook\nlake\nriver\n"
-    );
-    assert_eq!(
-        repo.ok("config get-clusters --provider aws").stdout,
-        "brook\n"
-    );
-    assert_eq!(repo.ok("config get-hubs lake").stdout, "b-staging\na\n");
-    assert!(
-        repo.ok("config get-hubs")
-            .stdout
-            .starts_with("lake/b-staging\nlake/a\n")
-    );
+fn names_of_a_cluster_that_is_not_known() {
+    let repo = Repo::new();
     assert!(
         repo.fails("config get-hubs sea")
             .contains("there is no cluster `sea`")
     );
+}
+
+#[test]
+fn a_hub_that_was_never_deployed() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["never"]);
     let table = repo.ok("status lake").stdout;
     assert!(table.contains("not deployed"), "{table}");
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::repo::{Ran, Repo, Shared, command_lines, wait_until};
+use crate::repo::{Ran, Repo, Shared, command_lines, is_below, wait_until};
 
 pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("sh")
@@ -150,8 +150,9 @@ fn a_release_that_was_cut_off_is_healed() {
             |line: &str| line.contains("helm upgrade") && line.contains("--namespace cut-off");
         let helms: Vec<_> = command_lines()
             .into_iter()
-            .filter(|(_, it)| helm(it))
+            .filter(|(pid, line)| helm(line) && is_below(*pid, child.id()))
             .collect();
+        assert!(!helms.is_empty());
         signal(&child, "STOP");
         helms.iter().for_each(|(pid, _)| {
             drop(Command::new("kill").args(["-9", &pid.to_string()]).status())

@@ -32,23 +32,45 @@ fn hubs(cluster: &Shared, upstream: &Upstream, hubs: &[(&str, &str)]) -> Repo {
     repo
 }
 
+/// One test, from top to bottom: dask-gateway's CRDs are the cluster's.
 #[test]
 fn basehub_and_daskhub() {
-    let (cluster, upstream) = (Shared::cluster(), Upstream::shared());
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
     let repo = hubs(
         &cluster,
         &upstream,
         &[("own-base", "basehub"), ("own-dask", "daskhub")],
     );
-    let crds = || {
-        let of = "-o jsonpath={.items[*].metadata.labels.of}";
-        cluster.kubectl(&format!("get crd -l of {of}"))
-    };
-    let locks =
-        || ["basehub", "daskhub"].map(|it| repo.read(&format!("helm-charts/{it}/Chart.lock")));
-    let before = locks();
+    let before = locks(&repo);
+    a_dry_run_before_anything_is_there(&cluster, &repo);
+    both_are_deployed(&cluster, &repo);
+    for hub in ["own-base", "own-dask"] {
+        what_basehub_makes(&cluster, hub);
+    }
+    an_upgrade_brings_back_crds_and_changes_nothing_else(&cluster, &repo);
+    crds_of_another_version(&cluster, &upstream, &repo);
 
-    // Dry, before anything is there.
+    assert_eq!(locks(&repo), before);
+    assert!(before[0].contains("https://hub.jupyter.org/helm-chart/"));
+    assert!(
+        !repo.root.join("helm-charts/basehub/charts").exists(),
+        "something was written into the work tree"
+    );
+    dask_gateway_by_its_values(&cluster, &upstream);
+}
+
+fn locks(repo: &Repo) -> [String; 2] {
+    ["basehub", "daskhub"].map(|it| repo.read(&format!("helm-charts/{it}/Chart.lock")))
+}
+
+/// The versions of dask-gateway's CRDs.
+fn crds(cluster: &Shared) -> String {
+    let of = "-o jsonpath={.items[*].metadata.labels.of}";
+    cluster.kubectl(&format!("get crd -l of {of}"))
+}
+
+fn a_dry_run_before_anything_is_there(cluster: &Shared, repo: &Repo) {
     let dry = repo.ok("deploy lake --dry-run");
     assert!(
         dry.stderr.contains(
@@ -58,8 +80,10 @@ fn basehub_and_daskhub() {
     assert!(
         dry.stdout.contains("kind: IngressRoute") && dry.stdout.contains("name: nfs-share-creator")
     );
-    assert_eq!(crds(), "", "a dry run applied CRDs");
+    assert_eq!(crds(cluster), "", "a dry run applied CRDs");
+}
 
+fn both_are_deployed(cluster: &Shared, repo: &Repo) {
     let ran = repo.ok("deploy lake");
     assert!(
         ran.stderr
@@ -68,47 +92,50 @@ fn basehub_and_daskhub() {
         ran.stderr
     );
     assert!(!ran.stderr.contains("own-base: applying"), "{}", ran.stderr);
-    assert_eq!(crds(), "2026.3.0 2026.3.0");
-    for hub in ["own-base", "own-dask"] {
-        let get = |what: &str| cluster.kubectl(&format!("get -n {hub} {what}"));
-        assert_eq!(
-            get("pvc home-nfs -o jsonpath={.spec.volumeName}"),
-            format!("{hub}-home-nfs")
-        );
-        let volume = get(&format!(
-            "pv {hub}-home-nfs -o jsonpath={{.spec.nfs}}{{.spec.mountOptions}}"
-        ));
-        assert_eq!(
-            volume,
-            format!(
-                r#"{{"path":"/homes/{hub}","server":"10.0.0.9"}}["soft","noatime","vers=4.2"]"#
-            )
-        );
-        assert_eq!(
-            get("serviceaccount user-sa -o jsonpath={.automountServiceAccountToken}"),
-            "false"
-        );
-        let ingress = get("ingress jupyterhub -o jsonpath={.spec.rules[0].host}");
-        assert_eq!(ingress, format!("{hub}.example.org"));
-        get("configmap hub-custom-templates-config");
-    }
-    // Tokens of the health check and of dask-gateway stay what they are.
-    let tokens = || cluster.kubectl("get secret hub -n own-dask -o jsonpath={.data}");
-    let token = |data: String| {
-        data.split("hub.services.dask-gateway.apiToken")
-            .nth(1)
-            .unwrap()[..60]
-            .to_owned()
-    };
-    let first = token(tokens());
+    assert_eq!(crds(cluster), "2026.3.0 2026.3.0");
+}
+
+fn what_basehub_makes(cluster: &Shared, hub: &str) {
+    let get = |what: &str| cluster.kubectl(&format!("get -n {hub} {what}"));
+    assert_eq!(
+        get("pvc home-nfs -o jsonpath={.spec.volumeName}"),
+        format!("{hub}-home-nfs")
+    );
+    let volume = get(&format!(
+        "pv {hub}-home-nfs -o jsonpath={{.spec.nfs}}{{.spec.mountOptions}}"
+    ));
+    assert_eq!(
+        volume,
+        format!(r#"{{"path":"/homes/{hub}","server":"10.0.0.9"}}["soft","noatime","vers=4.2"]"#)
+    );
+    assert_eq!(
+        get("serviceaccount user-sa -o jsonpath={.automountServiceAccountToken}"),
+        "false"
+    );
+    let ingress = get("ingress jupyterhub -o jsonpath={.spec.rules[0].host}");
+    assert_eq!(ingress, format!("{hub}.example.org"));
+    get("configmap hub-custom-templates-config");
+}
+
+fn token_of_dask_gateway(cluster: &Shared) -> String {
+    let data = cluster.kubectl("get secret hub -n own-dask -o jsonpath={.data}");
+    data.split("hub.services.dask-gateway.apiToken")
+        .nth(1)
+        .unwrap()[..60]
+        .to_owned()
+}
+
+/// Tokens of the health check and of dask-gateway stay what they are.
+fn an_upgrade_brings_back_crds_and_changes_nothing_else(cluster: &Shared, repo: &Repo) {
+    let first = token_of_dask_gateway(cluster);
     let pods = || cluster.kubectl("get pods -n own-dask -o name");
     let running = pods();
 
     // Whoever changed a CRD: the chart's version comes back. The folders on NFS are there by now.
     cluster.kubectl("label crd daskclusters.gateway.dask.org of=old --overwrite");
     repo.ok("deploy lake");
-    assert_eq!(crds(), "2026.3.0 2026.3.0");
-    assert_eq!(token(tokens()), first);
+    assert_eq!(crds(cluster), "2026.3.0 2026.3.0");
+    assert_eq!(token_of_dask_gateway(cluster), first);
     assert_eq!(
         pods(),
         running,
@@ -120,8 +147,10 @@ fn basehub_and_daskhub() {
         "the folders would be made again"
     );
     assert!(!dry.stderr.contains("without asking it"), "{}", dry.stderr);
+}
 
-    // Another version than the chart's comes from its public address, and is kept.
+/// They come from their public address, and are kept.
+fn crds_of_another_version(cluster: &Shared, upstream: &Upstream, repo: &Repo) {
     let ran = repo.ok("deploy lake own-dask --dask-gateway-version 2027.1.0");
     assert!(
         ran.stderr
@@ -129,7 +158,7 @@ fn basehub_and_daskhub() {
         "{}",
         ran.stderr
     );
-    assert_eq!(crds(), "2027.1.0 2027.1.0");
+    assert_eq!(crds(cluster), "2027.1.0 2027.1.0");
     let said = repo.fails("deploy lake own-dask --dask-gateway-version 1.2.3");
     let url = "https://raw.githubusercontent.com/dask/dask-gateway/1.2.3/resources/helm/dask-gateway/crds/daskclusters.yaml";
     let wanted = format!(
@@ -141,14 +170,6 @@ fn basehub_and_daskhub() {
         "{said}"
     );
     repo.ok("deploy lake own-dask --dry-run --dask-gateway-version 1.2.3");
-
-    assert_eq!(locks(), before);
-    assert!(before[0].contains("https://hub.jupyter.org/helm-chart/"));
-    assert!(
-        !repo.root.join("helm-charts/basehub/charts").exists(),
-        "something was written into the work tree"
-    );
-    dask_gateway_by_its_values(&cluster, &upstream);
 }
 
 /// dask-gateway behind a condition in another chart, as groups have it that merged daskhub into basehub. Its CRDs are
@@ -281,14 +302,33 @@ fn a_user_is_not_evicted() {
     assert!(said.contains("Success"), "{said}");
 }
 
+/// What all clusters share, which each may set otherwise.
+const SHARED: &str = "helm-charts/support/enc-support.secret.values.yaml";
+
 /// A repository whose cluster `lake` is a rehearsal cluster of its own: cert-manager and support are there once in each.
 fn supported(upstream: &Upstream) -> Repo {
     let mut repo = Repo::new();
     repo.local = true;
-    upstream.serve(&repo);
+    support(&mut repo, upstream, "provider: local");
+    repo
+}
+
+/// A repository whose cluster `lake` is the shared one, for what comes to nothing there.
+fn refused(cluster: &Shared, upstream: &Upstream) -> Repo {
+    let mut repo = Repo::on(cluster, &[]);
+    let provider = "provider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}";
+    support(&mut repo, upstream, provider);
+    repo
+}
+
+/// Gives the cluster `lake`, of this provider, values of support, in encrypted files and others.
+fn support(repo: &mut Repo, upstream: &Upstream, provider: &str) {
+    upstream.serve(repo);
     repo.write(
         "config/clusters/lake/cluster.yaml",
-        "name: lake\nprovider: local\nsupport:\n  helm_chart_values_files: [support.values.yaml, enc-support.secret.values.yaml]\n",
+        &format!(
+            "name: lake\n{provider}\nsupport:\n  helm_chart_values_files: [support.values.yaml, enc-support.secret.values.yaml]\n"
+        ),
     );
     repo.write(
         "config/clusters/lake/support.values.yaml",
@@ -301,21 +341,57 @@ fn supported(upstream: &Upstream) -> Repo {
         "prometheusAuthSecret: {username: lake}\n",
     );
     repo.encrypt("config/clusters/lake/enc-support.secret.values.yaml", &key);
-    // What all clusters share, which each may set otherwise.
     repo.write(
-        "helm-charts/support/enc-support.secret.values.yaml",
+        SHARED,
         "grafana: {adminPassword: the-same-everywhere}\nprometheusAuthSecret: {username: shared, password: loch-ness-monster}\n",
     );
-    repo.encrypt("helm-charts/support/enc-support.secret.values.yaml", &key);
-    repo
+    repo.encrypt(SHARED, &key);
 }
 
+/// One test, from top to bottom: each cluster has them once.
 #[test]
 fn cert_manager_and_support() {
     let upstream = Upstream::shared();
     let repo = supported(&upstream);
+    dry_while_the_cluster_is_down(&repo);
+    let config = kubeconfig(&repo.ok("local up").stdout);
+    let kubectl = |args: &str| kubectl(&config, args);
+    dry_while_the_cluster_has_nothing(&repo, &kubectl);
+    cert_manager_and_support_are_deployed(&repo, &kubectl);
+    the_clusters_own_values_win(&kubectl);
 
-    // Dry while the cluster is down, and dry while it has nothing.
+    let web = secret(&kubectl, "prometheus-auth", r"web\.yml");
+    prometheus_asks_for_a_password(
+        &repo,
+        &kubectl(
+            "get configmap -n support support-prometheus-server -o jsonpath={.data.prometheus\\.yml}",
+        ),
+        &web,
+    );
+    again_nothing_restarts(&repo, &kubectl);
+    assert_eq!(
+        secret(&kubectl, "prometheus-auth", r"web\.yml"),
+        web,
+        "the hash lost its salt"
+    );
+    dry_runs_make_no_revision(&repo, &kubectl);
+    a_password_that_nobody_sets_is_made_once(&repo, &kubectl);
+    crds_of_cert_manager(&repo, &kubectl);
+    a_cluster_with_a_cert_manager_of_its_own(&repo);
+}
+
+/// A value of a Secret of support.
+fn secret(kubectl: &impl Fn(&str) -> String, name: &str, key: &str) -> String {
+    let data = kubectl(&format!(
+        "get secret -n support {name} -o jsonpath={{.data.{key}}}"
+    ));
+    let base64 = std::process::Command::new("sh")
+        .args(["-c", &format!("echo {data} | base64 -d")])
+        .output();
+    String::from_utf8(base64.unwrap().stdout).unwrap()
+}
+
+fn dry_while_the_cluster_is_down(repo: &Repo) {
     let ran = repo.ok("deploy-support lake --dry-run");
     assert!(
         ran.stdout.contains("# cert-manager: what would be applied"),
@@ -325,8 +401,9 @@ fn cert_manager_and_support() {
     assert!(
         ran.stdout.contains("kind: ClusterIssuer") && ran.stdout.contains("kind: IngressClass")
     );
-    let config = kubeconfig(&repo.ok("local up").stdout);
-    let kubectl = |args: &str| kubectl(&config, args);
+}
+
+fn dry_while_the_cluster_has_nothing(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
     let ran = repo.ok("deploy-support lake --dry-run");
     assert!(
         ran.stderr
@@ -349,7 +426,9 @@ fn cert_manager_and_support() {
         !found.contains("support") && !found.contains("cert-manager"),
         "a dry run made something: {found}"
     );
+}
 
+fn cert_manager_and_support_are_deployed(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
     let ran = repo.ok("deploy-support lake");
     let lines: Vec<_> = ran
         .stdout
@@ -376,32 +455,22 @@ fn cert_manager_and_support() {
     kubectl(
         "get deployment -n support support-cluster-autoscaler support-nginx-ingress-controller support-grafana",
     );
-    let secret = |name: &str, key: &str| {
-        let data = kubectl(&format!(
-            "get secret -n support {name} -o jsonpath={{.data.{key}}}"
-        ));
-        let base64 = std::process::Command::new("sh")
-            .args(["-c", &format!("echo {data} | base64 -d")])
-            .output();
-        String::from_utf8(base64.unwrap().stdout).unwrap()
-    };
-    // The cluster's own values win over the shared ones, which win over the chart's.
-    assert_eq!(secret("prometheus-auth", "username"), "lake");
-    assert_eq!(secret("prometheus-auth", "password"), "loch-ness-monster");
+}
+
+/// Over the shared ones, which win over the chart's.
+fn the_clusters_own_values_win(kubectl: &impl Fn(&str) -> String) {
+    assert_eq!(secret(kubectl, "prometheus-auth", "username"), "lake");
     assert_eq!(
-        secret("support-grafana", "admin-password"),
+        secret(kubectl, "prometheus-auth", "password"),
+        "loch-ness-monster"
+    );
+    assert_eq!(
+        secret(kubectl, "support-grafana", "admin-password"),
         "the-same-everywhere"
     );
-    let web = secret("prometheus-auth", r"web\.yml");
-    prometheus_asks_for_a_password(
-        &repo,
-        &kubectl(
-            "get configmap -n support support-prometheus-server -o jsonpath={.data.prometheus\\.yml}",
-        ),
-        &web,
-    );
+}
 
-    // Again: nothing restarts, and the hash keeps its salt.
+fn again_nothing_restarts(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
     let pods = || kubectl("get pods -A -o name");
     let running = pods();
     let ran = repo.ok("deploy-support lake");
@@ -416,7 +485,9 @@ fn cert_manager_and_support() {
         running,
         "an upgrade that changes nothing has restarted pods"
     );
-    assert_eq!(secret("prometheus-auth", r"web\.yml"), web);
+}
+
+fn dry_runs_make_no_revision(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
     let ran = repo.ok("deploy-support lake --dry-run");
     assert!(!ran.stderr.contains("without asking it"), "{}", ran.stderr);
     let ran = repo.ok("deploy-support lake --diff --dry-run --detailed-exitcode");
@@ -434,24 +505,22 @@ fn cert_manager_and_support() {
         4,
         "a dry run made a revision"
     );
+}
 
-    // A password that nobody sets is made once.
-    fs::remove_file(
-        repo.root
-            .join("helm-charts/support/enc-support.secret.values.yaml"),
-    )
-    .unwrap();
+fn a_password_that_nobody_sets_is_made_once(repo: &Repo, kubectl: &impl Fn(&str) -> String) {
+    fs::remove_file(repo.root.join(SHARED)).unwrap();
     repo.ok("deploy-support lake");
-    assert_eq!(secret("prometheus-auth", "password"), "loch-ness-monster");
+    let password = || secret(kubectl, "prometheus-auth", "password");
+    assert_eq!(password(), "loch-ness-monster");
     kubectl("delete secret -n support prometheus-auth");
     repo.ok("deploy-support lake");
-    let made = secret("prometheus-auth", "password");
+    let made = password();
     assert_eq!(made.len(), 64, "{made}");
     repo.ok("deploy-support lake");
-    assert_eq!(secret("prometheus-auth", "password"), made);
+    assert_eq!(password(), made);
+}
 
-    what_support_refuses(&repo);
-    crds_of_cert_manager(&repo, &kubectl);
+fn a_cluster_with_a_cert_manager_of_its_own(repo: &Repo) {
     repo.edit(
         "config/clusters/lake/cluster.yaml",
         "support:\n",
@@ -521,7 +590,6 @@ fn prometheus_asks_for_a_password(repo: &Repo, config: &str, web: &str) {
 
 fn people_ask_it(repo: &Repo, address: &str) {
     const VALUES: &str = "config/clusters/lake/support.values.yaml";
-    const SHARED: &str = "helm-charts/support/enc-support.secret.values.yaml";
     let (values, settings) = (repo.read(VALUES), repo.read("config/xtask.yaml"));
     let said = repo.fails("exec promql lake up");
     assert!(
@@ -590,7 +658,11 @@ fn people_ask_it(repo: &Repo, address: &str) {
     repo.write("config/xtask.yaml", &settings);
 }
 
-fn what_support_refuses(repo: &Repo) {
+#[test]
+fn support_with_a_secret_that_cannot_be_decrypted() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let repo = refused(&cluster, &upstream);
     let own = "config/clusters/lake/enc-support.secret.values.yaml";
     let readable = repo.read(own);
     repo.write(
@@ -602,7 +674,13 @@ fn what_support_refuses(repo: &Repo) {
         said.contains(&format!("cannot decrypt `{own}`")) && !said.contains("upgrading"),
         "{said}"
     );
-    repo.write(own, &readable);
+}
+
+#[test]
+fn support_with_values_in_jsonnet() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let repo = refused(&cluster, &upstream);
     let jsonnet = repo.root.join("helm-charts/support/values.jsonnet");
     fs::write(&jsonnet, "{}").unwrap();
     let said = repo.fails("deploy-support lake");
@@ -612,20 +690,37 @@ fn what_support_refuses(repo: &Repo) {
         ),
         "{said}"
     );
-    fs::remove_file(jsonnet).unwrap();
-    let shared = "helm-charts/support/enc-support.secret.values.yaml";
-    repo.write(shared, "prometheusAuthSecret: {password: in-plain-sight}\n");
+}
+
+#[test]
+fn support_with_a_secret_in_plain_sight() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let repo = refused(&cluster, &upstream);
+    repo.write(SHARED, "prometheusAuthSecret: {password: in-plain-sight}\n");
     let said = repo.fails("deploy-support lake");
     assert!(
         said.contains(&format!(
-            "{shared}:1:1: this is called secret and isn't what sops writes"
+            "{SHARED}:1:1: this is called secret and isn't what sops writes"
         )),
         "{said}"
     );
     assert!(!said.contains("in-plain-sight"), "{said}");
-    fs::remove_file(repo.root.join(shared)).unwrap();
+}
+
+#[test]
+fn values_that_support_refuses() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let repo = refused(&cluster, &upstream);
+    fs::remove_file(repo.root.join(SHARED)).unwrap();
     let values = "config/clusters/lake/support.values.yaml";
-    let good = repo.read(values);
+    // For this the cluster's own file may not win.
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        ", enc-support.secret.values.yaml",
+        "",
+    );
     for (text, wanted) in [
         (
             "ingress-nginx: {controller: {}}\n",
@@ -647,23 +742,19 @@ fn what_support_refuses(repo: &Repo) {
         ),
     ] {
         repo.write(values, text);
-        // For this the cluster's own file may not win.
-        repo.edit(
-            "config/clusters/lake/cluster.yaml",
-            ", enc-support.secret.values.yaml",
-            "",
-        );
         let said = repo.fails("deploy-support lake");
-        repo.edit(
-            "config/clusters/lake/cluster.yaml",
-            "[support.values.yaml",
-            "[support.values.yaml, enc-support.secret.values.yaml",
-        );
         assert!(said.contains(wanted), "{said}");
         assert!(!said.contains("upgrading"), "{said}");
     }
-    repo.write(values, &good);
-    // Of the document that it refers to the prepared chart has what is used: every release keeps it in a Secret.
+}
+
+/// Of the document that a schema refers to: every release keeps the chart in a Secret.
+#[test]
+fn a_prepared_chart_has_what_is_used_of_a_document() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let repo = refused(&cluster, &upstream);
+    repo.ok("deploy-support lake --dry-run");
     let prepared = fs::read_dir(repo.cache().join("xtask/charts")).unwrap();
     let schemas = prepared.map(|it| {
         it.unwrap()
@@ -679,6 +770,13 @@ fn what_support_refuses(repo: &Repo) {
             && !it.contains("unused")
             && !it.contains("left out"))
     );
+}
+
+#[test]
+fn versions_of_cert_manager_that_cannot_be_had() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let repo = refused(&cluster, &upstream);
     let said = repo.fails("deploy-support lake --cert-manager-version v1.14.7");
     assert!(said.contains("isn't v1.15.0 or newer"), "{said}");
     let said = repo.fails("deploy-support lake --cert-manager-version v1.99.0");
@@ -687,7 +785,14 @@ fn what_support_refuses(repo: &Repo) {
         said.contains(wanted) && said.contains("the newest are: v1.20.3"),
         "{said}"
     );
-    // Both that can't be had are named, before anything is done.
+}
+
+/// Before anything is done.
+#[test]
+fn all_charts_that_cannot_be_had_are_named() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let repo = refused(&cluster, &upstream);
     repo.edit(
         "helm-charts/support/Chart.yaml",
         "version: 10.5.15",
@@ -706,16 +811,6 @@ fn what_support_refuses(repo: &Repo) {
         );
     }
     assert!(!said.contains("upgrading"), "{said}");
-    repo.edit(
-        "helm-charts/support/Chart.yaml",
-        "version: 10.5.16",
-        "version: 10.5.15",
-    );
-    repo.edit(
-        "helm-charts/support/Chart.lock",
-        "version: 10.5.16",
-        "version: 10.5.15",
-    );
 }
 
 fn crds_of_cert_manager(repo: &Repo, kubectl: &impl Fn(&str) -> String) {

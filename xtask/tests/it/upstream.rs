@@ -210,8 +210,11 @@ impl Running {
         let process = command
             .spawn()
             .unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask ci` installs it"));
-        let running = Running(process);
+        let mut running = Running(process);
         wait_until(program, || std::net::TcpStream::connect(address).is_ok());
+        // Somebody else may have taken the address meanwhile.
+        let ended = running.0.try_wait().unwrap();
+        assert!(ended.is_none(), "{program} at {address}: {ended:?}");
         running
     }
 }

@@ -126,7 +126,11 @@ fn files_that_nobody_should_write() {
         ),
         "{said}"
     );
+}
 
+#[test]
+fn clusters_that_nobody_should_write() {
+    let repo = Repo::new();
     for content in [
         &b"\xff\xfe"[..],
         b"",
@@ -299,7 +303,7 @@ fn counting_helm(repo: &mut Repo) -> PathBuf {
 }
 
 #[test]
-fn rendering_finds_what_a_cluster_would_not_take_once() {
+fn what_has_not_changed_is_rendered_once() {
     let mut repo = Repo::new();
     let log = counting_helm(&mut repo);
     repo.ok("validate --render");
@@ -318,10 +322,10 @@ fn rendering_finds_what_a_cluster_would_not_take_once() {
     assert_eq!(rendered(), ["prod"]);
     repo.ok("validate hub-config lake staging --render");
     assert_eq!(rendered(), [""; 0]);
+}
 
-    repo.write(
-        "helm-charts/pond/templates/bad.yaml",
-        "{{ if eq .Release.Name \"prod\" }}
+/// What a cluster wouldn't take, and what it would.
+const BAD: &str = "{{ if eq .Release.Name \"prod\" }}
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: twice}
@@ -364,8 +368,13 @@ apiVersion: v1
 kind: ServiceAccount
 metadata: {name: hook, annotations: {helm.sh/hook: post-install}}
 {{ end }}
-",
-    );
+";
+
+#[test]
+fn rendering_finds_what_a_cluster_would_not_take() {
+    let repo = Repo::new();
+    repo.write("helm-charts/pond/templates/bad.yaml", BAD);
+    repo.write("config/clusters/lake/prod.values.yaml", "depth: 3\n");
     let ran = repo.run("validate lake --render");
     let found: Vec<_> = ran
         .stdout
@@ -389,6 +398,11 @@ metadata: {name: hook, annotations: {helm.sh/hook: post-install}}
             "1 cluster, 2 hubs: 5 problems, 1 warning".to_owned(),
         ]
     );
+}
+
+#[test]
+fn a_hub_that_helm_cannot_render() {
+    let repo = Repo::new();
     repo.write("config/clusters/lake/staging.values.yaml", "fail: no way\n");
     let said = survives(&repo, "validate lake staging --render").stdout;
     assert!(

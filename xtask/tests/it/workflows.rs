@@ -473,93 +473,175 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
     }
 }
 
-/// A failed staging hub holds back its own cluster's hubs and no others; they come back in the next run.
-#[test]
-fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
-    let cluster = Shared::cluster();
-    let repo = Repo::on(&cluster, &["wf-lake-staging", "wf-lake"]);
-    fs::copy(
-        &cluster.kubeconfig,
-        repo.root.join("config/clusters/river/kubeconfig.yaml"),
-    )
-    .unwrap();
-    let yaml = repo
-        .read("config/clusters/lake/cluster.yaml")
-        .replace("lake", "river");
-    repo.write("config/clusters/river/cluster.yaml", &yaml);
-    for file in ["common", "wf-river", "wf-river-staging"] {
-        repo.write(&format!("config/clusters/river/{file}.values.yaml"), "{}\n");
-    }
-    repo.write(
-        "config/clusters/lake/wf-lake-staging.values.yaml",
-        "fail: no water\n",
-    );
+/// What the jobs of a push to this branch came to: the plan, support and staging, the filter, production, and the news.
+fn push(repo: &Repo, github: &GitHub, branch: &str) -> [&'static str; 5] {
+    github.state().jobs.clear();
+    let mut play = Play {
+        repo,
+        github,
+        branch,
+        results: BTreeMap::new(),
+        outputs: BTreeMap::new(),
+    };
+    play.workflow("deploy-hubs.yaml");
+    ["plan", "support-and-staging", "filter", "prod", "notify"].map(|it| play.results[it])
+}
+
+/// A repository in git, whose work tree has what workflows write.
+fn with_history(repo: &Repo) {
     repo.write(".gitignore", "/output\n/comment-body.txt\n");
     git(&repo.root, &["init", "--quiet"]);
-    commit(&repo, "first");
+    commit(repo, "first");
+}
 
+#[test]
+fn a_branch_deploys_nothing() {
+    let repo = Repo::new();
+    with_history(&repo);
+    assert_eq!(push(&repo, &GitHub::start(), "a-branch"), ["skipped"; 5]);
+}
+
+/// Somebody learns of it also where nothing of ours runs.
+#[test]
+fn github_is_down() {
+    let repo = Repo::new();
+    with_history(&repo);
     let github = GitHub::start();
-    let on = |branch: &str| {
-        github.state().jobs.clear();
-        let (results, outputs) = Default::default();
-        let mut play = Play {
-            repo: &repo,
-            github: &github,
-            branch,
-            results,
-            outputs,
-        };
-        play.workflow("deploy-hubs.yaml");
-        ["plan", "support-and-staging", "filter", "prod", "notify"].map(|it| play.results[it])
-    };
-    let play = || on("main");
-    assert_eq!(on("a-branch"), ["skipped"; 5]);
-    let results = play();
-    let said = github.state().log.clone();
+    github.state().is_down = true;
+    assert_eq!(
+        push(&repo, &github, "main"),
+        ["failure", "skipped", "skipped", "skipped", "failure"],
+        "{}",
+        github.state().log
+    );
+    let text = "deploy-hubs of ada/hubs failed https://github.example.org/ada/hubs/actions/runs/7";
+    assert_eq!(github.state().told, [json!({"text": text})]);
+}
+
+/// Two clusters, lake and river, which are one in truth: their hubs are deployed by pushes.
+struct Pushes {
+    cluster: Arc<Shared>,
+    repo: Repo,
+    github: GitHub,
+}
+
+/// One test, from top to bottom: each run deploys what came since the last one that went well.
+#[test]
+fn pushes_deploy_what_changed() {
+    let pushes = Pushes::start();
+    a_failed_staging_hub_holds_back_its_own_cluster(&pushes);
+    all_come_back_until_a_run_goes_well(&pushes);
+    only_what_changed_is_deployed(&pushes);
+    pull_requests_that_are_not_to_be_deployed(&pushes);
+    a_label_deploys_all_hubs(&pushes);
+    a_label_where_nothing_was_deployed(&pushes);
+}
+
+impl Pushes {
+    fn start() -> Pushes {
+        let cluster = Shared::cluster();
+        let repo = Repo::on(&cluster, &["wf-lake-staging", "wf-lake"]);
+        fs::copy(
+            &cluster.kubeconfig,
+            repo.root.join("config/clusters/river/kubeconfig.yaml"),
+        )
+        .unwrap();
+        let yaml = repo
+            .read("config/clusters/lake/cluster.yaml")
+            .replace("lake", "river");
+        repo.write("config/clusters/river/cluster.yaml", &yaml);
+        for file in ["common", "wf-river", "wf-river-staging"] {
+            repo.write(&format!("config/clusters/river/{file}.values.yaml"), "{}\n");
+        }
+        repo.write(
+            "config/clusters/lake/wf-lake-staging.values.yaml",
+            "fail: no water\n",
+        );
+        with_history(&repo);
+        Pushes {
+            cluster,
+            repo,
+            github: GitHub::start(),
+        }
+    }
+
+    fn play(&self) -> [&'static str; 5] {
+        push(&self.repo, &self.github, "main")
+    }
+
+    fn log(&self) -> String {
+        self.github.state().log.clone()
+    }
+
+    fn namespaces(&self) -> String {
+        self.cluster.kubectl("get namespaces -o name")
+    }
+
+    /// The pull request that brought a commit has labels.
+    fn label(&self, commit: String, labels: Vec<&'static str>) {
+        self.github.state().labels.insert(commit, labels);
+    }
+}
+
+/// And no other hubs.
+fn a_failed_staging_hub_holds_back_its_own_cluster(pushes: &Pushes) {
+    let results = pushes.play();
+    let said = pushes.log();
     assert_eq!(
         results,
         ["success", "failure", "success", "success", "success"],
         "{said}"
     );
-    let namespaces = || cluster.kubectl("get namespaces -o name");
+    let namespaces = pushes.namespaces();
     assert!(
-        namespaces().contains("/wf-river\n") && !namespaces().contains("/wf-lake\n"),
+        namespaces.contains("/wf-river\n") && !namespaces.contains("/wf-lake\n"),
         "{said}"
     );
     assert!(
         said.contains("lake: wf-lake: held back, since support or staging failed"),
         "{said}"
     );
-    let told = github.state().told.clone();
+    let told = pushes.github.state().told.clone();
     let text = "deploy-hubs of ada/hubs failed: Support and staging of lake\nhttps://github.example.org/ada/hubs/actions/runs/7";
     assert_eq!(told, [json!({"text": text})]);
+}
 
-    // The river isn't in this change. No run went well so far, so both are deployed; from now on, only what changed.
+/// The river isn't in this change, and comes back, too.
+fn all_come_back_until_a_run_goes_well(pushes: &Pushes) {
+    let Pushes {
+        cluster,
+        repo,
+        github,
+    } = pushes;
     repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "{}\n");
-    let well = commit(&repo, "water");
+    let well = commit(repo, "water");
     assert_eq!(
-        play(),
+        pushes.play(),
         ["success", "success", "success", "success", "skipped"],
         "{}",
-        github.state().log
+        pushes.log()
     );
-    assert!(namespaces().contains("/wf-lake\n"));
+    assert!(pushes.namespaces().contains("/wf-lake\n"));
     assert!(
         cluster.history("wf-river").contains("\n2 "),
         "{}",
         cluster.history("wf-river")
     );
     github.state().deployed = vec![well];
+}
+
+fn only_what_changed_is_deployed(pushes: &Pushes) {
+    let Pushes { cluster, repo, .. } = pushes;
     repo.write(
         "config/clusters/lake/wf-lake-staging.values.yaml",
         "note: new\n",
     );
-    commit(&repo, "only staging");
+    commit(repo, "only staging");
     assert_eq!(
-        play(),
+        pushes.play(),
         ["success", "success", "skipped", "skipped", "skipped"],
         "{}",
-        github.state().log
+        pushes.log()
     );
     assert!(
         cluster.history("wf-lake-staging").contains("\n2 "),
@@ -567,37 +649,33 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
         cluster.history("wf-lake-staging")
     );
     assert!(!cluster.history("wf-river").contains("\n3 "));
+}
 
-    // No run went well since. What the last one was for comes back; a pull request that isn't to be deployed doesn't, also
-    // when another one came after it.
+/// No run went well since. What the last one was for comes back; a pull request that isn't to be deployed doesn't, also
+/// when another one came after it.
+fn pull_requests_that_are_not_to_be_deployed(pushes: &Pushes) {
+    let Pushes { cluster, repo, .. } = pushes;
     repo.write(
         "config/clusters/river/wf-river-staging.values.yaml",
         "note: not now\n",
     );
-    let skipped = commit(&repo, "labelled");
-    github
-        .state()
-        .labels
-        .insert(skipped, vec!["bug", "deployer:skip-deploy"]);
+    let skipped = commit(repo, "labelled");
+    pushes.label(skipped, vec!["bug", "deployer:skip-deploy"]);
     repo.write("docs/guide.md", "# Hubs\n");
-    let another = commit(&repo, "another");
-    github
-        .state()
-        .labels
-        .insert(another, vec!["deployer:unknown"]);
+    let another = commit(repo, "another");
+    pushes.label(another, vec!["deployer:unknown"]);
     assert_eq!(
-        play(),
+        pushes.play(),
         ["success", "success", "skipped", "skipped", "skipped"],
         "{}",
-        github.state().log
+        pushes.log()
     );
     assert!(
-        github
-            .state()
-            .log
+        pushes
+            .log()
             .contains("there is no label `deployer:unknown`"),
         "{}",
-        github.state().log
+        pushes.log()
     );
     assert!(
         cluster.history("wf-lake-staging").contains("\n3 "),
@@ -609,48 +687,36 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
         "{}",
         cluster.history("wf-river-staging")
     );
-    let forced = commit(&repo, "all of them");
-    github
-        .state()
-        .labels
-        .insert(forced, vec!["deployer:deploy-hubs"]);
+}
+
+fn a_label_deploys_all_hubs(pushes: &Pushes) {
+    let Pushes { cluster, repo, .. } = pushes;
+    let forced = commit(repo, "all of them");
+    pushes.label(forced, vec!["deployer:deploy-hubs"]);
     assert_eq!(
-        play(),
+        pushes.play(),
         ["success", "success", "success", "success", "skipped"],
         "{}",
-        github.state().log
+        pushes.log()
     );
     assert!(
         cluster.history("wf-river").contains("\n3 "),
         "{}",
         cluster.history("wf-river")
     );
+}
 
-    // Where nothing is known to be deployed, a label says that all is.
-    github.state().deployed.clear();
-    let adopted = commit(&repo, "these workflows");
-    github
-        .state()
-        .labels
-        .insert(adopted, vec!["deployer:skip-deploy"]);
+/// It says that all is deployed.
+fn a_label_where_nothing_was_deployed(pushes: &Pushes) {
+    pushes.github.state().deployed.clear();
+    let adopted = commit(&pushes.repo, "these workflows");
+    pushes.label(adopted, vec!["deployer:skip-deploy"]);
     assert_eq!(
-        play(),
+        pushes.play(),
         ["success", "skipped", "skipped", "skipped", "skipped"],
         "{}",
-        github.state().log
+        pushes.log()
     );
-
-    // Somebody learns of it also where nothing of ours runs.
-    github.state().is_down = true;
-    github.state().told.clear();
-    assert_eq!(
-        play(),
-        ["failure", "skipped", "skipped", "skipped", "failure"],
-        "{}",
-        github.state().log
-    );
-    let text = "deploy-hubs of ada/hubs failed https://github.example.org/ada/hubs/actions/runs/7";
-    assert_eq!(github.state().told, [json!({"text": text})]);
 }
 
 /// A zip file with a file in it.
@@ -662,65 +728,98 @@ fn packed(name: &str, text: &str) -> Vec<u8> {
     file.finish().unwrap().into_inner()
 }
 
-#[test]
-fn a_pull_request_has_one_comment() {
-    let github = GitHub::start();
-    let mut repo = Repo::new();
-    repo.env.extend(
-        github
-            .variables()
-            .map(|(name, value)| (name.to_owned(), value)),
-    );
-    for (name, value) in [
-        ("GITHUB_TOKEN", "of-the-run"),
-        ("RUN_ID", "7"),
-        ("CI", "true"),
-    ] {
-        repo.env.push((name.to_owned(), value.to_owned()));
+/// The repository of a run that comments a pull request.
+struct Commenter {
+    repo: Repo,
+    github: GitHub,
+}
+
+/// What others wrote before.
+const OTHERS: [&str; 2] = ["First!", "<!-- deployment-plan --> by me, too"];
+
+impl Commenter {
+    fn start() -> Commenter {
+        let github = GitHub::start();
+        let mut repo = Repo::new();
+        repo.env.extend(
+            github
+                .variables()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+        for (name, value) in [
+            ("GITHUB_TOKEN", "of-the-run"),
+            ("RUN_ID", "7"),
+            ("CI", "true"),
+        ] {
+            repo.env.push((name.to_owned(), value.to_owned()));
+        }
+        github.state().comments = OTHERS
+            .map(|it| json!({"id": 0, "body": it, "user": {"login": "eve"}}))
+            .to_vec();
+        github.state().head = "f00".to_owned();
+        Commenter { repo, github }
     }
-    let others = ["First!", "<!-- deployment-plan --> by me, too"];
-    github.state().comments = others
-        .map(|it| json!({"id": 0, "body": it, "user": {"login": "eve"}}))
-        .to_vec();
-    let post = || repo.ok("github comment-plan").stderr;
-    let comments = || -> Vec<String> {
-        github
+
+    /// Makes the artifact of a run for these changes.
+    fn plan(&self, changed: &str) {
+        self.repo
+            .ok(&format!("generate helm-upgrade-jobs {changed}"));
+        let comment = self.repo.read("comment-body.txt");
+        self.github.state().artifact = packed("comment-body.txt", &comment);
+    }
+
+    fn post(&self) -> String {
+        self.repo.ok("github comment-plan").stderr
+    }
+
+    fn fails(&self) -> String {
+        self.repo.fails("github comment-plan")
+    }
+
+    fn comments(&self) -> Vec<String> {
+        self.github
             .state()
             .comments
             .iter()
             .map(|it| it["body"].as_str().unwrap().to_owned())
             .collect()
-    };
-    assert!(post().contains("run 7 has no artifact `pr`"));
-    let plan = |changed: &str| {
-        repo.ok(&format!("generate helm-upgrade-jobs {changed}"));
-        github.state().artifact = packed("comment-body.txt", &repo.read("comment-body.txt"));
-    };
-    // Nothing to say, and nothing said before.
-    github.state().head = "f00".to_owned();
-    plan("README.md");
-    post();
-    assert_eq!(comments(), others);
-    plan("config/clusters/lake/prod.values.yaml");
-    post();
-    assert_eq!(comments().len(), 3);
-    assert!(
-        comments()[2].contains("| lake | prod |"),
-        "{:?}",
-        comments()
-    );
-    // What others wrote stays theirs, and ours is the same one.
-    plan("README.md");
-    post();
-    assert_eq!(comments()[..2], others);
-    assert!(
-        comments()[2].contains("No production hub upgrades will be triggered"),
-        "{:?}",
-        comments()
-    );
-    assert_eq!(comments().len(), 3);
+    }
+}
 
-    // Not what anybody puts there.
+#[test]
+fn a_run_without_a_plan_comments_nothing() {
+    let commenter = Commenter::start();
+    assert!(commenter.post().contains("run 7 has no artifact `pr`"));
+}
+
+#[test]
+fn a_pull_request_has_one_comment() {
+    let commenter = Commenter::start();
+    // Nothing to say, and nothing said before.
+    commenter.plan("README.md");
+    commenter.post();
+    assert_eq!(commenter.comments(), OTHERS);
+    commenter.plan("config/clusters/lake/prod.values.yaml");
+    commenter.post();
+    let comments = commenter.comments();
+    assert_eq!(comments.len(), 3);
+    assert!(comments[2].contains("| lake | prod |"), "{comments:?}");
+    // What others wrote stays theirs, and ours is the same one.
+    commenter.plan("README.md");
+    commenter.post();
+    let comments = commenter.comments();
+    assert_eq!(comments[..2], OTHERS);
+    assert!(
+        comments[2].contains("No production hub upgrades will be triggered"),
+        "{comments:?}"
+    );
+    assert_eq!(comments.len(), 3);
+}
+
+/// Anybody may put one there.
+#[test]
+fn artifacts_that_are_no_plan() {
+    let commenter = Commenter::start();
     for (name, text, part) in [
         (
             "comment-body.txt",
@@ -733,27 +832,37 @@ fn a_pull_request_has_one_comment() {
             "it has no `comment-body.txt`",
         ),
     ] {
-        github.state().artifact = packed(name, text);
-        let said = repo.fails("github comment-plan");
+        commenter.github.state().artifact = packed(name, text);
+        let said = commenter.fails();
         assert!(said.contains(part), "{said}");
     }
-    github.state().artifact = b"no archive".to_vec();
+    commenter.github.state().artifact = b"no archive".to_vec();
+    assert!(commenter.fails().contains("it isn't a zip file"));
+}
+
+#[test]
+fn a_pull_request_with_a_newer_commit() {
+    let commenter = Commenter::start();
+    commenter.plan("README.md");
+    commenter.github.state().head = "pushed since".to_owned();
     assert!(
-        repo.fails("github comment-plan")
-            .contains("it isn't a zip file")
+        commenter
+            .post()
+            .contains("belongs to no open pull request any more")
     );
-    plan("README.md");
-    github.state().head = "pushed since".to_owned();
-    assert!(post().contains("belongs to no open pull request any more"));
-    repo.env.retain(|(name, _)| name != "GITHUB_TOKEN");
+}
+
+#[test]
+fn a_comment_needs_the_token_of_the_run() {
+    let mut commenter = Commenter::start();
+    let env = &mut commenter.repo.env;
+    env.retain(|(name, _)| name != "GITHUB_TOKEN");
+    assert!(commenter.fails().contains("`GITHUB_TOKEN` is not set"));
+    let guessed = ("GITHUB_TOKEN".to_owned(), "guessed".to_owned());
+    commenter.repo.env.push(guessed);
     assert!(
-        repo.fails("github comment-plan")
-            .contains("`GITHUB_TOKEN` is not set")
-    );
-    repo.env
-        .push(("GITHUB_TOKEN".to_owned(), "guessed".to_owned()));
-    assert!(
-        repo.fails("github comment-plan")
+        commenter
+            .fails()
             .contains("GitHub answers 401 Unauthorized Requires authentication")
     );
 }
