@@ -1,10 +1,11 @@
-//! A live cluster: logging in, its API, and the releases in it.
+//! A live cluster: how to log in, its API, and the releases in it.
 
 pub(crate) mod api;
 pub(crate) mod credentials;
 pub(crate) mod diff;
 pub(crate) mod history;
 pub(crate) mod lease;
+pub(crate) mod objects;
 pub(crate) mod record;
 pub(crate) mod rehearsal;
 pub(crate) mod release;

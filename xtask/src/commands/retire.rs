@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use xshell::Shell;
 
 use crate::{
@@ -121,18 +121,15 @@ pub fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<ExitCode> {
 
 fn names(api: &Api, namespace: &str, resource: &str) -> Result<Vec<String>> {
     let list = api.metadata(&format!("/api/v1/namespaces/{namespace}/{resource}"))?;
-    let items = list["items"].as_array().into_iter().flatten();
-    Ok(items
-        .filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned))
-        .collect())
+    Ok(list.items.into_iter().map(|it| it.metadata.name).collect())
 }
 
 /// Pods that the hub made itself: nothing in the cluster owns them.
 fn servers(api: &Api, namespace: &str) -> Result<Vec<String>> {
     let list = api.metadata(&format!("/api/v1/namespaces/{namespace}/pods"))?;
-    let items = list["items"].as_array().into_iter().flatten();
-    let bare = items.filter(|it| it["metadata"]["ownerReferences"] == Value::Null);
-    Ok(bare
-        .filter_map(|it| it["metadata"]["name"].as_str().map(str::to_owned))
+    let pods = list.items.into_iter().map(|it| it.metadata);
+    Ok(pods
+        .filter(|it| it.owner_references.is_empty())
+        .map(|it| it.name)
         .collect())
 }

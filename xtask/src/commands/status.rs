@@ -119,7 +119,7 @@ fn of_cluster(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
         let pods = pods
             .inspect_err(|err| say!("{}: {}", release.name, mask.hide(&format!("{err:#}"))))
             .ok()
-            .map(|(_, it)| it);
+            .map(|it| it.pods);
         let chart = &content["chart"]["metadata"];
         let text = |key: &str| chart[key].as_str().unwrap_or("?");
         let deployed = content["info"]["last_deployed"]

@@ -127,7 +127,7 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
         .next()
         .and_then(|it| it.rsplit('/').next())
         .unwrap_or_default();
-    let branch: String = variable("GITHUB_REF_NAME")?.bytes().map(encoded).collect();
+    let branch = http::percent_encoded(&variable("GITHUB_REF_NAME")?);
     let path = format!("actions/workflows/{file}/runs?branch={branch}&status=success&per_page=50");
     let runs = api.get(&path)?;
     let runs = runs["workflow_runs"]
@@ -155,14 +155,4 @@ pub(crate) fn labels(commit: &str) -> Result<Vec<String>> {
                 .collect::<Vec<_>>()
         });
     Ok(labels.collect())
-}
-
-/// A byte of a value in an address.
-pub(crate) fn encoded(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    }
 }

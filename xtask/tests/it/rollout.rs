@@ -105,7 +105,7 @@ fn what_may_get_well_is_waited_for() {
     );
     let said = repo.fails("deploy lake stuck-long --timeout 5s");
     assert!(
-        said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"),
+        said.contains("`deployment/pond` is not ready: 0 of 1 pods are ready; timed out"),
         "{said}"
     );
 
@@ -135,7 +135,7 @@ fn what_may_get_well_is_waited_for() {
     event("TriggeredScaleUp");
     let said = repo.fails("deploy lake no-node --timeout 8s");
     assert!(
-        said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"),
+        said.contains("`deployment/pond` is not ready: 0 of 1 pods are ready; timed out"),
         "{said}"
     );
     assert!(said.contains("has no node: 0/"), "{said}");

@@ -188,7 +188,7 @@ impl Run {
                 .map(|it| it["manifest"].as_str().unwrap_or_default())
                 .eq(hooks.iter());
         let is_same = is_same
-            && rollout::look(api, release.name, &manifest)?.0
+            && rollout::look(api, release.name, &manifest)?.is_ready
             && Differ::new(api, &self.mask, release.name, Plain::new())
                 .diff(&manifest)?
                 .is_empty();
