@@ -1,4 +1,4 @@
-//! A live cluster: logging in, its API, and the releases in it.
+//! A live cluster: how to log in, its API, and the releases in it.
 
 pub(crate) mod api;
 pub(crate) mod credentials;
@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod helm;
 pub(crate) mod history;
 pub(crate) mod lease;
+pub(crate) mod objects;
 pub(crate) mod record;
 pub(crate) mod rehearsal;
 pub(crate) mod release;

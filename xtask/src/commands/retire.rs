@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use xshell::Shell;
 
 use crate::{
@@ -139,19 +139,14 @@ fn delete_namespace(api: &Api, name: &str) -> Result<()> {
 
 fn volume_claims(api: &Api, namespace: &str) -> Result<Vec<String>> {
     let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims");
-    let claims = api.metadata(&path)?;
-    Ok(names(claims["items"].as_array().into_iter().flatten()))
+    let claims = api.metadata(&path)?.items.into_iter();
+    Ok(claims.map(|it| it.metadata.name).collect())
 }
 
 /// The servers of users: pods that the hub created itself, so that no other object owns them.
 fn servers(api: &Api, namespace: &str) -> Result<Vec<String>> {
     let pods = api.metadata(&format!("/api/v1/namespaces/{namespace}/pods"))?;
-    let pods = pods["items"].as_array().into_iter().flatten();
-    let without_owner = pods.filter(|pod| pod["metadata"]["ownerReferences"] == Value::Null);
-    Ok(names(without_owner))
-}
-
-fn names<'a>(objects: impl Iterator<Item = &'a Value>) -> Vec<String> {
-    let names = objects.filter_map(|it| it["metadata"]["name"].as_str());
-    names.map(str::to_owned).collect()
+    let pods = pods.items.into_iter().map(|it| it.metadata);
+    let without_owner = pods.filter(|it| it.owner_references.is_empty());
+    Ok(without_owner.map(|it| it.name).collect())
 }

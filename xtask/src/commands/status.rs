@@ -113,7 +113,7 @@ fn deployed(api: &Api, mask: &Mask, cluster: &Cluster, release: &Newest) -> Resu
     let pods = rollout::look(api, &release.namespace, manifest)
         .inspect_err(|err| say!("{name}: {}", mask.hide(&format!("{err:#}"))))
         .ok()
-        .map(|(_, pods)| pods);
+        .map(|status| status.pods);
     let chart = &content["chart"]["metadata"];
     // "2026-01-31T12:00:00.123456789Z"
     let deployed = content["info"]["last_deployed"].as_str();

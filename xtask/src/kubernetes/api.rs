@@ -1,11 +1,11 @@
-//! The API server of the cluster that we are logged in to, through a `kubectl proxy` of ours: one process that has
-//! the login's credentials and renews them, however much is asked. It listens on a socket that only this user can open.
+//! The API server of the cluster that we are logged in to. A `kubectl proxy` of ours has the login's credentials and
+//! renews them, however many requests we send. It listens on a socket that only this user can open.
 //!
-//! The requests are HTTP/1.0, where an answer ends with its connection, and a watch is lines until then.
+//! The requests are HTTP/1.0: the end of an answer is the end of its connection, and a watch sends lines until then.
 
 use std::{
     fmt, fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Lines, Read, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::Once,
@@ -13,35 +13,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::machine::{
-    paths,
-    process::{self, Beside},
+use crate::{
+    kubernetes::objects::{self, List, PartialObject},
+    machine::{
+        paths,
+        process::{self, Beside},
+        until::Until,
+    },
 };
 
 const JSON: &str = "application/json";
 
-/// How long an answer may take; kubectl may first have to ask for a credential.
+/// How long an answer may take: kubectl may first have to ask for a credential.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Api {
-    // Ends before its socket is removed.
+    // It ends before its socket is removed.
     _proxy: Beside,
     socket: PathBuf,
 }
 
+/// A watch that is under way. It lasts until somebody shuts its connection down.
+pub(crate) struct Watch {
+    pub(crate) connection: UnixStream,
+    /// An event each, in JSON.
+    pub(crate) lines: Lines<BufReader<UnixStream>>,
+}
+
 /// An answer with an error in it.
 #[derive(Debug)]
-struct Refused {
+struct ErrorAnswer {
     /// The HTTP status.
     status: u16,
     message: String,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ErrorAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -52,24 +64,24 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ErrorAnswer {}
 
 impl Api {
-    /// For the cluster that `sh` is logged in to.
+    /// Starts a proxy to the cluster that `sh` is logged in to.
     pub(crate) fn start(sh: &Shell) -> Result<Api> {
         let socket = paths::of_this_process("proxy")?;
-
         let mut proxy = process::start(sh, cmd!(sh, "kubectl proxy --unix-socket {socket}"))?;
-        let until = Instant::now() + PATIENCE;
+        let until = Until {
+            at: Instant::now() + PATIENCE,
+            heeds_signals: false,
+        };
         while UnixStream::connect(&socket).is_err() {
-            if let Some(said) = proxy.ended()? {
-                bail!("`kubectl proxy` ended: {}", said.trim());
+            if let Some(output) = proxy.ended()? {
+                bail!("`kubectl proxy` ended: {}", output.trim());
             }
-            ensure!(
-                Instant::now() < until,
-                "`kubectl proxy` didn't open `{}`",
-                socket.display()
-            );
+            until
+                .check("the start of `kubectl proxy`")
+                .with_context(|| format!("cannot connect to `{}`", socket.display()))?;
             thread::sleep(Duration::from_millis(2));
         }
         Ok(Api {
@@ -80,21 +92,10 @@ impl Api {
 
     /// The object or list at a path such as `/api/v1/namespaces`.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        read(self.ask("GET", path, JSON, None)?)
+        read(self.request("GET", path, JSON, None)?)
     }
 
-    /// The same with nothing but `metadata`.
-    pub(crate) fn metadata(&self, path: &str) -> Result<Value> {
-        let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        read(self.ask("GET", path, accept, None)?)
-    }
-
-    /// Makes, replaces, applies (`PATCH`) or removes something: the object as it is then.
-    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        read(self.ask(method, path, JSON, Some(body))?)
-    }
-
-    /// The same, or none if there's nothing at the path.
+    /// The object or list at a path, or none if there is nothing.
     pub(crate) fn find(&self, path: &str) -> Result<Option<Value>> {
         match self.get(path) {
             Err(err) if status(&err) == Some(404) => Ok(None),
@@ -102,9 +103,32 @@ impl Api {
         }
     }
 
-    /// The same for what isn't JSON, such as logs.
+    /// The object at a path, read as one of a known kind, or none if there is nothing.
+    pub(crate) fn find_object<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        let found = self.find(path)?;
+        found.map(|object| typed(object, path)).transpose()
+    }
+
+    /// The list at a path, of objects of one kind.
+    pub(crate) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<List<T>> {
+        typed(self.get(path)?, path)
+    }
+
+    /// The list at a path without anything but the objects' metadata.
+    pub(crate) fn metadata(&self, path: &str) -> Result<List<PartialObject>> {
+        let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        typed(read(self.request("GET", path, accept, None)?)?, path)
+    }
+
+    /// Creates (`POST`), replaces (`PUT`), applies (`PATCH`) or deletes (`DELETE`) something, and returns the answer: the
+    /// object as it is now.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        read(self.request(method, path, JSON, Some(body))?)
+    }
+
+    /// What is at a path that isn't JSON, such as a container's log.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let mut answer = self.ask("GET", path, "*/*", None)?;
+        let mut answer = self.request("GET", path, "*/*", None)?;
         let mut content = Vec::new();
         answer
             .read_to_end(&mut content)
@@ -112,54 +136,36 @@ impl Api {
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
-    /// The lines of a watch, with its connection: who shuts that down ends the watch.
-    pub(crate) fn watch(
-        &self,
-        path: &str,
-    ) -> Result<(
-        UnixStream,
-        impl Iterator<Item = std::io::Result<String>> + use<>,
-    )> {
-        let answer = self.ask("GET", path, JSON, None)?;
+    /// Starts a watch. The path has `watch=1` in its query.
+    pub(crate) fn watch(&self, path: &str) -> Result<Watch> {
+        let answer = self.request("GET", path, JSON, None)?;
         answer.get_ref().set_read_timeout(None)?;
-        Ok((answer.get_ref().try_clone()?, answer.lines()))
+        Ok(Watch {
+            connection: answer.get_ref().try_clone()?,
+            lines: answer.lines(),
+        })
     }
 
-    /// Returns with the beginning of the answer's content. Asks again while the API server is away or busy, for a while.
-    fn ask(
+    /// Sends a request, and returns when the answer's content begins. While the API server is away or busy the request is
+    /// sent again, for some 20 s.
+    fn request(
         &self,
         method: &str,
         path: &str,
         accept: &str,
         body: Option<&Value>,
     ) -> Result<BufReader<UnixStream>> {
-        let content = if method == "PATCH" {
-            "application/apply-patch+yaml"
-        } else {
-            JSON
-        };
         let body = body.map_or_else(String::new, Value::to_string);
-        let request = format!(
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {content}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = request(method, path, accept, &body);
         let mut pause = Duration::from_millis(500);
         loop {
             let answer = self
                 .exchange(&request)
                 .with_context(|| format!("`{method} {path}`"));
-            let is_away = |err: &anyhow::Error| match status(err) {
-                Some(429 | 502..=504) => true,
-                Some(500) => may_pass(&format!("{err:#}")),
-                _ => false,
-            };
             match &answer {
                 Err(err) if is_away(err) && pause < Duration::from_secs(10) => {
                     process::check_stopped()?;
-                    // Many may ask at once.
-                    static SAID: Once = Once::new();
-                    SAID.call_once(|| say!("the API server is away or busy: asking again"));
+                    say_that_it_is_away();
                     thread::sleep(pause);
                     pause *= 2;
                 }
@@ -168,18 +174,14 @@ impl Api {
         }
     }
 
+    /// Sends a request once.
     fn exchange(&self, request: &str) -> Result<BufReader<UnixStream>> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(request.as_bytes())?;
         let mut answer = BufReader::new(stream);
-        let mut line = || -> Result<String> {
-            let mut line = String::new();
-            answer.read_line(&mut line)?;
-            Ok(line.trim_end().to_owned())
-        };
-        let first = line()?;
-        while !line()?.is_empty() {}
+        let first = read_line(&mut answer)?;
+        while !read_line(&mut answer)?.is_empty() {}
         let status = first.split(' ').nth(1).and_then(|it| it.parse().ok());
         let status: u16 = status.with_context(|| format!("`kubectl proxy` answers `{first}`"))?;
         if status < 400 {
@@ -187,15 +189,50 @@ impl Api {
         }
         let mut content = String::new();
         answer.read_to_string(&mut content)?;
-        let said: Value = serde_json::from_str(&content).unwrap_or_default();
-        let message = said["message"].as_str().unwrap_or(&content).to_owned();
-        Err(Refused { status, message }.into())
+        let json: Value = serde_json::from_str(&content).unwrap_or_default();
+        let message = json["message"].as_str().unwrap_or(&content).to_owned();
+        Err(ErrorAnswer { status, message }.into())
     }
+}
+
+/// The text of a request.
+fn request(method: &str, path: &str, accept: &str, body: &str) -> String {
+    let content_type = if method == "PATCH" {
+        "application/apply-patch+yaml"
+    } else {
+        JSON
+    };
+    format!(
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Whether the API server, or what is between it and us, may answer soon.
+fn is_away(err: &anyhow::Error) -> bool {
+    match status(err) {
+        Some(429 | 502..=504) => true,
+        Some(500) => may_pass(&format!("{err:#}")),
+        _ => false,
+    }
+}
+
+/// Says it once: many requests may find that at the same time.
+fn say_that_it_is_away() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| say!("the API server is away or busy: asking again"));
+}
+
+fn read_line(answer: &mut BufReader<UnixStream>) -> Result<String> {
+    let mut line = String::new();
+    answer.read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
 }
 
 /// The HTTP status of an answer with an error in it.
 pub(crate) fn status(err: &anyhow::Error) -> Option<u16> {
-    err.downcast_ref::<Refused>().map(|it| it.status)
+    err.downcast_ref::<ErrorAnswer>().map(|it| it.status)
 }
 
 fn read(mut answer: BufReader<UnixStream>) -> Result<Value> {
@@ -203,7 +240,12 @@ fn read(mut answer: BufReader<UnixStream>) -> Result<Value> {
     answer
         .read_to_end(&mut content)
         .context("the API server's answer broke off")?;
-    serde_json::from_slice(&content).context("the API server's answer isn't JSON")
+    serde_json::from_slice(&content).context("the API server's answer is not JSON")
+}
+
+fn typed<T: DeserializeOwned>(answer: Value, path: &str) -> Result<T> {
+    objects::from_value(answer)
+        .with_context(|| format!("`GET {path}`: cannot read the API server's answer"))
 }
 
 impl Drop for Api {
@@ -212,8 +254,9 @@ impl Drop for Api {
     }
 }
 
-/// Whether a failure is one of the connection to the API server, or of that server's own, as Go's programs say it.
-pub(crate) fn may_pass(said: &str) -> bool {
+/// Whether the message of a program written in Go tells of a failed connection to the API server, or of a failure of that
+/// server itself: another attempt may succeed.
+pub(crate) fn may_pass(message: &str) -> bool {
     [
         "\": EOF",
         "TLS handshake timeout",
@@ -227,19 +270,5 @@ pub(crate) fn may_pass(said: &str) -> bool {
         "the server is currently unable to handle the request",
     ]
     .iter()
-    .any(|it| said.contains(it))
-}
-
-/// A text as part of a query.
-pub(crate) fn quoted(text: &str) -> String {
-    let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"-._~".contains(&it);
-    text.bytes()
-        .map(|it| {
-            if is_plain(it) {
-                char::from(it).to_string()
-            } else {
-                format!("%{it:02X}")
-            }
-        })
-        .collect()
+    .any(|it| message.contains(it))
 }

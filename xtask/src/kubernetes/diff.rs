@@ -1,35 +1,54 @@
 //! What a deploy would change in a cluster: its live objects beside those that the API server would make of the new ones,
-//! so that a change by hand shows too. Secrets show where they differ, and never what they are.
+//! so that changes by hand show, too. Of secrets it shows where they differ, and never what they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use similar::TextDiff;
 
 use crate::{
     kubernetes::{
         api::{self, Api},
         history,
+        objects::{ApiResource, ApiResourceList},
     },
     repository::hub_traits::PlainValues,
     secrets::Mask,
     yaml::split_documents,
 };
 
-/// Where helm, as which we ask, keeps what it set: <https://helm.sh/docs/topics/server_side_apply>
+/// The field manager in whose name we ask, under which helm keeps what it set:
+/// <https://helm.sh/docs/topics/server_side_apply>
 const MANAGER: &str = "helm";
 
+/// Compares a release's manifest with the cluster.
 pub(crate) struct Differ<'a> {
     api: &'a Api,
     mask: &'a Mask,
     /// The name of the release and of its namespace.
     release: &'a str,
+    /// What a Secret may show.
     plain: PlainValues,
-    /// The resources of API groups' versions, as the API server names them.
-    resources: BTreeMap<String, Value>,
+    /// The kinds of objects of API groups' versions, by the paths of these.
+    resources: BTreeMap<String, Vec<ApiResource>>,
+}
+
+/// Two versions of an object for people. One that doesn't exist is empty.
+struct Versions {
+    old: String,
+    new: String,
+}
+
+/// Which of two versions of an object is at hand.
+#[derive(Clone, Copy)]
+struct Side {
+    /// `old` or `new`
+    name: &'static str,
+    /// Whether it's the data of a Secret.
+    is_secret: bool,
 }
 
 impl<'a> Differ<'a> {
@@ -48,78 +67,83 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// The differences that a manifest makes, object by object; nothing if it makes none.
+    /// The differences that a manifest makes, object by object; empty if it makes none.
     pub(crate) fn diff(&mut self, manifest: &str) -> Result<String> {
-        let new = objects(manifest)?;
-        let deployed = history::last(self.api, self.release)?;
-        let deployed = deployed
-            .map(|it| it.content(self.api))
-            .transpose()?
-            .unwrap_or_default();
-        let old = objects(deployed["manifest"].as_str().unwrap_or_default())?;
         let mut text = String::new();
         let mut paths = BTreeSet::new();
-        for object in new {
-            let named = name(&object);
-            let Some((path, list)) = self.path(&object)? else {
-                text += &unified(&named, "", &self.shown(&object, &Value::Null).0);
+        for object in objects(manifest)? {
+            let name = name(&object);
+            let Some(path) = self.path(&object)? else {
+                text += &unified(&name, &self.versions(&Value::Null, &object));
                 continue;
             };
             let live = self.api.find(&path)?.unwrap_or_default();
-            let made = self
-                .made(&path, object)
-                .with_context(|| format!("`{named}`"));
-            let (after, before) = self.shown(&made?, &live);
-            text += &unified(&named, &before, &after);
-            paths.insert((list, path));
+            let applied = self
+                .applied(&path, object)
+                .with_context(|| format!("`{name}`"))?;
+            text += &unified(&name, &self.versions(&live, &applied));
+            paths.insert(path);
         }
-        for object in old {
-            let is_kept = object["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
-            let Some((path, list)) = self.path(&object)?.filter(|_| !is_kept) else {
-                continue;
-            };
-            if paths.insert((list, path.clone()))
+        for object in objects(&self.deployed_manifest()?)? {
+            if let Some(path) = self.path(&object)?
+                && !is_kept(&object)
+                && paths.insert(path.clone())
                 && let Some(live) = self.api.find(&path)?
             {
-                text += &unified(&name(&object), &self.shown(&Value::Null, &live).1, "");
+                text += &unified(&name(&object), &self.versions(&live, &Value::Null));
             }
         }
         Ok(text)
     }
 
-    /// Where the API server has an object, and its list; nowhere if it doesn't know the kind.
-    fn path(&mut self, object: &Value) -> Result<Option<(String, String)>> {
-        let (version, kind) = (text(&object["apiVersion"]), &object["kind"]);
+    /// The manifest of the release's newest revision; empty if there is none.
+    fn deployed_manifest(&self) -> Result<String> {
+        let Some(newest) = history::last(self.api, self.release)? else {
+            return Ok(String::new());
+        };
+        let content = newest.content(self.api)?;
+        Ok(text(&content["manifest"]).to_owned())
+    }
+
+    /// The path of an object; none if the API server doesn't know its kind.
+    fn path(&mut self, object: &Value) -> Result<Option<String>> {
+        let version = text(&object["apiVersion"]);
         let base = if version.contains('/') {
             format!("/apis/{version}")
         } else {
             format!("/api/{version}")
         };
-        if !self.resources.contains_key(&base) {
-            let found = self.api.find(&base)?.unwrap_or_default();
-            self.resources.insert(base.clone(), found);
-        }
-        let resources = self.resources[&base]["resources"]
-            .as_array()
-            .into_iter()
-            .flatten();
-        let found = resources
-            .into_iter()
-            .find(|it| it["kind"] == *kind && !text(&it["name"]).contains('/'));
-        let Some(found) = found else { return Ok(None) };
-        let metadata = &object["metadata"];
-        let list = match found["namespaced"] == true {
-            true => {
-                let namespace = metadata["namespace"].as_str().unwrap_or(self.release);
-                format!("{base}/namespaces/{namespace}/{}", text(&found["name"]))
+        let kind = text(&object["kind"]);
+        let namespace = object["metadata"]["namespace"].as_str();
+        let namespace = namespace.unwrap_or(self.release);
+        let name = text(&object["metadata"]["name"]);
+        let resources = self.resources(&base)?;
+        // Subresources such as `deployments/status` are of their object's kind, too.
+        let resource = resources
+            .iter()
+            .find(|it| it.kind == kind && !it.name.contains('/'));
+        Ok(resource.map(|resource| {
+            let plural = &resource.name;
+            if resource.namespaced {
+                format!("{base}/namespaces/{namespace}/{plural}/{name}")
+            } else {
+                format!("{base}/{plural}/{name}")
             }
-            false => format!("{base}/{}", text(&found["name"])),
-        };
-        Ok(Some((format!("{list}/{}", text(&metadata["name"])), list)))
+        }))
+    }
+
+    /// The kinds of objects below a path such as `/apis/apps/v1`. The API server is asked once.
+    fn resources(&mut self, base: &str) -> Result<&[ApiResource]> {
+        if !self.resources.contains_key(base) {
+            let found: Option<ApiResourceList> = self.api.find_object(base)?;
+            let resources = found.unwrap_or_default().resources;
+            self.resources.insert(base.to_owned(), resources);
+        }
+        Ok(&self.resources[base])
     }
 
     /// What the API server would make of an object that helm applies.
-    fn made(&self, path: &str, mut object: Value) -> Result<Value> {
+    fn applied(&self, path: &str, mut object: Value) -> Result<Value> {
         let metadata = &mut object["metadata"];
         metadata["labels"]["app.kubernetes.io/managed-by"] = "Helm".into();
         metadata["annotations"]["meta.helm.sh/release-name"] = self.release.into();
@@ -128,102 +152,99 @@ impl<'a> Differ<'a> {
         match self.api.send("PATCH", &path, &object) {
             // Its namespace isn't there yet.
             Err(err) if api::status(&err) == Some(404) => Ok(object),
-            made => made,
+            applied => applied,
         }
     }
 
-    /// Two versions of an object for people: the new and the old one. None of them is an empty text.
-    fn shown(&self, new: &Value, old: &Value) -> (String, String) {
-        let (mut new, mut old) = (tidied(new), tidied(old));
-        if new["kind"] == "Secret" || old["kind"] == "Secret" {
-            for data in ["data", "stringData"] {
-                let both = [&mut new, &mut old].map(|it| decoded(it.get_mut(data)));
-                let [of_new, of_old] = both;
-                let (mut of_new, mut of_old) =
-                    (of_new.unwrap_or_default(), of_old.unwrap_or_default());
-                self.hide(data, &mut of_new, &mut of_old, true);
-                for (object, hidden) in [(&mut new, of_new), (&mut old, of_old)] {
-                    if let Some(place) = object.get_mut(data) {
-                        *place = hidden;
-                    }
-                }
-            }
+    /// Two versions of an object for people, without what is secret. One that is null doesn't exist.
+    fn versions(&self, old: &Value, new: &Value) -> Versions {
+        let mut old = tidied(old);
+        let mut new = tidied(new);
+        if old["kind"] == "Secret" || new["kind"] == "Secret" {
+            self.hide_data(&mut old, &mut new);
         }
-        self.hide("", &mut new, &mut old, false);
-        let yaml = |it: &Value| match it {
-            Value::Null => String::new(),
-            it => serde_yaml::to_string(it).unwrap_or_default(),
-        };
-        (yaml(&new), yaml(&old))
+        let [old_side, new_side] = sides(false);
+        Versions {
+            old: yaml(&self.masked("", &old, &new, old_side)),
+            new: yaml(&self.masked("", &new, &old, new_side)),
+        }
     }
 
-    /// Hides what is secret: in a Secret all that isn't plain elsewhere, else what was decrypted, and what stands or stood in
-    /// its place.
-    fn hide(&self, key: &str, new: &mut Value, old: &mut Value, is_secret: bool) {
-        match (&mut *new, &mut *old) {
-            (Value::Object(new), Value::Object(old)) => {
-                let keys: BTreeSet<String> = new.keys().chain(old.keys()).cloned().collect();
-                for key in keys {
-                    let mut nothing = [Value::Null, Value::Null];
-                    let [of_new, of_old] = &mut nothing;
-                    let of_new = new.get_mut(&key).unwrap_or(of_new);
-                    self.hide(&key, of_new, old.get_mut(&key).unwrap_or(of_old), is_secret);
-                }
+    /// Hides what is secret in the data of two versions of a Secret.
+    fn hide_data(&self, old: &mut Value, new: &mut Value) {
+        let [old_side, new_side] = sides(true);
+        for field in ["data", "stringData"] {
+            let old_data = decoded(&old[field]);
+            let new_data = decoded(&new[field]);
+            if let Some(data) = old.get_mut(field) {
+                *data = self.masked(field, &old_data, &new_data, old_side);
             }
-            (Value::Object(_), Value::Null) | (Value::Null, Value::Object(_)) => {
-                let mut nothing = Value::Object(Map::new());
-                let (new, old) = if new.is_null() {
-                    (&mut nothing, old)
-                } else {
-                    (new, &mut nothing)
-                };
-                self.hide(key, new, old, is_secret);
+            if let Some(data) = new.get_mut(field) {
+                *data = self.masked(field, &new_data, &old_data, new_side);
             }
-            (Value::Array(new), Value::Array(old)) => {
-                for index in 0..new.len().max(old.len()) {
-                    let mut nothing = [Value::Null, Value::Null];
-                    let [of_new, of_old] = &mut nothing;
-                    let of_new = new.get_mut(index).unwrap_or(of_new);
-                    self.hide(key, of_new, old.get_mut(index).unwrap_or(of_old), is_secret);
-                }
+        }
+    }
+
+    /// One version of a value, with `***` for what is secret. `other` is the other version, which is null where it has nothing.
+    fn masked(&self, key: &str, value: &Value, other: &Value, side: Side) -> Value {
+        match (value, other) {
+            (Value::Null, _) => Value::Null,
+            (Value::Object(fields), Value::Object(_) | Value::Null) => {
+                let masked = fields.iter().map(|(key, field)| {
+                    let field = self.masked(key, field, &other[key], side);
+                    (key.clone(), field)
+                });
+                Value::Object(masked.collect())
             }
-            (Value::Array(_), Value::Null) | (Value::Null, Value::Array(_)) => {
-                let mut nothing = Value::Array(Vec::new());
-                let (new, old) = if new.is_null() {
-                    (&mut nothing, old)
-                } else {
-                    (new, &mut nothing)
-                };
-                self.hide(key, new, old, is_secret);
+            (Value::Array(items), Value::Array(_) | Value::Null) => {
+                let masked = items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.masked(key, item, &other[index], side));
+                Value::Array(masked.collect())
             }
-            _ => {
-                let shows = |it: &Value| match it {
-                    Value::Null => true,
-                    Value::Object(it) if it.is_empty() => true,
-                    Value::Array(it) if it.is_empty() => true,
-                    Value::Object(_) | Value::Array(_) => false,
-                    it if is_secret => self.plain.contains(&(key.to_owned(), scalar(it))),
-                    it => self.mask.hide(&scalar(it)) == scalar(it),
-                };
-                let (new_shows, old_shows) = (shows(new), shows(old));
-                let differ = new != old && !new.is_null() && !old.is_null();
-                for (value, shows, which) in [(new, new_shows, "new"), (old, old_shows, "old")] {
-                    // What stood in a secret's place may have been an older one.
-                    let is_hidden = !shows || !(is_secret || new_shows && old_shows);
-                    if is_hidden && !value.is_null() {
-                        *value = if differ {
-                            format!("*** ({which})").into()
-                        } else {
-                            "***".into()
-                        };
-                    }
-                }
-            }
+            _ => self.masked_whole(key, value, other, side),
+        }
+    }
+
+    /// The same for a value whose parts aren't compared.
+    fn masked_whole(&self, key: &str, value: &Value, other: &Value, side: Side) -> Value {
+        // What is or was in a secret's place may be another secret. In a Secret all that isn't plain elsewhere is hidden.
+        let may_show =
+            self.may_show(key, value, side) && (side.is_secret || self.may_show(key, other, side));
+        if may_show {
+            value.clone()
+        } else if other.is_null() || value == other {
+            "***".into()
+        } else {
+            format!("*** ({})", side.name).into()
+        }
+    }
+
+    /// Whether everybody may see a value: in a Secret if it's plain elsewhere, else if it wasn't decrypted.
+    fn may_show(&self, key: &str, value: &Value, side: Side) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Object(fields) => fields.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            value if side.is_secret => self.plain.contains(&(key.to_owned(), scalar(value))),
+            value => self.mask.hide(&scalar(value)) == scalar(value),
         }
     }
 }
 
-/// Without what the API server adds for itself.
+/// The old and the new side.
+fn sides(is_secret: bool) -> [Side; 2] {
+    ["old", "new"].map(|name| Side { name, is_secret })
+}
+
+/// Whether helm leaves an object in the cluster that the manifest no longer has:
+/// <https://helm.sh/docs/howto/charts_tips_and_tricks/#tell-helm-not-to-uninstall-a-resource>
+fn is_kept(object: &Value) -> bool {
+    object["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+}
+
+/// An object without what the API server adds for itself.
 fn tidied(object: &Value) -> Value {
     let mut object = object.clone();
     let Value::Object(fields) = &mut object else {
@@ -249,23 +270,26 @@ fn tidied(object: &Value) -> Value {
     object
 }
 
-/// A Secret's data as texts, and what is YAML or JSON in them as that.
-fn decoded(data: Option<&mut Value>) -> Option<Value> {
-    let data = data?.as_object()?.iter().map(|(key, it)| {
-        let text = it.as_str().unwrap_or_default();
-        let bytes = BASE64_STANDARD
-            .decode(text)
-            .unwrap_or_else(|_| text.as_bytes().to_vec());
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let content: Option<Value> = serde_yaml::from_str(&text).ok();
-        (
-            key.clone(),
-            content
-                .filter(|it| it.is_object() || it.is_array())
-                .unwrap_or(Value::String(text)),
-        )
+/// A Secret's data as texts, and what is YAML or JSON in them as that; null if there is none.
+fn decoded(data: &Value) -> Value {
+    let Value::Object(fields) = data else {
+        return Value::Null;
+    };
+    let decoded = fields.iter().map(|(key, field)| {
+        let text = text(field);
+        let bytes = BASE64_STANDARD.decode(text);
+        let bytes = bytes.unwrap_or_else(|_| text.as_bytes().to_vec());
+        (key.clone(), structured(&String::from_utf8_lossy(&bytes)))
     });
-    Some(Value::Object(data.collect()))
+    Value::Object(decoded.collect())
+}
+
+/// What a text says if it's YAML or JSON of a map or list, else the text.
+fn structured(text: &str) -> Value {
+    match serde_yaml::from_str(text) {
+        Ok(content @ (Value::Object(_) | Value::Array(_))) => content,
+        _ => text.into(),
+    }
 }
 
 /// A manifest's objects, with those of a `List` by themselves.
@@ -273,24 +297,21 @@ fn objects(manifest: &str) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
     for document in split_documents(manifest) {
         for document in serde_yaml::Deserializer::from_str(document) {
-            match Value::deserialize(document).context("a manifest isn't YAML")? {
-                Value::Null => {}
-                mut list if list["items"].is_array() && text(&list["kind"]).ends_with("List") => {
-                    objects.extend(
-                        list["items"]
-                            .as_array_mut()
-                            .into_iter()
-                            .flat_map(std::mem::take),
-                    );
-                }
-                object => objects.push(object),
+            let mut object = Value::deserialize(document).context("a manifest is not YAML")?;
+            let is_list = text(&object["kind"]).ends_with("List");
+            if let Some(Value::Array(items)) = object.get_mut("items")
+                && is_list
+            {
+                objects.append(items);
+            } else if !object.is_null() {
+                objects.push(object);
             }
         }
     }
     Ok(objects)
 }
 
-/// "deployment/hub", with the namespace where that is another one.
+/// `deployment/hub`, with the namespace in front where the object names one.
 fn name(object: &Value) -> String {
     let kind = text(&object["kind"]).to_lowercase();
     let namespace = object["metadata"]["namespace"]
@@ -300,16 +321,30 @@ fn name(object: &Value) -> String {
     format!("{namespace}{kind}/{}", text(&object["metadata"]["name"]))
 }
 
-fn unified(name: &str, old: &str, new: &str) -> String {
-    let diff = TextDiff::from_lines(old, new);
-    let (before, after) = match (old.is_empty(), new.is_empty()) {
-        (true, _) => ("nothing", name),
-        (_, true) => (name, "nothing"),
-        _ => (name, name),
+/// The difference as `diff -u` shows it; empty if there is none.
+fn unified(name: &str, versions: &Versions) -> String {
+    let Versions { old, new } = versions;
+    let before = if old.is_empty() { "nothing" } else { name };
+    let after = if new.is_empty() && !old.is_empty() {
+        "nothing"
+    } else {
+        name
     };
-    diff.unified_diff().header(before, after).to_string()
+    TextDiff::from_lines(old, new)
+        .unified_diff()
+        .header(before, after)
+        .to_string()
 }
 
+/// An object in YAML; empty if there is none.
+fn yaml(object: &Value) -> String {
+    if object.is_null() {
+        return String::new();
+    }
+    serde_yaml::to_string(object).unwrap_or_default()
+}
+
+/// A value that has no parts, as text.
 fn scalar(value: &Value) -> String {
     value
         .as_str()

@@ -1,4 +1,5 @@
 //! What helm keeps of a release in its namespace: a Secret for each revision.
+//! <https://helm.sh/docs/topics/advanced/#storage-backends>
 
 use std::{
     collections::BTreeMap,
@@ -10,37 +11,51 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::Value;
 
-use crate::{kubernetes::api::Api, yaml::split_documents};
+use crate::{
+    kubernetes::{api::Api, objects::PartialObject},
+    yaml::split_documents,
+};
 
-/// A revision by its Secret's labels.
+/// A revision, as far as its Secret's labels describe it.
 pub(crate) struct Revision {
     pub(crate) number: u32,
     /// `deployed`, `superseded`, `failed`, `pending-upgrade`, …
     pub(crate) status: String,
-    /// Of the commit that it was deployed from.
+    /// The commit that it was deployed from.
     pub(crate) commit: Option<String>,
     /// Who deployed it.
     pub(crate) actor: Option<String>,
+    /// The name of its Secret.
     pub(crate) secret: String,
 }
 
 impl Revision {
-    /// "4 (superseded, commit 0123456789ab)"
+    /// The revision that a Secret with these labels holds, if it's one of helm's.
+    fn of(secret: PartialObject) -> Option<Revision> {
+        let mut labels = secret.metadata.labels;
+        Some(Revision {
+            number: labels.get("version")?.parse().ok()?,
+            status: labels.remove("status")?,
+            commit: labels.remove("commit"),
+            actor: labels.remove("actor"),
+            secret: secret.metadata.name,
+        })
+    }
+
+    /// `4 (superseded, commit 0123456789ab)`
     pub(crate) fn shown(&self) -> String {
-        let commit = self
-            .commit
-            .as_ref()
-            .map(|it| format!(", commit {}", it.get(..12).unwrap_or(it)));
-        format!(
-            "{} ({}{})",
-            self.number,
-            self.status,
-            commit.unwrap_or_default()
-        )
+        let Revision { number, status, .. } = self;
+        match &self.commit {
+            Some(commit) => {
+                let short = commit.get(..12).unwrap_or(commit);
+                format!("{number} ({status}, commit {short})")
+            }
+            None => format!("{number} ({status})"),
+        }
     }
 }
 
-/// The newest revision of a release, of whoever made it.
+/// The newest revision of a release, whoever deployed it.
 pub(crate) struct Newest {
     pub(crate) namespace: String,
     pub(crate) name: String,
@@ -48,97 +63,75 @@ pub(crate) struct Newest {
 }
 
 impl Newest {
-    /// Whether it's the release of this name in the namespace of this name, as all of ours are.
+    /// Whether it's the release of this name in the namespace of the same name, as all of ours are.
     pub(crate) fn is(&self, release: &str) -> bool {
         self.namespace == release && self.name == release
     }
 
-    /// All that helm keeps of it: `chart`, `info`, `manifest`, `hooks`, and values, which may be secret.
+    /// All that helm keeps of it: `chart`, `info`, `manifest`, `hooks`, and `config`, the values, which may be secret.
     pub(crate) fn content(&self, api: &Api) -> Result<Value> {
         content(&api.get(&path(&self.namespace, &self.revision.secret))?)
     }
 }
 
-/// All that helm keeps of a revision of one of our releases, as `Newest::content` has it.
+/// All that helm keeps of a revision of one of our releases, as in `Newest::content`.
 pub(crate) fn content_of(api: &Api, release: &str, number: u32) -> Result<Value> {
-    let revision = revisions(api, release)?
-        .into_iter()
-        .find(|it| it.number == number);
-    let revision = revision.with_context(|| format!("revision {number} is gone"))?;
+    let revisions = revisions(api, release)?;
+    let revision = revisions
+        .iter()
+        .find(|it| it.number == number)
+        .with_context(|| format!("revision {number} is gone"))?;
     content(&api.get(&path(release, &revision.secret))?)
 }
 
 /// The newest revisions of all releases in the cluster.
 pub(crate) fn newest(api: &Api) -> Result<Vec<Newest>> {
-    let list = api.metadata("/api/v1/secrets?labelSelector=owner%3Dhelm")?;
-    let mut newest: BTreeMap<(String, String), Revision> = BTreeMap::new();
-    for secret in list["items"].as_array().into_iter().flatten() {
-        let metadata = &secret["metadata"];
-        let (Some(namespace), Some(name)) = (
-            metadata["namespace"].as_str(),
-            metadata["labels"]["name"].as_str(),
-        ) else {
+    let secrets = api.metadata("/api/v1/secrets?labelSelector=owner%3Dhelm")?;
+    let mut newest: BTreeMap<(String, String), Newest> = BTreeMap::new();
+    for secret in secrets.items {
+        let namespace = secret.metadata.namespace.clone();
+        let Some(name) = secret.metadata.labels.get("name").cloned() else {
             continue;
         };
-        let Some(revision) = revision(secret) else {
+        let Some(revision) = Revision::of(secret) else {
             continue;
         };
-        let key = (namespace.to_owned(), name.to_owned());
-        if newest
-            .get(&key)
-            .is_none_or(|it| it.number < revision.number)
-        {
-            newest.insert(key, revision);
+        let key = (namespace.clone(), name.clone());
+        let before = newest.get(&key).map(|it| it.revision.number);
+        if before.is_none_or(|number| number < revision.number) {
+            let found = Newest {
+                namespace,
+                name,
+                revision,
+            };
+            newest.insert(key, found);
         }
     }
-    Ok(newest
-        .into_iter()
-        .map(|((namespace, name), revision)| Newest {
-            namespace,
-            name,
-            revision,
-        })
-        .collect())
+    Ok(newest.into_values().collect())
 }
 
 /// The newest revision of one of our releases.
 pub(crate) fn last(api: &Api, release: &str) -> Result<Option<Newest>> {
-    let (namespace, name) = (release.to_owned(), release.to_owned());
-    Ok(revisions(api, release)?.pop().map(|revision| Newest {
-        namespace,
-        name,
+    let revision = revisions(api, release)?.pop();
+    Ok(revision.map(|revision| Newest {
+        namespace: release.to_owned(),
+        name: release.to_owned(),
         revision,
     }))
 }
 
-/// The revisions that the cluster has of a release, the newest one last.
+/// The revisions of one of our releases that the cluster still has, the newest one last.
 pub(crate) fn revisions(api: &Api, release: &str) -> Result<Vec<Revision>> {
-    let path = format!(
+    let secrets = api.metadata(&format!(
         "/api/v1/namespaces/{release}/secrets?labelSelector=owner%3Dhelm%2Cname%3D{release}"
-    );
-    let list = api.metadata(&path)?;
-    let mut revisions: Vec<_> = list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(revision)
-        .collect();
+    ))?;
+    let revisions = secrets.items.into_iter().filter_map(Revision::of);
+    let mut revisions: Vec<_> = revisions.collect();
     revisions.sort_by_key(|it| it.number);
     Ok(revisions)
 }
 
-fn revision(secret: &Value) -> Option<Revision> {
-    let labels = &secret["metadata"]["labels"];
-    let label = |name: &str| labels[name].as_str().map(str::to_owned);
-    Some(Revision {
-        number: label("version")?.parse().ok()?,
-        status: label("status")?,
-        commit: label("commit"),
-        actor: label("actor"),
-        secret: secret["metadata"]["name"].as_str()?.to_owned(),
-    })
-}
-
+/// The path of a revision's Secret.
 pub(crate) fn path(namespace: &str, secret: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/secrets/{secret}")
 }
@@ -160,26 +153,26 @@ pub(crate) fn forget_volumes(api: &Api, newest: &Newest) -> Result<()> {
     let path = path(&newest.namespace, &newest.revision.secret);
     let mut secret = api.get(&path)?;
     let mut content = content(&secret)?;
-    let manifest = content["manifest"].as_str().unwrap_or_default();
-    let kind = |document: &str| -> Option<String> {
-        let yaml: serde_yaml::Value = serde_yaml::from_str(document).ok()?;
-        Some(yaml.get("kind")?.as_str()?.to_owned())
-    };
-    let is_volume = |it: &&str| {
-        kind(it)
-            .is_some_and(|it| ["PersistentVolumeClaim", "PersistentVolume"].contains(&it.as_str()))
-    };
-    let others: Vec<_> = split_documents(manifest)
-        .filter(|it| !is_volume(it))
-        .collect();
-    content["manifest"] = others
-        .iter()
-        .map(|it| format!("---\n{it}"))
-        .collect::<String>()
-        .into();
-    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    packed.write_all(content.to_string().as_bytes())?;
-    let packed = BASE64_STANDARD.encode(BASE64_STANDARD.encode(packed.finish()?));
-    secret["data"]["release"] = packed.into();
+    let mut others = String::new();
+    for document in split_documents(content["manifest"].as_str().unwrap_or_default()) {
+        if !is_volume(document) {
+            others += &format!("---\n{document}");
+        }
+    }
+    content["manifest"] = others.into();
+    secret["data"]["release"] = packed(&content)?.into();
     api.send("PUT", &path, &secret).map(|_| ())
+}
+
+fn is_volume(document: &str) -> bool {
+    let yaml: serde_yaml::Value = serde_yaml::from_str(document).unwrap_or_default();
+    let kind = yaml.get("kind").and_then(serde_yaml::Value::as_str);
+    matches!(kind, Some("PersistentVolumeClaim" | "PersistentVolume"))
+}
+
+/// The opposite of `content`.
+fn packed(content: &Value) -> Result<String> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(content.to_string().as_bytes())?;
+    Ok(BASE64_STANDARD.encode(BASE64_STANDARD.encode(gzip.finish()?)))
 }

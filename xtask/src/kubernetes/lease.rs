@@ -1,6 +1,7 @@
-//! Who is at work on a release: a Lease in its namespace, renewed as long as that lasts.
+//! Who is at work on a release: a Lease in its namespace, which is renewed until the work ends.
+//! <https://kubernetes.io/docs/concepts/architecture/leases>
 //!
-//! Whether somebody else's still counts is told by watching whether it's renewed, not by clocks, which differ.
+//! Whether somebody else's Lease still counts is told by watching whether it's renewed, and not by clocks, which differ.
 
 use std::{
     collections::BTreeMap,
@@ -12,23 +13,24 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
 use crate::{
     kubernetes::{
         api::{self, Api},
+        objects,
         record::Record,
     },
-    machine::{paths, process},
+    machine::{paths, process, until::Until},
 };
 
 /// A Lease that isn't renewed for so long is nobody's.
 const DURATION: Duration = Duration::from_secs(15);
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
 
-/// Of files' names; a process' number follows.
+/// How the names of lock files begin. The id of the process follows.
 const PREFIX: &str = "at-work-";
 
 /// The Leases that this process holds.
@@ -39,7 +41,8 @@ pub(crate) struct Leases {
 
 struct Shared {
     api: Arc<Api>,
-    at_work: AtWork,
+    lock_file: LockFile,
+    /// Of each Lease: who holds it.
     annotations: Value,
     state: Mutex<HeldLeases>,
     changed: Condvar,
@@ -52,32 +55,38 @@ struct HeldLeases {
     has_ended: bool,
 }
 
-/// One release that nobody else works on, as long as this is there.
+/// The right to work on a release, which nobody else has until this is dropped.
 pub(crate) struct Lease<'a> {
     leases: &'a Leases,
     path: String,
 }
 
+/// The Lease of somebody else, as it was when we first saw it.
+struct FirstLook {
+    renewed: Option<String>,
+    at: Instant,
+}
+
 impl Leases {
+    /// Starts a thread that renews the Leases.
     pub(crate) fn new(api: Arc<Api>, record: &Record) -> Result<Leases> {
-        let at_work = AtWork::new()?;
+        let lock_file = LockFile::new()?;
         let annotations = json!({
             "xtask/actor": record.actor(),
             "xtask/host": host(),
-            "xtask/file": at_work.path.display().to_string(),
+            "xtask/file": lock_file.path.display().to_string(),
             "xtask/run": record.run().unwrap_or_default(),
         });
-        let (state, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared {
             api,
-            at_work,
+            lock_file,
             annotations,
-            state,
-            changed,
+            state: Mutex::default(),
+            changed: Condvar::new(),
         });
         let renewer = thread::spawn({
             let shared = shared.clone();
-            move || shared.renew()
+            move || shared.renew_all()
         });
         Ok(Leases {
             shared,
@@ -85,68 +94,32 @@ impl Leases {
         })
     }
 
-    /// Waits until nobody else can be at work on the release. The namespace is made for it.
+    /// Waits until nobody else can be at work on the release, and takes its Lease. Creates the release's namespace if that
+    /// is missing. An error if somebody is at work.
     pub(crate) fn take(&self, release: &str) -> Result<Lease<'_>> {
         let api = &self.shared.api;
-        let is_missing = match api.find(&format!("/api/v1/namespaces/{release}")) {
-            // Who may not see namespaces works in one that others made.
-            Err(err) if is(&err, 403) => false,
-            found => found?.is_none(),
+        create_namespace(api, release)?;
+        let path = format!("{}/{}", leases_path(release), lease_name(release));
+        let until = Until {
+            at: Instant::now() + 4 * DURATION,
+            heeds_signals: true,
         };
-        if is_missing {
-            let namespace =
-                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": release}});
-            match api.send("POST", "/api/v1/namespaces", &namespace) {
-                Err(err) if !is(&err, 409) => return Err(err).context("cannot make the namespace"),
-                _ => {}
-            }
-        }
-        let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{release}/leases");
-        let (name, since) = (format!("xtask-{release}"), Instant::now());
-        let path = format!("{leases}/{name}");
-        let mut seen: Option<(Value, Instant)> = None;
+        let mut first_look = None;
         loop {
-            let found = api.find(&path)?;
-            let lease = self.shared.lease(&name, found.as_ref());
-            let taken = match &found {
-                None => api.send("POST", &leases, &lease),
-                Some(found) if is_gone(found) => api.send("PUT", &path, &lease),
-                Some(found) => {
-                    let renewed = &found["spec"]["renewTime"];
-                    match &seen {
-                        Some((before, since)) if before == renewed => {
-                            let seconds = found["spec"]["leaseDurationSeconds"].as_u64();
-                            if since.elapsed() > seconds.map_or(DURATION, Duration::from_secs) {
-                                api.send("PUT", &path, &lease)
-                            } else {
-                                pause()?;
-                                continue;
-                            }
-                        }
-                        Some(_) => {
-                            bail!(
-                                "{} is at work on it\nhint: try again when that has ended",
-                                at_work(found)
-                            )
-                        }
-                        None => {
-                            say!(
-                                "{release}: {} is at work on it, or was cut off: waiting to see",
-                                at_work(found)
-                            );
-                            seen = Some((renewed.clone(), Instant::now()));
-                            continue;
-                        }
-                    }
-                }
-            };
-            match taken {
+            let found = api.find_object(&path)?;
+            if let Some(found) = &found
+                && !has_ended(release, found, &mut first_look)?
+            {
+                pause()?;
+                continue;
+            }
+            match self.shared.put(release, found.as_ref()) {
                 Ok(lease) => {
                     self.shared.state().held.insert(path.clone(), lease);
                     return Ok(Lease { leases: self, path });
                 }
                 // Somebody else was faster.
-                Err(err) if is(&err, 409) && since.elapsed() < 4 * DURATION => pause()?,
+                Err(err) if has_status(&err, 409) && !until.left().is_zero() => pause()?,
                 Err(err) => {
                     return Err(err).context("cannot take the Lease that says who is at work");
                 }
@@ -155,64 +128,131 @@ impl Leases {
     }
 }
 
+fn create_namespace(api: &Api, name: &str) -> Result<()> {
+    match api.find(&format!("/api/v1/namespaces/{name}")) {
+        Ok(None) => {}
+        Ok(Some(_)) => return Ok(()),
+        // Who may not see namespaces works in one that others made.
+        Err(err) if has_status(&err, 403) => return Ok(()),
+        Err(err) => return Err(err),
+    }
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    match api.send("POST", "/api/v1/namespaces", &namespace) {
+        // Somebody else was faster.
+        Err(err) if has_status(&err, 409) => Ok(()),
+        created => created.map(|_| ()).context("cannot create the namespace"),
+    }
+}
+
+fn leases_path(release: &str) -> String {
+    format!("/apis/coordination.k8s.io/v1/namespaces/{release}/leases")
+}
+
+fn lease_name(release: &str) -> String {
+    format!("xtask-{release}")
+}
+
+/// Whether the holder of a Lease is at work no more: its processes have ended, or it hasn't renewed the Lease since our
+/// first look, for as long as the Lease lasts. An error if it has.
+fn has_ended(
+    release: &str,
+    lease: &objects::Lease,
+    first_look: &mut Option<FirstLook>,
+) -> Result<bool> {
+    if is_abandoned(lease) {
+        return Ok(true);
+    }
+    let Some(before) = first_look else {
+        say!(
+            "{release}: {} is at work on it, or was cut off: waiting to see",
+            holder(lease)
+        );
+        *first_look = Some(FirstLook {
+            renewed: lease.spec.renew_time.clone(),
+            at: Instant::now(),
+        });
+        return Ok(false);
+    };
+    ensure!(
+        before.renewed == lease.spec.renew_time,
+        "{} is at work on it\nhint: try again when that has ended",
+        holder(lease)
+    );
+    let seconds = lease.spec.lease_duration_seconds;
+    Ok(before.at.elapsed() > seconds.map_or(DURATION, Duration::from_secs))
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, HeldLeases> {
         self.state.lock().expect("nobody panics with it")
     }
 
-    /// Ours, in place of the one that was found.
-    fn lease(&self, name: &str, found: Option<&Value>) -> Value {
-        let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    /// Writes our Lease, in place of the one that was found. A conflict (409) if that has changed since.
+    fn put(&self, release: &str, found: Option<&objects::Lease>) -> Result<Value> {
+        let name = lease_name(release);
+        let now = now();
         let actor = self.annotations["xtask/actor"].as_str().unwrap_or_default();
-        json!({
+        let lease = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {
                 "name": name,
                 "annotations": self.annotations,
-                "resourceVersion": found.map(|it| &it["metadata"]["resourceVersion"]),
+                "resourceVersion": found.map(|it| &it.metadata.resource_version),
             },
             "spec": {
-                "holderIdentity": format!("{actor}-{}", self.at_work.path.display()),
+                "holderIdentity": format!("{actor}-{}", self.lock_file.path.display()),
                 "leaseDurationSeconds": DURATION.as_secs(),
                 "acquireTime": now,
                 "renewTime": now,
             },
-        })
+        });
+        let leases = leases_path(release);
+        match found {
+            None => self.api.send("POST", &leases, &lease),
+            Some(_) => self.api.send("PUT", &format!("{leases}/{name}"), &lease),
+        }
     }
 
-    fn renew(&self) {
-        let mut state = self.state();
+    /// Renews the Leases that are held, until there will be no more.
+    fn renew_all(&self) {
         loop {
-            let wait = self
+            let state = self
                 .changed
-                .wait_timeout_while(state, RENEWED_EVERY, |it| !it.has_ended);
-            state = wait.expect("nobody panics with it").0;
+                .wait_timeout_while(self.state(), RENEWED_EVERY, |it| !it.has_ended)
+                .expect("nobody panics with it")
+                .0;
             if state.has_ended {
                 return;
             }
-            for path in state.held.keys().cloned().collect::<Vec<_>>() {
-                let Some(mut lease) = state.held.get(&path).cloned() else {
-                    continue;
-                };
-                lease["spec"]["renewTime"] = humantime::format_rfc3339_micros(SystemTime::now())
-                    .to_string()
-                    .into();
-                drop(state);
-                let renewed = self.api.send("PUT", &path, &lease);
-                state = self.state();
-                match renewed {
-                    // It may have been given back meanwhile.
-                    Ok(lease) => _ = state.held.get_mut(&path).map(|it| *it = lease),
-                    Err(err) if is(&err, 409) || is(&err, 404) => {
-                        if state.held.remove(&path).is_some() {
-                            say!("somebody else has taken {path}");
-                        }
-                    }
-                    // An API server that is away: it's tried again.
-                    Err(_) => {}
+            let paths: Vec<String> = state.held.keys().cloned().collect();
+            drop(state);
+            for path in paths {
+                self.renew(&path);
+            }
+        }
+    }
+
+    fn renew(&self, path: &str) {
+        let held = self.state().held.get(path).cloned();
+        let Some(mut lease) = held else { return };
+        lease["spec"]["renewTime"] = now().into();
+        let renewed = self.api.send("PUT", path, &lease);
+        let mut state = self.state();
+        match renewed {
+            // It may have been given back meanwhile.
+            Ok(lease) => {
+                if let Some(held) = state.held.get_mut(path) {
+                    *held = lease;
                 }
             }
+            Err(err) if has_status(&err, 409) || has_status(&err, 404) => {
+                if state.held.remove(path).is_some() {
+                    say!("somebody else has taken {path}");
+                }
+            }
+            // The API server is away: the next time may do.
+            Err(_) => {}
         }
     }
 }
@@ -222,12 +262,8 @@ impl Drop for Lease<'_> {
         let shared = &self.leases.shared;
         let held = shared.state().held.remove(&self.path);
         if let Some(lease) = held {
-            let uid = &lease["metadata"]["uid"];
-            let _ = shared.api.send(
-                "DELETE",
-                &self.path,
-                &json!({ "preconditions": { "uid": uid } }),
-            );
+            let options = json!({"preconditions": {"uid": lease["metadata"]["uid"]}});
+            let _ = shared.api.send("DELETE", &self.path, &options);
         }
     }
 }
@@ -248,79 +284,80 @@ fn pause() -> Result<()> {
     Ok(())
 }
 
-fn is(err: &anyhow::Error, status: u16) -> bool {
+fn has_status(err: &anyhow::Error, status: u16) -> bool {
     api::status(err) == Some(status)
 }
 
-/// "ann, since 2026-11-21T10:00:00Z, https://…"
-fn at_work(lease: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let annotations = &lease["metadata"]["annotations"];
-    let actor = annotations["xtask/actor"]
-        .as_str()
-        .map_or_else(|| text(&lease["spec"]["holderIdentity"]), str::to_owned);
-    let since = text(&lease["spec"]["acquireTime"]);
-    let since = since
-        .split_once('.')
-        .map(|(seconds, _)| format!("since {seconds}Z"));
-    let run = annotations["xtask/run"]
-        .as_str()
-        .filter(|it| !it.is_empty())
-        .map(str::to_owned);
-    match since.into_iter().chain(run).collect::<Vec<_>>().join(", ") {
-        known if known.is_empty() => actor,
-        known => format!("{actor} ({known})"),
+/// The current time, as Leases have it.
+fn now() -> String {
+    humantime::format_rfc3339_micros(SystemTime::now()).to_string()
+}
+
+/// `ann (since 2026-11-21T10:00:00Z, https://…)`
+fn holder(lease: &objects::Lease) -> String {
+    let annotations = &lease.metadata.annotations;
+    let mut details = Vec::new();
+    if let Some((seconds, _)) = lease.spec.acquire_time.split_once('.') {
+        details.push(format!("since {seconds}Z"));
+    }
+    let run = annotations.get("xtask/run");
+    details.extend(run.filter(|it| !it.is_empty()).cloned());
+    let actor = annotations
+        .get("xtask/actor")
+        .unwrap_or(&lease.spec.holder_identity);
+    if details.is_empty() {
+        actor.clone()
+    } else {
+        format!("{actor} ({})", details.join(", "))
     }
 }
 
-/// A file that is locked as long as this process or a program that it started is there: helm goes on for a moment when
+/// A file that is locked as long as this process, or a program that it started, is there: helm goes on for a moment when
 /// we are killed.
-struct AtWork {
+struct LockFile {
     path: PathBuf,
     _file: File,
 }
 
-impl AtWork {
-    fn new() -> Result<AtWork> {
+impl LockFile {
+    /// Locks a new file, and removes those of processes that were killed.
+    fn new() -> Result<LockFile> {
         let folder = paths::in_memory()?;
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(PREFIX) {
                 is_free(&entry.path());
             }
         }
+        let pid = std::process::id();
+        let path = folder.join(format!("{PREFIX}{pid}"));
         // It gets its name when it's locked.
-        let unnamed = folder.join(format!("new-{PREFIX}{}", std::process::id()));
-        let path = folder.join(format!("{PREFIX}{}", std::process::id()));
-        let made = || format!("cannot make `{}`", path.display());
-        let file = File::create(&unnamed).with_context(made)?;
-        file.lock()
-            .and_then(|()| fs::rename(&unnamed, &path))
-            .with_context(made)?;
-        // Programs that we start get it.
+        let unnamed = folder.join(format!("new-{PREFIX}{pid}"));
+        let file = File::create(&unnamed)
+            .and_then(|file| file.lock().map(|()| file))
+            .and_then(|file| fs::rename(&unnamed, &path).map(|()| file))
+            .with_context(|| format!("cannot make `{}`", path.display()))?;
+        // Programs that we start inherit it, and with it the lock.
         fcntl_setfd(&file, FdFlags::empty())?;
-        Ok(AtWork { path, _file: file })
+        Ok(LockFile { path, _file: file })
     }
 }
 
-impl Drop for AtWork {
+impl Drop for LockFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether all that worked for the holder of a Lease was on this machine and isn't there any more.
-fn is_gone(lease: &Value) -> bool {
-    let annotations = &lease["metadata"]["annotations"];
-    let is_here = annotations["xtask/host"]
-        .as_str()
-        .is_some_and(|it| !it.is_empty() && it == host());
-    is_here
-        && annotations["xtask/file"]
-            .as_str()
-            .is_some_and(|it| is_free(Path::new(it)))
+/// Whether all that worked for the holder of a Lease was on this machine, and has ended.
+fn is_abandoned(lease: &objects::Lease) -> bool {
+    let annotations = &lease.metadata.annotations;
+    let host = host();
+    let is_here = !host.is_empty() && annotations.get("xtask/host") == Some(&host);
+    let lock_file = annotations.get("xtask/file");
+    is_here && lock_file.is_some_and(|it| is_free(Path::new(it)))
 }
 
-/// Whether nobody holds such a file any more; then it's removed.
+/// Whether nobody holds such a file any more. Removes it then.
 fn is_free(path: &Path) -> bool {
     let is_free = match File::open(path) {
         Ok(file) => file.try_lock().is_ok(),
@@ -332,7 +369,8 @@ fn is_free(path: &Path) -> bool {
     is_free
 }
 
-/// Where files in memory are the same as here: this boot of the machine and, in a container, that container.
+/// Identifies where files in memory are the same as here: this boot of the machine and, in a container, the container.
+/// Empty where that can't be told.
 fn host() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let mounts = fs::read_link("/proc/self/ns/mnt");

@@ -111,7 +111,7 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
     let workflow = variable("GITHUB_WORKFLOW_REF")?;
     let path = workflow.split('@').next().unwrap_or_default();
     let file = path.rsplit('/').next().unwrap_or_default();
-    let branch: String = variable("GITHUB_REF_NAME")?.bytes().map(encoded).collect();
+    let branch = http::percent_encoded(&variable("GITHUB_REF_NAME")?);
     let path = format!("actions/workflows/{file}/runs?branch={branch}&status=success&per_page=50");
     let runs = api.get(&path)?;
     let runs = runs["workflow_runs"]
@@ -135,14 +135,4 @@ pub(crate) fn labels(commit: &str) -> Result<Vec<String>> {
         names.extend(labels.filter_map(|label| Some(label["name"].as_str()?.to_owned())));
     }
     Ok(names)
-}
-
-/// A byte of a value as it is written in a URL, percent-encoded where needed.
-pub(crate) fn encoded(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    }
 }

@@ -51,3 +51,16 @@ pub(crate) fn success(
     let message = error["message"].as_str().unwrap_or_default();
     bail!("{asked}: {service} answers {status} {message}")
 }
+
+/// A text as a value in the query of an address: <https://www.rfc-editor.org/rfc/rfc3986#section-2>
+pub(crate) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded += &format!("%{byte:02X}");
+        }
+    }
+    encoded
+}

@@ -167,7 +167,7 @@ fn one_broken_hub_does_not_stop_the_others() {
     assert_eq!(note(&cluster, "fine"), "fine");
     for message in [
         "the pond is dry: because",
-        "`deployment/pond` isn't ready",
+        "`deployment/pond` is not ready",
         "timed out",
         "cannot decrypt `config/clusters/lake/undecrypted.values.yaml`",
         "3 of 4 hubs of `lake` failed: `template`, `stuck`, `undecrypted`",

@@ -121,7 +121,7 @@ fn what_may_get_well_is_waited_for() {
     );
     let said = repo.fails("deploy lake stuck-long --timeout 5s");
     assert!(
-        said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"),
+        said.contains("`deployment/pond` is not ready: 0 of 1 pods are ready; timed out"),
         "{said}"
     );
 }
@@ -156,7 +156,7 @@ fn a_node_is_waited_for_if_an_autoscaler_brings_it() {
     event("TriggeredScaleUp");
     let said = repo.fails("deploy lake no-node --timeout 8s");
     assert!(
-        said.contains("`deployment/pond` isn't ready: 0 of 1 pods are ready; timed out"),
+        said.contains("`deployment/pond` is not ready: 0 of 1 pods are ready; timed out"),
         "{said}"
     );
     assert!(said.contains("has no node: 0/"), "{said}");

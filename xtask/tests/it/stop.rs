@@ -99,7 +99,7 @@ fn ctrl_c_says_what_is_left() {
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     for part in [
         "stopping; a second signal ends it at once\n",
-        "`ctrl-c` stopped: it is at revision 1 (deployed): revision 1 did not become ready: its pods weren't waited for",
+        "`ctrl-c` stopped: it is at revision 1 (deployed): revision 1 did not become ready: stopped before its pods were ready",
         "; not begun: `ctrl-d`\n",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);

@@ -301,7 +301,7 @@ impl Run {
         let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
         let is_same = deployed["manifest"] == *manifest
             && hooks.eq(rendered.hooks.iter().map(|it| it.with_secrets()))
-            && rollout::look(api, release.name, manifest)?.0
+            && rollout::look(api, release.name, manifest)?.is_ready
             && Differ::new(api, &self.mask, release.name, PlainValues::new())
                 .diff(manifest)?
                 .is_empty();

@@ -19,7 +19,7 @@ use crate::{
         target::{InHub, interactive, open},
     },
     kubernetes::{
-        api::{Api, quoted},
+        api::Api,
         credentials::{self, login::Login},
         rollout,
     },
@@ -29,6 +29,7 @@ use crate::{
         terminal::{self, list},
     },
     repository::{cluster::Cluster, fleet::Fleet, problem::What, release_values::ReleaseValues},
+    services::http::percent_encoded,
     settings::Settings,
 };
 
@@ -189,7 +190,7 @@ impl<'a> Helper<'a> {
         let path = format!(
             "/api/v1/namespaces/{}/events?fieldSelector={}",
             self.namespace,
-            quoted("type=Warning")
+            percent_encoded("type=Warning")
         );
         let events = self.api.get(&path)?;
         let mut messages: Vec<_> = events["items"]

@@ -8,15 +8,13 @@ use xshell::{Shell, cmd};
 
 use crate::{
     commands::exec::target::open,
-    kubernetes::{
-        api::{Api, quoted},
-        credentials,
-    },
+    kubernetes::{api::Api, credentials},
     machine::{
         process::{self, Whose},
         terminal::{self, list},
     },
     repository::cluster::Cluster,
+    services::http::percent_encoded,
     settings::Settings,
 };
 
@@ -268,7 +266,7 @@ pub(crate) fn escaped(user: &str) -> String {
 pub(crate) fn pods(api: &Api, namespace: &str, labels: &str) -> Result<Vec<Value>> {
     let path = format!(
         "/api/v1/namespaces/{namespace}/pods?labelSelector={}",
-        quoted(labels)
+        percent_encoded(labels)
     );
     let mut found = api.get(&path)?;
     Ok(found["items"]

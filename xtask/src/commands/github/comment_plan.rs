@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     machine::workflow::{LONGEST_COMMENT, NOTHING, PLAN},
-    services::github::{Api, encoded, variable},
+    services::{
+        github::{Api, variable},
+        http::percent_encoded,
+    },
 };
 
 /// What the run hands over: an artifact of this name, with one file.
@@ -82,7 +85,7 @@ fn pull_request(api: &Api, run: &str) -> Result<Option<Value>> {
         part("/head_repository/owner/login"),
         part("/head_branch")
     );
-    let head: String = head.bytes().map(encoded).collect();
+    let head = percent_encoded(&head);
     let open = api.all(&format!("pulls?state=open&head={head}&per_page=100"), None)?;
     let pull_request = open
         .into_iter()

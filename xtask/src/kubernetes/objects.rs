@@ -1,0 +1,312 @@
+//! What we read of Kubernetes' objects: <https://kubernetes.io/docs/reference/kubernetes-api>
+//!
+//! An API server leaves out what is empty, and so may an older or newer one what ours has: no field is required.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// Reads an object of some kind. A field that is `null` counts as left out, as in Go's programs.
+pub(crate) fn from_value<T: DeserializeOwned>(mut object: Value) -> serde_json::Result<T> {
+    remove_nulls(&mut object);
+    serde_json::from_value(object)
+}
+
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        _ => {}
+    }
+}
+
+/// What the API server lists at a path.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+pub(crate) struct List<T> {
+    #[serde(default)]
+    pub(crate) metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    pub(crate) items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ListMeta {
+    /// Where a watch goes on from.
+    pub(crate) resource_version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ObjectMeta {
+    pub(crate) name: String,
+    /// Empty for an object that is in no namespace.
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+    pub(crate) resource_version: Option<String>,
+    /// Counts the changes of `spec`.
+    pub(crate) generation: Option<u64>,
+    /// When somebody asked for its deletion.
+    pub(crate) deletion_timestamp: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) owner_references: Vec<OwnerReference>,
+    pub(crate) managed_fields: Vec<ManagedFields>,
+}
+
+impl ObjectMeta {
+    /// The uid of the controller that made the object; empty if none did.
+    pub(crate) fn controller_uid(&self) -> &str {
+        self.owner_references
+            .iter()
+            .find(|owner| owner.controller)
+            .map_or("", |owner| &owner.uid)
+    }
+
+    /// When somebody last changed more than the object's status.
+    pub(crate) fn last_changed(&self) -> Option<&str> {
+        self.managed_fields
+            .iter()
+            .filter(|change| change.subresource.is_none())
+            .map(|change| change.time.as_str())
+            .max()
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct OwnerReference {
+    pub(crate) uid: String,
+    pub(crate) controller: bool,
+}
+
+/// What one program set, and when: <https://kubernetes.io/docs/reference/using-api/server-side-apply>
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ManagedFields {
+    /// As `2026-11-26T05:28:21Z`.
+    pub(crate) time: String,
+    /// `status`, for what a controller reports.
+    pub(crate) subresource: Option<String>,
+}
+
+/// An object of which only the metadata matters.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PartialObject {
+    pub(crate) metadata: ObjectMeta,
+}
+
+/// A Deployment, StatefulSet, DaemonSet or Job.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WorkloadObject {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) spec: WorkloadSpec,
+    pub(crate) status: WorkloadStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct WorkloadSpec {
+    pub(crate) replicas: Option<u64>,
+    /// Of a Job.
+    pub(crate) completions: Option<u64>,
+    pub(crate) selector: LabelSelector,
+    pub(crate) update_strategy: UpdateStrategy,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct LabelSelector {
+    pub(crate) match_labels: BTreeMap<String, String>,
+    pub(crate) match_expressions: Vec<LabelSelectorRequirement>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LabelSelectorRequirement {
+    pub(crate) key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub(crate) operator: String,
+    pub(crate) values: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct UpdateStrategy {
+    pub(crate) rolling_update: RollingUpdate,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RollingUpdate {
+    /// How many pods of a StatefulSet keep their old revision.
+    pub(crate) partition: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct WorkloadStatus {
+    pub(crate) observed_generation: Option<u64>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) replicas: u64,
+    pub(crate) updated_replicas: u64,
+    pub(crate) ready_replicas: u64,
+    pub(crate) available_replicas: u64,
+    /// The newest revision of a StatefulSet.
+    pub(crate) update_revision: Option<String>,
+    /// This and the next two are a DaemonSet's.
+    pub(crate) desired_number_scheduled: u64,
+    pub(crate) updated_number_scheduled: u64,
+    pub(crate) number_available: u64,
+    /// How many pods of a Job have done their work.
+    pub(crate) succeeded: u64,
+}
+
+impl WorkloadStatus {
+    pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|it| it.kind == kind)
+    }
+
+    pub(crate) fn is_true(&self, kind: &str) -> bool {
+        self.condition(kind).is_some_and(|it| it.status == "True")
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub(crate) status: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pod {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) status: PodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct PodStatus {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) init_container_statuses: Vec<ContainerStatus>,
+    pub(crate) container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ContainerStatus {
+    pub(crate) name: String,
+    pub(crate) restart_count: u64,
+    pub(crate) state: ContainerState,
+    /// How its last run ended.
+    pub(crate) last_state: ContainerState,
+}
+
+/// At most one of these is there.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContainerState {
+    pub(crate) waiting: Option<Waiting>,
+    pub(crate) running: Option<Running>,
+    pub(crate) terminated: Option<Terminated>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Waiting {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Running {}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Terminated {
+    pub(crate) exit_code: Option<i64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Event {
+    pub(crate) metadata: ObjectMeta,
+    /// `Normal` or `Warning`.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) involved_object: ObjectReference,
+    pub(crate) event_time: Option<String>,
+    pub(crate) last_timestamp: Option<String>,
+    pub(crate) series: EventSeries,
+}
+
+impl Event {
+    /// When it last happened: clients of different ages tell it in different fields.
+    pub(crate) fn time(&self) -> &str {
+        self.series
+            .last_observed_time
+            .as_deref()
+            .or(self.last_timestamp.as_deref())
+            .or(self.event_time.as_deref())
+            .unwrap_or_default()
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct EventSeries {
+    pub(crate) last_observed_time: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ObjectReference {
+    pub(crate) uid: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Lease {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) spec: LeaseSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct LeaseSpec {
+    pub(crate) holder_identity: String,
+    pub(crate) lease_duration_seconds: Option<u64>,
+    pub(crate) acquire_time: String,
+    pub(crate) renew_time: Option<String>,
+}
+
+/// The kinds of objects of an API group's version.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ApiResourceList {
+    pub(crate) resources: Vec<ApiResource>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ApiResource {
+    pub(crate) kind: String,
+    /// As in paths: `deployments`, or `deployments/scale`.
+    pub(crate) name: String,
+    pub(crate) namespaced: bool,
+}

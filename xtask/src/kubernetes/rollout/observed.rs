@@ -1,0 +1,314 @@
+//! The objects of a release that are followed, as far as they are known, and what they tell.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::kubernetes::{
+    api::Api,
+    objects::{Event, ObjectMeta, PartialObject, Pod, WorkloadObject},
+    rollout::{
+        pods::{self, ContainerLog, PodProblem},
+        watch::{Change, ListChange, Source, Update},
+        workloads::{self, RolloutStatus, Workload, WorkloadKind, WorkloadState},
+    },
+};
+
+/// How many of a container's last lines are shown.
+const LOG_LINES: usize = 20;
+
+/// Objects of one kind by their names, by the paths of their lists.
+struct Lists<T>(BTreeMap<String, BTreeMap<String, T>>);
+
+impl<T> Lists<T> {
+    fn get(&self, path: &str, name: &str) -> Option<&T> {
+        self.0.get(path)?.get(name)
+    }
+
+    /// All that is listed at a path, in the order of the names.
+    fn at(&self, path: &str) -> impl Iterator<Item = &T> {
+        self.0.get(path).into_iter().flat_map(BTreeMap::values)
+    }
+
+    fn apply(&mut self, change: ListChange<T>, name: fn(&T) -> &str) {
+        let list = self.0.entry(change.path).or_default();
+        match change.update {
+            Update::All(objects) => {
+                let named = objects.into_iter().map(|it| (name(&it).to_owned(), it));
+                *list = named.collect();
+            }
+            Update::Set(object) => _ = list.insert(name(&object).to_owned(), object),
+            Update::Removed(object) => _ = list.remove(name(&object)),
+        }
+    }
+}
+
+pub(crate) struct Observed<'a> {
+    api: &'a Api,
+    /// How long a pod may be without a node.
+    grace: Duration,
+    workloads: Lists<WorkloadObject>,
+    replica_sets: Lists<PartialObject>,
+    pods: Lists<Pod>,
+    events: Lists<Event>,
+    /// Since when pods are seen to have no node, by their uids.
+    without_node: BTreeMap<String, Instant>,
+}
+
+impl<'a> Observed<'a> {
+    /// Looks at the workloads once.
+    pub(crate) fn load(
+        api: &'a Api,
+        workloads: &[Workload],
+        grace: Duration,
+    ) -> Result<Observed<'a>> {
+        let mut listed = Lists(BTreeMap::new());
+        for path in workloads.iter().map(Workload::list_path) {
+            if !listed.0.contains_key(&path) {
+                let update = Update::All(api.list(&path)?.items);
+                listed.apply(ListChange { path, update }, workload_name);
+            }
+        }
+        Ok(Observed {
+            api,
+            grace,
+            workloads: listed,
+            replica_sets: Lists(BTreeMap::new()),
+            pods: Lists(BTreeMap::new()),
+            events: Lists(BTreeMap::new()),
+            without_node: BTreeMap::new(),
+        })
+    }
+
+    pub(crate) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Workloads(change) => self.workloads.apply(change, workload_name),
+            Change::ReplicaSets(change) => {
+                self.replica_sets.apply(change, |it| &it.metadata.name);
+            }
+            Change::Pods(change) => self.pods.apply(change, |it| &it.metadata.name),
+            Change::Events(change) => self.events.apply(change, |it| &it.metadata.name),
+        }
+    }
+
+    /// The lists that have to be watched to tell how a workload is doing.
+    pub(crate) fn sources(&self, workload: &Workload) -> Vec<Source> {
+        let mut sources = vec![
+            Source::Workloads(workload.list_path()),
+            Source::Events(workload.events_path("FailedCreate")),
+            Source::Events(workload.events_path("NotTriggerScaleUp")),
+        ];
+        if let Some(object) = self.object(workload) {
+            let path = workload.pods_path(&object.spec.selector);
+            sources.push(Source::Pods(path));
+        }
+        if workload.kind == WorkloadKind::Deployment {
+            sources.push(Source::ReplicaSets(workload.replica_sets_path()));
+        }
+        sources
+    }
+
+    /// How far a workload is. One that won't become ready by itself has failed.
+    pub(crate) fn status(&mut self, workload: &Workload) -> RolloutStatus {
+        let object = self.object(workload);
+        let mut status = workloads::rollout_status(workload.kind, object);
+        // Until its controller has seen the newest revision, all that there is belongs to older ones.
+        let is_observed = object.is_some_and(|it| workloads::is_observed(workload.kind, it));
+        if !is_observed || !matches!(status.state, WorkloadState::Waiting(_)) {
+            return status;
+        }
+        let refusal = self.refusal(workload);
+        if let Some(why) = refusal.or_else(|| self.failure_of_a_pod(workload)) {
+            status.state = WorkloadState::Failed(why);
+        }
+        self.remember_pods_without_node(workload);
+        status
+    }
+
+    /// Describes a workload that isn't ready, for the error that says so.
+    pub(crate) fn describe(
+        &self,
+        workload: &Workload,
+        state: &WorkloadState,
+        is_late: bool,
+    ) -> String {
+        let name = workload.shown();
+        match state {
+            WorkloadState::Ready => format!("`{name}` is ready"),
+            WorkloadState::Failed(why) => format!("`{name}` failed: {why}"),
+            WorkloadState::Waiting(why) if !is_late => format!("`{name}` is not ready yet: {why}"),
+            WorkloadState::Waiting(why) => {
+                let mut lines = vec![format!("`{name}` is not ready: {why}; timed out")];
+                for pod in self.newest_pods(workload) {
+                    let problem = pods::problem(workload.kind, pod);
+                    lines.extend(problem.map(|problem| self.describe_pod(pod, &problem)));
+                }
+                lines.join("\n")
+            }
+        }
+    }
+
+    fn object(&self, workload: &Workload) -> Option<&WorkloadObject> {
+        self.workloads.get(&workload.list_path(), &workload.name)
+    }
+
+    /// The ReplicaSet of a Deployment's newest revision. It may come later than the Deployment that has its number.
+    fn newest_replica_set(&self, workload: &Workload) -> Option<&PartialObject> {
+        let deployment = &self.object(workload)?.metadata;
+        self.replica_sets
+            .at(&workload.replica_sets_path())
+            .find(|set| {
+                set.metadata.controller_uid() == deployment.uid
+                    && revision(&set.metadata) == revision(deployment)
+            })
+    }
+
+    /// The pods of a workload's newest revision, without those that are being deleted.
+    fn newest_pods(&self, workload: &Workload) -> Vec<&Pod> {
+        let Some(object) = self.object(workload) else {
+            return Vec::new();
+        };
+        let replica_set = self.newest_replica_set(workload);
+        let maker = match workload.kind {
+            WorkloadKind::Deployment => replica_set.map(|it| &it.metadata),
+            _ => Some(&object.metadata),
+        };
+        let Some(maker) = maker else {
+            return Vec::new();
+        };
+        self.pods
+            .at(&workload.pods_path(&object.spec.selector))
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .filter(|pod| pod.metadata.controller_uid() == maker.uid)
+            .filter(|pod| is_of_newest_revision(workload.kind, object, pod))
+            .collect()
+    }
+
+    /// Why the cluster refuses to make the workload's pods, if it does.
+    fn refusal(&self, workload: &Workload) -> Option<String> {
+        let maker = match workload.kind {
+            WorkloadKind::Deployment => &self.newest_replica_set(workload)?.metadata,
+            _ => &self.object(workload)?.metadata,
+        };
+        // Events outlive what they are about: those from before the last change don't count.
+        let last_changed = maker.last_changed()?;
+        self.events
+            .at(&workload.events_path("FailedCreate"))
+            .filter(|event| event.involved_object.uid == maker.uid)
+            .filter(|event| event.last_timestamp.as_deref() >= Some(last_changed))
+            .find(|event| pods::is_refusal(&event.message))
+            .map(|event| format!("the cluster refuses its pods: {}", event.message))
+    }
+
+    /// What keeps the first pod from being ready that won't become ready by itself.
+    fn failure_of_a_pod(&self, workload: &Workload) -> Option<String> {
+        self.newest_pods(workload).into_iter().find_map(|pod| {
+            let problem = pods::problem(workload.kind, pod)?;
+            let is_permanent = problem.is_permanent || self.finds_no_node(workload, pod);
+            is_permanent.then(|| self.describe_pod(pod, &problem))
+        })
+    }
+
+    fn remember_pods_without_node(&mut self, workload: &Workload) {
+        let pods = self.newest_pods(workload).into_iter();
+        let uids: Vec<String> = pods
+            .filter(|pod| pods::has_no_node(pod))
+            .map(|pod| pod.metadata.uid.clone())
+            .collect();
+        for uid in uids {
+            self.without_node.entry(uid).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether a pod that has no node won't get one: an autoscaler says so, or there is none and it has waited long.
+    fn finds_no_node(&self, workload: &Workload, pod: &Pod) -> bool {
+        if !pods::has_no_node(pod) {
+            return false;
+        }
+        let uid = &pod.metadata.uid;
+        let is_given_up = self
+            .events
+            .at(&workload.events_path("NotTriggerScaleUp"))
+            .any(|event| event.involved_object.uid == *uid);
+        let has_waited = self
+            .without_node
+            .get(uid)
+            .is_some_and(|since| since.elapsed() > self.grace);
+        is_given_up || has_waited && !self.is_scaling_up_for(pod)
+    }
+
+    fn is_scaling_up_for(&self, pod: &Pod) -> bool {
+        let events = self.events_about(pod);
+        events.iter().any(|it| it.reason == "TriggeredScaleUp")
+    }
+
+    /// Asks for the events about a pod, and sorts them by time. Without an answer there are none.
+    fn events_about(&self, pod: &Pod) -> Vec<Event> {
+        let ObjectMeta { namespace, uid, .. } = &pod.metadata;
+        let path = format!(
+            "/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}"
+        );
+        let mut events = self
+            .api
+            .list(&path)
+            .map_or_else(|_| Vec::new(), |it| it.items);
+        events.sort_by(|a: &Event, b| a.time().cmp(b.time()));
+        events
+    }
+
+    /// Describes what keeps a pod from being ready, with its last warning and the end of its log.
+    fn describe_pod(&self, pod: &Pod, problem: &PodProblem) -> String {
+        let mut text = problem.message.clone();
+        let events = self.events_about(pod);
+        if let Some(event) = events.iter().rfind(|it| it.kind == "Warning") {
+            text += &format!("\n  event {}: {}", event.reason, event.message.trim());
+        }
+        if let Some(log) = &problem.log {
+            for line in self.log(pod, log).trim_end().lines() {
+                text += &format!("\n  | {line}");
+            }
+        }
+        text
+    }
+
+    fn log(&self, pod: &Pod, log: &ContainerLog) -> String {
+        let ObjectMeta {
+            namespace, name, ..
+        } = &pod.metadata;
+        let path = format!(
+            "/api/v1/namespaces/{namespace}/pods/{name}/log?container={}&tailLines={LOG_LINES}&previous={}",
+            log.container, log.is_previous
+        );
+        self.api.text(&path).unwrap_or_default()
+    }
+}
+
+fn workload_name(object: &WorkloadObject) -> &str {
+    &object.metadata.name
+}
+
+/// The number of a Deployment's revision, which its ReplicaSet has, too.
+fn revision(metadata: &ObjectMeta) -> Option<&String> {
+    metadata
+        .annotations
+        .get("deployment.kubernetes.io/revision")
+}
+
+/// Whether a pod that a workload, or its newest ReplicaSet, has made is of the newest revision.
+fn is_of_newest_revision(kind: WorkloadKind, object: &WorkloadObject, pod: &Pod) -> bool {
+    let labels = &pod.metadata.labels;
+    match kind {
+        WorkloadKind::Deployment | WorkloadKind::Job => true,
+        WorkloadKind::DaemonSet => {
+            let generation = "deprecated.daemonset.template.generation";
+            labels.get("pod-template-generation") == object.metadata.annotations.get(generation)
+        }
+        WorkloadKind::StatefulSet => {
+            let newest = object.status.update_revision.as_ref();
+            labels.get("controller-revision-hash") == newest
+        }
+    }
+}

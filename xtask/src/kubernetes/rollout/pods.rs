@@ -1,0 +1,140 @@
+//! What keeps a pod from being ready.
+
+use serde_json::Value;
+
+use crate::kubernetes::{
+    objects::{self, Condition, ContainerStatus, Pod, Waiting},
+    rollout::workloads::WorkloadKind,
+};
+
+/// Reasons for which a waiting container won't start by itself. The kubelet's:
+/// <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go>
+/// and <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/kuberuntime/kuberuntime_container.go>
+const PERMANENT_REASONS: [&str; 8] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImageInspectError",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+];
+
+/// What keeps a pod from being ready.
+pub(crate) struct PodProblem {
+    pub(crate) message: String,
+    /// Whether it won't go away by itself.
+    pub(crate) is_permanent: bool,
+    /// The log that may tell more.
+    pub(crate) log: Option<ContainerLog>,
+}
+
+pub(crate) struct ContainerLog {
+    pub(crate) container: String,
+    /// Whether it's the log of the container's last run, and not of the one that is going on.
+    pub(crate) is_previous: bool,
+}
+
+/// What keeps a pod of such a workload from being ready, as far as the pod itself tells.
+pub(crate) fn problem(kind: WorkloadKind, pod: &Pod) -> Option<PodProblem> {
+    let name = &pod.metadata.name;
+    if let Some(condition) = unscheduled(pod) {
+        return Some(PodProblem {
+            message: format!("pod `{name}` has no node: {}", condition.message),
+            is_permanent: false,
+            log: None,
+        });
+    }
+    let status = &pod.status;
+    status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .filter_map(|container| container_problem(kind, name, container))
+        .min_by_key(|problem| !problem.is_permanent)
+}
+
+/// What keeps a job's pod from being ready, and whether that won't go away by itself.
+pub(crate) fn trouble_of_job(pod: &Value) -> Option<(String, bool)> {
+    let pod: Pod = objects::from_value(pod.clone()).ok()?;
+    let problem = problem(WorkloadKind::Job, &pod)?;
+    Some((problem.message, problem.is_permanent))
+}
+
+pub(crate) fn has_no_node(pod: &Pod) -> bool {
+    unscheduled(pod).is_some()
+}
+
+/// Why the scheduler finds no node for a pod.
+fn unscheduled(pod: &Pod) -> Option<&Condition> {
+    let mut conditions = pod.status.conditions.iter();
+    conditions
+        .find(|it| it.kind == "PodScheduled")
+        .filter(|it| it.status == "False")
+}
+
+fn container_problem(
+    kind: WorkloadKind,
+    pod: &str,
+    container: &ContainerStatus,
+) -> Option<PodProblem> {
+    let ContainerStatus { name, state, .. } = container;
+    let described = format!("container `{name}` of pod `{pod}`");
+    let (reason, message) = match &state.waiting {
+        Some(Waiting { reason, message }) => (reason.as_str(), message.as_str()),
+        None => ("", ""),
+    };
+    if PERMANENT_REASONS.contains(&reason) {
+        return Some(PodProblem {
+            message: format!("{described}: {reason}: {message}"),
+            is_permanent: true,
+            log: None,
+        });
+    }
+    let is_backing_off = reason == "CrashLoopBackOff";
+    let exits = container.restart_count + u64::from(state.terminated.is_some());
+    let has_crashed = exit_code(container).is_some_and(|code| code != 0 || exits > 2);
+    if !is_backing_off && !has_crashed {
+        return None;
+    }
+    Some(PodProblem {
+        message: format!("{described}: {}", crash(container, is_backing_off)),
+        // A job's pods may fail as often as the job allows.
+        is_permanent: kind != WorkloadKind::Job && (is_backing_off || exits > 2),
+        log: Some(ContainerLog {
+            container: name.clone(),
+            is_previous: state.terminated.is_none(),
+        }),
+    })
+}
+
+/// How a container has ended last.
+fn exit_code(container: &ContainerStatus) -> Option<i64> {
+    let states = [&container.state, &container.last_state];
+    states
+        .into_iter()
+        .find_map(|state| state.terminated.as_ref()?.exit_code)
+}
+
+/// `CrashLoopBackOff, exit code 1, restarts: 3`
+fn crash(container: &ContainerStatus, is_backing_off: bool) -> String {
+    let mut parts = Vec::new();
+    if is_backing_off {
+        parts.push("CrashLoopBackOff".to_owned());
+    }
+    parts.extend(exit_code(container).map(|code| format!("exit code {code}")));
+    parts.push(format!("restarts: {}", container.restart_count));
+    if container.state.running.is_some() {
+        parts.push("running again".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// Whether the message of an event says that pods are refused for good: by a quota or by admission control. That a
+/// service account isn't there yet passes.
+pub(crate) fn is_refusal(message: &str) -> bool {
+    let refusals = ["exceeded quota", "is forbidden", "denied the request"];
+    refusals.iter().any(|it| message.contains(it))
+        && !message.contains("error looking up service account")
+}
