@@ -2,7 +2,7 @@
 
 use std::env;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
@@ -38,7 +38,10 @@ impl Api {
 
     /// What is at a path of the repository.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        json(self.ask("GET", &format!("{}/{path}", self.url), None)?)
+        http::json(
+            "GitHub",
+            self.ask("GET", &format!("{}/{path}", self.url), None)?,
+        )
     }
 
     /// All items of a list that comes in pages: in answers that are lists, or have one under `key`.
@@ -52,7 +55,7 @@ impl Api {
                 .get("link")
                 .and_then(|it| it.to_str().ok())
                 .and_then(next_page);
-            let mut page = json(answer)?;
+            let mut page = http::json("GitHub", answer)?;
             let page = match key {
                 Some(key) => page[key].take(),
                 None => page,
@@ -67,7 +70,10 @@ impl Api {
 
     /// Makes or changes something.
     pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        json(self.ask(method, &format!("{}/{path}", self.url), Some(body))?)
+        http::json(
+            "GitHub",
+            self.ask(method, &format!("{}/{path}", self.url), Some(body))?,
+        )
     }
 
     /// A file, wherever GitHub says that it is. Others don't get the token.
@@ -88,26 +94,14 @@ impl Api {
             .body(body.map_or_else(String::new, Value::to_string))
             .with_context(|| format!("`{url}` isn't an address"))?;
         let answer = self.agent.run(request);
-        let mut answer = answer.with_context(|| format!("cannot ask GitHub: {method} {url}"))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let text = answer.body_mut().read_to_string().unwrap_or_default();
-        let said: Value = serde_json::from_str(&text).unwrap_or_default();
-        let said = said["message"].as_str().unwrap_or_default();
-        let hint = if status == 403 {
+        let answer = answer.with_context(|| format!("cannot ask GitHub: {method} {url}"))?;
+        let hint = if answer.status() == 403 {
             "\nhint: does the job have the `permissions` for that?"
         } else {
             ""
         };
-        bail!("{method} {url}: GitHub answers {status} {said}{hint}")
+        http::success("GitHub", answer).map_err(|err| anyhow!("{method} {url}: {err}{hint}"))
     }
-}
-
-fn json(mut answer: Response<Body>) -> Result<Value> {
-    let text = answer.body_mut().read_to_string()?;
-    serde_json::from_str(&text).context("GitHub's answer isn't JSON")
 }
 
 /// The address in `<https://…>; rel="next", …`.

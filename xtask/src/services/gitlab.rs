@@ -2,8 +2,7 @@
 
 use std::env;
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Context, Result};
 
 use crate::services::http;
 
@@ -33,16 +32,10 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
                 .chain(newest),
         )
         .header("JOB-TOKEN", token);
-    let mut answer = asked
+    let answer = asked
         .call()
         .with_context(|| format!("cannot ask GitLab: GET {url}"))?;
-    let status = answer.status();
-    let text = answer.body_mut().read_to_string().unwrap_or_default();
-    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
-    if !status.is_success() {
-        let said = answer["message"].as_str().unwrap_or_default();
-        bail!("GET {url}: GitLab answers {status} {said}");
-    }
+    let answer = http::json("GitLab", answer).with_context(|| format!("GET {url}"))?;
     let deployments = answer
         .as_array()
         .context("GitLab's answer is no list of deployments")?;

@@ -679,7 +679,7 @@ fn since_the_last_deploy_that_went_well() {
     repo.env[4].1 = "guessed".to_owned();
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
     assert!(
-        said.contains("GitHub answers 403 Forbidden Resource not accessible"),
+        said.contains("GitHub answers 403 Forbidden: Resource not accessible"),
         "{said}"
     );
     assert!(

@@ -459,7 +459,7 @@ fn a_failed_staging_holds_its_production() {
     repo.env[5].1 = "guessed".to_owned();
     let said = plan(&repo).stderr;
     assert!(
-        said.contains("GitLab answers 401 Unauthorized 401 Unauthorized"),
+        said.contains("GitLab answers 401 Unauthorized: 401 Unauthorized"),
         "{said}"
     );
     repo.env.remove(5);

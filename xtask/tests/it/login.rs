@@ -343,7 +343,7 @@ fn google_by_gcloud() {
     for part in [
         "cannot log in to `lake`: `gcloud container clusters get-credentials island --zone europe-west1 --project lake-1` failed: ",
         "no permission for v1/projects/lake-1/locations/europe-west1/clusters/island",
-        "\nhint: the key is that of deployer@lake-1.iam.gserviceaccount.com: it must still be in force",
+        "\nhint: the key is that of deployer@lake-1.iam.gserviceaccount.com: it must still be valid",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
@@ -675,7 +675,7 @@ fn azure_by_its_api() {
         "cluster: island",
     );
     let said = repo.fails("deploy lake");
-    let part = "cannot log in to `lake`: no kubeconfig for the service principal principal-1: Azure answers 404 Not Found: \
+    let part = "cannot log in to `lake`: cannot get a kubeconfig for the service principal principal-1: Azure answers 404 Not Found: \
                 no such cluster in water\nhint: it needs the role `Azure";
     assert!(said.contains(part), "{said}");
     expired.store(true, Ordering::SeqCst);
@@ -686,7 +686,7 @@ fn azure_by_its_api() {
     );
     assert!(
         said.contains(
-            "\nhint: the secret in `config/clusters/lake/key.secret.json` must be in force"
+            "\nhint: the secret in `config/clusters/lake/key.secret.json` must still be valid"
         ),
         "{said}"
     );
@@ -778,7 +778,7 @@ fn what_keeps_people_out_is_named() {
         (
             "provider: azure\nazure: {resource_group: g, cluster: c}\n",
             "provider: azure\nazure: {key: key.secret.json, resource_group: g, cluster: c}\n",
-            "`config/clusters/lake/key.secret.json` isn't a key of this provider: it has no text `service_principal_id`, \
+            "`config/clusters/lake/key.secret.json` is not a key of this provider: it has no text `service_principal_id`, \
              `service_principal_password`, `tenant_id`, `subscription_id`",
         ),
     ] {
@@ -806,7 +806,7 @@ fn what_keeps_people_out_is_named() {
     );
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(
-        said.contains("cannot log in to `lake`: the cluster doesn't answer: ")
+        said.contains("cannot log in to `lake`: the cluster does not answer: ")
             && said.contains("was refused"),
         "{said}"
     );
@@ -821,7 +821,7 @@ fn what_keeps_people_out_is_named() {
     repo.write("config/clusters/lake/kubeconfig.yaml", &at(&server));
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(
-        said.contains("\nhint: the cluster doesn't know who this is"),
+        said.contains("\nhint: the cluster does not know this account"),
         "{said}"
     );
 }

@@ -106,7 +106,7 @@ fn releases_know_their_commits() {
     assert_eq!(row("stray")[4], "deployed, in no cluster.yaml");
     let unreached = rows.iter().find(|it| it[0] == "ocean").unwrap();
     assert!(
-        unreached[4].starts_with("the cluster doesn't answer: "),
+        unreached[4].starts_with("the cluster does not answer: "),
         "{table}"
     );
 

@@ -754,6 +754,6 @@ fn a_pull_request_has_one_comment() {
         .push(("GITHUB_TOKEN".to_owned(), "guessed".to_owned()));
     assert!(
         repo.fails("github comment-plan")
-            .contains("GitHub answers 401 Unauthorized Requires authentication")
+            .contains("GitHub answers 401 Unauthorized: Requires authentication")
     );
 }
