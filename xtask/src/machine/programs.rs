@@ -175,8 +175,13 @@ pub(crate) fn which(sh: &Shell, name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Refuses to go on without these programs of the system: pairs of a program and its Debian package.
-pub(crate) fn refuse_without(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
+/// The file that running `name` would start, which must be there.
+pub(crate) fn find(sh: &Shell, name: &str) -> Result<PathBuf> {
+    which(sh, name).with_context(|| format!("`{name}` is not on PATH"))
+}
+
+/// Requires these programs of the system: pairs of a program and its Debian package.
+pub(crate) fn require_from_system(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<_> = programs
         .iter()
         .filter(|(name, _)| which(sh, name).is_none())
