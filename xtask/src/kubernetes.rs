@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod credentials;
 pub(crate) mod diff;
+pub(crate) mod helm;
 pub(crate) mod history;
 pub(crate) mod lease;
 pub(crate) mod record;

@@ -2,8 +2,12 @@
 
 pub(crate) mod authenticator;
 pub(crate) mod cluster;
+pub(crate) mod cluster_yaml;
 pub(crate) mod encrypted;
 pub(crate) mod fleet;
+pub(crate) mod hub_traits;
 pub(crate) mod problem;
+pub(crate) mod release_config;
+pub(crate) mod release_values;
 pub(crate) mod rules;
 pub(crate) mod values_file;

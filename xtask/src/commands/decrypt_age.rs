@@ -71,7 +71,7 @@ pub fn decrypt_age(sh: &Shell, root: &Path, args: &DecryptAge) -> Result<ExitCod
         );
     };
     let sh = &programs::provide(sh, &["age", "sops"], false)?;
-    let identity = secrets::decrypt_binary(sh, Path::new(key))?;
+    let identity = secrets::decrypt_binary(sh, root, Path::new(key))?;
     let path = identity.path();
     let output = process::run(sh, cmd!(sh, "age --decrypt --identity {path}"), &encrypted)?;
     if !output.success {

@@ -9,113 +9,105 @@ use anyhow::Result;
 use xshell::Shell;
 
 use crate::{
-    commands::deploy::{options::Deploy, report::DeployReport, run::Run},
-    kubernetes::release::Helm,
+    commands::deploy::{
+        options::Deploy,
+        report::DeployReport,
+        run::{HubToDeploy, Run},
+    },
     machine::{
         parallel, process,
         terminal::{self, list, number_of},
     },
-    repository::{
-        cluster::{Cluster, Hub},
-        problem::What,
-    },
+    repository::{fleet::Fleet, problem::What},
 };
 
+mod diffs;
 pub mod options;
 mod report;
 mod run;
 pub mod support;
 
-/// Deploys hubs; fails if one of them did.
+/// Deploys hubs. Fails if one of them did.
 pub fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
-    let cluster = Cluster::load(root, &args.cluster)?;
-    let hubs = cluster.select_hubs(&args.hubs)?;
-    let charts = hubs.iter().map(|it| it.chart()).collect();
     let what = [What::Hubs, What::Authenticators];
-    let (sh, mut run) = Run::prepare(sh, root, &cluster, &what, &args.hubs, charts, &args.options)?;
+    let fleet = Fleet::load(root, &what, Some(&args.cluster), &args.hubs)?;
+    fleet.cluster(&args.cluster)?.select_hubs(&args.hubs)?;
+    let (sh, mut run) = Run::prepare(sh, root, fleet, &args.cluster, &args.options)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
     }
+    let hubs = run.hubs();
 
-    let jobs = args.jobs.map_or_else(default_jobs, NonZero::get);
     if args.options.diff {
-        let diffs = parallel::in_order(&sh, jobs, &vec![Vec::new(); hubs.len()], |sh, index| {
-            let helm = Helm {
-                flags: args.flags(),
-                ..run.helm(sh, &args.options)
-            };
-            let diff = || {
-                let release = run.release(&cluster, hubs[index])?;
-                let has_dask = run.fleet.kind(hubs[index])?.has_dask;
-                run.diff(&helm, &release, run.lacking(has_dask)?)
-            };
-            (hubs[index].name.as_str(), diff())
-        });
-        let differs = run.show_diffs(diffs)?;
+        let differs = show_diffs(&sh, &run, &hubs, args)?;
         if args.options.dry_run {
             return Ok(args.options.exit_code(differs));
         }
-        terminal::confirm(
-            &format!(
-                "Deploy {} of `{}`",
-                number_of(hubs.len(), "hub"),
-                cluster.name
-            ),
-            args.options.yes,
-        )?;
+        let hubs = number_of(hubs.len(), "hub");
+        let question = format!("Deploy {hubs} of `{}`", args.cluster);
+        terminal::confirm(&question, args.options.yes)?;
     }
-    let report = DeployReport::new(
-        &run.mask,
-        &args.options,
-        &cluster,
-        hubs.iter().map(|it| it.name.as_str()).collect(),
-    );
+    deploy_hubs(&sh, &run, &hubs, args)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what would change, hub by hub. Returns whether anything would.
+fn show_diffs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Result<bool> {
+    let no_gates = vec![Vec::new(); hubs.len()];
+    let diffs = parallel::in_order(sh, args.jobs(), &no_gates, |sh, index| {
+        let hub = &hubs[index];
+        (hub.name(), run.diff_of_hub(sh, hub, args))
+    });
+    diffs::show(&run.mask, diffs)
+}
+
+/// Deploys hubs side by side, each one after those that gate it.
+fn deploy_hubs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Result<()> {
+    let names = hubs.iter().map(HubToDeploy::name).collect();
+    let report = DeployReport::new(&run.mask, args.options.format, &args.cluster, names);
     let crds = Mutex::new(BTreeSet::new());
-    // Nothing has to stand where nothing is changed.
-    let gates: Vec<_> = hubs
-        .iter()
-        .map(|it| {
-            if args.options.dry_run {
-                vec![]
-            } else {
-                gates(it, &hubs)
-            }
-        })
-        .collect();
-    parallel::in_order(&sh, jobs, &gates, |sh, index| {
-        let hub = hubs[index];
+    let gates = gates(hubs, args);
+    parallel::in_order(sh, args.jobs(), &gates, |sh, index| {
+        let hub = &hubs[index];
         if process::check_stopped().is_err() {
             return report.not_begun(index);
         }
-        let missing: Vec<_> = gates[index]
-            .iter()
-            .filter(|it| !report.stands(**it))
-            .collect();
+        let missing = gates[index].iter().filter(|gate| !report.is_ready(**gate));
+        let missing: Vec<_> = missing.map(|gate| hubs[*gate].name()).collect();
         if !missing.is_empty() {
-            let missing = list(missing.into_iter().map(|it| &hubs[*it].name));
+            let missing = list(missing);
             match &args.ignore_staging {
-                Some(reason) => say!("{}: going on without {missing}: {reason}", hub.name),
+                Some(reason) => say!("{}: going on without {missing}: {reason}", hub.name()),
                 None => return report.hold_back(index, &missing),
             }
         }
         let started = Instant::now();
-        report.add(index, started, run.hub(sh, &cluster, hub, args, &crds));
+        report.add(index, started, run.deploy_hub(sh, hub, args, &crds));
     });
-    report.finish(&format!("{} hubs", hubs.len()))?;
-    Ok(ExitCode::SUCCESS)
+    report.finish(&format!("{} hubs", hubs.len()))
 }
 
-fn default_jobs() -> usize {
-    thread::available_parallelism()
-        .map_or(1, NonZero::get)
-        .min(8)
+/// For each hub the numbers of those which have to be ready before it is deployed. A dry run changes nothing, and so
+/// nothing has to be ready.
+fn gates(hubs: &[HubToDeploy], args: &Deploy) -> Vec<Vec<usize>> {
+    let mut gates = vec![Vec::new(); hubs.len()];
+    if args.options.dry_run {
+        return gates;
+    }
+    for (index, waiting) in hubs.iter().enumerate() {
+        for (gate, staging) in hubs.iter().enumerate() {
+            if staging.hub.is_staging() && waiting.hub.waits_for(staging.hub) {
+                gates[index].push(gate);
+            }
+        }
+    }
+    gates
 }
 
-/// The numbers of the hubs which have to stand before this one is deployed: those among the run's that gate it.
-fn gates(hub: &Hub, hubs: &[&Hub]) -> Vec<usize> {
-    let gates = hubs
-        .iter()
-        .enumerate()
-        .filter(|(_, it)| it.is_staging() && hub.waits_for(it));
-    gates.map(|(index, _)| index).collect()
+impl Deploy {
+    /// How many hubs are deployed at once.
+    fn jobs(&self) -> usize {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        self.jobs.map_or(cores.min(8), NonZero::get)
+    }
 }

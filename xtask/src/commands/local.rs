@@ -8,7 +8,10 @@ use xshell::Shell;
 use crate::{
     kubernetes::rehearsal::{Rehearsal, RehearsalState},
     machine::terminal,
-    repository::cluster::{self, Cluster, Nodes},
+    repository::{
+        cluster::{Cluster, Nodes},
+        cluster_yaml,
+    },
 };
 
 /// Start, stop or look at the rehearsal clusters of this checkout
@@ -35,7 +38,7 @@ pub enum Local {
 
 /// Does what the command says to each rehearsal cluster of the checkout.
 pub fn local(sh: &Shell, root: &Path, command: &Local) -> Result<ExitCode> {
-    let clusters = cluster::local_clusters(root)?;
+    let clusters = cluster_yaml::local_clusters(root)?;
     if clusters.is_empty() {
         bail!("no cluster in `config/clusters/` has `provider: local`");
     }

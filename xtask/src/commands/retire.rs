@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use xshell::Shell;
 
 use crate::{
-    kubernetes::{api::Api, history, release::Helm, session::Session},
+    kubernetes::{api::Api, history, release::HelmRunner, session::Session},
     machine::{
         process,
         terminal::{self, list, number_of},
@@ -80,7 +80,7 @@ pub fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<ExitCode> {
         if !args.delete_volumes {
             history::forget_volumes(api, &newest)?;
         }
-        Helm::new(&sh, &mask, TIMEOUT).uninstall(hub)
+        HelmRunner::new(&sh, &mask, TIMEOUT).uninstall(hub)
     })();
     session
         .unless_stopped(hub, uninstalled)

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use xshell::Shell;
 
 use crate::{
-    kubernetes::{history, release::Helm, session::Session},
-    machine::terminal::{self, list},
+    kubernetes::{history, release::HelmRunner, session::Session},
+    machine::terminal::{self, Progress, list},
     repository::cluster::Cluster,
 };
 
@@ -36,7 +36,7 @@ pub fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
     let release = cluster.release(&args.hub)?;
     let (sh, mask, session) = Session::open(sh, root, &cluster)?;
-    let helm = Helm::new(&sh, &mask, args.timeout);
+    let helm = HelmRunner::new(&sh, &mask, args.timeout);
 
     let revisions = history::revisions(&session.api, release)?;
     let Some(last) = revisions.last() else {
@@ -73,7 +73,10 @@ pub fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<ExitCode> {
         wanted.shown()
     );
     terminal::confirm(&question, args.yes)?;
-    let result = helm.roll_back_and_follow(release, wanted.number, &session);
+    let lease = session.leases.take(release);
+    let progress = Progress::new(release);
+    let result =
+        lease.and_then(|_lease| helm.roll_back(release, wanted.number, &session, &progress));
     session
         .unless_stopped(release, result)
         .with_context(|| format!("`{release}` of `{}`", cluster.name))?;

@@ -27,7 +27,8 @@ use crate::{
     },
     repository::{
         cluster::{Cluster, Hub, Nodes},
-        fleet::{Fleet, HubTraits},
+        fleet::Fleet,
+        hub_traits::HubTraits,
         problem::What,
     },
     secrets::{self, Mask},
@@ -152,7 +153,10 @@ fn traits(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<HubTr
     for prepared in prepare::prepare(sh, root, &settings, fleet.charts_wanted())?.into_values() {
         prepared?;
     }
-    fleet.with_charts(fetch::schemas(&settings)).kind(hub)
+    let fleet = fleet.with_charts(fetch::schemas(&settings));
+    let releases = fleet.releases();
+    let config = releases.first().context("the hub has no release")?;
+    HubTraits::find(&fleet, config)
 }
 
 /// The hub's domain, and a mask that hides it if it is a secret.

@@ -19,7 +19,7 @@ use crate::{
     machine::{process, until::Until},
     repository::{
         cluster::{Hub, Nodes},
-        fleet::HubTraits,
+        hub_traits::HubTraits,
     },
     secrets::Mask,
 };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     health::kernel::{Failure, Kernel},
     machine::until::Until,
-    repository::fleet::HubTraits,
+    repository::hub_traits::HubTraits,
 };
 
 /// How long a cell may take.

@@ -14,7 +14,7 @@ use crate::{
         api::{self, Api},
         history,
     },
-    repository::fleet::Plain,
+    repository::hub_traits::PlainValues,
     secrets::Mask,
     yaml::split_documents,
 };
@@ -27,13 +27,18 @@ pub(crate) struct Differ<'a> {
     mask: &'a Mask,
     /// The name of the release and of its namespace.
     release: &'a str,
-    plain: Plain,
+    plain: PlainValues,
     /// The resources of API groups' versions, as the API server names them.
     resources: BTreeMap<String, Value>,
 }
 
 impl<'a> Differ<'a> {
-    pub(crate) fn new(api: &'a Api, mask: &'a Mask, release: &'a str, plain: Plain) -> Differ<'a> {
+    pub(crate) fn new(
+        api: &'a Api,
+        mask: &'a Mask,
+        release: &'a str,
+        plain: PlainValues,
+    ) -> Differ<'a> {
         Differ {
             api,
             mask,

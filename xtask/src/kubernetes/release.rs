@@ -1,19 +1,20 @@
-//! One Helm release: brought to what its chart and values say and followed until it stands, or shown as it would be.
+//! One Helm release: brought to what its chart and values say and followed until it is rolled out, or shown as it
+//! would be.
 
 use std::{
-    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell};
 
 use crate::{
     kubernetes::{
         api::{self, Api},
+        helm::{self, Release},
         history::{self, Revision},
         record::Record,
         rollout,
@@ -24,38 +25,38 @@ use crate::{
         programs,
         terminal::Progress,
     },
-    secrets::Mask,
+    secrets::{Mask, Unmasked},
 };
 
 /// How long helm may take beyond a release's time to say how it went.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// A release as it is to be.
-pub(crate) struct Release<'a> {
-    /// Of the release and of its namespace.
-    pub(crate) name: &'a str,
-    /// The folder or archive of a chart that has its dependencies.
-    pub(crate) chart: &'a Path,
-    /// Values files that helm can read; the last one wins.
-    pub(crate) values: Vec<PathBuf>,
-    /// What else helm is told.
-    pub(crate) flags: Vec<&'a str>,
-}
-
 /// How helm runs for every release of a command.
-pub(crate) struct Helm<'a> {
+pub(crate) struct HelmRunner<'a> {
     pub(crate) sh: &'a Shell,
     pub(crate) mask: &'a Mask,
     /// Whether helm tells more of what it does.
     pub(crate) debug: bool,
     /// How long one release may take.
     pub(crate) timeout: Duration,
-    /// Whether one that fails is returned to its last good revision.
-    pub(crate) rolls_back: bool,
-    /// Whether an older commit than the live one may be deployed.
-    pub(crate) force_older: bool,
     /// What `helm upgrade` is told besides.
     pub(crate) flags: Vec<&'static str>,
+}
+
+/// What an upgrade may do beyond helm's own work.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct UpgradePolicy {
+    /// Whether a release that fails is returned to the revision that was deployed before.
+    pub(crate) rollback_on_failure: bool,
+    /// Whether an older commit than the deployed one may be deployed.
+    pub(crate) force_older: bool,
+}
+
+/// What helm would apply, with secrets.
+pub(crate) struct Rendered {
+    pub(crate) manifest: Unmasked,
+    /// The manifests of hooks.
+    pub(crate) hooks: Vec<Unmasked>,
 }
 
 /// What `helm … --output json` tells of a release.
@@ -74,93 +75,80 @@ struct Hook {
     manifest: String,
 }
 
-impl Release<'_> {
-    fn values_args(&self) -> impl Iterator<Item = &Path> {
-        self.values
-            .iter()
-            .flat_map(|it| [Path::new("--values"), it])
-    }
-}
-
-impl<'a> Helm<'a> {
-    pub(crate) fn new(sh: &'a Shell, mask: &'a Mask, timeout: Duration) -> Helm<'a> {
-        Helm {
+impl<'a> HelmRunner<'a> {
+    pub(crate) fn new(sh: &'a Shell, mask: &'a Mask, timeout: Duration) -> HelmRunner<'a> {
+        HelmRunner {
             sh,
             mask,
             timeout,
             debug: false,
-            rolls_back: false,
-            force_older: false,
             flags: Vec::new(),
         }
     }
 
-    /// Installs or upgrades the release, which nobody else does meanwhile, waits until it stands, and checks it: its new
-    /// revision, and what the check says.
+    /// Installs or upgrades the release, which nobody else does meanwhile, waits until it is rolled out, and checks it.
+    /// Returns its new revision, and what the check says.
     pub(crate) fn upgrade<T>(
         &self,
         release: &Release,
         session: &Session,
+        policy: UpgradePolicy,
         check: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<(u32, T)> {
         let _lease = session.leases.take(release.name)?;
-        let before = heal(&session.api, self, release.name)?;
-        let live = before
-            .iter()
-            .rfind(|it| it.status == "deployed")
-            .and_then(|it| it.commit.as_deref());
-        if let Some(live) =
-            live.filter(|it| !self.force_older && session.record.is_older_than(self.sh, it))
-        {
-            bail!(
-                "it is deployed from commit {live}, which is newer than this one\n\
-                 hint: `--force-older` deploys it all the same"
-            );
+        let before = self.heal(&session.api, release.name)?;
+        let deployed = before.iter().rfind(|it| it.status == "deployed");
+        if !policy.force_older {
+            self.refuse_older(session, deployed)?;
         }
-        let until = Instant::now() + self.timeout;
         let progress = Progress::new(release.name);
-        progress.phase("upgrading");
-        let upgraded = self
-            .apply(release, session, until, &progress)
-            .and_then(|answer| {
-                progress.phase(&format!(
-                    "revision {} is applied, waiting for its pods",
-                    answer.version
-                ));
-                rollout::follow(
-                    &session.api,
-                    release.name,
-                    &answer.manifest,
-                    until,
-                    &progress,
-                )
-                .with_context(|| format!("revision {} doesn't stand", answer.version))?;
-                let checked = check(&progress)
-                    .with_context(|| format!("revision {} isn't healthy", answer.version))?;
-                Ok((answer.version, checked))
-            });
+        let upgraded = self.upgrade_and_follow(release, session, &progress, check);
         match upgraded {
-            Err(err) if self.rolls_back && process::check_stopped().is_ok() => {
-                let said = match before.iter().rfind(|it| it.status == "deployed") {
-                    None => {
-                        "no revision before it stood, to which it could be rolled back".to_owned()
-                    }
-                    Some(good) => {
-                        match self.return_to(release.name, good.number, session, &progress) {
-                            Ok(()) => format!(
-                                "rolled back to revision {}, which stands again",
-                                good.number
-                            ),
-                            Err(err) => {
-                                format!("rolling back to revision {} failed: {err:#}", good.number)
-                            }
-                        }
-                    }
-                };
-                Err(anyhow!("{err:#}\n{said}"))
+            Err(err) if policy.rollback_on_failure && process::check_stopped().is_ok() => {
+                let outcome = self.roll_back_failed(release.name, deployed, session, &progress);
+                Err(anyhow!("{err:#}\n{outcome}"))
             }
             upgraded => upgraded,
         }
+    }
+
+    /// Refuses to deploy a commit that comes before the deployed one.
+    fn refuse_older(&self, session: &Session, deployed: Option<&Revision>) -> Result<()> {
+        let commit = deployed.and_then(|it| it.commit.as_deref());
+        match commit {
+            Some(commit) if session.record.is_older_than(self.sh, commit) => bail!(
+                "it is deployed from commit {commit}, which is newer than this one\n\
+                 hint: `--force-older` deploys it all the same"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn upgrade_and_follow<T>(
+        &self,
+        release: &Release,
+        session: &Session,
+        progress: &Progress,
+        check: impl FnOnce(&Progress) -> Result<T>,
+    ) -> Result<(u32, T)> {
+        let until = Instant::now() + self.timeout;
+        progress.phase("upgrading");
+        let answer = self.apply(release, session, until, progress)?;
+        let revision = answer.version;
+        progress.phase(&format!(
+            "revision {revision} is applied, waiting for its pods"
+        ));
+        rollout::follow(
+            &session.api,
+            release.name,
+            &answer.manifest,
+            until,
+            progress,
+        )
+        .with_context(|| format!("revision {revision} did not become ready"))?;
+        let checked =
+            check(progress).with_context(|| format!("revision {revision} isn't healthy"))?;
+        Ok((revision, checked))
     }
 
     /// Gives the release to helm, again if the API server was away or busy meanwhile.
@@ -174,38 +162,41 @@ impl<'a> Helm<'a> {
         let mut pause = Duration::from_secs(1);
         loop {
             let applied = self.run_upgrade(release, Some(&session.record));
-            let Some(err) = applied
-                .as_ref()
-                .err()
-                .filter(|it| api::may_pass(&it.to_string()))
-            else {
-                return applied;
+            let message = match &applied {
+                Err(err) if api::may_pass(&err.to_string()) => err.to_string(),
+                _ => return applied,
             };
             if pause > Duration::from_secs(8) || Instant::now() + pause > until {
                 return applied;
             }
-            let said = err.to_string();
-            let said = said.lines().last().unwrap_or_default();
-            progress.phase(&format!("trying again in {} s: {said}", pause.as_secs()));
+            let reason = message.lines().last().unwrap_or_default();
+            progress.phase(&format!("trying again in {} s: {reason}", pause.as_secs()));
             thread::sleep(pause);
             pause *= 2;
             process::check_stopped()?;
-            heal(&session.api, self, release.name)?;
+            self.heal(&session.api, release.name)?;
         }
     }
 
-    /// Makes a new revision of an earlier one, which nobody else does meanwhile, and waits until that stands.
-    pub(crate) fn roll_back_and_follow(
+    /// Returns a release that failed to the revision that was deployed before; what is to be said of that.
+    fn roll_back_failed(
         &self,
         release: &str,
-        revision: u32,
+        deployed: Option<&Revision>,
         session: &Session,
-    ) -> Result<()> {
-        let _lease = session.leases.take(release)?;
-        self.return_to(release, revision, session, &Progress::new(release))
+        progress: &Progress,
+    ) -> String {
+        let Some(Revision { number, .. }) = deployed else {
+            return "no earlier revision was deployed that it could be rolled back to".to_owned();
+        };
+        match self.roll_back(release, *number, session, progress) {
+            Ok(()) => format!("rolled back to revision {number}, which is ready again"),
+            Err(err) => format!("rolling back to revision {number} failed: {err:#}"),
+        }
     }
 
-    fn return_to(
+    /// Makes a new revision of an earlier one, and waits until that is rolled out. For who holds the release's Lease.
+    pub(crate) fn roll_back(
         &self,
         release: &str,
         revision: u32,
@@ -214,82 +205,57 @@ impl<'a> Helm<'a> {
     ) -> Result<()> {
         let until = Instant::now() + self.timeout;
         progress.phase(&format!("rolling back to revision {revision}"));
-        self.roll_back(release, revision, Some(&session.record))?;
+        self.run_rollback(release, revision, Some(&session.record))?;
         let content = history::content_of(&session.api, release, revision)?;
         let manifest = content["manifest"].as_str().unwrap_or_default();
         // Its secrets may be older than those in any file, and pods may log them.
-        rollout::follow(&session.api, release, manifest, until, progress).map_err(|err| {
-            anyhow!(
-                "{}",
-                Mask::of_values(&content["config"]).hide(&format!("{err:#}"))
-            )
-        })
+        let mask = Mask::of_values(&content["config"]);
+        rollout::follow(&session.api, release, manifest, until, progress)
+            .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))))
     }
 
-    pub(crate) fn roll_back(
-        &self,
-        release: &str,
-        revision: u32,
-        record: Option<&Record>,
-    ) -> Result<()> {
-        let (sh, revision) = (self.sh, revision.to_string());
-        let timeout = format!("{}s", self.timeout.as_secs().max(1));
-        let recorded =
-            record.map(|it| it.description(&format!("rolled back to revision {revision}")));
-        let recorded = recorded
-            .into_iter()
-            .flat_map(|it| ["--description".to_owned(), it]);
-        let cmd = cmd!(
-            sh,
-            "helm rollback {release} {revision} --namespace {release} --timeout {timeout} {recorded...}"
-        );
-        self.run(release, cmd).map(|_| ())
+    fn run_rollback(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {
+        let mut flags = Vec::new();
+        if let Some(record) = record {
+            let what = format!("rolled back to revision {revision}");
+            flags = vec!["--description".to_owned(), record.description(&what)];
+        }
+        let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
+        self.run(release, rollback)?;
+        Ok(())
     }
 
     pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
-        let sh = self.sh;
-        let timeout = format!("{}s", self.timeout.as_secs().max(1));
-        let cmd = cmd!(
-            sh,
-            "helm uninstall {release} --namespace {release} --wait --timeout {timeout}"
-        );
-        self.run(release, cmd).map(|_| ())
+        self.run(release, helm::uninstall(self.sh, release, self.timeout))?;
+        Ok(())
     }
 
-    /// The manifest as the cluster would take it, with secrets, and those of hooks.
-    pub(crate) fn manifests(&self, release: &Release) -> Result<(String, Vec<String>)> {
+    /// The manifests as the cluster would take them.
+    pub(crate) fn manifests(&self, release: &Release) -> Result<Rendered> {
         let answer = self.run_upgrade(release, None)?;
-        Ok((
-            answer.manifest,
-            answer.hooks.into_iter().map(|it| it.manifest).collect(),
-        ))
+        let hooks = answer.hooks.into_iter();
+        Ok(Rendered {
+            manifest: Unmasked::new(answer.manifest),
+            hooks: hooks.map(|it| Unmasked::new(it.manifest)).collect(),
+        })
     }
 
-    /// All manifests as the chart makes them, with secrets, without asking a cluster.
-    pub(crate) fn template(&self, release: &Release) -> Result<String> {
-        let (
-            sh,
-            Release {
-                name, chart, flags, ..
-            },
-        ) = (self.sh, release);
-        let values = release.values_args();
-        let version = programs::KUBERNETES.to_string();
-        let debug = self.debug.then_some("--debug");
-        let cmd = cmd!(
-            sh,
-            "helm template {name} {chart} --namespace {name} {values...} {flags...} --kube-version {version} {debug...}"
-        );
-        Ok(String::from_utf8(self.run(name, cmd)?.stdout)?)
+    /// All manifests as the chart makes them, without asking a cluster.
+    pub(crate) fn template(&self, release: &Release) -> Result<Unmasked> {
+        let kubernetes = programs::KUBERNETES.to_string();
+        let template = helm::template(self.sh, release, &kubernetes, &self.debug_flags());
+        let output = self.run(release.name, template)?;
+        Ok(Unmasked::new(String::from_utf8(output.stdout)?))
     }
 
     /// The manifests as the cluster would take them, without secrets.
     pub(crate) fn dry_run(&self, release: &Release) -> Result<String> {
-        let (mut manifest, hooks) = self.manifests(release)?;
-        for hook in hooks {
-            manifest += &format!("\n---\n{hook}\n");
+        let rendered = self.manifests(release)?;
+        let mut manifest = rendered.manifest.with_secrets().to_owned();
+        for hook in rendered.hooks {
+            manifest += &format!("\n---\n{}\n", hook.with_secrets());
         }
-        Ok(self.shown(release, &manifest))
+        Ok(self.shown(release, &Unmasked::new(manifest)))
     }
 
     /// The manifests as the chart makes them, without asking a cluster and without secrets.
@@ -299,34 +265,32 @@ impl<'a> Helm<'a> {
 
     /// Without a record nothing is changed.
     fn run_upgrade(&self, release: &Release, record: Option<&Record>) -> Result<Answer> {
-        let (
-            sh,
-            Release {
-                name, chart, flags, ..
-            },
-        ) = (self.sh, release);
-        let values = release.values_args();
-        let timeout = format!("{}s", self.timeout.as_secs().max(1));
-        // Without --reset-values helm takes the last release's values where the files hold none.
-        let debug = self.debug.then_some("--debug");
-        let own = &self.flags;
-        let recorded = record.map_or_else(|| vec!["--dry-run=server".to_owned()], Record::flags);
-        let cmd = cmd!(
-            sh,
-            "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...} {flags...}
-             --reset-values --timeout {timeout} --output json {recorded...} {own...} {debug...}"
-        );
-        let output = self.run(name, cmd)?;
+        let mut flags = match record {
+            Some(record) => record.flags(),
+            None => vec!["--dry-run=server".to_owned()],
+        };
+        flags.extend(self.flags.iter().map(|it| (*it).to_owned()));
+        flags.extend(self.debug_flags());
+        let upgrade = helm::upgrade(self.sh, release, self.timeout, &flags);
+        let output = self.run(release.name, upgrade)?;
         serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")
     }
 
+    fn debug_flags(&self) -> Vec<String> {
+        if self.debug {
+            vec!["--debug".to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Runs helm, and shows what it logs. A failure is helm's own message.
-    fn run(&self, release: &str, cmd: xshell::Cmd) -> Result<Output> {
+    fn run(&self, release: &str, cmd: Cmd) -> Result<Output> {
         // helm's own limit is for each single wait.
         let output = process::run_within(self.sh, cmd, self.timeout + GRACE)?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
         if !output.success {
-            bail!("{}", self.failure(&log));
+            return Err(self.failure(&log));
         }
         for line in log.lines() {
             say!("{release}: {line}");
@@ -335,20 +299,22 @@ impl<'a> Helm<'a> {
     }
 
     /// What helm says of its failure, which its log says once more.
-    fn failure(&self, log: &str) -> String {
-        let is_log =
-            |line: &&str| line.starts_with("level=") && log.contains("\nError: ") && !self.debug;
-        let lines: Vec<_> = log.trim().lines().filter(|it| !is_log(it)).collect();
-        let hint = match log.contains("Apply failed with") && log.contains("conflict") {
-            true => {
-                "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
-            }
-            false => "",
+    fn failure(&self, log: &str) -> Error {
+        let is_said_twice = log.contains("\nError: ") && !self.debug;
+        let lines = log.trim().lines();
+        let lines: Vec<_> = lines
+            .filter(|line| !(is_said_twice && line.starts_with("level=")))
+            .collect();
+        let is_conflict = log.contains("Apply failed with") && log.contains("conflict");
+        let hint = if is_conflict {
+            "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
+        } else {
+            ""
         };
-        lines.join("\n") + hint
+        anyhow!("{}{hint}", lines.join("\n"))
     }
 
-    fn shown(&self, release: &Release, manifest: &str) -> String {
+    fn shown(&self, release: &Release, manifest: &Unmasked) -> String {
         let manifest = self.mask.hide_in_manifest(manifest);
         let name = release.name;
         format!(
@@ -356,56 +322,69 @@ impl<'a> Helm<'a> {
             manifest.trim_end()
         )
     }
-}
 
-/// Makes a release whose last deploy was cut off one that helm upgrades again: rolled back, or, where nothing ever stood,
-/// without the revision that was cut off. For who holds its Lease. The revisions that it has then.
-pub(crate) fn heal(api: &Api, helm: &Helm, release: &str) -> Result<Vec<Revision>> {
-    let revisions = history::revisions(api, release)?;
-    let Some(last) = revisions
-        .last()
-        .filter(|it| it.status.starts_with("pending-"))
-    else {
-        return Ok(revisions);
-    };
-    let is_good = |status: &str| revisions.iter().rev().find(|it| it.status == status);
-    let secret = history::path(release, &last.secret);
-    let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
-    remove_hook_jobs(api, release, &api.get(&secret)?).with_context(|| cut_off.clone())?;
-    match is_good("deployed").or_else(|| is_good("superseded")) {
-        Some(good) => {
-            say!(
-                "{release}: {cut_off}: rolling back to revision {}",
-                good.number
-            );
-            helm.roll_back(release, good.number, None)
-                .with_context(|| cut_off)?;
-        }
-        None => {
-            say!("{release}: {cut_off}, and nothing stood before: removing what helm keeps of it");
-            api.send("DELETE", &secret, &json!({}))
-                .with_context(|| cut_off)?;
+    /// Makes a release whose last deploy was cut off one that helm upgrades again: rolled back or, where nothing was
+    /// deployed before, without the revision that was cut off. For who holds its Lease. Returns the revisions that it has
+    /// then.
+    fn heal(&self, api: &Api, release: &str) -> Result<Vec<Revision>> {
+        let revisions = history::revisions(api, release)?;
+        let last = revisions.last();
+        let Some(last) = last.filter(|it| it.status.starts_with("pending-")) else {
+            return Ok(revisions);
+        };
+        let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
+        self.heal_revision(api, release, last, &revisions)
+            .with_context(|| cut_off)?;
+        history::revisions(api, release)
+    }
+
+    fn heal_revision(
+        &self,
+        api: &Api,
+        release: &str,
+        last: &Revision,
+        revisions: &[Revision],
+    ) -> Result<()> {
+        let secret = history::path(release, &last.secret);
+        remove_hook_jobs(api, release, &api.get(&secret)?)?;
+        let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
+        let good = newest(revisions, "deployed").or_else(|| newest(revisions, "superseded"));
+        match good {
+            Some(good) => {
+                say!(
+                    "{release}: {cut_off}: rolling back to revision {}",
+                    good.number
+                );
+                self.run_rollback(release, good.number, None)
+            }
+            None => {
+                say!(
+                    "{release}: {cut_off}, and nothing was deployed before: removing what helm keeps of it"
+                );
+                api.send("DELETE", &secret, &json!({}))?;
+                Ok(())
+            }
         }
     }
-    history::revisions(api, release)
+}
+
+/// The newest revision with this status.
+fn newest<'a>(revisions: &'a [Revision], status: &str) -> Option<&'a Revision> {
+    revisions.iter().rev().find(|it| it.status == status)
 }
 
 /// Removes jobs that hooks of a revision have left: helm makes them anew, and would find them in its way.
 fn remove_hook_jobs(api: &Api, release: &str, secret: &Value) -> Result<()> {
     let content = history::content(secret)?;
-    let hooks = content["hooks"].as_array().into_iter().flatten();
-    for name in hooks
-        .filter(|it| it["kind"] == "Job")
-        .filter_map(|it| it["name"].as_str())
-    {
+    for hook in content["hooks"].as_array().into_iter().flatten() {
+        let Some(name) = hook["name"].as_str().filter(|_| hook["kind"] == "Job") else {
+            continue;
+        };
         let path = format!("/apis/batch/v1/namespaces/{release}/jobs/{name}");
         if api.find(&path)?.is_some() {
             say!("{release}: removing the job `{name}` of a hook that was cut off");
-            api.send(
-                "DELETE",
-                &path,
-                &json!({ "propagationPolicy": "Background" }),
-            )?;
+            let how = json!({ "propagationPolicy": "Background" });
+            api.send("DELETE", &path, &how)?;
         }
     }
     Ok(())

@@ -18,8 +18,9 @@ use crate::{
         authenticator,
         cluster::{Cluster, Hub},
         encrypted,
-        fleet::{Fleet, ReleaseConfig},
+        fleet::{Fleet, ReadFinding},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
+        release_config::ReleaseConfig,
         values_file::{ValuesContent, ValuesFile},
     },
     schema::Unusable,
@@ -53,17 +54,22 @@ const RELEASE_RULES: &[ReleaseRule] = &[
 /// Runs all rules.
 pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     let mut found = Vec::new();
-    for (number, finding, cluster) in &fleet.findings {
+    for ReadFinding {
+        file,
+        finding,
+        cluster,
+    } in &fleet.findings
+    {
         let mut problems = fleet.problems(
             None,
             Place {
-                file: *number,
+                file: *file,
                 line: 1,
                 column: 1,
             },
         );
         problems.cluster = cluster.as_deref();
-        problems.finding(*number, finding);
+        problems.finding(*file, finding);
         found.extend(problems.found);
     }
     for cluster in fleet.selected_clusters() {
@@ -444,28 +450,18 @@ fn values_fit_schemas(
     }
 }
 
-/// Checks what a deploy is about before anything is touched; the error has all problems.
-pub(crate) fn before_deploy(
-    sh: &Shell,
-    root: &Path,
-    settings: &Settings,
-    what: &[What],
-    cluster: &str,
-    hubs: &[String],
-) -> Result<Fleet> {
-    let fleet = Fleet::load(root, what, Some(cluster), hubs)?.with_charts(fetch::schemas(settings));
+/// Checks what a deploy is about before anything is touched. The error has all problems.
+pub(crate) fn before_deploy(sh: &Shell, settings: &Settings, fleet: Fleet) -> Result<Fleet> {
+    let fleet = fleet.with_charts(fetch::schemas(settings));
     let found = once(check(&fleet, sh), false);
     let problems: Vec<_> = found
         .into_iter()
         .filter(|it| it.level == Level::Problem)
         .collect();
     if !problems.is_empty() {
-        bail!(
-            "{}\n{}: {}",
-            text(&problems).trim_end(),
-            fleet.size(),
-            count(problems.len(), 0)
-        );
+        let size = fleet.size();
+        let count = count(problems.len(), 0);
+        bail!("{}\n{size}: {count}", text(&problems).trim_end());
     }
     Ok(fleet)
 }

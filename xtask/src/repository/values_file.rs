@@ -2,14 +2,21 @@
 
 use std::path::Path;
 
+use anyhow::{Result, bail};
+use xshell::Shell;
+
 use crate::{
     machine::paths::is_called_secret,
     repository::encrypted,
+    secrets::{self, InMemory},
     yaml::{self, Data, Finding, Map, Node},
 };
 
+/// A file that was read once, whatever becomes of it later.
 pub(crate) struct ValuesFile {
+    /// Of the file, in places.
     pub(crate) number: u32,
+    pub(crate) content: Vec<u8>,
     pub(crate) state: ValuesContent,
 }
 
@@ -26,48 +33,74 @@ pub(crate) enum ValuesContent {
 }
 
 impl ValuesFile {
-    /// `path` is relative to the root.
+    /// Reads a file; `path` is its path from the root.
     pub(crate) fn read(root: &Path, path: &Path, number: u32) -> ValuesFile {
-        let state = match yaml::content(&root.join(path)) {
-            Err(_) if !root.join(path).exists() => {
-                ValuesContent::Unreadable(format!("`{}` doesn't exist", path.display()))
+        let full = root.join(path);
+        let (content, state) = match yaml::content(&full) {
+            Ok(content) => {
+                let state = ValuesContent::of(path, &content, number);
+                (content, state)
             }
-            Err(err) => ValuesContent::Unreadable(format!("`{}`: {err:#}", path.display())),
-            Ok(content) => match yaml::read(&content, number) {
-                Err(_) if is_called_secret(path) => ValuesContent::Exposed,
-                Err(finding) => ValuesContent::Broken(finding),
-                Ok((mut node, findings)) => match encrypted::take_sops(&mut node) {
-                    Some(sops) => ValuesContent::Encrypted(node, sops),
-                    None if is_called_secret(path) => ValuesContent::Exposed,
-                    None => ValuesContent::Plain(node, findings),
-                },
-            },
+            Err(err) => {
+                let why = if full.exists() {
+                    format!("`{}`: {err:#}", path.display())
+                } else {
+                    format!("`{}` doesn't exist", path.display())
+                };
+                (Vec::new(), ValuesContent::Unreadable(why))
+            }
         };
-        ValuesFile { number, state }
+        ValuesFile {
+            number,
+            content,
+            state,
+        }
     }
 
     /// None if it can't be read.
     pub(crate) fn values(&self) -> Option<&Map> {
         match &self.state {
-            ValuesContent::Plain(
-                Node {
-                    data: Data::Map(map),
-                    ..
-                },
-                _,
-            )
-            | ValuesContent::Encrypted(
-                Node {
-                    data: Data::Map(map),
-                    ..
-                },
-                _,
-            ) => Some(map),
+            ValuesContent::Plain(values, _) | ValuesContent::Encrypted(values, _) => {
+                values.as_map()
+            }
             _ => None,
         }
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
         matches!(self.state, ValuesContent::Encrypted(..))
+    }
+
+    /// What it holds for programs that we start, decrypted if it is encrypted.
+    pub(crate) fn open(&self, sh: &Shell, path: &Path) -> Result<InMemory> {
+        match &self.state {
+            ValuesContent::Encrypted(..) => secrets::decrypt(sh, path, &self.content),
+            ValuesContent::Plain(..) => InMemory::plain(path, &self.content),
+            ValuesContent::Exposed => bail!(secrets::not_encrypted(path)),
+            ValuesContent::Unreadable(why) => bail!("{why}"),
+            ValuesContent::Broken(finding) => {
+                bail!("{}:{}: {}", path.display(), finding.line, finding.message)
+            }
+        }
+    }
+
+    /// Its values with placeholders for what is encrypted, as JSON, which helm reads as well.
+    pub(crate) fn placeholders(&self) -> String {
+        let values = self.values().cloned().unwrap_or_default();
+        Node::nowhere(Data::Map(values)).to_json().to_string()
+    }
+}
+
+impl ValuesContent {
+    fn of(path: &Path, content: &[u8], number: u32) -> ValuesContent {
+        match yaml::read(content, number) {
+            Err(_) if is_called_secret(path) => ValuesContent::Exposed,
+            Err(finding) => ValuesContent::Broken(finding),
+            Ok((mut node, findings)) => match encrypted::take_sops(&mut node) {
+                Some(sops) => ValuesContent::Encrypted(node, sops),
+                None if is_called_secret(path) => ValuesContent::Exposed,
+                None => ValuesContent::Plain(node, findings),
+            },
+        }
     }
 }

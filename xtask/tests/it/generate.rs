@@ -117,8 +117,8 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
                 .into_iter()
                 .map(|it| format!("helm-charts/{it}/"));
             let core = [
-                "xtask/src/",
-                "Cargo.lock",
+                "xtask/src/kubernetes/helm.rs",
+                "xtask/src/charts/prepare.rs",
                 "deployer/",
                 "requirements.txt",
                 ".github/actions/setup-deploy/",
@@ -158,8 +158,8 @@ fn some_files(dice: &mut Dice) -> Vec<String> {
         "helm-charts/dask/values.yaml",
         "helm-charts/lone/files/deep/in/it.py",
         "helm-charts/support/values.yaml",
-        "xtask/src/deep/in/it.rs",
-        "Cargo.lock",
+        "xtask/src/kubernetes/helm.rs",
+        "xtask/src/commands/status.rs",
         ".github/actions/setup-deploy/action.yml",
         "helm-charts/base/README.md",
         "helm-charts/dask/drafts/new.yaml",

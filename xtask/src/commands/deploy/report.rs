@@ -1,4 +1,4 @@
-//! What came of each release of a command: for the person, for a workflow's page, for other programs.
+//! The outcome of each release of a command: for the person, for a workflow's page, for other programs.
 
 use std::{
     collections::BTreeMap,
@@ -6,17 +6,15 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 use serde::Serialize;
 
 use crate::{
-    commands::deploy::options::DeployOptions,
     machine::{
         process,
         terminal::{self, Format, list},
         workflow,
     },
-    repository::cluster::Cluster,
     secrets::Mask,
 };
 
@@ -24,9 +22,9 @@ use crate::{
 #[serde(rename_all = "kebab-case")]
 enum ReleaseState {
     Deployed,
-    /// It was left out, since it stands as it is.
+    /// It was left out, since it is ready and nothing of it would change.
     Unchanged,
-    /// In a dry run.
+    /// A dry run shows it.
     Shown,
     Failed,
     /// A signal came.
@@ -63,11 +61,12 @@ struct Outcome {
 
 /// What `--format json` prints.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct JsonReport<'a> {
     cluster: &'a str,
     releases: &'a [Outcome],
 }
 
+/// Gathers the outcomes of releases that are deployed side by side.
 pub(crate) struct DeployReport<'a> {
     mask: &'a Mask,
     cluster: &'a str,
@@ -79,15 +78,15 @@ pub(crate) struct DeployReport<'a> {
 impl<'a> DeployReport<'a> {
     pub(crate) fn new(
         mask: &'a Mask,
-        options: &DeployOptions,
-        cluster: &'a Cluster,
+        format: Format,
+        cluster: &'a str,
         releases: Vec<&'a str>,
     ) -> DeployReport<'a> {
         DeployReport {
             mask,
-            cluster: &cluster.name,
+            cluster,
             releases,
-            format: options.format,
+            format,
             outcomes: Mutex::default(),
         }
     }
@@ -96,137 +95,105 @@ impl<'a> DeployReport<'a> {
         self.outcomes.lock().expect("nobody panics with it")
     }
 
-    /// Whether a release has been deployed, left out as it stands, or shown.
-    pub(crate) fn stands(&self, index: usize) -> bool {
-        let standing = [
+    /// Whether a release has been deployed, is ready as it is, or was shown.
+    pub(crate) fn is_ready(&self, index: usize) -> bool {
+        let good = [
             ReleaseState::Deployed,
             ReleaseState::Unchanged,
             ReleaseState::Shown,
         ];
-        self.outcomes()
+        let outcomes = self.outcomes();
+        outcomes
             .get(&index)
-            .is_some_and(|it| standing.contains(&it.state))
+            .is_some_and(|it| good.contains(&it.state))
     }
 
-    /// A release isn't tried, since these others don't stand.
+    /// A release isn't tried, since these others aren't ready.
     pub(crate) fn hold_back(&self, index: usize, missing: &str) {
         let message = format!("held back by {missing}");
         say!("{}: {message}", self.releases[index]);
-        self.put(
-            &mut self.outcomes(),
-            index,
-            ReleaseState::HeldBack,
-            None,
-            DeployedRelease::default(),
-            Some(message),
-        );
+        let mut outcome = self.outcome(index, ReleaseState::HeldBack);
+        outcome.message = Some(message);
+        self.outcomes().insert(index, outcome);
     }
 
     /// A release isn't tried, since a signal came.
     pub(crate) fn not_begun(&self, index: usize) {
-        self.put(
-            &mut self.outcomes(),
-            index,
-            ReleaseState::NotBegun,
-            None,
-            DeployedRelease::default(),
-            None,
-        );
+        let outcome = self.outcome(index, ReleaseState::NotBegun);
+        self.outcomes().insert(index, outcome);
     }
 
+    /// A release was tried.
     pub(crate) fn add(&self, index: usize, started: Instant, result: Result<DeployedRelease>) {
-        match result {
-            Ok(done) => {
-                let state = match &done {
-                    DeployedRelease {
-                        is_unchanged: true, ..
-                    } => ReleaseState::Unchanged,
-                    DeployedRelease { shown: Some(_), .. } => ReleaseState::Shown,
-                    _ => ReleaseState::Deployed,
-                };
-                self.put(
-                    &mut self.outcomes(),
-                    index,
-                    state,
-                    Some(started),
-                    done,
-                    None,
-                );
-            }
-            Err(err) => {
-                let message = self.mask.hide(&format!("{err:#}"));
-                let state = if process::check_stopped().is_ok() {
-                    ReleaseState::Failed
-                } else {
-                    ReleaseState::Stopped
-                };
-                let failed = format!("`{}` {}", self.releases[index], state.word());
-                let mut outcomes = self.outcomes();
-                // What is wrong with a chart is wrong for every hub that has it.
-                match outcomes
-                    .values()
-                    .find(|it| it.message.as_deref() == Some(&message))
-                {
-                    Some(first) => say!("{failed} as `{}` did", first.release),
-                    None => workflow::tell_failure(&failed, &message),
-                }
-                self.put(
-                    &mut outcomes,
-                    index,
-                    state,
-                    Some(started),
-                    DeployedRelease::default(),
-                    Some(message),
-                );
-            }
+        let seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+        let outcome = match result {
+            Ok(release) => self.deployed(index, release),
+            Err(err) => self.failed(index, &err),
+        };
+        self.outcomes()
+            .insert(index, Outcome { seconds, ..outcome });
+    }
+
+    fn outcome(&self, index: usize, state: ReleaseState) -> Outcome {
+        Outcome {
+            release: self.releases[index].to_owned(),
+            state,
+            revision: None,
+            note: None,
+            health: None,
+            seconds: 0.0,
+            message: None,
+            shown: None,
         }
     }
 
-    fn put(
-        &self,
-        outcomes: &mut BTreeMap<usize, Outcome>,
-        index: usize,
-        state: ReleaseState,
-        started: Option<Instant>,
-        done: DeployedRelease,
-        message: Option<String>,
-    ) {
-        let seconds = started.map_or(0.0, |it| (it.elapsed().as_secs_f64() * 10.0).round() / 10.0);
-        let DeployedRelease {
-            revision,
-            note,
-            health,
-            shown,
-            ..
-        } = done;
-        let release = self.releases[index].to_owned();
-        outcomes.insert(
-            index,
-            Outcome {
-                release,
-                state,
-                revision,
-                note,
-                health,
-                seconds,
-                message,
-                shown,
-            },
-        );
+    fn deployed(&self, index: usize, release: DeployedRelease) -> Outcome {
+        let state = if release.is_unchanged {
+            ReleaseState::Unchanged
+        } else if release.shown.is_some() {
+            ReleaseState::Shown
+        } else {
+            ReleaseState::Deployed
+        };
+        Outcome {
+            revision: release.revision,
+            note: release.note,
+            health: release.health,
+            shown: release.shown,
+            ..self.outcome(index, state)
+        }
+    }
+
+    /// Tells of a failure at once.
+    fn failed(&self, index: usize, err: &Error) -> Outcome {
+        let message = self.mask.hide(&format!("{err:#}"));
+        let state = if process::check_stopped().is_ok() {
+            ReleaseState::Failed
+        } else {
+            ReleaseState::Stopped
+        };
+        let failed = format!("`{}` {}", self.releases[index], state.word());
+        let outcomes = self.outcomes();
+        let mut others = outcomes.values();
+        // What is wrong with a chart is wrong for every hub that has it.
+        match others.find(|it| it.message.as_deref() == Some(&message)) {
+            Some(first) => say!("{failed} as `{}` did", first.release),
+            None => workflow::tell_failure(&failed, &message),
+        }
+        Outcome {
+            message: Some(message),
+            ..self.outcome(index, state)
+        }
     }
 
     /// Prints the outcomes in the releases' order. `all` is what they are called together.
     pub(crate) fn finish(self, all: &str) -> Result<()> {
-        let outcomes: Vec<_> = self
-            .outcomes
-            .into_inner()
-            .expect("nobody panics with it")
-            .into_values()
-            .collect();
+        let outcomes = self.outcomes.into_inner().expect("nobody panics with it");
+        let outcomes: Vec<_> = outcomes.into_values().collect();
         let text = match self.format {
             Format::Text => outcomes.iter().map(Outcome::line).collect(),
             Format::Json => {
-                serde_json::to_string_pretty(&Whole {
+                serde_json::to_string_pretty(&JsonReport {
                     cluster: self.cluster,
                     releases: &outcomes,
                 })? + "\n"
@@ -234,36 +201,41 @@ impl<'a> DeployReport<'a> {
         };
         let printed = terminal::print(&text)
             .and_then(|()| workflow::summarize(&summary(self.cluster, &outcomes)));
-        let names = |states: &[ReleaseState]| -> Vec<&str> {
-            outcomes
-                .iter()
-                .filter(|it| states.contains(&it.state))
-                .map(|it| it.release.as_str())
-                .collect()
-        };
-        let failed = names(&[ReleaseState::Failed, ReleaseState::Stopped]);
-        let (held_back, not_begun) = (
-            names(&[ReleaseState::HeldBack]),
-            names(&[ReleaseState::NotBegun]),
-        );
-        if failed.is_empty() && not_begun.is_empty() {
-            return printed;
+        match failures(&outcomes, all, self.cluster) {
+            None => printed,
+            Some(failures) => bail!("{failures}"),
         }
-        let mut said = format!("{} of {all} of `{}` failed", failed.len(), self.cluster);
-        for (what, names) in [
-            ("", &failed),
-            ("; not begun", &not_begun),
-            ("; held back", &held_back),
-        ] {
-            if !names.is_empty() {
-                said += &format!("{what}: {}", list(names));
-            }
-        }
-        if !held_back.is_empty() {
-            said += "\nhint: `--ignore-staging REASON` deploys them all the same";
-        }
-        bail!("{said}")
     }
+}
+
+/// What to say in the end if not all went well.
+fn failures(outcomes: &[Outcome], all: &str, cluster: &str) -> Option<String> {
+    let failed = names(outcomes, &[ReleaseState::Failed, ReleaseState::Stopped]);
+    let not_begun = names(outcomes, &[ReleaseState::NotBegun]);
+    let held_back = names(outcomes, &[ReleaseState::HeldBack]);
+    if failed.is_empty() && not_begun.is_empty() {
+        return None;
+    }
+    let mut text = format!("{} of {all} of `{cluster}` failed", failed.len());
+    for (what, names) in [
+        ("", &failed),
+        ("; not begun", &not_begun),
+        ("; held back", &held_back),
+    ] {
+        if !names.is_empty() {
+            text += &format!("{what}: {}", list(names));
+        }
+    }
+    if !held_back.is_empty() {
+        text += "\nhint: `--ignore-staging REASON` deploys them all the same";
+    }
+    Some(text)
+}
+
+/// The releases that are left in one of these states.
+fn names<'a>(outcomes: &'a [Outcome], states: &[ReleaseState]) -> Vec<&'a str> {
+    let those = outcomes.iter().filter(|it| states.contains(&it.state));
+    those.map(|it| it.release.as_str()).collect()
 }
 
 impl ReleaseState {
@@ -283,63 +255,50 @@ impl ReleaseState {
 impl Outcome {
     /// "revision 4, https://…, healthy, 12.3 s"
     fn details(&self) -> String {
-        let revision = self.revision.map(|it| format!("revision {it}"));
         let seconds = format!("{:.1} s", self.seconds);
         match self.state {
             ReleaseState::Deployed | ReleaseState::Unchanged => {
-                let notes = self.note.iter().chain(&self.health).cloned();
-                revision
-                    .into_iter()
-                    .chain(notes)
-                    .chain([seconds])
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                let mut details: Vec<_> = self
+                    .revision
+                    .iter()
+                    .map(|it| format!("revision {it}"))
+                    .collect();
+                details.extend(self.note.iter().chain(&self.health).cloned());
+                details.push(seconds);
+                details.join(", ")
             }
-            ReleaseState::HeldBack => self
-                .message
-                .as_deref()
-                .unwrap_or_default()
-                .trim_start_matches("held back ")
-                .to_owned(),
+            ReleaseState::HeldBack => {
+                let message = self.message.as_deref().unwrap_or_default();
+                message.trim_start_matches("held back ").to_owned()
+            }
             ReleaseState::Failed | ReleaseState::Stopped => format!("after {seconds}"),
             ReleaseState::Shown | ReleaseState::NotBegun => String::new(),
         }
     }
 
     fn line(&self) -> String {
-        match &self.shown {
-            Some(shown) => shown.clone(),
-            None => {
-                format!(
-                    "{:<20} {:<9} {}",
-                    self.release,
-                    self.state.word(),
-                    self.details()
-                )
-                .trim_end()
-                .to_owned()
-                    + "\n"
-            }
+        if let Some(shown) = &self.shown {
+            return shown.clone();
         }
+        let state = self.state.word();
+        let line = format!("{:<20} {state:<9} {}", self.release, self.details());
+        format!("{}\n", line.trim_end())
     }
 }
 
 /// For the page of a GitHub workflow's run.
 fn summary(cluster: &str, outcomes: &[Outcome]) -> String {
     let mut text = format!("### `{cluster}`\n\n| release | | |\n| --- | --- | --- |\n");
-    for it in outcomes {
-        text += &format!(
-            "| {} | {} | {} |\n",
-            it.release,
-            it.state.word(),
-            it.details()
-        );
+    for outcome in outcomes {
+        let release = &outcome.release;
+        let state = outcome.state.word();
+        text += &format!("| {release} | {state} | {} |\n", outcome.details());
     }
-    for it in outcomes
-        .iter()
-        .filter(|it| [ReleaseState::Failed, ReleaseState::Stopped].contains(&it.state))
-    {
-        text += &workflow::folded(&it.release, it.message.as_deref().unwrap_or_default());
+    for outcome in outcomes {
+        if [ReleaseState::Failed, ReleaseState::Stopped].contains(&outcome.state) {
+            let message = outcome.message.as_deref().unwrap_or_default();
+            text += &workflow::folded(&outcome.release, message);
+        }
     }
     text
 }

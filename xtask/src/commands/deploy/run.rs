@@ -2,13 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
-    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -23,25 +21,24 @@ use crate::{
     },
     kubernetes::{
         api::Api,
-        credentials,
+        credentials::{self, login::Login},
         diff::Differ,
+        helm::Release,
         history,
         record::Record,
-        release::{Helm, Release},
+        release::{HelmRunner, UpgradePolicy},
         rollout,
         session::Session,
     },
-    machine::{
-        parallel, process, programs,
-        terminal::{self, Progress},
-    },
+    machine::{parallel, process, programs, terminal::Progress},
     repository::{
         cluster::{Cluster, Hub, Nodes},
-        fleet::{Fleet, Plain},
-        problem::What,
+        fleet::Fleet,
+        hub_traits::{self, HubTraits, PlainValues},
+        release_config::ReleaseConfig,
         rules,
     },
-    secrets::{self, InMemory, Mask},
+    secrets::{InMemory, Mask},
     settings::Settings,
 };
 
@@ -49,204 +46,187 @@ use crate::{
 pub(crate) struct Run {
     pub(crate) settings: Settings,
     /// Prepared charts by their paths from the root.
-    pub(crate) charts: BTreeMap<PathBuf, Result<PathBuf>>,
+    charts: BTreeMap<PathBuf, Result<PathBuf>>,
     pub(crate) fleet: Fleet,
     /// What the releases list, by the paths from the root.
-    pub(crate) files: BTreeMap<PathBuf, Result<InMemory>>,
+    files: BTreeMap<PathBuf, Result<InMemory>>,
     pub(crate) mask: Mask,
-    /// There is none in a dry run for a rehearsal cluster that is down: then it's rendered without asking.
+    /// There is none in a dry run for a rehearsal cluster that is down: then manifests are rendered without it.
     pub(crate) session: Option<Session>,
 }
 
+/// A hub with what cluster.yaml says of its release.
+pub(crate) struct HubToDeploy<'a> {
+    pub(crate) hub: &'a Hub,
+    config: ReleaseConfig<'a>,
+}
+
+impl HubToDeploy<'_> {
+    pub(crate) fn name(&self) -> &str {
+        &self.hub.name
+    }
+}
+
 impl Run {
+    /// Checks what is to be deployed, prepares its charts, decrypts its files and logs in to the cluster. Returns also a
+    /// `Shell` that is logged in.
     pub(crate) fn prepare(
         sh: &Shell,
         root: &Path,
-        cluster: &Cluster,
-        what: &[What],
-        hubs: &[String],
-        charts: BTreeSet<PathBuf>,
+        fleet: Fleet,
+        cluster: &str,
         options: &DeployOptions,
     ) -> Result<(Shell, Run)> {
-        let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+        let is_local = fleet.cluster(cluster)?.is_local();
+        let sh = &programs::provide(sh, programs::FOR_HUBS, is_local)?;
         let settings = Settings::load(root)?;
-        let charts = prepare::prepare(sh, root, &settings, charts)?;
-        let fleet = rules::before_deploy(sh, root, &settings, what, &cluster.name, hubs)?;
-        let render_only = options.dry_run && credentials::is_down(root, cluster)?;
+        let charts = prepare::prepare(sh, root, &settings, fleet.charts_wanted())?;
+        let fleet = rules::before_deploy(sh, &settings, fleet)?;
+        let cluster = fleet.cluster(cluster)?;
         let sh = &credentials::with_demo_key(sh, root, cluster)?;
-        let files = fleet.listed();
-        let read =
-            parallel::side_by_side(sh, &files, |sh, (file, is_encrypted)| match is_encrypted {
-                true => secrets::decrypt(sh, file),
-                false => secrets::read(root, file),
-            });
-        let files: BTreeMap<_, _> = files.into_iter().map(|(file, _)| file).zip(read).collect();
-        let login = if render_only {
-            say!(
-                "the rehearsal cluster `{}` is down: rendering without it",
-                cluster.name
-            );
-            None
-        } else {
-            let login = credentials::log_in(sh, root, cluster);
-            Some(login.with_context(|| format!("cannot log in to `{}`", cluster.name))?)
-        };
+        let files = open_files(sh, &fleet);
+        let login = log_in(sh, root, cluster, options)?;
         let keys = login.iter().flat_map(|it| &it.keys);
         let mask = Mask::new(files.values().flatten().chain(keys));
+        mask.announce();
         let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
         let record = Record::new(&sh, root);
-        mask.announce();
         if !options.dry_run {
             record.warn();
             process::end_in_order();
         }
         let session = login.map(|it| Session::start(it, record)).transpose()?;
-        Ok((
-            sh,
-            Run {
-                settings,
-                charts,
-                fleet,
-                files,
-                mask,
-                session,
-            },
-        ))
+        let run = Run {
+            settings,
+            charts,
+            fleet,
+            files,
+            mask,
+            session,
+        };
+        Ok((sh, run))
     }
 
-    pub(crate) fn helm<'a>(&'a self, sh: &'a Shell, options: &DeployOptions) -> Helm<'a> {
-        Helm {
+    /// The hubs to deploy, in the order of cluster.yaml.
+    pub(crate) fn hubs(&self) -> Vec<HubToDeploy<'_>> {
+        let mut hubs = Vec::new();
+        for config in self.fleet.releases() {
+            if let Some(hub) = config.hub {
+                hubs.push(HubToDeploy { hub, config });
+            }
+        }
+        hubs
+    }
+
+    pub(crate) fn helm<'a>(&'a self, sh: &'a Shell, options: &DeployOptions) -> HelmRunner<'a> {
+        HelmRunner {
             debug: options.debug,
-            ..Helm::new(sh, &self.mask, options.timeout)
+            ..HelmRunner::new(sh, &self.mask, options.timeout)
         }
     }
 
     /// There is one wherever something is changed.
-    pub(crate) fn api(&self) -> Result<&Api> {
+    fn api(&self) -> Result<&Api> {
         Ok(&self.session.as_ref().context("there is no login")?.api)
     }
 
-    /// Brings a release to what it is to be, and checks it: its new revision, and what the check says.
+    fn rehearsal(&self) -> Option<Nodes> {
+        self.session.as_ref()?.rehearsal
+    }
+
+    /// Installs or upgrades a release, and checks it. Returns its new revision, and what the check says.
     pub(crate) fn upgrade<T>(
         &self,
-        helm: &Helm,
+        helm: &HelmRunner,
         release: &Release,
+        policy: UpgradePolicy,
         check: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<(u32, T)> {
         let session = self.session.as_ref().context("there is no login")?;
-        session.unless_stopped(release.name, helm.upgrade(release, session, check))
+        let upgraded = helm.upgrade(release, session, policy, check);
+        session.unless_stopped(release.name, upgraded)
     }
 
-    pub(crate) fn release<'a>(&'a self, cluster: &Cluster, hub: &'a Hub) -> Result<Release<'a>> {
-        let files = hub
-            .helm_chart_values_files
-            .iter()
-            .map(|it| cluster.dir.join(it));
-        let values = self.readable(files)?;
+    /// What helm is told of a release.
+    pub(crate) fn release<'a>(&'a self, config: &ReleaseConfig<'a>) -> Result<Release<'a>> {
+        let mut values = Vec::new();
+        for file in config.values_files() {
+            values.push(self.file(file)?.file.path().to_owned());
+        }
         Ok(Release {
-            name: &hub.name,
-            chart: self.chart(&hub.chart())?,
+            name: config.name(),
+            chart: self.chart(&config.chart)?,
             values,
             flags: Vec::new(),
         })
     }
 
-    /// What would change in the cluster; nothing if nothing does.
+    fn chart(&self, chart: &Path) -> Result<&Path> {
+        let prepared = self.charts[chart].as_ref();
+        Ok(prepared.map_err(|err| anyhow!("{err:#}"))?)
+    }
+
+    /// A file that a release lists, by its path from the root.
+    fn file(&self, path: &Path) -> Result<&InMemory> {
+        self.files[path].as_ref().map_err(|err| anyhow!("{err:#}"))
+    }
+
+    /// What would change in the cluster; empty if nothing does. `lacks` is what the cluster needs first.
     pub(crate) fn diff(
         &self,
-        helm: &Helm,
+        helm: &HelmRunner,
         release: &Release,
+        plain: PlainValues,
         lacks: Option<&str>,
     ) -> Result<String> {
-        let session = self
-            .session
-            .as_ref()
-            .context("there's nothing to compare with: the cluster is down")?;
+        let session = self.session.as_ref();
+        let session = session.context("there's nothing to compare with: the cluster is down")?;
         let manifest = match lacks {
-            None => helm.manifests(release)?.0,
+            None => helm.manifests(release)?.manifest,
             Some(_) => helm.template(release)?,
         };
-        let plain = self.fleet.plain(release.name);
-        Differ::new(&session.api, &self.mask, release.name, plain).diff(&manifest)
+        let mut differ = Differ::new(&session.api, &self.mask, release.name, plain);
+        differ.diff(manifest.with_secrets())
     }
 
-    /// The revision of a release that is deployed and stands, if a deploy would make the same of it.
-    pub(crate) fn unchanged(&self, helm: &Helm, release: &Release) -> Result<Option<u32>> {
-        let Some(Session { api, .. }) = &self.session else {
-            return Ok(None);
-        };
-        let Some(newest) =
-            history::last(api, release.name)?.filter(|it| it.revision.status == "deployed")
-        else {
-            return Ok(None);
-        };
-        let (manifest, hooks) = helm.manifests(release)?;
-        let deployed = newest.content(api)?;
-        let deployed_hooks = deployed["hooks"].as_array().into_iter().flatten();
-        let is_same = deployed["manifest"] == *manifest
-            && deployed_hooks
-                .map(|it| it["manifest"].as_str().unwrap_or_default())
-                .eq(hooks.iter());
-        let is_same = is_same
-            && rollout::look(api, release.name, &manifest)?.0
-            && Differ::new(api, &self.mask, release.name, Plain::new())
-                .diff(&manifest)?
-                .is_empty();
-        Ok(is_same.then_some(newest.revision.number))
-    }
-
-    /// Prints what would change, release by release; whether anything does.
-    pub(crate) fn show_diffs(&self, diffs: Vec<(&str, Result<String>)>) -> Result<bool> {
-        let is_coloured = std::io::stdout().is_terminal()
-            && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-        let mut differs = false;
-        let mut failures = Vec::new();
-        for (name, result) in diffs {
-            match result {
-                Ok(text) if text.is_empty() => say!("{name}: nothing would change"),
-                Ok(text) => {
-                    differs = true;
-                    let text = self.mask.hide(&text);
-                    let text = if is_coloured {
-                        terminal::coloured(&text)
-                    } else {
-                        text
-                    };
-                    terminal::print(&format!("# {name}\n{text}"))?;
-                }
-                Err(err) => {
-                    failures.push(format!("`{name}`: {}", self.mask.hide(&format!("{err:#}"))))
-                }
-            }
-        }
-        ensure!(failures.is_empty(), "{}", failures.join("\n"));
-        Ok(differs)
-    }
-
-    /// One hub: what a dry run shows, or what its line in the end says.
-    pub(crate) fn hub(
+    pub(crate) fn diff_of_hub(
         &self,
         sh: &Shell,
-        cluster: &Cluster,
-        hub: &Hub,
+        hub: &HubToDeploy,
+        args: &Deploy,
+    ) -> Result<String> {
+        let helm = self.helm_for_hubs(sh, args);
+        let release = self.release(&hub.config)?;
+        let traits = HubTraits::find(&self.fleet, &hub.config)?;
+        let plain = hub_traits::plain_values(&self.fleet, &hub.config);
+        self.diff(&helm, &release, plain, self.lacking(&traits)?)
+    }
+
+    fn helm_for_hubs<'a>(&'a self, sh: &'a Shell, args: &Deploy) -> HelmRunner<'a> {
+        HelmRunner {
+            flags: args.flags(),
+            ..self.helm(sh, &args.options)
+        }
+    }
+
+    /// Deploys one hub. Returns what a dry run shows, or what its line of the report says.
+    pub(crate) fn deploy_hub(
+        &self,
+        sh: &Shell,
+        hub: &HubToDeploy,
         args: &Deploy,
         crds: &Mutex<BTreeSet<String>>,
     ) -> Result<DeployedRelease> {
-        let helm = Helm {
-            rolls_back: args.rollback_on_failure,
-            force_older: args.force_older,
-            flags: args.flags(),
-            ..self.helm(sh, &args.options)
-        };
-        let release = self.release(cluster, hub)?;
-        let kind = self.fleet.kind(hub)?;
-        let has_dask = kind.has_dask;
+        let helm = self.helm_for_hubs(sh, args);
+        let release = self.release(&hub.config)?;
+        let traits = HubTraits::find(&self.fleet, &hub.config)?;
+        let lacks = self.lacking(&traits)?;
         if args.options.dry_run {
-            return self.show(&helm, &release, self.lacking(has_dask)?);
+            return self.show(&helm, &release, lacks);
         }
-        let domain = self.domain(cluster, hub)?;
+        let domain = self.domain(hub)?;
         if args.skip_unchanged
-            && self.lacking(has_dask)?.is_none()
+            && lacks.is_none()
             && let Some(revision) = self.unchanged(&helm, &release)?
         {
             return Ok(DeployedRelease {
@@ -255,45 +235,89 @@ impl Run {
                 ..DeployedRelease::default()
             });
         }
-        if has_dask {
-            self.apply_dask_crds(sh, &release, args.dask_gateway_version.as_deref(), crds)?;
+        if traits.has_dask {
+            let wanted = args.dask_gateway_version.as_deref();
+            self.apply_dask_crds(sh, &release, wanted, crds)?;
         }
-        let rehearsal = self.session.as_ref().and_then(|it| it.rehearsal);
-        let (revision, health) = self.upgrade(&helm, &release, |progress| {
+        let policy = UpgradePolicy {
+            rollback_on_failure: args.rollback_on_failure,
+            force_older: args.force_older,
+        };
+        let (revision, health) = self.upgrade(&helm, &release, policy, |progress| {
             if args.skip_hub_health_check {
                 return Ok(None);
             }
             progress.phase("its pods are ready, checking its health");
-            check::after_rollout(self.api()?, hub, &kind, rehearsal, &domain, &self.mask).map(Some)
+            let mask = &self.mask;
+            check::after_rollout(
+                self.api()?,
+                hub.hub,
+                &traits,
+                self.rehearsal(),
+                &domain,
+                mask,
+            )
+            .map(Some)
         })?;
-        let address = match rehearsal {
-            None => Some(format!("https://{}", self.mask.hide(&domain))),
-            Some(Nodes::Real) => node_port(self.api()?, hub),
-            // Nobody answers there.
-            Some(Nodes::Simulated) => None,
-        };
         Ok(DeployedRelease {
             revision: Some(revision),
-            note: address,
+            note: self.address(hub, &domain)?,
             health,
             ..DeployedRelease::default()
         })
     }
 
+    /// Where people find a hub.
+    fn address(&self, hub: &HubToDeploy, domain: &str) -> Result<Option<String>> {
+        Ok(match self.rehearsal() {
+            None => Some(format!("https://{}", self.mask.hide(domain))),
+            Some(Nodes::Real) => node_port(self.api()?, hub.hub),
+            // Nobody answers there.
+            Some(Nodes::Simulated) => None,
+        })
+    }
+
+    /// The hub's domain: cluster.yaml's, or the one in the hub's `domain_override_file`.
+    fn domain(&self, hub: &HubToDeploy) -> Result<String> {
+        match &hub.config.domain_override {
+            Some((path, _)) => domain_in(self.file(path)?),
+            None => Ok(hub.hub.domain.clone()),
+        }
+    }
+
+    /// The revision of a release that is deployed and ready, if a deploy would make the same of it.
+    fn unchanged(&self, helm: &HelmRunner, release: &Release) -> Result<Option<u32>> {
+        let api = self.api()?;
+        let newest = history::last(api, release.name)?;
+        let Some(newest) = newest.filter(|it| it.revision.status == "deployed") else {
+            return Ok(None);
+        };
+        let rendered = helm.manifests(release)?;
+        let manifest = rendered.manifest.with_secrets();
+        let deployed = newest.content(api)?;
+        let hooks = deployed["hooks"].as_array().into_iter().flatten();
+        let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
+        let is_same = deployed["manifest"] == *manifest
+            && hooks.eq(rendered.hooks.iter().map(|it| it.with_secrets()))
+            && rollout::look(api, release.name, manifest)?.0
+            && Differ::new(api, &self.mask, release.name, PlainValues::new())
+                .diff(manifest)?
+                .is_empty();
+        Ok(is_same.then_some(newest.revision.number))
+    }
+
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
     pub(crate) fn show(
         &self,
-        helm: &Helm,
+        helm: &HelmRunner,
         release: &Release,
         lacks: Option<&str>,
     ) -> Result<DeployedRelease> {
         let shown = match lacks {
             None if self.session.is_some() => helm.dry_run(release)?,
             Some(lacks) if self.session.is_some() => {
-                say!(
-                    "the cluster has no {lacks} yet: rendering `{}` without asking it",
-                    release.name
-                );
+                let name = release.name;
+                say!("the cluster has no {lacks} yet: rendering `{name}` without asking it");
                 helm.render(release)?
             }
             _ => helm.render(release)?,
@@ -305,8 +329,8 @@ impl Run {
     }
 
     /// What a hub needs that the cluster hasn't got yet.
-    pub(crate) fn lacking(&self, has_dask: bool) -> Result<Option<&'static str>> {
-        if !has_dask || self.session.is_none() {
+    fn lacking(&self, traits: &HubTraits) -> Result<Option<&'static str>> {
+        if !traits.has_dask || self.session.is_none() {
             return Ok(None);
         }
         let path =
@@ -314,40 +338,9 @@ impl Run {
         Ok(self.api()?.find(path)?.is_none().then_some("dask-gateway"))
     }
 
-    pub(crate) fn chart(&self, chart: &Path) -> Result<&Path> {
-        match &self.charts[chart] {
-            Ok(prepared) => Ok(prepared),
-            Err(err) => bail!("{err:#}"),
-        }
-    }
-
-    /// Where programs can read each file's content.
-    pub(crate) fn readable(
-        &self,
-        files: impl IntoIterator<Item = PathBuf>,
-    ) -> Result<Vec<PathBuf>> {
-        let readable = |file: PathBuf| match &self.files[&file] {
-            Ok(read) => Ok(read.file.path().to_owned()),
-            Err(err) => bail!("{err:#}"),
-        };
-        files.into_iter().map(readable).collect()
-    }
-
-    /// Where people reach the hub: cluster.yaml's domain, or the one in the hub's `domain_override_file`.
-    pub(crate) fn domain(&self, cluster: &Cluster, hub: &Hub) -> Result<String> {
-        let Some(file) = &hub.domain_override_file else {
-            return Ok(hub.domain.clone());
-        };
-        let path = cluster.dir.join(file);
-        match &self.files[&path] {
-            Ok(read) => domain_in(read),
-            Err(err) => bail!("{err:#}"),
-        }
-    }
-
     /// Brings dask-gateway's CRDs to the wanted version, or to that of the chart: helm itself never touches CRDs that
     /// are there. `applied` has the versions of hubs before this one.
-    pub(crate) fn apply_dask_crds(
+    fn apply_dask_crds(
         &self,
         sh: &Shell,
         release: &Release,
@@ -355,7 +348,8 @@ impl Run {
         applied: &Mutex<BTreeSet<String>>,
     ) -> Result<()> {
         let found = prepare::dependency(release.chart, "dask-gateway")?;
-        let version = wanted.or(found.as_ref().map(|(version, _)| version.as_str())).context(
+        let own = found.as_ref().map(|(version, _)| version.as_str());
+        let version = wanted.or(own).context(
             "the chart has no dependency `dask-gateway`\nhint: `--dask-gateway-version` says the version of its CRDs",
         )?;
         let mut applied = applied.lock().expect("nobody panics with it");
@@ -364,18 +358,7 @@ impl Run {
         }
         let manifests = match &found {
             Some((own, crds)) if own == version && !crds.is_empty() => crds.clone(),
-            _ => {
-                let folder = "https://raw.githubusercontent.com/dask/dask-gateway";
-                let manifest = |name: &str| {
-                    let path = format!("resources/helm/dask-gateway/crds/{name}.yaml");
-                    fetch::manifest(&self.settings, &format!("{folder}/{version}/{path}"))
-                };
-                format!(
-                    "{}\n---\n{}",
-                    manifest("daskclusters")?,
-                    manifest("traefik")?
-                )
-            }
+            _ => self.fetch_dask_crds(version)?,
         };
         say!(
             "{}: applying the CRDs of dask-gateway {version}",
@@ -396,4 +379,39 @@ impl Run {
         applied.insert(version.to_owned());
         Ok(())
     }
+
+    /// Gets the CRDs of a version of dask-gateway from its repository.
+    fn fetch_dask_crds(&self, version: &str) -> Result<String> {
+        let folder = "https://raw.githubusercontent.com/dask/dask-gateway";
+        let folder = format!("{folder}/{version}/resources/helm/dask-gateway/crds");
+        let clusters = fetch::manifest(&self.settings, &format!("{folder}/daskclusters.yaml"))?;
+        let traefik = fetch::manifest(&self.settings, &format!("{folder}/traefik.yaml"))?;
+        Ok(format!("{clusters}\n---\n{traefik}"))
+    }
+}
+
+/// Opens all files that the fleet's releases list, decrypted where they are encrypted, by their paths from the root.
+fn open_files(sh: &Shell, fleet: &Fleet) -> BTreeMap<PathBuf, Result<InMemory>> {
+    let files: Vec<_> = fleet.values.iter().collect();
+    let opened = parallel::side_by_side(sh, &files, |sh, (path, file)| file.open(sh, path));
+    let paths = files.iter().map(|(path, _)| (*path).clone());
+    paths.zip(opened).collect()
+}
+
+/// Logs in to the cluster, unless it is a rehearsal cluster that is down and a dry run can do without.
+fn log_in(
+    sh: &Shell,
+    root: &Path,
+    cluster: &Cluster,
+    options: &DeployOptions,
+) -> Result<Option<Login>> {
+    let name = &cluster.name;
+    if options.dry_run && credentials::is_down(root, cluster)? {
+        say!("the rehearsal cluster `{name}` is down: rendering without it");
+        return Ok(None);
+    }
+    let login = credentials::log_in(sh, root, cluster);
+    Ok(Some(
+        login.with_context(|| format!("cannot log in to `{name}`"))?,
+    ))
 }

@@ -2,23 +2,27 @@
 
 use std::{path::Path, process::ExitCode, time::Instant};
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use semver::Version;
 use xshell::Shell;
 
 use crate::{
     charts::fetch::{self, Remote},
     commands::deploy::{
+        diffs,
         options::DeployOptions,
         report::{DeployReport, DeployedRelease},
         run::Run,
     },
     kubernetes::{
         api::Api,
-        release::{Helm, Release},
+        helm::Release,
+        release::{HelmRunner, UpgradePolicy},
     },
     machine::{programs, terminal},
     repository::{
-        cluster::{Cluster, Support},
+        fleet::Fleet,
+        hub_traits::{self, PlainValues},
         problem::What,
     },
 };
@@ -45,149 +49,155 @@ pub struct DeploySupport {
 
 /// Deploys cert-manager and the chart `support`.
 pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<ExitCode> {
-    let cluster = Cluster::load(root, &args.cluster)?;
+    let fleet = Fleet::load(root, &[What::Support], Some(&args.cluster), &[])?;
+    let cluster = fleet.cluster(&args.cluster)?;
     let Some(support) = &cluster.support else {
-        say!(
-            "{} has no `support`: nothing to do",
-            cluster.file().display()
-        );
+        let file = cluster.file();
+        say!("{} has no `support`: nothing to do", file.display());
         return Ok(ExitCode::SUCCESS);
     };
-    let version = args.cert_manager_version.trim_start_matches('v');
-    ensure!(
-        semver::Version::parse(version).is_ok_and(|it| it >= semver::Version::new(1, 15, 0)),
-        "`--cert-manager-version {}` isn't v1.15.0 or newer: with an older chart CRDs, and with them all certificates, \
-         go when they are left out once",
-        args.cert_manager_version
-    );
-    let chart = Path::new("helm-charts/support");
-    let own = support
-        .helm_chart_values_files
-        .iter()
-        .map(|it| cluster.dir.join(it));
-    let files: Vec<_> = Support::shared_values(root)
-        .into_iter()
-        .chain(own)
-        .collect();
+    refuse_old_cert_manager(&args.cert_manager_version)?;
+    let wants_cert_manager = support.cert_manager;
     let person_s = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let (sh, run) = Run::prepare(
-        person_s,
-        root,
-        &cluster,
-        &[What::Support],
-        &[],
-        [chart.to_owned()].into(),
-        &args.options,
-    )?;
+    let (sh, run) = Run::prepare(person_s, root, fleet, &args.cluster, &args.options)?;
 
-    let values = run.readable(files)?;
-    let cert_manager = Remote {
-        name: "cert-manager".to_owned(),
-        version: args.cert_manager_version.clone(),
-        repository: "https://charts.jetstack.io".to_owned(),
-    };
+    let releases = run.fleet.releases();
+    let config = releases.first().context("`support` has no release")?;
     // By the person's own logins to registries.
-    let fetch = || cert_manager.fetch(person_s, &run.settings);
-    let cert_manager = support.cert_manager.then(fetch).transpose();
-
-    let (cert_manager, chart) = match (cert_manager, run.chart(chart)) {
-        (Ok(cert_manager), Ok(chart)) => (cert_manager, chart),
+    let cert_manager = wants_cert_manager
+        .then(|| cert_manager_chart(args).fetch(person_s, &run.settings))
+        .transpose();
+    let (cert_manager, release) = match (cert_manager, run.release(config)) {
+        (Ok(cert_manager), Ok(release)) => (cert_manager, release),
         (Err(err), Ok(_)) => bail!("{err:#}\n{}", fetch::HINT),
         (Ok(_), Err(err)) => return Err(err),
         (Err(err), Err(other)) => bail!("{err:#}\n{other:#}"),
     };
-
-    let helm = run.helm(&sh, &args.options);
-    let report = DeployReport::new(
-        &run.mask,
-        &args.options,
-        &cluster,
-        vec!["cert-manager", "support"],
-    );
-    let found = match &run.session {
+    let crds = match &run.session {
         Some(session) => CertManagerCrds::find(&session.api)?,
         None => None,
     };
-    let cert_manager = cert_manager
-        .as_deref()
-        .map(|it| cert_manager_release(it, args, found.as_ref()));
-    let release = Release {
-        name: "support",
-        chart,
-        values,
-        flags: Vec::new(),
+    let support = SupportReleases {
+        run: &run,
+        helm: run.helm(&sh, &args.options),
+        cert_manager: cert_manager
+            .as_deref()
+            .map(|chart| cert_manager_release(chart, args, crds.as_ref())),
+        plain: hub_traits::plain_values(&run.fleet, config),
+        release,
+        // Its issuer is of a kind that cert-manager brings.
+        lacks: crds.is_none().then_some("cert-manager"),
     };
-    // Its issuer is of a kind that cert-manager brings.
-    let lacks = found.is_none().then_some("cert-manager");
     if args.options.diff {
-        let first = cert_manager
-            .iter()
-            .map(|it| ("cert-manager", run.diff_of(&helm, it, None)));
-        let diffs = first
-            .chain([("support", run.diff(&helm, &release, lacks))])
-            .collect();
-        let differs = run.show_diffs(diffs)?;
+        let differs = support.show_diffs()?;
         if args.options.dry_run {
             return Ok(args.options.exit_code(differs));
         }
-        terminal::confirm(
-            &format!("Deploy them to `{}`", cluster.name),
-            args.options.yes,
-        )?;
+        let question = format!("Deploy them to `{}`", args.cluster);
+        terminal::confirm(&question, args.options.yes)?;
     }
-    if let Some(release) = &cert_manager {
-        let started = Instant::now();
-        report.add(0, started, run.cert_manager(&helm, release, args));
-    }
-    if cert_manager.is_none() || report.stands(0) {
-        let started = Instant::now();
-        let result = match args.options.dry_run {
-            true => run.show(&helm, &release, lacks),
-            false => run
-                .upgrade(&helm, &release, |_| Ok(()))
-                .map(|(revision, ())| DeployedRelease {
-                    revision: Some(revision),
-                    ..DeployedRelease::default()
-                }),
-        };
-        report.add(1, started, result);
-    } else {
-        say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
-    }
-    report.finish("the releases")?;
+    support.deploy(args)?;
     Ok(ExitCode::SUCCESS)
 }
 
-impl Run {
-    fn cert_manager(
+/// With an older chart CRDs, and with them all certificates, go when they are left out once.
+fn refuse_old_cert_manager(version: &str) -> Result<()> {
+    let oldest = Version::new(1, 15, 0);
+    ensure!(
+        Version::parse(version.trim_start_matches('v')).is_ok_and(|it| it >= oldest),
+        "`--cert-manager-version {version}` isn't v1.15.0 or newer: with an older chart CRDs, and with them all \
+         certificates, go when they are left out once"
+    );
+    Ok(())
+}
+
+fn cert_manager_chart(args: &DeploySupport) -> Remote {
+    Remote {
+        name: "cert-manager".to_owned(),
+        version: args.cert_manager_version.clone(),
+        repository: "https://charts.jetstack.io".to_owned(),
+    }
+}
+
+/// The two releases, ready to be shown or deployed.
+struct SupportReleases<'a> {
+    run: &'a Run,
+    helm: HelmRunner<'a>,
+    /// None for a cluster that has a cert-manager of its own.
+    cert_manager: Option<Result<Release<'a>>>,
+    release: Release<'a>,
+    plain: PlainValues,
+    /// What the cluster needs before `support` can be compared with it.
+    lacks: Option<&'static str>,
+}
+
+impl SupportReleases<'_> {
+    fn show_diffs(&self) -> Result<bool> {
+        let mut diffs = Vec::new();
+        if let Some(cert_manager) = &self.cert_manager {
+            diffs.push(("cert-manager", self.diff_cert_manager(cert_manager)));
+        }
+        let plain = self.plain.clone();
+        let diff = self.run.diff(&self.helm, &self.release, plain, self.lacks);
+        diffs.push(("support", diff));
+        diffs::show(&self.run.mask, diffs)
+    }
+
+    fn diff_cert_manager(&self, release: &Result<Release>) -> Result<String> {
+        let release = release.as_ref().map_err(|err| anyhow!("{err:#}"))?;
+        self.run.diff(&self.helm, release, PlainValues::new(), None)
+    }
+
+    /// Deploys one after the other.
+    fn deploy(&self, args: &DeploySupport) -> Result<()> {
+        let names = vec!["cert-manager", "support"];
+        let options = &args.options;
+        let report = DeployReport::new(&self.run.mask, options.format, &args.cluster, names);
+        if let Some(release) = &self.cert_manager {
+            let started = Instant::now();
+            report.add(0, started, self.deploy_cert_manager(release, args));
+        }
+        if self.cert_manager.is_none() || report.is_ready(0) {
+            let started = Instant::now();
+            report.add(
+                1,
+                started,
+                self.deploy_release(&self.release, options, self.lacks),
+            );
+        } else {
+            say!("`support` wasn't tried: its issuer of certificates needs cert-manager");
+        }
+        report.finish("the releases")
+    }
+
+    fn deploy_cert_manager(
         &self,
-        helm: &Helm,
         release: &Result<Release>,
         args: &DeploySupport,
     ) -> Result<DeployedRelease> {
         let release = release.as_ref().map_err(|err| anyhow!("{err:#}"))?;
-        if args.options.dry_run {
-            return self.show(helm, release, None);
-        }
-        let (revision, ()) = self.upgrade(helm, release, |_| Ok(()))?;
+        let deployed = self.deploy_release(release, &args.options, None)?;
         Ok(DeployedRelease {
-            revision: Some(revision),
-            note: Some(args.cert_manager_version.clone()),
-            ..DeployedRelease::default()
+            note: deployed.revision.map(|_| args.cert_manager_version.clone()),
+            ..deployed
         })
     }
 
-    fn diff_of(
+    fn deploy_release(
         &self,
-        helm: &Helm,
-        release: &Result<Release>,
+        release: &Release,
+        options: &DeployOptions,
         lacks: Option<&str>,
-    ) -> Result<String> {
-        self.diff(
-            helm,
-            release.as_ref().map_err(|err| anyhow!("{err:#}"))?,
-            lacks,
-        )
+    ) -> Result<DeployedRelease> {
+        if options.dry_run {
+            return self.run.show(&self.helm, release, lacks);
+        }
+        let policy = UpgradePolicy::default();
+        let (revision, ()) = self.run.upgrade(&self.helm, release, policy, |_| Ok(()))?;
+        Ok(DeployedRelease {
+            revision: Some(revision),
+            ..DeployedRelease::default()
+        })
     }
 }
 
@@ -196,25 +206,25 @@ fn cert_manager_release<'a>(
     args: &DeploySupport,
     found: Option<&CertManagerCrds>,
 ) -> Result<Release<'a>> {
-    let mut flags = vec![
-        "--set",
-        if args.skip_crds {
-            "crds.enabled=false"
-        } else {
-            "crds.enabled=true"
-        },
-    ];
+    let crds = if args.skip_crds {
+        "crds.enabled=false"
+    } else {
+        "crds.enabled=true"
+    };
+    let mut flags = vec!["--set", crds];
     match found {
         Some(crds) if args.skip_crds && crds.in_release && !crds.kept => bail!(
             "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
              hint: leave `--skip-crds` out once"
         ),
         // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
-        Some(crds) if !args.skip_crds && !crds.in_a_release => flags.extend([
-            "--take-ownership",
-            "--server-side=true",
-            "--force-conflicts",
-        ]),
+        Some(crds) if !args.skip_crds && !crds.in_a_release => {
+            flags.extend([
+                "--take-ownership",
+                "--server-side=true",
+                "--force-conflicts",
+            ]);
+        }
         _ => {}
     }
     Ok(Release {
@@ -225,7 +235,7 @@ fn cert_manager_release<'a>(
     })
 }
 
-/// DeployOptions cert-manager's CRDs lie in a cluster: one of them stands for all.
+/// How cert-manager's CRDs lie in a cluster: one of them stands for all.
 struct CertManagerCrds {
     /// They belong to some Helm release.
     in_a_release: bool,

@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
-use serde_yaml::Value as Yaml;
 use xshell::{Shell, cmd};
 
 use crate::{
+    charts::fetch,
     commands::exec::{
         logs,
-        target::{InHub, interactive, last, open},
+        target::{InHub, interactive, open},
     },
     kubernetes::{
         api::{Api, quoted},
@@ -25,9 +25,10 @@ use crate::{
     },
     machine::{
         process::{self, Whose},
+        programs,
         terminal::{self, list},
     },
-    repository::cluster::Cluster,
+    repository::{cluster::Cluster, fleet::Fleet, problem::What, release_values::ReleaseValues},
     settings::Settings,
 };
 
@@ -302,41 +303,46 @@ fn with_homes<'a>(
 
 pub(crate) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCode> {
     let image = &Settings::load(root)?.shell_image;
-    let cluster = Cluster::load(root, &args.cluster)?;
-    let hubs = cluster.select_hubs(std::slice::from_ref(&args.hub))?;
-    let files = hubs[0]
-        .helm_chart_values_files
-        .iter()
-        .map(|it| cluster.dir.join(it));
-    let values = plain_values(root, files)?;
-    // Charts that are built on basehub have its values below its name.
-    let text = |key: &str| {
-        let at = |path: &[&str]| Some(last(&values, path)?.as_str()?.to_owned());
-        at(&["nfs", "pv", key]).or_else(|| at(&["basehub", "nfs", "pv", key]))
-    };
-    let (Some(server), Some(path)) = (text("serverIP"), text("baseShareName")) else {
-        bail!(
-            "the values of `{}` of `{}` have no `nfs.pv.serverIP` and `nfs.pv.baseShareName`: its homes aren't on NFS",
-            args.hub,
-            cluster.name
-        );
-    };
-    let login = credentials::open(sh, root, &cluster)?;
+    let hubs = std::slice::from_ref(&args.hub);
+    let fleet = Fleet::load(root, &[What::Hubs], Some(&args.cluster), hubs)?;
+    let fleet = fleet.with_charts(fetch::cached_schemas());
+    let cluster = fleet.cluster(&args.cluster)?;
+    let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+    let volume = nfs_volume(sh, root, &fleet, cluster)?;
+    let login = credentials::open(sh, root, cluster)?;
     let api = Api::start(&login.sh)?;
-    let volume = json!({"nfs": {"server": server, "path": path}});
-    Helper::start(&login.sh, &api, image, &args.hub, "/root-homes", &volume)?
-        .in_front(&args.command())
+    let helper = Helper::start(&login.sh, &api, image, &args.hub, "/root-homes", &volume)?;
+    helper.in_front(&args.command())
 }
 
-/// Values files as they lie there, encrypted ones too.
-fn plain_values(root: &Path, files: impl Iterator<Item = std::path::PathBuf>) -> Result<Vec<Yaml>> {
-    files
-        .map(|file| {
-            let text = std::fs::read_to_string(root.join(&file));
-            let text = text.with_context(|| format!("cannot read `{}`", file.display()))?;
-            serde_yaml::from_str(&text).with_context(|| format!("`{}`", file.display()))
-        })
-        .collect()
+/// The volume with all homes of the fleet's one hub, as its values name it.
+fn nfs_volume(sh: &Shell, root: &Path, fleet: &Fleet, cluster: &Cluster) -> Result<Value> {
+    let releases = fleet.releases();
+    let config = releases.first().context("the hub has no release")?;
+    if let Some(volume) = nfs_volume_in(&ReleaseValues::plain(fleet, config)) {
+        return Ok(volume);
+    }
+    if fleet
+        .files_of(config)
+        .any(|(_, _, file)| file.is_encrypted())
+    {
+        let sh = &credentials::with_demo_key(sh, root, cluster)?;
+        let values = ReleaseValues::decrypted(sh, fleet, config)?;
+        if let Some(volume) = nfs_volume_in(&values) {
+            return Ok(volume);
+        }
+    }
+    bail!(
+        "the values of `{}` of `{}` have no `nfs.pv.serverIP` and `nfs.pv.baseShareName`: its homes aren't on NFS",
+        config.name(),
+        cluster.name
+    )
+}
+
+fn nfs_volume_in(values: &ReleaseValues) -> Option<Value> {
+    let server = values.text(&["nfs", "pv", "serverIP"])?;
+    let path = values.text(&["nfs", "pv", "baseShareName"])?;
+    Some(json!({"nfs": {"server": server, "path": path}}))
 }
 
 pub(crate) fn copy(sh: &Shell, root: &Path, args: &Copy) -> Result<ExitCode> {

@@ -5,20 +5,19 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
-use serde_yaml::Value as Yaml;
 use xshell::{Shell, cmd};
 
 use crate::{
-    commands::exec::target::last,
+    charts::fetch,
     kubernetes::credentials,
     machine::{
-        parallel, process, programs,
+        process, programs,
         terminal::{self, Format},
     },
-    repository::cluster::{Cluster, Support},
-    secrets,
+    repository::{cluster::Cluster, fleet::Fleet, problem::What, release_values::ReleaseValues},
     services::http,
     settings::Settings,
+    yaml::Node,
 };
 
 /// Ask a cluster's Prometheus
@@ -37,53 +36,29 @@ pub struct Promql {
 }
 
 pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode> {
-    let cluster = Cluster::load(root, &args.cluster)?;
-    let Some(support) = &cluster.support else {
-        bail!("{} has no `support`", cluster.file().display())
+    let fleet = Fleet::load(root, &[What::Support], Some(&args.cluster), &[])?;
+    let fleet = fleet.with_charts(fetch::cached_schemas());
+    let cluster = fleet.cluster(&args.cluster)?;
+    let releases = fleet.releases();
+    let Some(config) = releases.first() else {
+        bail!("{} has no `support`", cluster.file().display());
     };
     let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let sh = &credentials::with_demo_key(sh, root, &cluster)?;
-    let own = support
-        .helm_chart_values_files
-        .iter()
-        .map(|it| cluster.dir.join(it));
-    let files: Vec<_> = Support::shared_values(root)
-        .into_iter()
-        .chain(own)
-        .collect();
-    let values = parallel::side_by_side(sh, &files, |sh, file| {
-        let text = secrets::open(sh, root, file)?.text()?;
-        // An error's own text may quote what was decrypted.
-        serde_yaml::from_str::<Yaml>(&text)
-            .ok()
-            .with_context(|| format!("`{}` isn't YAML", file.display()))
-    });
-    let values = values.into_iter().collect::<Result<Vec<_>>>()?;
-    let text = |path: &[&str]| {
-        last(&values, path)?
-            .as_str()
-            .filter(|it| !it.is_empty())
-            .map(str::to_owned)
-    };
-    let host = last(&values, &["prometheus", "server", "ingress", "hosts"]);
-    let host = host
-        .as_ref()
-        .and_then(|it| it.get(0))
-        .and_then(Yaml::as_str)
-        .with_context(|| {
-            format!(
-                "the support values of `{}` have no `prometheus.server.ingress.hosts`",
-                cluster.name
-            )
-        })?;
-    // The second one is what 2i2c's chart calls it.
-    let auth = |key: &str| {
-        text(&["prometheusAuthSecret", key]).or_else(|| text(&["prometheusIngressAuthSecret", key]))
-    };
-    let username = auth("username").unwrap_or_else(|| "prometheus".to_owned());
-    let password = match auth("password") {
-        Some(password) => password,
-        None => made_password(sh, root, &cluster)?,
+    let sh = &credentials::with_demo_key(sh, root, cluster)?;
+    let values = ReleaseValues::decrypted(sh, &fleet, config)?;
+    let hosts = values
+        .values
+        .get(&["prometheus", "server", "ingress", "hosts", "0"]);
+    let host = hosts.and_then(Node::as_text).with_context(|| {
+        format!(
+            "the support values of `{}` have no `prometheus.server.ingress.hosts`",
+            cluster.name
+        )
+    })?;
+    let username = auth(&values, "username").unwrap_or("prometheus");
+    let password = match auth(&values, "password") {
+        Some(password) => password.to_owned(),
+        None => made_password(sh, root, cluster)?,
     };
 
     let public = format!("https://{host}/api/v1/query");
@@ -121,6 +96,16 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
         Format::Text => table(&json["data"]),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the values of `support` say of Prometheus' login.
+fn auth<'a>(values: &'a ReleaseValues, key: &str) -> Option<&'a str> {
+    // The second one is what 2i2c's chart calls it.
+    let sections = ["prometheusAuthSecret", "prometheusIngressAuthSecret"];
+    let texts = sections
+        .into_iter()
+        .filter_map(|it| values.text(&[it, key]));
+    texts.into_iter().find(|it| !it.is_empty())
 }
 
 /// The password that the support chart made.

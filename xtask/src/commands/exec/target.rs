@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::Result;
-use serde_yaml::Value as Yaml;
 use xshell::Shell;
 
 use crate::{
@@ -40,15 +39,6 @@ pub(crate) fn open(sh: &Shell, root: &Path, cluster: &str, hub: &str) -> Result<
     cluster.select_hubs(&[hub.to_owned()])?;
     let login = credentials::open(sh, root, &cluster)?;
     Ok((cluster, login))
-}
-
-/// What helm would take for a key: that of the last of these values files which has it.
-pub(crate) fn last(values: &[Yaml], path: &[&str]) -> Option<Yaml> {
-    let at = |it: &Yaml| {
-        path.iter()
-            .try_fold(it.clone(), |it, key| it.get(*key).cloned())
-    };
-    values.iter().rev().find_map(at)
 }
 
 /// How `kubectl exec` is to hand our stdin on: with a terminal if there is one.

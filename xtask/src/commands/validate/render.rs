@@ -14,8 +14,9 @@ use xshell::{Shell, cmd};
 use crate::{
     machine::{parallel, paths, private::PrivateFile, process, programs},
     repository::{
-        fleet::{Fleet, ReleaseConfig},
+        fleet::Fleet,
         problem::{Level, Problem, What},
+        release_config::ReleaseConfig,
     },
     yaml::{self, Node, split_documents},
 };

@@ -1,0 +1,331 @@
+//! Reading cluster.yaml files, and what is wrong in them.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    num::NonZero,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    thread,
+};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use serde::Deserialize;
+
+use crate::{
+    machine::{paths, terminal::list},
+    repository::cluster::{Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support},
+    schema::Schema,
+    yaml::{self, Finding, Node},
+};
+
+const CLUSTERS: &str = "config/clusters";
+
+impl Cluster {
+    /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
+    pub(crate) fn load(root: &Path, name: &str) -> Result<Cluster> {
+        parse(root, only_file(&files(root)?, name)?)
+    }
+
+    /// All clusters, sorted by name. The error has what is wrong with each that cannot be read.
+    pub(crate) fn all(root: &Path) -> Result<Vec<Cluster>> {
+        let mut clusters = Vec::new();
+        let mut errors = Vec::new();
+        for parsed in parse_all(root, &files(root)?) {
+            match parsed {
+                Ok(cluster) => clusters.push(cluster),
+                Err(err) => errors.push(format!("{err:#}")),
+            }
+        }
+        if !errors.is_empty() {
+            bail!("{}", errors.join("\n"));
+        }
+        clusters.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(clusters)
+    }
+}
+
+/// Parses side by side: a fleet has many of these files.
+fn parse_all(root: &Path, files: &[PathBuf]) -> Vec<Result<Cluster>> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = files.len().div_ceil(cores).max(1);
+    thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for files in files.chunks(share) {
+            workers.push(scope.spawn(move || {
+                let parsed: Vec<_> = files.iter().map(|file| parse(root, file)).collect();
+                parsed
+            }));
+        }
+        let joined = workers
+            .into_iter()
+            .map(|it| it.join().expect("parsing does not panic"));
+        joined.flatten().collect()
+    })
+}
+
+/// The one cluster.yaml among these that is in a folder of this name.
+pub(crate) fn only_file<'a>(files: &'a [PathBuf], name: &str) -> Result<&'a Path> {
+    let named: Vec<_> = files.iter().filter(|it| folder_name(it) == name).collect();
+    match named[..] {
+        [file] => Ok(file),
+        [] => {
+            let known: BTreeSet<_> = files.iter().map(|it| folder_name(it)).collect();
+            bail!(
+                "there is no cluster `{name}` in `{CLUSTERS}/`; there are: {}",
+                list(known)
+            )
+        }
+        _ => bail!(
+            "there is more than one cluster `{name}`: {}",
+            list(named.iter().map(|it| it.display()))
+        ),
+    }
+}
+
+/// All clusters whose provider is `local`, by name. A problem with another cluster is printed as a warning.
+pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
+    let mut local = Vec::new();
+    for file in files(root)? {
+        match parse(root, &file) {
+            Ok(cluster) if cluster.is_local() => local.push(cluster),
+            Ok(_) => {}
+            Err(err) => say!("warning: {err:#}"),
+        }
+    }
+    Ok(local)
+}
+
+/// The cluster.yaml files by their paths from the root, sorted. Those below a folder called `templates` are no clusters.
+pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![PathBuf::from(CLUSTERS)];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(root.join(&folder));
+        for entry in
+            entries.with_context(|| format!("cannot look through `{}`", folder.display()))?
+        {
+            let name = entry?.file_name();
+            let path = folder.join(&name);
+            let full = root.join(&path);
+            if name == "cluster.yaml" {
+                files.push(path);
+            } else if name != "templates" && full.is_dir() && !paths::leads_back(&full) {
+                folders.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The name of the cluster whose cluster.yaml this is.
+pub(crate) fn folder_name(file: &Path) -> &str {
+    file.parent()
+        .and_then(Path::file_name)
+        .and_then(|it| it.to_str())
+        .unwrap_or("?")
+}
+
+fn parse(root: &Path, file: &Path) -> Result<Cluster> {
+    let (cluster, findings) = read(root, file, 0);
+    cluster.ok_or_else(|| unusable(file, &findings))
+}
+
+/// An error with all problems of a cluster.yaml, each with its place.
+pub(crate) fn unusable(file: &Path, findings: &[Finding]) -> Error {
+    let mut problems: Vec<_> = findings.iter().filter(|it| !it.is_warning).collect();
+    problems.sort_by_key(|it| (it.line, it.column));
+    let lines: Vec<_> = problems
+        .iter()
+        .map(|it| {
+            format!(
+                "{}:{}:{}: {}",
+                file.display(),
+                it.line,
+                it.column,
+                it.message
+            )
+        })
+        .collect();
+    anyhow!("{}", lines.join("\n"))
+}
+
+/// Reads and checks a cluster.yaml, which gets this number in its places. Returns the cluster, if nothing is wrong with
+/// it, and all that is to be said of it.
+pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, Vec<Finding>) {
+    let content = match yaml::content(&root.join(file)) {
+        Ok(content) => content,
+        Err(err) => return (None, vec![broken(format!("{err:#}"))]),
+    };
+    let (yaml, mut findings) = match yaml::read(&content, number) {
+        Ok(read) => read,
+        Err(finding) => return (None, vec![finding]),
+    };
+    findings.extend(schema_problems(&yaml));
+    findings.extend(doubled_names(&yaml));
+    if findings.iter().any(|it| !it.is_warning) {
+        return (None, findings);
+    }
+    let parsed: ClusterYaml = match serde_json::from_value(yaml.to_json()) {
+        Ok(parsed) => parsed,
+        Err(err) => return (None, vec![broken(err.to_string())]),
+    };
+    findings.extend(wrong_gates(&parsed.hubs, &yaml));
+    if findings.iter().any(|it| !it.is_warning) {
+        return (None, findings);
+    }
+    (Some(parsed.into_cluster(file, yaml)), findings)
+}
+
+fn broken(message: String) -> Finding {
+    Finding::problem("yaml", None, message)
+}
+
+#[derive(Deserialize)]
+struct ClusterYaml {
+    provider: String,
+    kubeconfig: Option<KubeconfigSection>,
+    local: Option<LocalSection>,
+    gcp: Option<Gcp>,
+    aws: Option<Aws>,
+    azure: Option<Azure>,
+    support: Option<Support>,
+    #[serde(default)]
+    hubs: Vec<Hub>,
+}
+
+#[derive(Deserialize)]
+struct KubeconfigSection {
+    file: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct LocalSection {
+    nodes: Option<Nodes>,
+}
+
+impl ClusterYaml {
+    /// The cluster whose file this is, with paths from the root for those in its folder.
+    fn into_cluster(self, file: &Path, yaml: Node) -> Cluster {
+        let dir = file.parent().expect("cluster.yaml lies in a folder");
+        let provider = match self.provider.as_str() {
+            "gcp" => self.gcp.map(|gcp| {
+                let key = from_root(dir, gcp.key);
+                Provider::Gcp(Gcp { key, ..gcp })
+            }),
+            "aws" => self.aws.map(|aws| {
+                let key = from_root(dir, aws.key);
+                Provider::Aws(Aws { key, ..aws })
+            }),
+            "azure" => self.azure.map(|azure| {
+                let key = from_root(dir, azure.key);
+                Provider::Azure(Azure { key, ..azure })
+            }),
+            "kubeconfig" => self
+                .kubeconfig
+                .map(|it| Provider::Kubeconfig(paths::lexical(&dir.join(it.file)))),
+            _ => Some(Provider::Local(self.local.and_then(|it| it.nodes))),
+        };
+        Cluster {
+            name: folder_name(file).to_owned(),
+            dir: dir.to_owned(),
+            provider: provider.expect("the schema requires each provider's own keys"),
+            support: self.support,
+            hubs: self.hubs,
+            yaml,
+        }
+    }
+}
+
+fn from_root(dir: &Path, path: Option<PathBuf>) -> Option<PathBuf> {
+    path.map(|it| paths::lexical(&dir.join(it)))
+}
+
+/// What in a cluster.yaml is not as its schema has it.
+fn schema_problems(yaml: &Node) -> Vec<Finding> {
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+        let schema = serde_json::from_str(include_str!("../../../config/cluster.schema.json"));
+        let schema = schema.expect("config/cluster.schema.json was JSON when this was compiled");
+        let Ok(schema) = Schema::compile(schema, Arc::new(|_| None)) else {
+            unreachable!("config/cluster.schema.json was right when this was compiled")
+        };
+        schema
+    });
+    let mut problems = Vec::new();
+    for fault in SCHEMA.check(yaml) {
+        let message = place(yaml, &fault.path) + &fault.message;
+        let at = fault.place(yaml);
+        problems.push(Finding::problem("cluster-schema", at, message));
+    }
+    problems
+}
+
+/// Hubs of one name.
+fn doubled_names(yaml: &Node) -> Vec<Finding> {
+    let hubs = yaml.get(&["hubs"]).and_then(Node::as_list);
+    let names = hubs
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|it| it.get(&["name"]));
+    let mut seen = BTreeSet::new();
+    let mut problems = Vec::new();
+    for name in names {
+        let Some(text) = name.as_text() else { continue };
+        if !seen.insert(text) {
+            let message = format!("two hubs are named `{text}`, and would share a namespace");
+            problems.push(Finding::problem("hub-names", name.at, message));
+        }
+    }
+    problems
+}
+
+/// Gates that do not name a staging hub, or hold back one.
+fn wrong_gates(hubs: &[Hub], yaml: &Node) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, hub) in hubs.iter().enumerate() {
+        for (nth, gate) in hub.gates.iter().flatten().enumerate() {
+            if let Some(wrong) = wrong_gate(hub, gate, hubs) {
+                let path = ["hubs", &index.to_string(), "gates", &nth.to_string()];
+                let at = yaml.get(&path).and_then(|it| it.at);
+                let message = format!("hub `{}`: `gates`: {wrong}", hub.name);
+                findings.push(Finding::problem("gates", at, message));
+            }
+        }
+    }
+    findings
+}
+
+fn wrong_gate(hub: &Hub, gate: &str, hubs: &[Hub]) -> Option<String> {
+    if hub.is_staging() {
+        return Some("it is a staging hub itself, and waits for none".to_owned());
+    }
+    let staging = hubs.iter().filter(|it| it.is_staging());
+    let names: Vec<_> = staging.map(|it| it.name.as_str()).collect();
+    (!names.contains(&gate)).then(|| {
+        let names = list(names);
+        format!("no staging hub of this cluster is called `{gate}`; there are: {names}")
+    })
+}
+
+/// `hubs.1.domain` as "hub `prod`: `domain`: ".
+fn place(yaml: &Node, path: &[String]) -> String {
+    let mut steps = path;
+    let mut place = String::new();
+    if let [hubs, index, rest @ ..] = path
+        && hubs == "hubs"
+    {
+        place = match yaml.get(&["hubs", index, "name"]).and_then(Node::as_text) {
+            Some(name) => format!("hub `{name}`: "),
+            None => {
+                let index: usize = index.parse().unwrap_or_default();
+                format!("hub number {}: ", index + 1)
+            }
+        };
+        steps = rest;
+    }
+    if !steps.is_empty() {
+        place += &format!("`{}`: ", steps.join("."));
+    }
+    place
+}

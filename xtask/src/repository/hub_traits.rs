@@ -1,0 +1,127 @@
+//! What a hub's merged values say of what is there to use.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    charts::values::{Chart, EnabledChart},
+    repository::{authenticator::AuthenticatorConfig, fleet::Fleet, release_config::ReleaseConfig},
+    yaml::{Data, Node},
+};
+
+/// What kind of hub a release is.
+pub(crate) struct HubTraits {
+    /// Whether dask-gateway is among its charts, and enabled.
+    pub(crate) has_dask: bool,
+    /// Whether people log in to it; they don't to most of BinderHub's.
+    pub(crate) has_login: bool,
+    /// The path that JupyterHub is below, without a slash at its end.
+    pub(crate) base: String,
+    /// Where JupyterHub is, if BinderHub has the domain.
+    hub_url: Option<String>,
+}
+
+impl HubTraits {
+    /// Reads them from the values of a hub. An error means that its chart cannot be read, lacks what it depends on, or
+    /// doesn't take the values.
+    pub(crate) fn find(fleet: &Fleet, release: &ReleaseConfig) -> Result<HubTraits> {
+        let (values, enabled) = fleet.compute(release, &fleet.set(release))?;
+        let name = release.name();
+        if let Some(missing) = missing(&enabled) {
+            bail!(
+                "`{name}`: the chart `{}` {} isn't in the cache any more, and so its values aren't known\n\
+                 hint: try again",
+                missing.name,
+                missing.version
+            );
+        }
+        let config = AuthenticatorConfig::find(&values, name, |_| false);
+        let base = text_at(&values, &enabled, &["hub", "baseUrl"]).unwrap_or_default();
+        let hub_url = text_at(&values, &enabled, &["config", "BinderHub", "hub_url"]);
+        Ok(HubTraits {
+            has_dask: has(&enabled, "dask-gateway"),
+            has_login: config.is_none_or(|it| it.has_login()),
+            base: match base.trim_matches('/') {
+                "" => String::new(),
+                base => format!("/{base}"),
+            },
+            hub_url: hub_url
+                .filter(|url| url.starts_with("http"))
+                .map(|url| url.trim_end_matches('/').to_owned()),
+        })
+    }
+
+    /// Where JupyterHub answers for a hub of this domain.
+    pub(crate) fn address(&self, domain: &str) -> String {
+        match &self.hub_url {
+            Some(url) => url.clone(),
+            None => format!("https://{domain}{}", self.base),
+        }
+    }
+
+    /// Where a browser finds the first page of a hub of this domain.
+    pub(crate) fn page(&self, domain: &str) -> String {
+        match &self.hub_url {
+            Some(_) => format!("https://{domain}"),
+            None => format!("https://{domain}{}", self.base),
+        }
+    }
+}
+
+/// Whether a chart is this one, or has it among its enabled subcharts.
+fn has(enabled: &EnabledChart, chart: &str) -> bool {
+    enabled.chart.name == chart || enabled.parts.iter().any(|it| has(it, chart))
+}
+
+/// An enabled chart that isn't there.
+fn missing<'a>(enabled: &EnabledChart<'a>) -> Option<&'a Chart> {
+    if enabled.chart.is_missing {
+        Some(enabled.chart)
+    } else {
+        enabled.parts.iter().find_map(missing)
+    }
+}
+
+/// The text at this path in a chart's values, wherever among its subcharts.
+pub(crate) fn text_at<'a>(
+    values: &'a Node,
+    enabled: &EnabledChart,
+    path: &[&str],
+) -> Option<&'a str> {
+    if let Some(text) = values.get(path).and_then(Node::as_text) {
+        return Some(text);
+    }
+    enabled
+        .parts
+        .iter()
+        .find_map(|part| text_at(values.get(&[part.name])?, part, path))
+}
+
+/// The last keys and texts of values that anybody may see: from plain values files and charts' defaults.
+pub(crate) type PlainValues = BTreeSet<(String, String)>;
+
+/// What of a release's values anybody may see. None is known of a release whose chart cannot be read.
+pub(crate) fn plain_values(fleet: &Fleet, release: &ReleaseConfig) -> PlainValues {
+    let mut plain = PlainValues::new();
+    if let Ok((values, _)) = fleet.compute(release, &fleet.set(release)) {
+        add_plain("", &values, &mut plain);
+    }
+    plain
+}
+
+/// Adds the last keys and texts of all that is below a value, apart from what is encrypted.
+fn add_plain(key: &str, node: &Node, plain: &mut PlainValues) {
+    match &node.data {
+        Data::Map(map) => map.iter().for_each(|(key, it)| add_plain(key, it, plain)),
+        Data::List(items) => items.iter().for_each(|it| add_plain(key, it, plain)),
+        Data::Encrypted(_) => {}
+        _ => {
+            let json = node.to_json();
+            let text = json
+                .as_str()
+                .map_or_else(|| json.to_string(), str::to_owned);
+            plain.insert((key.to_owned(), text));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What cluster.yaml says of one release: its chart, and its values files.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    machine::paths,
+    repository::cluster::{Cluster, Hub, Support},
+    yaml::Place,
+};
+
+/// The chart of what a cluster's hubs share.
+pub(crate) const SUPPORT_CHART: &str = "helm-charts/support";
+
+/// A file, by its path from the root, and where cluster.yaml lists it.
+pub(crate) type ListedFile = (PathBuf, Option<Place>);
+
+/// A hub, or what a cluster's hubs share.
+pub(crate) struct ReleaseConfig<'a> {
+    pub(crate) cluster: &'a Cluster,
+    /// None for the chart `support`.
+    pub(crate) hub: Option<&'a Hub>,
+    /// The folder of the chart, from the root.
+    pub(crate) chart: PathBuf,
+    /// The values files; for helm, the last one wins.
+    pub(crate) listed: Vec<ListedFile>,
+    /// The file that holds the hub's domain.
+    pub(crate) domain_override: Option<ListedFile>,
+    /// Where cluster.yaml describes it.
+    pub(crate) at: Place,
+}
+
+impl<'a> ReleaseConfig<'a> {
+    /// The hub at this position in cluster.yaml.
+    pub(crate) fn of_hub(cluster: &'a Cluster, index: usize) -> ReleaseConfig<'a> {
+        let hub = &cluster.hubs[index];
+        let path = ["hubs", &index.to_string()];
+        let place = |key: &str| cluster.yaml.get(&path)?.get(&[key])?.at;
+        ReleaseConfig {
+            cluster,
+            hub: Some(hub),
+            chart: paths::lexical(&hub.chart()),
+            listed: listed(cluster, &path, &hub.helm_chart_values_files),
+            domain_override: hub.domain_override_file.as_ref().map(|file| {
+                let file = paths::lexical(&cluster.dir.join(file));
+                (file, place("domain_override_file"))
+            }),
+            at: place("name").unwrap_or_else(|| cluster.at()),
+        }
+    }
+
+    /// What the hubs of a cluster share, if cluster.yaml has a `support`.
+    pub(crate) fn of_support(root: &Path, cluster: &'a Cluster) -> Option<ReleaseConfig<'a>> {
+        let support = cluster.support.as_ref()?;
+        let shared = Support::shared_values(root).map(|file| (file, None));
+        let own = listed(cluster, &["support"], &support.helm_chart_values_files);
+        let at = cluster.yaml.get(&["support"]).and_then(|it| it.at);
+        Some(ReleaseConfig {
+            cluster,
+            hub: None,
+            chart: PathBuf::from(SUPPORT_CHART),
+            listed: shared.into_iter().chain(own).collect(),
+            domain_override: None,
+            at: at.unwrap_or_else(|| cluster.at()),
+        })
+    }
+
+    /// The name of the release and of its namespace.
+    pub(crate) fn name(&self) -> &'a str {
+        self.hub.map_or("support", |hub| &hub.name)
+    }
+
+    /// For messages: "hub `prod`".
+    pub(crate) fn shown(&self) -> String {
+        match self.hub {
+            Some(hub) => format!("hub `{}`", hub.name),
+            None => "`support`".to_owned(),
+        }
+    }
+
+    /// The paths of the values files from the root.
+    pub(crate) fn values_files(&self) -> impl Iterator<Item = &Path> {
+        self.listed.iter().map(|(path, _)| path.as_path())
+    }
+}
+
+/// The values files in the list at this path of cluster.yaml.
+fn listed(cluster: &Cluster, path: &[&str], files: &[PathBuf]) -> Vec<ListedFile> {
+    let section = cluster.yaml.get(path);
+    let list = section.and_then(|it| it.get(&["helm_chart_values_files"])?.as_list());
+    let places = list.unwrap_or_default().iter().map(|it| it.at);
+    files
+        .iter()
+        .map(|file| paths::lexical(&cluster.dir.join(file)))
+        .zip(places)
+        .collect()
+}

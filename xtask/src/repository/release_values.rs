@@ -1,0 +1,67 @@
+//! The values of one release, for commands that look something up in them.
+
+use anyhow::Result;
+use xshell::Shell;
+
+use crate::{
+    charts::values::EnabledChart,
+    machine::parallel,
+    repository::{fleet::Fleet, hub_traits::text_at, release_config::ReleaseConfig},
+    yaml::{self, Data, Map, Node},
+};
+
+/// What helm would compute, as far as the release's chart can be read.
+pub(crate) struct ReleaseValues<'a> {
+    pub(crate) values: Node,
+    enabled: Option<EnabledChart<'a>>,
+}
+
+impl<'a> ReleaseValues<'a> {
+    /// Without what is encrypted.
+    pub(crate) fn plain(fleet: &'a Fleet, release: &ReleaseConfig) -> ReleaseValues<'a> {
+        ReleaseValues::of(fleet, release, fleet.set(release))
+    }
+
+    /// With all of its files decrypted.
+    pub(crate) fn decrypted(
+        sh: &Shell,
+        fleet: &'a Fleet,
+        release: &ReleaseConfig,
+    ) -> Result<ReleaseValues<'a>> {
+        let files: Vec<_> = release.values_files().collect();
+        let read = parallel::side_by_side(sh, &files, |sh, path| {
+            fleet.values[*path].open(sh, path)?.values()
+        });
+        let mut set = Map::new();
+        for values in read {
+            if let Data::Map(values) = values?.data {
+                yaml::merge(&mut set, values);
+            }
+        }
+        Ok(ReleaseValues::of(fleet, release, set))
+    }
+
+    fn of(fleet: &'a Fleet, release: &ReleaseConfig, set: Map) -> ReleaseValues<'a> {
+        match fleet.compute(release, &set) {
+            Ok((values, enabled)) => ReleaseValues {
+                values,
+                enabled: Some(enabled),
+            },
+            Err(_) => ReleaseValues {
+                values: Node::nowhere(Data::Map(set)),
+                enabled: None,
+            },
+        }
+    }
+
+    /// The text at a path, in the values of the chart or of one of its subcharts: charts that are built on basehub have
+    /// its values below its name.
+    pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
+        if let Some(enabled) = &self.enabled {
+            return text_at(&self.values, enabled, path);
+        }
+        let own = self.values.get(path);
+        let own = own.or_else(|| self.values.get(&["basehub"])?.get(path));
+        own.and_then(Node::as_text)
+    }
+}

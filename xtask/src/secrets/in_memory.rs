@@ -1,0 +1,95 @@
+//! Files that are kept in memory.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::{
+    machine::private::PrivateFile,
+    yaml::{self, Data, Node},
+};
+
+/// How many characters a secret has that is looked for in text: shorter ones are ordinary words, too.
+pub(crate) const LONG_ENOUGH: usize = 8;
+
+/// What a file held when it was read, decrypted if it was encrypted. The programs that we start can read it as long as
+/// this lives, whatever becomes of the file.
+pub(crate) struct InMemory {
+    pub(crate) file: PrivateFile,
+    /// What must not show, each of eight characters or more.
+    pub(crate) secrets: Vec<String>,
+    /// Where it came from, by its path from the root.
+    pub(crate) source: PathBuf,
+}
+
+impl InMemory {
+    /// The content of a file that is not encrypted.
+    pub(crate) fn plain(source: &Path, content: &[u8]) -> Result<InMemory> {
+        Ok(InMemory {
+            file: PrivateFile::new(content)?,
+            secrets: Vec::new(),
+            source: source.to_owned(),
+        })
+    }
+
+    /// YAML that came from elsewhere, all of it secret.
+    pub(crate) fn secret(text: &str, source: PathBuf) -> Result<InMemory> {
+        let mut secrets = BTreeSet::new();
+        if let Ok((values, _)) = yaml::read(text.as_bytes(), 0) {
+            leaves(&values, &mut secrets);
+        }
+        Ok(InMemory {
+            file: PrivateFile::new(text.as_bytes())?,
+            secrets: secrets.into_iter().collect(),
+            source,
+        })
+    }
+
+    pub(crate) fn text(&self) -> Result<String> {
+        let path = self.file.path();
+        fs::read_to_string(path).with_context(|| format!("cannot read `{}`", self.source.display()))
+    }
+
+    /// The values in it. The error does not quote what it holds.
+    pub(crate) fn values(&self) -> Result<Node> {
+        let shown = self.source.display();
+        let (values, _) = yaml::read(self.text()?.as_bytes(), 0)
+            .map_err(|finding| anyhow!("{shown}:{}: this is not YAML", finding.line))?;
+        Ok(values)
+    }
+
+    /// The same file with another text.
+    pub(crate) fn with_text(self, text: &str) -> Result<InMemory> {
+        Ok(InMemory {
+            file: PrivateFile::new(text.as_bytes())?,
+            ..self
+        })
+    }
+
+    /// The same file, where nothing but these texts is secret.
+    pub(crate) fn hiding(self, secrets: Vec<String>) -> InMemory {
+        InMemory { secrets, ..self }
+    }
+}
+
+/// Collects all scalars that are long enough to be told from ordinary words.
+pub(crate) fn leaves(node: &Node, found: &mut BTreeSet<String>) {
+    match &node.data {
+        Data::List(items) => items.iter().for_each(|it| leaves(it, found)),
+        Data::Map(map) => map.values().for_each(|it| leaves(it, found)),
+        Data::Text(text) if text.trim().len() >= LONG_ENOUGH => {
+            found.insert(text.trim().to_owned());
+        }
+        Data::Number(_) => {
+            let digits = node.to_json().to_string();
+            if digits.len() >= LONG_ENOUGH {
+                found.insert(digits);
+            }
+        }
+        _ => {}
+    }
+}

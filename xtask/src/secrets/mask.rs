@@ -1,0 +1,197 @@
+//! Decrypted values hidden in text.
+
+use std::{collections::BTreeSet, env};
+
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use serde_json::Value;
+
+use crate::{
+    secrets::in_memory::{InMemory, LONG_ENOUGH},
+    yaml::{self, split_documents},
+};
+
+/// Manifests that hold secrets: people see them through a `Mask` only.
+pub(crate) struct Unmasked(String);
+
+impl Unmasked {
+    pub(crate) fn new(manifest: String) -> Unmasked {
+        Unmasked(manifest)
+    }
+
+    /// The text, for comparing and for reading in it.
+    pub(crate) fn with_secrets(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Hides decrypted values in what programs write, and calls private files by the names of their sources.
+pub(crate) struct Mask {
+    /// What to look for and what to show for it, the longest first.
+    replacements: Vec<(String, String)>,
+}
+
+impl Mask {
+    pub(crate) fn new<'a>(files: impl IntoIterator<Item = &'a InMemory>) -> Mask {
+        let mut replacements = Vec::new();
+        for file in files {
+            let path = file.file.path().display().to_string();
+            replacements.push((path, file.source.display().to_string()));
+            replacements.extend(hidden(&file.secrets));
+        }
+        Mask::replacing(replacements)
+    }
+
+    /// Hides all values of which nobody can tell any more whether they were plain.
+    pub(crate) fn of_values(values: &Value) -> Mask {
+        let mut secrets = BTreeSet::new();
+        leaves_of_json(values, &mut secrets);
+        Mask::replacing(hidden(&secrets).collect())
+    }
+
+    fn replacing(mut replacements: Vec<(String, String)>) -> Mask {
+        replacements.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        replacements.dedup();
+        Mask { replacements }
+    }
+
+    /// Tells a GitHub workflow's runner what to hide in its log, where others write to it, too.
+    pub(crate) fn announce(&self) {
+        if env::var_os("GITHUB_ACTIONS").is_some_and(|it| it == "true") {
+            for (secret, _) in self.replacements.iter().filter(|(_, shown)| shown == "***") {
+                for line in secret.lines().filter(|it| it.trim().len() >= LONG_ENOUGH) {
+                    say!("::add-mask::{}", line.trim().replace('%', "%25"));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn hide(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (from, to) in &self.replacements {
+            if text.contains(from) {
+                text = text.replace(from, to);
+            }
+        }
+        text
+    }
+
+    /// Manifests as helm prints them, with every Secret's data left out by its structure, however short it is.
+    pub(crate) fn hide_in_manifest(&self, manifest: &Unmasked) -> String {
+        let documents = split_documents(manifest.with_secrets());
+        let documents: Vec<_> = documents.map(hide_secret_data).collect();
+        self.hide(&documents.join("---\n"))
+    }
+}
+
+/// Collects all scalars that are long enough to be told from ordinary words.
+fn leaves_of_json(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|it| leaves_of_json(it, found)),
+        Value::Object(fields) => fields.values().for_each(|it| leaves_of_json(it, found)),
+        Value::String(text) if text.trim().len() >= LONG_ENOUGH => {
+            found.insert(text.trim().to_owned());
+        }
+        Value::Number(number) if number.to_string().len() >= LONG_ENOUGH => {
+            found.insert(number.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// What to look for, and what to show for it.
+fn hidden<'a>(
+    secrets: impl IntoIterator<Item = &'a String>,
+) -> impl Iterator<Item = (String, String)> {
+    secrets
+        .into_iter()
+        .flat_map(|it| forms(it))
+        .map(|it| (it, "***".to_owned()))
+}
+
+/// How a secret may appear in text: as it is, line by line, escaped, and in base64 at any position.
+fn forms(secret: &str) -> BTreeSet<String> {
+    let mut forms = BTreeSet::from([secret.to_owned()]);
+    forms.extend(secret.lines().map(|it| it.trim().to_owned()));
+    // Programs that write YAML fold a long text at its blanks.
+    if secret.len() > 60 {
+        forms.extend(secret.split_whitespace().map(str::to_owned));
+    }
+    for form in forms.clone() {
+        let json = serde_json::to_string(&form).expect("a string is JSON");
+        let json = json[1..json.len() - 1].to_owned();
+        // Go's JSON also escapes what could end a script element.
+        forms.insert(
+            json.replace('<', "\\u003c")
+                .replace('>', "\\u003e")
+                .replace('&', "\\u0026"),
+        );
+        forms.insert(json);
+        forms.insert(form.replace('\'', "''"));
+    }
+    for before in 0..3 {
+        let mut bytes = vec![0; before];
+        bytes.extend(secret.as_bytes());
+        let text = BASE64_STANDARD_NO_PAD.encode(&bytes);
+        // The first characters also hold bits of what stands before, the last one of what follows.
+        let end = text.len() - usize::from(bytes.len() % 3 != 0);
+        forms.insert(text[[0, 2, 3][before]..end].to_owned());
+    }
+    forms.retain(|it| it.len() >= LONG_ENOUGH);
+    forms
+}
+
+/// One document of a manifest, with the data left out if it is a Secret or holds one.
+fn hide_secret_data(document: &str) -> String {
+    // Most documents aren't Secrets, and keep their text and comments.
+    if !document.contains("Secret") {
+        return document.to_owned();
+    }
+    let Ok((node, _)) = yaml::read(document.as_bytes(), 0) else {
+        return "# (a document that isn't YAML, and may hold a Secret)\n".to_owned();
+    };
+    let mut object = node.to_json();
+    if !mask_secrets(&mut object) {
+        return document.to_owned();
+    }
+    let comments = document.lines().take_while(|line| line.starts_with('#'));
+    let comments: String = comments.flat_map(|line| [line, "\n"]).collect();
+    comments + &serde_yaml::to_string(&in_order(object)).unwrap_or_default()
+}
+
+/// An object with its first keys where people look for them.
+fn in_order(object: Value) -> serde_yaml::Mapping {
+    let Value::Object(mut fields) = object else {
+        return serde_yaml::Mapping::new();
+    };
+    let mut ordered = serde_yaml::Mapping::new();
+    for key in ["apiVersion", "kind", "metadata"] {
+        if let Some(value) = fields.remove(key) {
+            ordered.insert(key.into(), serde_yaml::to_value(value).unwrap_or_default());
+        }
+    }
+    for (key, value) in fields {
+        ordered.insert(key.into(), serde_yaml::to_value(value).unwrap_or_default());
+    }
+    ordered
+}
+
+/// Replaces the data of every Secret in the value, also in a `List`. Returns whether there was one.
+fn mask_secrets(value: &mut Value) -> bool {
+    match value {
+        Value::Array(items) => items
+            .iter_mut()
+            .fold(false, |found, it| mask_secrets(it) | found),
+        Value::Object(fields) if fields.get("kind").is_some_and(|it| it == "Secret") => {
+            for key in ["data", "stringData"] {
+                if let Some(Value::Object(data)) = fields.get_mut(key) {
+                    data.values_mut().for_each(|it| *it = "***".into());
+                }
+            }
+            true
+        }
+        Value::Object(fields) => fields
+            .values_mut()
+            .fold(false, |found, it| mask_secrets(it) | found),
+        _ => false,
+    }
+}

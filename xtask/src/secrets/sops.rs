@@ -1,0 +1,96 @@
+//! sops, which nothing else runs. It gets files on its stdin and writes into memory.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context, Result, anyhow, bail};
+use xshell::{Shell, cmd};
+
+use crate::{
+    machine::{paths::is_called_secret, private::PrivateFile, process},
+    secrets::in_memory::{InMemory, leaves},
+    yaml::{self, Node},
+};
+
+/// Reads a file, given by its path from the root, and decrypts it if it is encrypted. One that is called secret and is not
+/// encrypted is refused.
+pub(crate) fn open(sh: &Shell, root: &Path, file: &Path) -> Result<InMemory> {
+    let shown = file.display();
+    let full = root.join(file);
+    if !full.exists() {
+        bail!("`{shown}` doesn't exist");
+    }
+    let content = yaml::content(&full).with_context(|| format!("`{shown}`"))?;
+    match yaml::read(&content, 0) {
+        Ok((values, _)) if is_encrypted(&values) => decrypt(sh, file, &content),
+        Err(finding) if is_called_secret(file) => bail!(
+            "{shown}:{}: this is called secret, and isn't the YAML that sops writes",
+            finding.line
+        ),
+        Ok(_) if is_called_secret(file) => bail!(not_encrypted(file)),
+        _ => InMemory::plain(file, &content),
+    }
+}
+
+/// Whether values are what sops writes: they have a `sops` block.
+fn is_encrypted(values: &Node) -> bool {
+    values
+        .get(&["sops"])
+        .is_some_and(|it| it.as_map().is_some())
+}
+
+/// What to say of a file that is called secret and has no `sops` block.
+pub(crate) fn not_encrypted(file: &Path) -> String {
+    let shown = file.display();
+    format!(
+        "`{shown}` is called secret and isn't encrypted: it has no `sops` block\n\
+         hint: if it was ever committed or shared, take its content as leaked and replace it where it came from; \
+         then run `sops encrypt --in-place {shown}`"
+    )
+}
+
+/// Decrypts what an encrypted file holds; `file` is its path from the root.
+pub(crate) fn decrypt(sh: &Shell, file: &Path, encrypted: &[u8]) -> Result<InMemory> {
+    let shown = file.display();
+    let format = if encrypted.trim_ascii_start().starts_with(b"{") {
+        "json"
+    } else {
+        "yaml"
+    };
+    let text = String::from_utf8(run(sh, file, encrypted, format)?)
+        .with_context(|| format!("`{shown}` holds something else than text"))?;
+    // The problem's own text may quote what was decrypted.
+    let (decrypted, _) = yaml::read(text.as_bytes(), 0)
+        .map_err(|it| anyhow!("`{shown}`, decrypted, isn't YAML: see line {}", it.line))?;
+    let mut secrets = BTreeSet::new();
+    leaves(&decrypted, &mut secrets);
+    let mut plain = BTreeSet::new();
+    if let Ok((values, _)) = yaml::read(encrypted, 0) {
+        leaves(&values, &mut plain);
+    }
+    let secrets = secrets.difference(&plain).cloned().collect();
+    Ok(InMemory::plain(file, text.as_bytes())?.hiding(secrets))
+}
+
+/// Decrypts a file that sops took for a single text.
+pub(crate) fn decrypt_binary(sh: &Shell, root: &Path, file: &Path) -> Result<PrivateFile> {
+    let encrypted =
+        yaml::content(&root.join(file)).with_context(|| format!("`{}`", file.display()))?;
+    PrivateFile::new(&run(sh, file, &encrypted, "binary")?)
+}
+
+fn run(sh: &Shell, file: &Path, encrypted: &[u8], format: &str) -> Result<Vec<u8>> {
+    let sops = cmd!(
+        sh,
+        "sops decrypt --input-type {format} --output-type {format}"
+    );
+    let output = process::run(sh, sops, encrypted)?;
+    if !output.success {
+        bail!(
+            "cannot decrypt `{}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
+             an age key is named by `SOPS_AGE_KEY_FILE`",
+            file.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(output.stdout)
+}
