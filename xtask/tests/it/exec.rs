@@ -287,7 +287,7 @@ fn copies(repo: &Repo, node: &Node) {
     home("echo mine > ben-40x-2eorg/ann-homedir/'a file'");
     let said = copy("ann", "ben@x.org", "--yes").stderr;
     assert!(
-        said.contains("/home/ben-40x-2eorg/ann-homedir is there already, and is left as it is"),
+        said.contains("/home/ben-40x-2eorg/ann-homedir exists already, and is left as it is"),
         "{said}"
     );
     assert_eq!(home("cat ben-40x-2eorg/ann-homedir/*file"), "mine\n");
@@ -300,9 +300,9 @@ fn copies(repo: &Repo, node: &Node) {
         (
             "../home",
             "ann",
-            "`../home` isn't the name of a folder in /home",
+            "`../home` is not the name of a folder in /home",
         ),
-        ("ann", "ann", "/home/ann can't be copied into itself"),
+        ("ann", "ann", "/home/ann cannot be copied into itself"),
     ] {
         let said = copy(from, to, "--yes").stderr;
         assert!(said.contains(part), "no {part:?} in {said}");
@@ -354,7 +354,7 @@ fn copies(repo: &Repo, node: &Node) {
     signal(&child, "TERM");
     let ran = Ran::from(child);
     assert!(
-        ran.stderr.contains("/home/ann wasn't copied\n"),
+        ran.stderr.contains("/home/ann was not copied\n"),
         "{}",
         ran.stderr
     );
@@ -456,7 +456,7 @@ fn names_that_match_nothing() {
         ),
         (
             "exec shell copy-homedir-into-another lake looked-at",
-            "whose home, and into whose? Nobody can be asked here",
+            "`--source-homedir` and `--destination-homedir` are required without a terminal",
         ),
         (
             "exec promql lake up",

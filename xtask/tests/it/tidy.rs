@@ -318,7 +318,9 @@ fn what_always_holds_is_so() {
 #[test]
 fn the_core_files_are_there() {
     let settings = fs::read_to_string(workspace().join("xtask/src/settings.rs")).unwrap();
-    let core = settings.lines().filter_map(|it| it.trim().strip_prefix("\"xtask/"));
+    let core = settings
+        .lines()
+        .filter_map(|it| it.trim().strip_prefix("\"xtask/"));
     let core: Vec<_> = core.filter_map(|it| it.strip_suffix("\",")).collect();
     assert_eq!(core.len(), 2, "{core:?}");
     for file in core {
