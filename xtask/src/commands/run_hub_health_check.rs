@@ -218,7 +218,7 @@ impl HealthReport<'_> {
         let mut state = if self.healthy {
             "is healthy".to_owned()
         } else {
-            "isn't healthy".to_owned()
+            "is not healthy".to_owned()
         };
         if self.attempts.len() > 1 {
             state += &format!(", at attempt {}", self.attempts.len());
@@ -254,7 +254,7 @@ impl HealthReport<'_> {
     fn summarize(&self) -> Result<()> {
         let mut summary = format!("### Health\n\n{}", self.text());
         if let Some(failure) = self.attempts.last().and_then(|it| it.failure.as_ref()) {
-            workflow::tell_failure(&format!("`{}` isn't healthy", self.hub), failure);
+            workflow::tell_failure(&format!("`{}` is not healthy", self.hub), failure);
             summary += &workflow::folded(self.hub, failure);
         }
         workflow::summarize(&summary)

@@ -249,9 +249,9 @@ impl Address {
             }
         }
         let trouble = if reason.contains("certificate") {
-            "its certificate can't be verified"
+            "cannot verify the hub's certificate"
         } else {
-            "the hub can't be reached"
+            "cannot reach the hub"
         };
         anyhow!("{trouble}: `{}`, {what}: {reason}", self.url)
     }

@@ -224,7 +224,7 @@ pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     let token = token.trim();
     ensure!(
         token.bytes().all(|it| it.is_ascii_graphic()),
-        "`{KEY}` in the Secret `hub` of `{}` can't be a token: it has other characters than a header takes",
+        "`{KEY}` in the Secret `hub` of `{}` is not a token: it has characters that a header cannot have",
         hub.name
     );
     Ok(if token.is_empty() {
@@ -254,7 +254,7 @@ impl Attempt {
         let answer = self.phase("hub", || hub.page("/hub/health", until))?;
         ensure!(
             answer.headers().contains_key("x-jupyterhub-version"),
-            "GET {}/hub/health: who answers isn't JupyterHub\nhint: {}",
+            "GET {}/hub/health: the answer is not that of JupyterHub\nhint: {}",
             hub.url,
             address::HINT
         );

@@ -112,7 +112,7 @@ impl<'a> TestUser<'a> {
                         "" => String::new(),
                         last => format!("; before that: {last}"),
                     };
-                    bail!("the server doesn't start: {message}{reason}");
+                    bail!("the server did not start: {message}{reason}");
                 }
                 Err(err) => err,
             };
@@ -279,7 +279,7 @@ fn expect(
     // Others than JupyterHub know neither its users nor its way to say so.
     let is_elsewhere = who == HUB && status == 404 && json["status"] != 404;
     if is_elsewhere {
-        bail!("{method} {path}: who answers {status} isn't JupyterHub\nhint: {HINT}");
+        bail!("{method} {path}: {status} is not an answer of JupyterHub\nhint: {HINT}");
     }
     if statuses.contains(&status.as_u16()) {
         return Ok(json);

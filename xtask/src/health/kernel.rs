@@ -48,7 +48,7 @@ impl Kernel<'_> {
             .websocket(&channels, &token, until, check_waiting)
             .map_err(|err| match state(address, &path, &token, until) {
                 Ok(state) => err.context(format!(
-                    "the kernel doesn't start, and is `{state}` to the server"
+                    "the kernel did not start, and is `{state}` to the server"
                 )),
                 Err(err) => err,
             })?;
@@ -137,7 +137,7 @@ fn state(address: &Address, path: &str, token: &str, until: Until) -> Result<Str
     let mut answer = address.ask("GET", path, token, None, until)?;
     ensure!(
         answer.status() != 404,
-        "the kernel doesn't start: it dies each time the server tries it"
+        "the kernel did not start: it dies each time the server tries it"
     );
     let kernel = http::json_or_null(&mut answer);
     let state = kernel["execution_state"].as_str();

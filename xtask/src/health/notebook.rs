@@ -80,7 +80,7 @@ impl Notebook {
 
     pub(crate) fn read(name: &str, text: &str) -> Result<Notebook> {
         let file =
-            parse(text).with_context(|| format!("`{name}` isn't a notebook of version 4"))?;
+            parse(text).with_context(|| format!("`{name}` is not a notebook of version 4"))?;
         let mut cells = Vec::new();
         for (cell, number) in file.cells.into_iter().zip(1..) {
             let source = joined(&cell.source);

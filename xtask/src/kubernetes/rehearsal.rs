@@ -58,7 +58,7 @@ const CONTROL_PLANE: &[&str] = &[
 
 impl Rehearsal {
     pub(crate) fn of(root: &Path, cluster: &Cluster) -> Result<Rehearsal> {
-        let path = root.to_str().context("the root's path isn't UTF-8")?;
+        let path = root.to_str().context("the root's path is not UTF-8")?;
         let hash = paths::hex(&Sha256::digest(path)[..4]);
         let id = format!("{}-{hash}", cluster.name);
         let asked = match cluster.provider {
@@ -165,10 +165,10 @@ impl Rehearsal {
             return Ok(broken("another version of xtask made it"));
         };
         if let Some(program) = missing_program(&running, nodes) {
-            return Ok(broken(&format!("`{program}` isn't running")));
+            return Ok(broken(&format!("`{program}` is not running")));
         }
         if !self.has_api_server() {
-            return Ok(broken("its API server doesn't answer"));
+            return Ok(broken("its API server does not answer"));
         }
         Ok(RehearsalState::Up(nodes))
     }

@@ -489,7 +489,7 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, before: &BTreeSet<String>) {
         let status = repo.ok("local status").stdout;
         assert_eq!(
             status,
-            format!("local: broken, `{program}` isn't running\n")
+            format!("local: broken, `{program}` is not running\n")
         );
         if program == "containerd" {
             let ran = repo.ok("deploy local demo --skip-hub-health-check");

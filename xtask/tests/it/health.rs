@@ -157,7 +157,7 @@ fn notebooks_that_fail() {
             "",
             [
                 "cell 1 of the notebook `try.ipynb`: the kernel died",
-                "`cells` of `lake` isn't healthy: user ",
+                "`cells` of `lake` is not healthy: user ",
             ],
         ),
         (
@@ -210,7 +210,7 @@ fn notebooks_that_fail() {
     }
     // A source that is all right, but no notebook.
     for (text, part) in [
-        ("{}", "`try.ipynb` isn't a notebook of version 4"),
+        ("{}", "`try.ipynb` is not a notebook of version 4"),
         (
             r##"{"nbformat": 4, "cells": [{"cell_type": "markdown", "source": "# Hi"}]}"##,
             "the notebook `try.ipynb` has no code to run",
@@ -234,7 +234,7 @@ fn servers_and_hubs_that_fail() {
         (
             "fails",
             "",
-            "the server doesn't start: Spawn failed: the volume of the home is gone",
+            "the server did not start: Spawn failed: the volume of the home is gone",
         ),
         (
             "hangs",
@@ -255,7 +255,7 @@ fn servers_and_hubs_that_fail() {
         (
             "kernel: false",
             "",
-            "the kernel doesn't start: it dies each time the server tries it",
+            "the kernel did not start: it dies each time the server tries it",
         ),
         (
             "kernel: sleep 600",
@@ -279,7 +279,7 @@ fn servers_and_hubs_that_fail() {
     let ran = Ran::from(ran);
     assert!(
         ran.stderr
-            .contains("attempt 1 of 2: the server doesn't start: "),
+            .contains("attempt 1 of 2: the server did not start: "),
         "{}",
         ran.stderr
     );
@@ -298,7 +298,7 @@ fn servers_and_hubs_that_fail() {
         &repo,
         &hub,
         "troubled",
-        &["::error title=`troubled` isn't healthy::the server doesn't start: "],
+        &["::error title=`troubled` is not healthy::the server did not start: "],
     );
     assert!(
         repo.read("summary.md")
@@ -333,7 +333,7 @@ fn servers_and_hubs_that_fail() {
         "its Secret `hub` has no `hub.services.hub-health.apiToken`\nhint: define the service `hub-health`",
     ];
     let unfit =
-        ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` can't be a token"];
+        ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` is not a token"];
     for (set, parts) in [
         ("without-rights", rights),
         ("guessed", rights),
@@ -350,7 +350,7 @@ fn servers_and_hubs_that_fail() {
         &hub,
         "troubled",
         &[
-            "its certificate can't be verified: `https://localhost:",
+            "cannot verify the hub's certificate: `https://localhost:",
             "UnknownIssuer",
         ],
     );
@@ -444,7 +444,7 @@ fn servers_and_hubs_that_fail() {
         &repo,
         &hub,
         "troubled",
-        &["the hub can't be reached: `https://localhost:"],
+        &["cannot reach the hub: `https://localhost:"],
     );
 }
 
@@ -482,7 +482,7 @@ fn healthy_twenty_times_and_through_a_proxy() {
         "steady",
         &[
             "GET users/",
-            ": who answers 404 Not Found isn't JupyterHub\nhint: ",
+            ": 404 Not Found is not an answer of JupyterHub\nhint: ",
         ],
     );
     repo.write(
@@ -517,7 +517,7 @@ fn healthy_twenty_times_and_through_a_proxy() {
     );
     let ran = repo.ok("run-hub-health-check lake steady --port-forward --attempts 2");
     for part in [
-        "attempt 1 of 2: the hub can't be reached",
+        "attempt 1 of 2: cannot reach the hub",
         "`kubectl port-forward` ended: lost connection",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
@@ -540,7 +540,7 @@ fn healthy_twenty_times_and_through_a_proxy() {
         &repo,
         &hub,
         "steady",
-        &["the hub can't be reached: `https://lake.test:"],
+        &["cannot reach the hub: `https://lake.test:"],
     );
     let proxy = connecting_proxy(port);
     repo.env.push((
@@ -555,7 +555,7 @@ fn healthy_twenty_times_and_through_a_proxy() {
         &repo,
         &hub,
         "steady",
-        &["the hub can't be reached: `https://lake.test:"],
+        &["cannot reach the hub: `https://lake.test:"],
     );
 }
 
@@ -695,7 +695,7 @@ fn after_a_rollout() {
     let address = free.replace("127.0.0.1", "localhost");
     repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &address);
     let mut child = repo.start("deploy lake");
-    let waits = "rolled-staging: waiting, at most 3 min, for its address: the hub can't be reached: `https://";
+    let waits = "rolled-staging: waiting, at most 3 min, for its address: cannot reach the hub: `https://";
     says(&mut child, waits);
     let _front = front_at(&free, &hub, &format!("OPENSSL:{},verify=0", hub.address));
     let said = Ran::from(child).stdout;
@@ -715,8 +715,8 @@ fn after_a_rollout() {
     let ran = repo.run("deploy lake --rollback-on-failure");
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     for part in [
-        "rolled-staging: attempt 1 of 3: the server doesn't start: ",
-        "`rolled-staging` failed: revision 2 isn't healthy: the server doesn't start: Spawn failed: ",
+        "rolled-staging: attempt 1 of 3: the server did not start: ",
+        "`rolled-staging` failed: revision 2 isn't healthy: the server did not start: Spawn failed: ",
         "rolled back to revision 1, which stands again",
         "; held back: `rolled`",
     ] {
@@ -807,7 +807,7 @@ fn a_hub_without_login() {
         &repo,
         &hub,
         "binder",
-        &["/hub/health: who answers isn't JupyterHub\nhint: "],
+        &["/hub/health: the answer is not that of JupyterHub\nhint: "],
     );
     set(&format!("hub_url: https://{}", hub.address));
     is_sold.store(true, Ordering::Relaxed);
@@ -830,7 +830,7 @@ fn a_hub_without_login() {
         &repo,
         &hub,
         "binder",
-        &["the hub can't be reached: `https://localhost:1`, GET /"],
+        &["cannot reach the hub: `https://localhost:1`, GET /"],
     );
 }
 
@@ -914,7 +914,7 @@ fn where_nothing_can_be_checked() {
     let said = repo.fails("run-hub-health-check lake unchecked --attempts 1");
     assert!(
         said.contains(
-            "the hub can't be reached: `https://unchecked.example.org`, GET /hub/api/users/"
+            "cannot reach the hub: `https://unchecked.example.org`, GET /hub/api/users/"
         ),
         "{said}"
     );
@@ -935,7 +935,7 @@ fn where_nothing_can_be_checked() {
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr.contains(
-            "`unchecked` isn't healthy: the hub can't be reached: `https://***`, GET /hub/api/"
+            "`unchecked` is not healthy: cannot reach the hub: `https://***`, GET /hub/api/"
         ),
         "{}",
         ran.stderr
