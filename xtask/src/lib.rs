@@ -1,6 +1,6 @@
-//! The deployer of a repository of JupyterHubs. ARCHITECTURE.md tells how its code is laid out.
+//! The deployer of a repository of JupyterHubs. ARCHITECTURE.md describes how its code is laid out.
 
-/// A line for the person at the terminal, on stderr. Work goes on when nobody reads it.
+/// Writes a line to stderr, for the person at the terminal. A closed stderr is no error.
 macro_rules! say {
     ($($arg:tt)*) => {
         crate::machine::terminal::say(format_args!($($arg)*))

@@ -1,9 +1,9 @@
-//! The deployer of this repository's JupyterHubs: `cargo xtask COMMAND`, or the program alone in any repository that
-//! has `config/clusters/`.
+//! The deployer of this repository's JupyterHubs: run it as `cargo xtask COMMAND`, or as the program `xtask` in any
+//! repository that has `config/clusters/`.
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::Parser;
 use xshell::Shell;
 use xtask::{
@@ -16,9 +16,9 @@ use xtask::{
     machine::{paths, process, terminal},
 };
 
-/// Deploys JupyterHubs to Kubernetes clusters
+/// Deploy JupyterHubs to Kubernetes clusters
 ///
-/// A cluster is a folder in config/clusters/ with a cluster.yaml, which lists its hubs and their values files.
+/// Each cluster is a folder in config/clusters/. Its cluster.yaml lists the hubs of the cluster and their Helm values files.
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
@@ -26,7 +26,7 @@ use xtask::{
     disable_help_subcommand = true
 )]
 struct Cli {
-    /// The repository, if not the nearest folder at or above the current one that has config/clusters/
+    /// Root of the repository [default: the nearest folder at or above the current one that has config/clusters/]
     #[arg(
         long,
         global = true,
@@ -67,29 +67,29 @@ enum Command {
     Github(github::Github),
     #[command(hide = true)]
     GenerateHelmUpgradeJobs(helm_upgrade_jobs::GenerateHelmUpgradeJobs),
-    /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
+    /// Check the deployer's own code: formatting, lints, docs and all tests
     Ci,
 }
 
 fn main() -> ExitCode {
-    // Decrypted files are removed before a signal ends us.
+    // A signal must not end us before decrypted files are removed. On Linux they are in memory, and end with us.
     #[cfg(not(target_os = "linux"))]
     process::on_signals();
     match run(&Cli::parse()) {
         Ok(code) => code,
-        // Whoever read our output has seen enough.
-        Err(err)
-            if err
-                .downcast_ref()
-                .is_some_and(|it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe) =>
-        {
-            ExitCode::SUCCESS
-        }
+        Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
         Err(err) => {
-            terminal::say(format_args!("error: {err:#}"));
+            let text = terminal::with_hints_apart(&format!("{err:#}"));
+            terminal::say(format_args!("error: {text}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether the program that reads our output has seen enough and ended, as in `xtask status | head -1`.
+fn is_broken_pipe(err: &Error) -> bool {
+    let cause: Option<&io::Error> = err.downcast_ref();
+    cause.is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {

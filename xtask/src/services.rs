@@ -1,4 +1,4 @@
-//! What answers over HTTP.
+//! Services that answer over HTTP.
 
 pub(crate) mod github;
 pub(crate) mod gitlab;

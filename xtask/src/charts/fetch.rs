@@ -137,7 +137,7 @@ impl Remote {
                 sh,
                 "helm pull {chart} --version {version} --destination {to} {plain...}"
             );
-            let output = process::run_within(sh, cmd, PATIENCE.0 + PATIENCE.1)?;
+            let output = process::run_within(sh, cmd, PATIENCE)?;
             ensure!(
                 output.success,
                 "{}",

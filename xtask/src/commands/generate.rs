@@ -1,4 +1,4 @@
-//! What is made from the repository's files: the jobs of a workflow.
+//! Makes what is derived from the repository's files: jobs of a CI workflow.
 
 mod changed;
 mod health_check_jobs;
@@ -10,7 +10,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use xshell::Shell;
 
-/// Make the jobs of a workflow from what a change touches
+/// Turn a change into CI jobs
 #[derive(clap::Subcommand)]
 #[allow(missing_docs, reason = "clap takes the help of what each one holds")]
 pub enum Generate {

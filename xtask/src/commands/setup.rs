@@ -1,23 +1,24 @@
-//! The pinned programs: built, or listed.
+//! Builds or lists the pinned programs.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::machine::{
     parallel,
-    programs::{Found, PROGRAMS, probe, which},
+    programs::{Found, PROGRAMS, Program, Version, probe, which},
     terminal,
 };
 
-/// Build the programs that a deploy needs and PATH lacks: helm, sops, kubectl and the rehearsal cluster's
+/// Build the programs that are missing from PATH: helm, sops, kubectl and others
 ///
-/// What PATH has in a good enough version is used as it is. Everything else is built by Go into
-/// `$XDG_CACHE_HOME/xtask/tools`, a folder for each version, and found there by every command.
+/// These are the programs that a deploy and the rehearsal cluster need. A version on PATH that is good enough is used as it
+/// is. Everything else is built with Go into `$XDG_CACHE_HOME/xtask/tools`, one folder for each version, where every command
+/// finds it.
 #[derive(clap::Args, Default)]
 pub struct Setup {
-    /// Build nothing: print a table of the programs, and exit with 1 when one is missing or too old
+    /// Build nothing: print a table of the programs, and exit with 1 if one is missing or too old
     #[arg(long)]
     check: bool,
     /// Build nothing: print the folders of the built programs, joined by `:`, for your own PATH
@@ -28,80 +29,89 @@ pub struct Setup {
 /// Builds or lists the pinned programs.
 pub fn setup(sh: &Shell, args: &Setup) -> Result<ExitCode> {
     if args.check {
-        terminal::print(&check(sh)?)?;
+        check(sh)?;
         return Ok(ExitCode::SUCCESS);
     }
     let found = Found::look(sh, PROGRAMS.iter().collect())?;
     if args.print_path {
         found.refuse_if_any_is_missing(sh)?;
-        let folders: Vec<_> = found
-            .cached_folders()?
-            .iter()
-            .map(|it| it.display().to_string())
-            .collect();
-        terminal::print(
-            &(folders.join(":")
-                + "
-"),
-        )?;
+        let folders = found.cached_folders()?;
+        let folders: Vec<_> = folders.iter().map(|it| it.display().to_string()).collect();
+        terminal::print(&format!("{}\n", folders.join(":")))?;
         return Ok(ExitCode::SUCCESS);
     }
     found.build_missing(sh)?;
-    say!("all {} programs are there", PROGRAMS.len());
+    say!("all {} programs are installed", PROGRAMS.len());
     Ok(ExitCode::SUCCESS)
 }
 
-/// The doctor's table.
-fn check(sh: &Shell) -> Result<String> {
-    let found = parallel::side_by_side(sh, PROGRAMS, |sh, program| -> Result<_> {
-        let on_path = which(sh, program.name).map(|file| (probe(sh, program, &file), file));
-        if let Some((Some(version), file)) = &on_path
-            && program.is_good(*version)
-        {
-            return Ok((version.to_string(), file.display().to_string(), true));
-        }
-        let cached = program.folder()?.join(program.name);
-        if probe(sh, program, &cached) == Some(program.version) {
-            return Ok((
-                program.version.to_string(),
-                cached.display().to_string(),
-                true,
-            ));
-        }
-        Ok(match on_path {
-            Some((Some(version), file)) => (
-                version.to_string(),
-                format!("{} isn't good enough", file.display()),
-                false,
-            ),
-            Some((None, file)) => (
-                "?".into(),
-                format!("{} doesn't tell its version", file.display()),
-                false,
-            ),
-            None => ("missing".into(), String::new(), false),
-        })
-    });
-    let mut table = row("PROGRAM", "WANTED", "FOUND", "WHERE");
+/// Prints the table of all programs. An error if one is missing.
+fn check(sh: &Shell) -> Result<()> {
+    let found = parallel::side_by_side(sh, PROGRAMS, find);
+    let mut rows = vec![
+        ["PROGRAM", "WANTED", "FOUND", "WHERE"]
+            .map(String::from)
+            .into(),
+    ];
     let mut missing = 0;
     for (program, found) in PROGRAMS.iter().zip(found) {
-        let (version, place, good) = found?;
-        missing += usize::from(!good);
-        table += &row(program.name, &program.wanted(), &version, &place);
+        let found = found?;
+        missing += usize::from(!found.is_good);
+        let name = program.name.to_owned();
+        rows.push(vec![name, program.wanted(), found.version, found.place]);
     }
+    terminal::print(&terminal::table(&rows))?;
     if missing > 0 {
-        terminal::print(&table)?;
         bail!(
-            "{missing} of {} programs are missing\nhint: `cargo xtask setup` builds them",
+            "{missing} of {} programs are missing\nhint: run `cargo xtask setup` to build them",
             PROGRAMS.len()
         );
     }
-    Ok(table)
+    Ok(())
 }
 
-fn row(program: &str, wanted: &str, found: &str, place: &str) -> String {
-    format!("{program:<24} {wanted:<16} {found:<9} {place}")
-        .trim_end()
-        .to_owned()
-        + "\n"
+/// What the table says of a program.
+struct Row {
+    version: String,
+    /// The file, or why it cannot be used.
+    place: String,
+    is_good: bool,
+}
+
+/// Finds the program on PATH, or else in the cache.
+fn find(sh: &Shell, program: &Program) -> Result<Row> {
+    let on_path = which(sh, program.name).map(|file| (probe(sh, program, &file), file));
+    if let Some((Some(version), file)) = &on_path
+        && program.is_good(*version)
+    {
+        return Ok(good(*version, file.clone()));
+    }
+    let cached = program.folder()?.join(program.name);
+    if probe(sh, program, &cached) == Some(program.version) {
+        return Ok(good(program.version, cached));
+    }
+    let (version, place) = match on_path {
+        Some((Some(version), file)) => (
+            version.to_string(),
+            format!("{} is not a version that works", file.display()),
+        ),
+        Some((None, file)) => (
+            "?".to_owned(),
+            format!("{} does not report its version", file.display()),
+        ),
+        None => ("missing".to_owned(), String::new()),
+    };
+    Ok(Row {
+        version,
+        place,
+        is_good: false,
+    })
+}
+
+fn good(version: Version, file: PathBuf) -> Row {
+    Row {
+        version: version.to_string(),
+        place: file.display().to_string(),
+        is_good: true,
+    }
 }

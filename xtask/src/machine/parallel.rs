@@ -1,7 +1,7 @@
-//! Work that is done side by side.
+//! Work in parallel.
 
 use std::{
-    sync::{Condvar, Mutex},
+    sync::{Condvar, Mutex, MutexGuard},
     thread,
 };
 
@@ -18,51 +18,20 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(
     })
 }
 
-/// Calls `f` with each number below `after.len()`, up to `jobs` at once, and with each one only when it has returned for
-/// those that `after` names, which must not name one another in a circle. The results are in the numbers' order.
+/// Calls `f` with each number below `after.len()`, up to `jobs` at once. A number waits until `f` has returned for all numbers
+/// that `after` lists for it; they must not wait for one another in a circle. The results are in the numbers' order.
 pub(crate) fn in_order<R: Send>(
     sh: &Shell,
     jobs: usize,
     after: &[Vec<usize>],
     f: impl Fn(&Shell, usize) -> R + Sync,
 ) -> Vec<R> {
-    struct Queue {
-        waiting: Vec<usize>,
-        done: Vec<bool>,
-    }
-    let queue = Queue {
-        waiting: (0..after.len()).collect(),
-        done: vec![false; after.len()],
-    };
-    let (queue, changed) = (Mutex::new(queue), Condvar::new());
-    let lock = || queue.lock().expect("nobody panics with it");
-    let take = || {
-        let mut queue = lock();
-        while !queue.waiting.is_empty() {
-            let is_next = |it: &usize| after[*it].iter().all(|it| queue.done[*it]);
-            match queue.waiting.iter().position(is_next) {
-                Some(position) => return Some(queue.waiting.remove(position)),
-                None => queue = changed.wait(queue).expect("nobody panics with it"),
-            }
-        }
-        None
-    };
-    let work = |sh: Shell| {
-        let mut results = Vec::new();
-        while let Some(index) = take() {
-            results.push((index, f(&sh, index)));
-            lock().done[index] = true;
-            changed.notify_all();
-        }
-        results
-    };
+    let queue = &Queue::new(after);
+    let f = &f;
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
         let shells = (0..after.len().min(jobs)).map(|_| sh.clone());
         let workers: Vec<_> = shells
-            .map(|sh| {
-                let work = &work;
-                scope.spawn(move || work(sh))
-            })
+            .map(|sh| scope.spawn(move || work(&sh, queue, f)))
             .collect();
         workers
             .into_iter()
@@ -71,4 +40,69 @@ pub(crate) fn in_order<R: Send>(
     });
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What one thread does: it takes numbers from the queue until none is left.
+fn work<R>(sh: &Shell, queue: &Queue, f: &impl Fn(&Shell, usize) -> R) -> Vec<(usize, R)> {
+    let mut results = Vec::new();
+    while let Some(index) = queue.take() {
+        results.push((index, f(sh, index)));
+        queue.finish(index);
+    }
+    results
+}
+
+/// Numbers that threads take from, each after those that it waits for.
+struct Queue<'a> {
+    after: &'a [Vec<usize>],
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+struct QueueState {
+    waiting: Vec<usize>,
+    is_done: Vec<bool>,
+}
+
+impl Queue<'_> {
+    fn new(after: &[Vec<usize>]) -> Queue<'_> {
+        let state = QueueState {
+            waiting: (0..after.len()).collect(),
+            is_done: vec![false; after.len()],
+        };
+        Queue {
+            after,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The next number that waits for nothing any more, once there is one; `None` when all are taken.
+    fn take(&self) -> Option<usize> {
+        let mut state = self.lock();
+        while !state.waiting.is_empty() {
+            match state
+                .waiting
+                .iter()
+                .position(|it| self.is_next(*it, &state))
+            {
+                Some(position) => return Some(state.waiting.remove(position)),
+                None => state = self.changed.wait(state).expect("nobody panics with it"),
+            }
+        }
+        None
+    }
+
+    fn is_next(&self, index: usize, state: &QueueState) -> bool {
+        self.after[index].iter().all(|it| state.is_done[*it])
+    }
+
+    fn finish(&self, index: usize) {
+        self.lock().is_done[index] = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().expect("nobody panics with it")
+    }
 }

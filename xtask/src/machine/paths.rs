@@ -1,4 +1,4 @@
-//! Where things lie: the repository that we work on, our cache, and what must not reach a disk.
+//! The repository that we work on, our cache, the folder in memory, and what is done with files and paths.
 
 use std::{
     env, fs,
@@ -27,37 +27,31 @@ pub fn root(given: Option<&Path>) -> Result<PathBuf> {
         }
         return Ok(root);
     }
-    let here = env::current_dir().context("cannot tell the current folder")?;
+    let here = env::current_dir().context("cannot find out the current folder")?;
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let found = here
-        .ancestors()
-        .chain(built_from)
-        .find(|it| it.join(CLUSTERS).is_dir());
-    match found {
-        Some(root) => Ok(root.to_owned()),
-        None => bail!(
+    let mut candidates = here.ancestors().chain(built_from);
+    let found = candidates.find(|it| it.join(CLUSTERS).is_dir());
+    let root = found.with_context(|| {
+        format!(
             "no `{CLUSTERS}/` in `{}` or above it\nhint: go to the repository's root, or name it with `--root DIR`",
             here.display()
-        ),
-    }
+        )
+    })?;
+    Ok(root.to_owned())
 }
 
 /// `$XDG_CACHE_HOME/xtask`, by default `~/.cache/xtask`. It may be deleted at any time, and holds no secret.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let base = match env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|it| it.is_absolute())
-    {
-        Some(base) => base,
-        None => env::home_dir()
-            .context("no home folder, and `XDG_CACHE_HOME` isn't set")?
-            .join(".cache"),
-    };
-    Ok(base.join("xtask"))
+    let named = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    if let Some(base) = named.filter(|it| it.is_absolute()) {
+        return Ok(base.join("xtask"));
+    }
+    let home = env::home_dir().context("no home folder, and `XDG_CACHE_HOME` is not set")?;
+    Ok(home.join(".cache/xtask"))
 }
 
-/// A folder in memory that only this user can open, for what outlives us: `/dev/shm/xtask-UID`.
-/// Where there is no `/dev/shm` (macOS) it lies in the user's own temporary folder.
+/// A folder in memory that only this user can open, for files that outlive us: `/dev/shm/xtask-UID`.
+/// Where there is no `/dev/shm` (macOS) it is in the user's own temporary folder.
 pub(crate) fn in_memory() -> Result<PathBuf> {
     let shm = Path::new("/dev/shm");
     let base = if shm.is_dir() {
@@ -69,7 +63,7 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
     let dir = base.join(format!("xtask-{uid}"));
     match fs::DirBuilder::new().mode(0o700).create(&dir) {
         Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(err).with_context(|| format!("cannot make `{}`", dir.display()));
+            return Err(err).with_context(|| format!("cannot create `{}`", dir.display()));
         }
         _ => {}
     }
@@ -78,24 +72,21 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
         fs::symlink_metadata(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
     if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
         bail!(
-            "`{}` isn't a folder that only you can open\nhint: remove it",
+            "`{}` is not a folder that only you can open\nhint: remove it",
             dir.display()
         );
     }
     Ok(dir)
 }
 
-/// A new name in that folder, for something of this process. What processes that were killed left under such names is
+/// A new path in `in_memory`'s folder, named after `kind` and this process. What killed processes left under such names is
 /// removed.
 pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let folder = in_memory()?;
     for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let rest = name.strip_prefix(kind).and_then(|it| it.strip_prefix('-'));
-        let pid = rest
-            .and_then(|it| it.split_once('-')?.0.parse().ok())
-            .and_then(Pid::from_raw);
+        let name = entry.file_name();
+        let pid = process_in_name(&name.to_string_lossy(), kind);
         if pid.is_some_and(|it| test_kill_process(it) == Err(Errno::SRCH)) {
             let left = entry.path();
             let _ = if left.is_dir() {
@@ -112,23 +103,31 @@ pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
     )))
 }
 
-/// Writes beside the file and renames over it, so that nobody ever finds half of it.
+/// The process in a name of the form KIND-PID-NUMBER.
+fn process_in_name(name: &str, kind: &str) -> Option<Pid> {
+    let rest = name.strip_prefix(kind)?.strip_prefix('-')?;
+    let (pid, _) = rest.split_once('-')?;
+    Pid::from_raw(pid.parse().ok()?)
+}
+
+/// Writes a file beside `file` and renames it, so that nobody ever reads half of it. Makes the folder if it is missing.
 pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
-    let dir = file.parent().expect("a file lies in a folder");
-    fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let dir = file.parent().expect("a file is in a folder");
+    fs::create_dir_all(dir).with_context(|| format!("cannot create `{}`", dir.display()))?;
     let part = file.with_extension(format!("part-{}", std::process::id()));
     fs::write(&part, content)
         .and_then(|()| fs::rename(&part, file))
         .with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Waits until nobody else holds this lock file, and says so if that isn't at once: "… that builds helm" for `work`.
-/// The lock is free again when the result is dropped, or its process dies.
+/// Locks a file, and waits until no other process holds the lock. If that takes time, the person is told what the other
+/// process does, as in "waiting for another process that builds helm" for the `work` "builds helm". The lock is released when
+/// the result is dropped or its process dies.
 pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
-    let dir = file.parent().expect("a file lies in a folder");
-    fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let dir = file.parent().expect("a file is in a folder");
+    fs::create_dir_all(dir).with_context(|| format!("cannot create `{}`", dir.display()))?;
     let lock =
-        fs::File::create(file).with_context(|| format!("cannot make `{}`", file.display()))?;
+        fs::File::create(file).with_context(|| format!("cannot create `{}`", file.display()))?;
     if lock.try_lock().is_err() {
         say!("waiting for another process that {work}");
         lock.lock()
@@ -137,16 +136,19 @@ pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
     Ok(lock)
 }
 
-/// Whether this is a link to a folder that it is in: who follows it doesn't come to an end.
+/// Whether this is a link to a folder that it is in itself: who follows such links never comes to an end.
 pub(crate) fn leads_back(path: &Path) -> bool {
-    let folder = || path.parent().and_then(|it| it.canonicalize().ok());
-    path.is_symlink()
-        && path
-            .canonicalize()
-            .is_ok_and(|to| folder().is_some_and(|it| it.starts_with(to)))
+    if !path.is_symlink() {
+        return false;
+    }
+    let folder = path.parent().and_then(|it| it.canonicalize().ok());
+    match (folder, path.canonicalize()) {
+        (Some(folder), Ok(target)) => folder.starts_with(target),
+        _ => false,
+    }
 }
 
-/// Removes a folder and all in it. One that isn't there is fine.
+/// Removes a folder and everything in it. One that does not exist is fine.
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
@@ -161,12 +163,12 @@ pub(crate) fn make_executable(file: &Path) -> Result<()> {
         .with_context(|| format!("cannot make `{}` executable", file.display()))
 }
 
-/// Bytes in hexadecimal digits.
+/// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
-/// A path without steps that lead back.
+/// A path without `.`, and without `..` where a folder is before it. Links are not looked at.
 pub(crate) fn lexical(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for step in path.components() {
@@ -179,7 +181,7 @@ pub(crate) fn lexical(path: &Path) -> PathBuf {
     plain
 }
 
-/// The way from a folder to a path, where both are from the same place.
+/// The path that leads from `folder` to `path`, which are both relative to the same folder or both absolute.
 pub(crate) fn from(folder: &Path, path: &Path) -> PathBuf {
     let shared = folder
         .components()
@@ -193,7 +195,7 @@ pub(crate) fn from(folder: &Path, path: &Path) -> PathBuf {
     up.chain(path.components().skip(shared)).collect()
 }
 
-/// Whether a file's name says that its content must not be read as it is.
+/// Whether a file's name says that its content is secret, so that it has to be encrypted.
 pub(crate) fn is_called_secret(file: &Path) -> bool {
     file.file_name()
         .is_some_and(|it| it.to_string_lossy().contains("secret"))

@@ -1,9 +1,8 @@
-//! The pinned programs: one table, what of it the PATH has, and the rest built into the cache by Go.
+//! The pinned programs. One table names them; what PATH lacks is built with Go into the cache.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
-    fmt::Write,
+    env, fmt,
     fs::{self, File},
     io::Read,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -12,13 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::machine::{parallel, paths, process, terminal::list};
 
-/// What `deploy` runs on any cluster.
+/// The programs that `deploy` runs on any cluster.
 pub(crate) const FOR_HUBS: &[&str] = &["helm", "sops", "kubectl"];
-/// What the rehearsal cluster is made of.
+/// The programs that a rehearsal cluster consists of.
 pub(crate) const FOR_REHEARSALS: &[&str] = &[
     "kubectl",
     "kwok",
@@ -28,9 +27,9 @@ pub(crate) const FOR_REHEARSALS: &[&str] = &[
     "kube-scheduler",
     "etcd",
 ];
-/// What a real node needs besides.
+/// The pinned programs that a real node needs besides.
 pub(crate) const FOR_REAL_NODES: &[&str] = &["kubelet", "kube-proxy", "coredns"];
-/// What a real node takes from the system: programs, each with its package on Debian and Ubuntu.
+/// The system's programs that a real node needs, each with its package on Debian and Ubuntu.
 pub(crate) const SYSTEM_FOR_REAL_NODES: &[(&str, &str)] = &[
     ("containerd", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
@@ -41,7 +40,7 @@ pub(crate) const SYSTEM_FOR_REAL_NODES: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("unshare", "util-linux"),
 ];
-/// What building the image for it takes from the system.
+/// The system's programs that building the image for a real node needs, each with its package.
 pub(crate) const SYSTEM_FOR_IMAGES: &[(&str, &str)] = &[
     ("chroot", "coreutils"),
     ("ctr", "containerd"),
@@ -60,9 +59,9 @@ pub(crate) struct Version(u32, u32, u32);
 
 pub(crate) struct Program {
     pub(crate) name: &'static str,
-    /// What we build.
+    /// The version that we build.
     pub(crate) version: Version,
-    /// What is good enough on PATH: from the first, below the second.
+    /// The versions that work when they are on PATH: from the first one, below the second.
     good: [Version; 2],
     version_args: &'static [&'static str],
     package: &'static str,
@@ -72,10 +71,10 @@ pub(crate) struct Program {
 pub(crate) enum BuildSource {
     /// `go install PACKAGE@VERSION`.
     Install,
-    /// The same, with the version set in this variable, which only a release build of the program would do.
+    /// `go install` with the version set in this variable, which otherwise only a release build of the program does.
     InstallWith { version_variable: &'static str },
-    /// `go build PACKAGE` in a module of our own, since its own go.mod has `replace` lines or the program has no
-    /// module that `go install` takes.
+    /// `go build PACKAGE` in a module of our own, because the program's go.mod has `replace` lines or it has no module that
+    /// `go install` takes.
     Module {
         go_mod: &'static str,
         go_sum: &'static str,
@@ -86,7 +85,7 @@ pub(crate) enum BuildSource {
 const KUBERNETES_MODULE: BuildSource = BuildSource::Module {
     go_mod: include_str!("../../tools/kubernetes/go.mod"),
     go_sum: include_str!("../../tools/kubernetes/go.sum"),
-    // Without these the server calls itself 0.0.0, and charts with a `kubeVersion` refuse it.
+    // Without these the server reports version 0.0.0, and charts with a `kubeVersion` refuse it.
     ldflags: "-X k8s.io/component-base/version.gitVersion=v{version} \
               -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34",
 };
@@ -134,53 +133,47 @@ pub(crate) const PROGRAMS: &[Program] = &[
             go_mod: include_str!("../../tools/etcd/go.mod"), go_sum: include_str!("../../tools/etcd/go.sum"), ldflags: "" } },
 ];
 
-/// Builds each of all programs that neither PATH nor the cache has.
+/// Builds every pinned program that neither PATH nor the cache has.
 pub(crate) fn build_missing(sh: &Shell) -> Result<()> {
     Found::look(sh, PROGRAMS.iter().collect())?.build_missing(sh)
 }
 
-/// A `Shell` whose PATH has these programs in good enough versions. A missing one is built when `build` says so,
-/// and is an error otherwise.
+/// A `Shell` whose PATH has these programs in versions that work. One that is missing is built if `build` is set, and is an
+/// error otherwise.
 pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Shell> {
-    let found = Found::look(
-        sh,
-        PROGRAMS
-            .iter()
-            .filter(|it| names.contains(&it.name))
-            .collect(),
-    )?;
+    let wanted = PROGRAMS.iter().filter(|it| names.contains(&it.name));
+    let found = Found::look(sh, wanted.collect())?;
     if build {
         found.build_missing(sh)?;
     } else {
         found.refuse_if_any_is_missing(sh)?;
     }
-    let person_s = sh.var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(
-        found
-            .cached_folders()?
-            .into_iter()
-            .chain(env::split_paths(&person_s)),
-    )?;
+    let mut folders = found.cached_folders()?;
+    folders.extend(env::split_paths(&sh.var_os("PATH").unwrap_or_default()));
     let sh = sh.clone();
-    sh.set_var("PATH", path);
+    sh.set_var("PATH", env::join_paths(folders)?);
     Ok(sh)
 }
 
-/// The file that running `name` would start.
+/// The file on PATH that running `name` would start.
 pub(crate) fn which(sh: &Shell, name: &str) -> Option<PathBuf> {
     let path = sh.var_os("PATH")?;
-    env::split_paths(&path).map(|it| it.join(name)).find(|it| {
-        it.metadata()
-            .is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
-    })
+    env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| is_executable(file))
 }
 
-/// The file that running `name` would start, which must be there.
+fn is_executable(file: &Path) -> bool {
+    file.metadata()
+        .is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+}
+
+/// The file on PATH that running `name` would start. An error if there is none.
 pub(crate) fn find(sh: &Shell, name: &str) -> Result<PathBuf> {
     which(sh, name).with_context(|| format!("`{name}` is not on PATH"))
 }
 
-/// Requires these programs of the system: pairs of a program and its Debian package.
+/// An error if PATH lacks any of these programs of the system: pairs of a program and its Debian package.
 pub(crate) fn require_from_system(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<_> = programs
         .iter()
@@ -197,15 +190,21 @@ pub(crate) fn require_from_system(sh: &Shell, programs: &[(&str, &str)]) -> Resu
     )
 }
 
-/// What a look at PATH and the cache gave.
+/// Where programs were found: those that are in neither list are on PATH.
 pub(crate) struct Found {
-    /// Not good enough on PATH: these come from the cache.
+    /// Those that come from the cache, also when they are still missing there.
     cached: Vec<&'static Program>,
-    /// In neither, each with the version of an unfit one on PATH.
-    missing: Vec<(&'static Program, Option<String>)>,
+    missing: Vec<MissingProgram>,
+}
+
+struct MissingProgram {
+    program: &'static Program,
+    /// What is on PATH, and why it cannot be used.
+    unfit: Option<String>,
 }
 
 impl Found {
+    /// Looks for these programs on PATH and in the cache.
     pub(crate) fn look(sh: &Shell, programs: Vec<&'static Program>) -> Result<Found> {
         let known = Probed::load()?;
         let looks = parallel::side_by_side(sh, &programs, |sh, program| known.look(sh, program));
@@ -218,15 +217,14 @@ impl Found {
             if let Some((key, entry)) = look.to_remember {
                 learned.0.insert(key, entry);
             }
-            // Ours on PATH, by `--print-path`, stays ours.
+            // A folder of the cache may be on PATH (`setup --print-path`): its program still counts as cached.
             let ours = look.file.as_deref().and_then(Path::parent) == Some(&program.folder()?);
             if look.version.is_some_and(|it| program.is_good(it)) && !ours {
                 continue;
             }
             if !program.folder()?.join(program.name).is_file() {
-                found
-                    .missing
-                    .push((program, look.file.map(|file| unfit(&file, look.version))));
+                let unfit = look.file.map(|file| why_unfit(&file, look.version));
+                found.missing.push(MissingProgram { program, unfit });
             }
             found.cached.push(program);
         }
@@ -236,74 +234,78 @@ impl Found {
         Ok(found)
     }
 
+    /// The folders of the cache that belong on PATH.
     pub(crate) fn cached_folders(&self) -> Result<Vec<PathBuf>> {
         self.cached.iter().map(|it| it.folder()).collect()
     }
 
+    /// An error that names the missing programs, if there are any.
     pub(crate) fn refuse_if_any_is_missing(&self, sh: &Shell) -> Result<()> {
         if self.missing.is_empty() {
             return Ok(());
         }
         let hint = match which(sh, "go") {
-            Some(_) => "`cargo xtask setup` builds what is missing",
+            Some(_) => "run `cargo xtask setup` to build them",
             None => {
-                "install Go from https://go.dev/dl/, and `cargo xtask setup` builds what is missing"
+                "install Go from https://go.dev/dl/, then run `cargo xtask setup` to build them"
             }
         };
         bail!("{}\nhint: {hint}", self.name_missing());
     }
 
+    /// Builds the missing programs. An error if that needs Go, and PATH has none.
     pub(crate) fn build_missing(&self, sh: &Shell) -> Result<()> {
         if self.missing.is_empty() {
             return Ok(());
         }
         if which(sh, "go").is_none() {
             bail!(
-                "{}\nhint: they are built by Go, which isn't on PATH: install it from https://go.dev/dl/, or put \
-                 good enough versions of these programs on PATH",
+                "{}\nhint: install Go from https://go.dev/dl/ to build them, or put versions of these programs that work \
+                 on PATH",
                 self.name_missing()
             );
         }
         let total = self.missing.len();
-        for (index, (program, _)) in self.missing.iter().enumerate() {
-            program.build(sh, &format!("[{}/{total}]", index + 1))?;
+        for (missing, number) in self.missing.iter().zip(1..) {
+            missing.program.build(sh, &format!("[{number}/{total}]"))?;
         }
         Ok(())
     }
 
     fn name_missing(&self) -> String {
         let mut text = String::from("programs are missing:");
-        for (program, unfit) in &self.missing {
-            write!(text, "\n  `{}` {}", program.name, program.wanted())
-                .expect("a String takes all");
+        for MissingProgram { program, unfit } in &self.missing {
+            text += &format!("\n  `{}` {}", program.name, program.wanted());
             if let Some(unfit) = unfit {
-                write!(text, " ({unfit})").expect("a String takes all");
+                text += &format!(" ({unfit})");
             }
         }
         text
     }
 }
 
-fn unfit(file: &Path, version: Option<Version>) -> String {
+/// Why a program on PATH cannot be used.
+fn why_unfit(file: &Path, version: Option<Version>) -> String {
     match version {
         Some(version) => format!("`{}` is {version}", file.display()),
-        None => format!("`{}` doesn't tell its version", file.display()),
+        None => format!("`{}` does not report its version", file.display()),
     }
 }
 
-/// The versions of programs on PATH by their files, so that a deploy needn't start each of them first.
+/// The versions of programs on PATH, remembered by their files so that a deploy does not start each of them first.
 #[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Probed(BTreeMap<String, Probe>);
+struct Probed(BTreeMap<String, Probe>);
 
 #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Probe {
-    /// Size, and seconds and nanoseconds of the last change: another file has others.
+struct Probe {
+    /// Size, and seconds and nanoseconds of the last change: these differ when the file is another one.
     stat: (u64, i64, i64),
     version: Option<Version>,
 }
 
 #[derive(Default)]
-pub(crate) struct Look {
+struct Look {
+    /// The program on PATH.
     file: Option<PathBuf>,
     version: Option<Version>,
     to_remember: Option<(String, Probe)>,
@@ -323,7 +325,8 @@ impl Probed {
         paths::write_whole(&Probed::file()?, &serde_json::to_vec(self)?)
     }
 
-    pub(crate) fn look(&self, sh: &Shell, program: &Program) -> Look {
+    /// Looks for a program on PATH. It is run only if its version is not remembered.
+    fn look(&self, sh: &Shell, program: &Program) -> Look {
         let Some(file) = which(sh, program.name) else {
             return Look::default();
         };
@@ -341,7 +344,7 @@ impl Probed {
             };
         }
         let version = probe(sh, program, &file);
-        // A script may choose what it starts by folder or environment (pyenv, asdf): it's asked each time.
+        // A script may choose what it starts by folder or environment (pyenv, asdf), so it is run each time.
         let to_remember = (!is_script(&real)).then_some((key, Probe { stat, version }));
         Look {
             file: Some(file),
@@ -359,7 +362,7 @@ fn is_script(file: &Path) -> bool {
         && &start == b"#!"
 }
 
-/// The version that the program says of itself.
+/// The version that the program reports; none if it cannot be run or reports none.
 pub(crate) fn probe(sh: &Shell, program: &Program, file: &Path) -> Option<Version> {
     if !file.is_file() {
         return None;
@@ -370,11 +373,13 @@ pub(crate) fn probe(sh: &Shell, program: &Program, file: &Path) -> Option<Versio
 }
 
 impl Program {
+    /// Whether a program on PATH with this version works.
     pub(crate) fn is_good(&self, version: Version) -> bool {
         let [from, below] = self.good;
         (from..below).contains(&version)
     }
 
+    /// The versions that work, such as `>=4.2 <5.0`.
     pub(crate) fn wanted(&self) -> String {
         let [Version(major, minor, _), below] = self.good;
         format!(">={major}.{minor} <{}.{}", below.0, below.1)
@@ -384,15 +389,16 @@ impl Program {
         format!("{}-{}", self.name, self.version)
     }
 
+    /// The folder of the cache that the program is built into.
     pub(crate) fn folder(&self) -> Result<PathBuf> {
         Ok(paths::cache()?.join("tools").join(self.folder_name()))
     }
 
-    /// Builds beside the program's folder, and moves the whole into its place: whoever finds the folder finds
-    /// it complete.
+    /// Builds the program into a folder beside its own, which is then moved into its place: the program's folder is either
+    /// complete or missing.
     fn build(&self, sh: &Shell, progress: &str) -> Result<()> {
         let folder = self.folder()?;
-        let tools = folder.parent().expect("it lies in tools/");
+        let tools = folder.parent().expect("it is in tools/");
         let name = self.folder_name();
         let _lock = paths::lock(&tools.join("locks").join(&name), &format!("builds {name}"))?;
         if folder.join(self.name).is_file() {
@@ -404,62 +410,72 @@ impl Program {
         paths::remove_dir(&part)?;
         paths::remove_dir(&folder)?;
         let bin = part.join("bin");
-        let src = part.join("src");
-        fs::create_dir_all(&bin)?;
-        fs::create_dir_all(&src)?;
-
-        let (package, version) = (self.package, self.version.to_string());
-        let build = sh.clone();
-        build.set_var("GOWORK", "off");
-        build.set_var("CGO_ENABLED", "0");
-        build.set_var("GOBIN", &bin);
-        let install = |ldflags: &str| {
-            let ldflags = format!("-s -w {ldflags}");
-            cmd!(
-                build,
-                "go install -trimpath -ldflags {ldflags} {package}@v{version}"
-            )
-        };
-        let cmd = match &self.source {
-            BuildSource::Install => install(""),
-            BuildSource::InstallWith { version_variable } => {
-                install(&format!("-X {version_variable}=v{version}"))
-            }
-            BuildSource::Module {
-                go_mod,
-                go_sum,
-                ldflags,
-            } => {
-                fs::write(src.join("go.mod"), go_mod)?;
-                fs::write(src.join("go.sum"), go_sum)?;
-                let ldflags = format!("-s -w {}", ldflags.replace("{version}", &version));
-                let file = bin.join(self.name);
-                cmd!(
-                    build,
-                    "go build -C {src} -mod=readonly -trimpath -ldflags {ldflags} -o {file} {package}"
-                )
-            }
-        };
-        let output = process::run(&build, cmd, b"")?;
-        if !output.success {
-            say!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        if let Err(err) = self.run_go(sh, &part, &bin) {
             paths::remove_dir(&part)?;
-            bail!("cannot build `{name}`: Go's messages stand above");
+            return Err(err);
         }
-        let says = probe(sh, self, &bin.join(self.name));
         ensure!(
-            says == Some(self.version),
-            "`{}` was built, but doesn't call itself {version}",
-            self.name
+            probe(sh, self, &bin.join(self.name)) == Some(self.version),
+            "`{}` was built, but reports another version than {}",
+            self.name,
+            self.version
         );
         fs::rename(&bin, &folder)
             .with_context(|| format!("cannot move `{name}` into its place"))?;
         paths::remove_dir(&part)?;
-        say!(
-            "{progress} {name}: built in {} s",
-            started.elapsed().as_secs()
-        );
+        let seconds = started.elapsed().as_secs();
+        say!("{progress} {name}: built in {seconds} s");
         Ok(())
+    }
+
+    /// Builds the program into `bin`, a folder in the empty folder `part`.
+    fn run_go(&self, sh: &Shell, part: &Path, bin: &Path) -> Result<()> {
+        fs::create_dir_all(bin)?;
+        let sh = sh.clone();
+        sh.set_var("GOWORK", "off");
+        sh.set_var("CGO_ENABLED", "0");
+        sh.set_var("GOBIN", bin);
+        let output = process::run(&sh, self.go_command(&sh, part, bin)?, b"")?;
+        if !output.success {
+            say!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+            bail!(
+                "cannot build `{}`: see the messages of Go above",
+                self.folder_name()
+            );
+        }
+        Ok(())
+    }
+
+    fn go_command<'a>(&self, sh: &'a Shell, part: &Path, bin: &Path) -> Result<Cmd<'a>> {
+        let package = self.package;
+        let version = self.version.to_string();
+        let mut ldflags = "-s -w ".to_owned();
+        match &self.source {
+            BuildSource::Install => {}
+            BuildSource::InstallWith { version_variable } => {
+                ldflags += &format!("-X {version_variable}=v{version}");
+            }
+            BuildSource::Module {
+                go_mod,
+                go_sum,
+                ldflags: own,
+            } => {
+                let src = part.join("src");
+                fs::create_dir_all(&src)?;
+                fs::write(src.join("go.mod"), go_mod)?;
+                fs::write(src.join("go.sum"), go_sum)?;
+                ldflags += &own.replace("{version}", &version);
+                let file = bin.join(self.name);
+                return Ok(cmd!(
+                    sh,
+                    "go build -C {src} -mod=readonly -trimpath -ldflags {ldflags} -o {file} {package}"
+                ));
+            }
+        }
+        Ok(cmd!(
+            sh,
+            "go install -trimpath -ldflags {ldflags} {package}@v{version}"
+        ))
     }
 }
 
@@ -467,20 +483,21 @@ impl Version {
     /// The first version number in a text: `Client Version: v1.34.4-gke.1` has 1.34.4.
     fn in_text(text: &str) -> Option<Version> {
         text.split(|it: char| !it.is_ascii_digit() && it != '.')
-            .find_map(|word| {
-                let mut numbers = word.split('.').map(str::parse);
-                let (major, minor) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-                Some(Version(
-                    major,
-                    minor,
-                    numbers.next().and_then(Result::ok).unwrap_or(0),
-                ))
-            })
+            .find_map(Version::parse)
+    }
+
+    /// `MAJOR.MINOR` or `MAJOR.MINOR.PATCH`.
+    fn parse(word: &str) -> Option<Version> {
+        let mut numbers = word.split('.').map(str::parse);
+        let major = numbers.next()?.ok()?;
+        let minor = numbers.next()?.ok()?;
+        let patch = numbers.next().and_then(Result::ok).unwrap_or(0);
+        Some(Version(major, minor, patch))
     }
 }
 
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
 }

@@ -1,4 +1,6 @@
-//! How work on releases gets on: on a terminal a line for each one that is rewritten, else plain lines.
+//! What people see: progress of work on releases, questions, tables, and the data on stdout.
+//!
+//! On a terminal the progress of each release is a line that is rewritten, elsewhere plain lines.
 
 use std::{
     cell::Cell,
@@ -11,19 +13,20 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// There is none where nobody sees lines change.
+/// The lines that are rewritten. `None` where a line cannot be rewritten: no terminal, a dumb one, or a CI job's log.
 static BARS: OnceLock<Option<MultiProgress>> = OnceLock::new();
 
 fn bars() -> Option<&'static MultiProgress> {
-    let start = || {
-        let is_dumb =
-            env::var_os("TERM").is_none_or(|it| it == "dumb") || env::var_os("CI").is_some();
-        (std::io::stderr().is_terminal() && !is_dumb).then(MultiProgress::new)
-    };
-    BARS.get_or_init(start).as_ref()
+    BARS.get_or_init(|| can_rewrite_lines().then(MultiProgress::new))
+        .as_ref()
 }
 
-/// A line on stderr, above those that change.
+fn can_rewrite_lines() -> bool {
+    let is_dumb = env::var_os("TERM").is_none_or(|it| it == "dumb");
+    io::stderr().is_terminal() && !is_dumb && env::var_os("CI").is_none()
+}
+
+/// Writes a line to stderr, above the lines that are rewritten.
 pub fn say(line: fmt::Arguments) {
     match BARS.get() {
         Some(Some(bars)) => bars.suspend(|| write(line)),
@@ -31,12 +34,12 @@ pub fn say(line: fmt::Arguments) {
     }
 }
 
-/// Work goes on when nobody reads it.
+/// A closed stderr is no reason to stop work.
 fn write(line: fmt::Arguments) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Work on one release, until this is dropped.
+/// The progress of work on one release, shown until this is dropped.
 pub(crate) struct Progress<'a> {
     release: &'a str,
     bar: Option<ProgressBar>,
@@ -45,24 +48,14 @@ pub(crate) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(crate) fn new(release: &'a str) -> Progress<'a> {
-        let bar = bars().map(|bars| {
-            let style = ProgressStyle::with_template("{prefix:<20} {msg} {elapsed}")
-                .expect("it's a template");
-            let bar = bars.add(
-                ProgressBar::new_spinner()
-                    .with_style(style)
-                    .with_prefix(release.to_owned()),
-            );
-            bar.enable_steady_tick(Duration::from_millis(250));
-            bar
-        });
         Progress {
             release,
-            bar,
+            bar: bars().map(|bars| bars.add(spinner(release))),
             pods: Cell::default(),
         }
     }
 
+    /// Shows what is being done now.
     pub(crate) fn phase(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
@@ -70,6 +63,7 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Shows how many pods are ready, when that has changed and some are not.
     pub(crate) fn pods(&self, now: Pods) {
         if self.pods.replace(now) != now && now.ready < now.wanted {
             self.phase(&format!("{} of {} pods are ready", now.ready, now.wanted));
@@ -85,14 +79,25 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// Goes on only if `--yes` was given, or a person at a terminal says so.
+fn spinner(release: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{prefix:<20} {msg} {elapsed}").expect("it's a template");
+    let spinner = ProgressBar::new_spinner()
+        .with_style(style)
+        .with_prefix(release.to_owned());
+    spinner.enable_steady_tick(Duration::from_millis(250));
+    spinner
+}
+
+/// Returns if `yes` is set (`--yes`) or the person at the terminal agrees; any other answer, and no terminal to ask on, is
+/// an error. The question has no question mark.
 pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
     if yes {
         return Ok(());
     }
     ensure!(
         can_ask(),
-        "{question}: nobody can be asked here\nhint: `--yes` answers"
+        "{question}: cannot ask without a terminal; pass `--yes`"
     );
     match ask(&format!("{question}? [y/N]"))?.to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
@@ -100,24 +105,24 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
     }
 }
 
-/// Whether a person is at a terminal.
+/// Whether a person can be asked: both stdin and stderr are a terminal.
 pub(crate) fn can_ask() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// What the person at the terminal says to a question.
+/// Asks on stderr and reads a line of stdin, without the blanks around it.
 pub(crate) fn ask(question: &str) -> Result<String> {
-    let _ = write!(std::io::stderr(), "{question} ");
+    let _ = write!(io::stderr(), "{question} ");
     let mut answer = String::new();
-    std::io::stdin()
+    io::stdin()
         .lock()
         .read_line(&mut answer)
-        .context("no answer")?;
+        .context("cannot read the answer")?;
     Ok(answer.trim().to_owned())
 }
 
 /// "`a`, `b`, `c`", for messages.
-pub(crate) fn list(names: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+pub(crate) fn list(names: impl IntoIterator<Item = impl fmt::Display>) -> String {
     let quoted: Vec<_> = names.into_iter().map(|it| format!("`{it}`")).collect();
     quoted.join(", ")
 }
@@ -127,29 +132,57 @@ pub(crate) fn number_of(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// As a diff is shown on a terminal.
-pub(crate) fn coloured(diff: &str) -> String {
-    let line = |line: &str| {
-        let colour = match line.as_bytes() {
-            [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => "1",
-            [b'-', ..] => "31",
-            [b'+', ..] => "32",
-            [b'@', ..] => "36",
-            _ => return line.to_owned() + "\n",
-        };
-        format!("\x1b[{colour}m{line}\x1b[0m\n")
-    };
-    diff.lines().map(line).collect()
+/// A table with two blanks between its columns, each as wide as its widest cell, and none at a line's end. The last cell of
+/// a row does not count for its column's width: a row may end early with a long text.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        let inner = row.split_last().map(|(_, inner)| inner).unwrap_or_default();
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(inner) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    rows.iter().map(|row| line_of_table(row, &widths)).collect()
 }
 
-/// Data, on stdout. All else goes to stderr.
+fn line_of_table(row: &[String], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (cell, width) in row.iter().zip(widths) {
+        line += &format!("{cell:<width$}  ");
+    }
+    format!("{}\n", line.trim_end())
+}
+
+/// An error's text with a blank line before each `hint:`.
+pub fn with_hints_apart(text: &str) -> String {
+    text.replace("\nhint: ", "\n\nhint: ")
+}
+
+/// A unified diff in colours, for a terminal.
+pub(crate) fn coloured(diff: &str) -> String {
+    diff.lines().map(coloured_line).collect()
+}
+
+fn coloured_line(line: &str) -> String {
+    let colour = match line.as_bytes() {
+        [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => "1",
+        [b'-', ..] => "31",
+        [b'+', ..] => "32",
+        [b'@', ..] => "36",
+        _ => return format!("{line}\n"),
+    };
+    format!("\x1b[{colour}m{line}\x1b[0m\n")
+}
+
+/// Writes data to stdout. Everything else that we write goes to stderr.
 pub fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(data.as_ref())?;
     Ok(stdout.flush()?)
 }
 
-/// Pods of a release's newest revisions, and how many there are to be.
+/// How many pods of a release's newest revision are ready, and how many its workloads want.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Pods {
     pub(crate) ready: u64,

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::machine::process;
 
-/// When an attempt ends, and whether a signal ends it before: not where it's cleared up.
+/// The deadline of an attempt, and whether a signal ends it earlier. Cleaning up does not heed signals.
 #[derive(Clone, Copy)]
 pub(crate) struct Until {
     pub(crate) at: Instant,
@@ -14,7 +14,7 @@ pub(crate) struct Until {
 }
 
 impl Until {
-    /// When a phase ends that may take so long.
+    /// The deadline of a phase that may take as long as `limit`: never later than that of the whole attempt.
     pub(crate) fn within(self, limit: Duration) -> Until {
         Until {
             at: self.at.min(Instant::now() + limit),
@@ -22,11 +22,12 @@ impl Until {
         }
     }
 
+    /// How much time is left.
     pub(crate) fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// An error when it's over, or when somebody wants us to stop.
+    /// An error once the time is over, or a signal wants us to stop. `what` took too long then.
     pub(crate) fn check(self, what: &str) -> Result<()> {
         if self.heeds_signals {
             process::check_stopped()?;

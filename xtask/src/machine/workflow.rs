@@ -1,4 +1,4 @@
-//! A GitHub workflow: what it shows of our work and hands on, and what it asks GitHub itself.
+//! A GitHub workflow: its annotations, its page, its outputs, and the comment with the plan.
 //! <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
 
 use std::{env, fs::File, io::Write};
@@ -7,29 +7,30 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::machine::paths;
+use crate::machine::{paths, terminal::with_hints_apart};
 
-/// The first line of the comment with the plan, by which it's found again.
+/// The first line of the comment with the plan, by which the comment is found again.
 pub(crate) const PLAN: &str = "<!-- deployment-plan -->";
 
-/// What a plan says in place of its tables.
+/// What a plan has in place of an empty table.
 pub(crate) const NOTHING: [&str; 2] = [
     "No support or staging upgrades will be triggered",
     "No production hub upgrades will be triggered",
 ];
 
-/// In bytes, which are no fewer than the characters that GitHub counts.
+/// The longest comment that GitHub takes. We count bytes, which are no fewer than the characters that GitHub counts.
 pub(crate) const LONGEST_COMMENT: usize = 65_536;
 
-/// What a job may hand on, in all. GitHub counts UTF-16.
+/// How many bytes all outputs of a job may have together, in UTF-16.
 /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idoutputs>
 const OUTPUTS: usize = 1 << 20;
 
-/// Linux starts no program with a longer variable (MAX_ARG_STRLEN); its name is in it.
+/// How many bytes a value may have: Linux starts no program with a longer variable (MAX_ARG_STRLEN, which includes its name).
 const VARIABLE: usize = (128 << 10) - 100;
 
-/// Tells on stderr what failed. In a workflow a long message folds, and its first line is an annotation of the run.
+/// Writes to stderr what failed. In a workflow the message is folded, and its first line is an annotation of the run.
 pub(crate) fn tell_failure(what: &str, message: &str) {
+    let message = with_hints_apart(message);
     if env::var_os("GITHUB_ACTIONS").is_none() {
         return say!("{what}: {message}");
     }
@@ -43,55 +44,55 @@ pub(crate) fn tell_failure(what: &str, message: &str) {
 
 /// Adds Markdown to the page of a workflow's run.
 pub(crate) fn summarize(text: &str) -> Result<()> {
-    let Some(file) = env::var_os("GITHUB_STEP_SUMMARY").filter(|it| !it.is_empty()) else {
-        return Ok(());
-    };
-    let opened = File::options().append(true).create(true).open(&file);
-    opened
-        .and_then(|mut it| it.write_all(format!("{text}\n").as_bytes()))
-        .context("cannot write $GITHUB_STEP_SUMMARY")
+    append("GITHUB_STEP_SUMMARY", &format!("{text}\n"))
 }
 
-/// A long message on such a page, folded.
-pub(crate) fn folded(title: &str, message: &str) -> String {
-    format!("\n<details><summary>{title}</summary>\n\n````\n{message}\n````\n\n</details>\n")
-}
-
-/// Sets values for a workflow's later steps (`GITHUB_ENV`) or jobs (`GITHUB_OUTPUT`) in the file that this variable names, if
-/// it's set. None of them can set another one.
-pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
+/// Appends to the file that this variable of a workflow names, if it is set.
+fn append(variable: &str, text: &str) -> Result<()> {
     let Some(file) = env::var_os(variable).filter(|it| !it.is_empty()) else {
         return Ok(());
     };
-    let mut text = String::new();
-    for (name, value) in values {
-        let value = value.to_string();
-        let end = format!("end-{}", paths::hex(&Sha256::digest(&value)[..8]));
-        text += &format!("{name}<<{end}\n{value}\n{end}\n");
-    }
-    let longest = values
-        .iter()
-        .map(|(_, it)| it.to_string().len())
-        .max()
-        .unwrap_or_default();
-    ensure!(
-        text.encode_utf16().count() * 2 <= OUTPUTS && longest <= VARIABLE,
-        "the lists of jobs are longer than a workflow can hand on: {longest} bytes, {} in all\n\
-         hint: change fewer clusters at a time, or run `cargo xtask deploy` for each of these",
-        text.len()
-    );
     let opened = File::options().append(true).create(true).open(&file);
     opened
         .and_then(|mut it| it.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write ${variable}"))
 }
 
-/// Text that is nothing but itself in Markdown, in a cell of a table.
+/// Markdown of a long message, folded below its title.
+pub(crate) fn folded(title: &str, message: &str) -> String {
+    format!("\n<details><summary>{title}</summary>\n\n````\n{message}\n````\n\n</details>\n")
+}
+
+/// Sets values for a workflow's later steps (`GITHUB_ENV`) or jobs (`GITHUB_OUTPUT`) in the file that this variable names.
+/// Does nothing if the variable is not set. An error if the values are longer than GitHub or Linux takes.
+pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
+    if env::var_os(variable).is_none_or(|it| it.is_empty()) {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let mut longest = 0;
+    for (name, value) in values {
+        let value = value.to_string();
+        // A value cannot contain its own delimiter, and so cannot set another one.
+        let end = format!("end-{}", paths::hex(&Sha256::digest(&value)[..8]));
+        text += &format!("{name}<<{end}\n{value}\n{end}\n");
+        longest = longest.max(value.len());
+    }
+    ensure!(
+        text.encode_utf16().count() * 2 <= OUTPUTS && longest <= VARIABLE,
+        "the lists of jobs are longer than a workflow can pass on: {longest} bytes, {} in all\n\
+         hint: change fewer clusters at a time, or run `cargo xtask deploy` for each of these",
+        text.len()
+    );
+    append(variable, &text)
+}
+
+/// Text as it is written in a cell of a Markdown table, so that nothing of it is taken for Markdown.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for char in text.chars() {
         match char {
-            // Nobody is called, and no issue is linked.
+            // So that nobody is mentioned and no issue is linked.
             '@' | '#' | '<' | '>' | '&' | '|' => escaped += &format!("&#{};", u32::from(char)),
             '\\' | '`' | '*' | '_' | '[' | ']' | '(' | ')' | '~' | '!' | '$' => {
                 escaped.extend(['\\', char])

@@ -8,7 +8,7 @@ use ureq::{Agent, Body, http::Response};
 
 use crate::services::http;
 
-/// A workflow's repository.
+/// The API of a workflow's repository.
 pub(crate) struct Api {
     agent: Agent,
     /// `https://api.github.com/repos/OWNER/REPOSITORY`
@@ -16,46 +16,39 @@ pub(crate) struct Api {
     token: String,
 }
 
-/// What GitHub sets in each step of a workflow, or the step itself.
+/// A variable that GitHub or our workflow sets for each step. An error if it is empty or missing.
 pub(crate) fn variable(name: &str) -> Result<String> {
     let value = env::var(name).ok().filter(|it| !it.is_empty());
-    value.with_context(|| format!("`{name}` isn't set, as it is in a step of our workflows"))
+    value.with_context(|| format!("`{name}` is not set, as it is in a step of our workflows"))
 }
 
 impl Api {
+    /// Reads what it needs from the variables of a workflow's step.
     pub(crate) fn new() -> Result<Api> {
-        let url = format!(
-            "{}/repos/{}",
-            variable("GITHUB_API_URL")?,
-            variable("GITHUB_REPOSITORY")?
-        );
+        let server = variable("GITHUB_API_URL")?;
+        let repository = variable("GITHUB_REPOSITORY")?;
         Ok(Api {
             agent: http::agent(),
-            url,
+            url: format!("{server}/repos/{repository}"),
             token: variable("GITHUB_TOKEN")?,
         })
     }
 
-    /// What is at a path of the repository.
+    /// Gets the JSON at a path below the repository's.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        http::json(
-            "GitHub",
-            self.ask("GET", &format!("{}/{path}", self.url), None)?,
-        )
+        let mut answer = self.ask("GET", &format!("{}/{path}", self.url), None)?;
+        http::json(&mut answer, "GitHub")
     }
 
-    /// All items of a list that comes in pages: in answers that are lists, or have one under `key`.
+    /// Gets all items of a list that comes in pages. Each answer is a list, or has one under `key`.
     pub(crate) fn all(&self, path: &str, key: Option<&str>) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut next = Some(format!("{}/{path}", self.url));
         while let Some(url) = next {
-            let answer = self.ask("GET", &url, None)?;
-            next = answer
-                .headers()
-                .get("link")
-                .and_then(|it| it.to_str().ok())
-                .and_then(next_page);
-            let mut page = http::json("GitHub", answer)?;
+            let mut answer = self.ask("GET", &url, None)?;
+            let links = answer.headers().get("link");
+            next = links.and_then(|it| next_page(it.to_str().ok()?));
+            let mut page = http::json(&mut answer, "GitHub")?;
             let page = match key {
                 Some(key) => page[key].take(),
                 None => page,
@@ -68,21 +61,19 @@ impl Api {
         Ok(items)
     }
 
-    /// Makes or changes something.
+    /// Creates or changes what is at a path, and returns GitHub's answer.
     pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        http::json(
-            "GitHub",
-            self.ask(method, &format!("{}/{path}", self.url), Some(body))?,
-        )
+        let mut answer = self.ask(method, &format!("{}/{path}", self.url), Some(body))?;
+        http::json(&mut answer, "GitHub")
     }
 
-    /// A file, wherever GitHub says that it is. Others don't get the token.
+    /// Gets a file. GitHub may redirect to another server, which does not get the token.
     pub(crate) fn file(&self, path: &str) -> Result<Vec<u8>> {
         let mut answer = self.ask("GET", &format!("{}/{path}", self.url), None)?;
         Ok(answer.body_mut().read_to_vec()?)
     }
 
-    /// An answer of success.
+    /// Asks GitHub. An answer that is not a success is an error.
     fn ask(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Response<Body>> {
         let request = ureq::http::Request::builder()
             .method(method)
@@ -92,15 +83,17 @@ impl Api {
             .header("Authorization", format!("Bearer {}", self.token))
             .header("Content-Type", "application/json")
             .body(body.map_or_else(String::new, Value::to_string))
-            .with_context(|| format!("`{url}` isn't an address"))?;
+            .with_context(|| format!("`{url}` is not a URL"))?;
         let answer = self.agent.run(request);
-        let answer = answer.with_context(|| format!("cannot ask GitHub: {method} {url}"))?;
-        let hint = if answer.status() == 403 {
-            "\nhint: does the job have the `permissions` for that?"
-        } else {
-            ""
-        };
-        http::success("GitHub", answer).map_err(|err| anyhow!("{method} {url}: {err}{hint}"))
+        let answer = answer.with_context(|| format!("cannot reach GitHub: {method} {url}"))?;
+        let is_forbidden = answer.status() == 403;
+        http::success(answer, &format!("{method} {url}"), "GitHub").map_err(|err| {
+            if is_forbidden {
+                anyhow!("{err}\nhint: does the job have the `permissions` for that?")
+            } else {
+                err
+            }
+        })
     }
 }
 
@@ -110,48 +103,41 @@ fn next_page(link: &str) -> Option<String> {
     Some(next.split_once('<')?.1.split_once('>')?.0.to_owned())
 }
 
-/// The commit of the newest run of this workflow that went well on this branch, if there was one. Runs of pull requests
-/// deploy nothing.
+/// The commit of the newest successful run of this workflow on this branch, if there was one. Runs of pull requests do not
+/// count: they deploy nothing.
 pub(crate) fn last_deployed() -> Result<Option<String>> {
     let api = Api::new().context("`--base last-deployed` asks GitHub")?;
     // "owner/repository/.github/workflows/deploy-hubs.yaml@refs/heads/main"
     let workflow = variable("GITHUB_WORKFLOW_REF")?;
-    let file = workflow
-        .split('@')
-        .next()
-        .and_then(|it| it.rsplit('/').next())
-        .unwrap_or_default();
+    let path = workflow.split('@').next().unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default();
     let branch: String = variable("GITHUB_REF_NAME")?.bytes().map(encoded).collect();
     let path = format!("actions/workflows/{file}/runs?branch={branch}&status=success&per_page=50");
     let runs = api.get(&path)?;
     let runs = runs["workflow_runs"]
         .as_array()
         .context("GitHub's answer has no `workflow_runs`")?;
-    let deploy = runs.iter().find(|it| {
-        !it["event"]
-            .as_str()
-            .unwrap_or_default()
-            .starts_with("pull_request")
-    });
-    Ok(deploy.and_then(|it| Some(it["head_sha"].as_str()?.to_owned())))
+    let newest = runs.iter().find(|run| !is_of_pull_request(run));
+    Ok(newest.and_then(|run| Some(run["head_sha"].as_str()?.to_owned())))
 }
 
-/// Those of the pull request that brought a commit; none, if it came without.
+fn is_of_pull_request(run: &Value) -> bool {
+    let event = run["event"].as_str();
+    event.is_some_and(|it| it.starts_with("pull_request"))
+}
+
+/// The labels of the pull request that brought a commit; none, if no pull request did.
 pub(crate) fn labels(commit: &str) -> Result<Vec<String>> {
     let api = Api::new().context("`--labels merged` asks GitHub")?;
-    let labels = api
-        .all(&format!("commits/{commit}/pulls?per_page=100"), None)?
-        .into_iter()
-        .flat_map(|it| {
-            let labels = it["labels"].as_array().into_iter().flatten();
-            labels
-                .filter_map(|it| Some(it["name"].as_str()?.to_owned()))
-                .collect::<Vec<_>>()
-        });
-    Ok(labels.collect())
+    let mut names = Vec::new();
+    for pull in api.all(&format!("commits/{commit}/pulls?per_page=100"), None)? {
+        let labels = pull["labels"].as_array().into_iter().flatten();
+        names.extend(labels.filter_map(|label| Some(label["name"].as_str()?.to_owned())));
+    }
+    Ok(names)
 }
 
-/// A byte of a value in an address.
+/// A byte of a value as it is written in a URL, percent-encoded where needed.
 pub(crate) fn encoded(byte: u8) -> String {
     match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

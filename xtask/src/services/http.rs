@@ -1,4 +1,4 @@
-//! HTTP with whoever has something for us.
+//! HTTP, as all services are asked.
 
 use std::time::Duration;
 
@@ -6,18 +6,21 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
-/// How long to wait for a connection or the beginning of an answer, and for the rest of it.
-pub(crate) const PATIENCE: (Duration, Duration) =
-    (Duration::from_secs(20), Duration::from_secs(120));
+/// How long to wait for a connection, and for the beginning of an answer.
+const BEGINNING: Duration = Duration::from_secs(20);
+/// How long to wait for the rest of an answer.
+const BODY: Duration = Duration::from_secs(120);
+/// How long a program may take that asks for us.
+pub(crate) const PATIENCE: Duration = BEGINNING.saturating_add(BODY);
 
-/// An answer with an error in it is an answer.
+/// An agent to ask with. An answer with an error status is an answer, too.
 pub(crate) fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_connect(Some(PATIENCE.0))
-        .timeout_recv_response(Some(PATIENCE.0))
-        .timeout_recv_body(Some(PATIENCE.1))
-        // As helm and kubectl do it: a group's own authority is known to the system.
+        .timeout_connect(Some(BEGINNING))
+        .timeout_recv_response(Some(BEGINNING))
+        .timeout_recv_body(Some(BODY))
+        // As in helm and kubectl: an organization's own certificate authority is known to the system.
         .tls_config(
             ureq::tls::TlsConfig::builder()
                 .root_certs(ureq::tls::RootCerts::PlatformVerifier)
@@ -27,14 +30,24 @@ pub(crate) fn agent() -> Agent {
         .into()
 }
 
-/// The JSON that a service answers with. A status of failure is an error with the service's own words.
-pub(crate) fn json(service: &str, answer: Response<Body>) -> Result<Value> {
-    let text = success(service, answer)?.body_mut().read_to_string()?;
-    serde_json::from_str(&text).with_context(|| format!("the answer of {service} is not JSON"))
+/// The JSON of an answer of `service`, such as `GitHub`. An answer that is not JSON is an error.
+pub(crate) fn json(answer: &mut Response<Body>, service: &str) -> Result<Value> {
+    let text = answer.body_mut().read_to_string()?;
+    serde_json::from_str(&text).with_context(|| format!("{service}'s answer is not JSON"))
 }
 
-/// An answer of success. Another one is an error with its status and the service's own words.
-pub(crate) fn success(service: &str, mut answer: Response<Body>) -> Result<Response<Body>> {
+/// The JSON of an answer of any status; null if it is not JSON, as the error page of a proxy.
+pub(crate) fn json_or_null(answer: &mut Response<Body>) -> Value {
+    let text = answer.body_mut().read_to_string().unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// The answer itself if its status is a success; otherwise an error with the service's own words.
+pub(crate) fn success(
+    mut answer: Response<Body>,
+    asked: &str,
+    service: &str,
+) -> Result<Response<Body>> {
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
@@ -44,19 +57,13 @@ pub(crate) fn success(service: &str, mut answer: Response<Body>) -> Result<Respo
     let text = answer.body_mut().read_to_string().unwrap_or_default();
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     match words(&json).unwrap_or(&text).trim() {
-        "" => bail!("{service} answers {status}"),
-        _ if is_page => bail!("{service} answers {status}"),
-        words => bail!("{service} answers {status}: {words}"),
+        "" => bail!("{asked}: {service} answers {status}"),
+        _ if is_page => bail!("{asked}: {service} answers {status}"),
+        words => bail!("{asked}: {service} answers {status}: {words}"),
     }
 }
 
-/// The content of an answer of any status; null if it is not JSON, as the error page of a proxy.
-pub(crate) fn json_or_null(answer: &mut Response<Body>) -> Value {
-    let text = answer.body_mut().read_to_string().unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
-/// What an error says in the words of the service: `error_description` and `error.message` are Azure's, `error` is
+/// What an error says in the service's own words: `error_description` and `error.message` are Azure's, `error` is
 /// Prometheus's, `message` GitHub's and GitLab's.
 fn words(json: &Value) -> Option<&str> {
     let error = &json["error"];

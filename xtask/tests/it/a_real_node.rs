@@ -680,7 +680,7 @@ fn without_root_or_its_programs_it_says_what_to_do() {
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr
-            .contains("a real node needs root\nhint: simulated nodes"),
+            .contains("a real node needs root\n\nhint: simulated nodes"),
         "{}",
         ran.stderr
     );

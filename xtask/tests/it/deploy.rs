@@ -531,7 +531,7 @@ fn staging_hubs_gate_the_others() {
     );
     assert!(
         ran.stderr
-            .contains("held back: `gate-prod`\nhint: `--ignore-staging REASON`"),
+            .contains("held back: `gate-prod`\n\nhint: `--ignore-staging REASON`"),
         "{}",
         ran.stderr
     );

@@ -104,7 +104,7 @@ fn shows_what_differs_and_no_secret() {
     let note = || cluster.kubectl("get configmap pond -n shown -o jsonpath={.data.note}");
     let said = repo.fails("deploy lake shown --diff --force-conflicts");
     assert!(
-        said.contains("Deploy 1 hub of `lake`: nobody can be asked here\nhint: `--yes` answers"),
+        said.contains("Deploy 1 hub of `lake`: cannot ask without a terminal; pass `--yes`"),
         "{said}"
     );
     assert_eq!(note(), "hello");

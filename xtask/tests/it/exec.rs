@@ -272,7 +272,7 @@ fn copies(repo: &Repo, node: &Node) {
         "from /home/ann: 2.86 MiB in 5 files and folders\n",
         "into /home/ben-40x-2eorg: 0 B in 1 files and folders\n",
         "free in /home: ",
-        "Copy /home/ann to /home/ben-40x-2eorg/ann-homedir: nobody can be asked here\nhint: `--yes` answers\n",
+        "Copy /home/ann to /home/ben-40x-2eorg/ann-homedir: cannot ask without a terminal; pass `--yes`\n",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
@@ -440,7 +440,7 @@ fn names_that_match_nothing() {
         ),
         (
             "exec debug start-docker-proxy",
-            "which cluster?\nhint: name one, or set `docker_proxy_cluster`",
+            "which cluster?\n\nhint: name one, or set `docker_proxy_cluster`",
         ),
         (
             "exec shell hub lake looked-at",

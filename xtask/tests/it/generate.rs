@@ -449,7 +449,7 @@ fn git_says_what_changed() {
 
     let said = repo.fails("generate helm-upgrade-jobs --base nowhere");
     assert!(
-        said.contains("git knows no commit `nowhere`\nhint: `git fetch origin` first?"),
+        said.contains("git knows no commit `nowhere`\n\nhint: `git fetch origin` first?"),
         "{said}"
     );
     git(&repo.root, &["checkout", "--quiet", "--orphan", "another"]);
@@ -477,7 +477,7 @@ fn git_says_what_changed() {
     for base in ["HEAD~1", "origin/main"] {
         let said = shallow.fails(&format!("generate helm-upgrade-jobs --base {base}"));
         assert!(
-            said.contains(": this clone is shallow\nhint: `fetch-depth: 0`"),
+            said.contains(": this clone is shallow\n\nhint: `fetch-depth: 0`"),
             "{said}"
         );
     }
@@ -618,7 +618,7 @@ fn since_the_last_deploy_that_went_well() {
     });
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
     assert!(
-        said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` isn't set"),
+        said.contains("`--base last-deployed` asks GitHub: `GITHUB_API_URL` is not set"),
         "{said}"
     );
     for (name, value) in [

@@ -192,7 +192,9 @@ fn what_a_job_waits_for() {
     repo.write("config/clusters/la ke/cluster.yaml", &repo.read(changed));
     let said = repo.fails("generate helm-upgrade-jobs Cargo.lock --format gitlab");
     assert!(
-        said.contains("the folder `config/clusters/la ke` can't be named in a job's script"),
+        said.contains(
+            "the name of the folder `config/clusters/la ke` cannot be part of a job's script"
+        ),
         "{said}"
     );
 }
@@ -465,7 +467,7 @@ fn a_failed_staging_holds_its_production() {
     repo.env.remove(5);
     let said = plan(&repo).stderr;
     assert!(
-        said.contains("asks GitLab, and `CI_JOB_TOKEN` isn't set as in a pipeline"),
+        said.contains("asks GitLab, and `CI_JOB_TOKEN` is not set as in a pipeline"),
         "{said}"
     );
 }

@@ -313,7 +313,7 @@ fn servers_and_hubs_that_fail() {
     wait_until("the server", || starts("slow") > 0);
     let said = repo.fails("run-hub-health-check lake troubled");
     assert!(
-        said.contains(" is at work on it\nhint: try again when that has ended"),
+        said.contains(" is at work on it\n\nhint: try again when that has ended"),
         "{said}"
     );
     assert_eq!(Ran::from(first).code, Some(0));
@@ -330,7 +330,7 @@ fn servers_and_hubs_that_fail() {
     let rights =
         ["its service `hub-health` lacks the rights for that: the hub answers 403 Forbidden: "];
     let none = [
-        "its Secret `hub` has no `hub.services.hub-health.apiToken`\nhint: define the service `hub-health`",
+        "its Secret `hub` has no `hub.services.hub-health.apiToken`\n\nhint: define the service `hub-health`",
     ];
     let unfit =
         ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` is not a token"];
@@ -482,7 +482,7 @@ fn healthy_twenty_times_and_through_a_proxy() {
         "steady",
         &[
             "GET users/",
-            ": 404 Not Found is not an answer of JupyterHub\nhint: ",
+            ": 404 Not Found is not an answer of JupyterHub\n\nhint: ",
         ],
     );
     repo.write(
@@ -695,7 +695,8 @@ fn after_a_rollout() {
     let address = free.replace("127.0.0.1", "localhost");
     repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &address);
     let mut child = repo.start("deploy lake");
-    let waits = "rolled-staging: waiting, at most 3 min, for its address: cannot reach the hub: `https://";
+    let waits =
+        "rolled-staging: waiting, at most 3 min, for its address: cannot reach the hub: `https://";
     says(&mut child, waits);
     let _front = front_at(&free, &hub, &format!("OPENSSL:{},verify=0", hub.address));
     let said = Ran::from(child).stdout;
@@ -807,7 +808,7 @@ fn a_hub_without_login() {
         &repo,
         &hub,
         "binder",
-        &["/hub/health: the answer is not that of JupyterHub\nhint: "],
+        &["/hub/health: the answer is not that of JupyterHub\n\nhint: "],
     );
     set(&format!("hub_url: https://{}", hub.address));
     is_sold.store(true, Ordering::Relaxed);
@@ -888,7 +889,7 @@ fn where_nothing_can_be_checked() {
     let mut repo = Repo::on(&cluster, &["unchecked"]);
     let said = repo.fails("run-hub-health-check lake unchecked");
     assert!(
-        said.contains("nobody can check `unchecked`: it has no Secret `hub`\nhint: "),
+        said.contains("nobody can check `unchecked`: it has no Secret `hub`\n\nhint: "),
         "{said}"
     );
     for time in ["0s", "999ms", "2d", "9999999999y"] {
@@ -913,9 +914,7 @@ fn where_nothing_can_be_checked() {
     );
     let said = repo.fails("run-hub-health-check lake unchecked --attempts 1");
     assert!(
-        said.contains(
-            "cannot reach the hub: `https://unchecked.example.org`, GET /hub/api/users/"
-        ),
+        said.contains("cannot reach the hub: `https://unchecked.example.org`, GET /hub/api/users/"),
         "{said}"
     );
     assert!(!said.contains("of-the-test"), "{said}");

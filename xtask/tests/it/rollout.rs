@@ -185,7 +185,7 @@ fn back_to_what_stood() {
     let said = repo.fails("rollback lake back");
     assert!(
         said.contains(
-            "Return `back` of `lake` from revision 6 (deployed) to 5 (superseded): nobody can be asked here"
+            "Return `back` of `lake` from revision 6 (deployed) to 5 (superseded): cannot ask without a terminal"
         ),
         "{said}"
     );
@@ -269,7 +269,7 @@ fn a_hub_is_taken_away() {
     let said = repo.fails("retire lake retired");
     for part in [
         "Take `retired` of `lake` away: revision 1 (deployed), 1 server of users, 1 volume claim that will stay: ",
-        "nobody can be asked here\nhint: `--yes`",
+        "cannot ask without a terminal; pass `--yes`",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }

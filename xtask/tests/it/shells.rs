@@ -180,7 +180,7 @@ fn commands_and_lines() {
     repo.env.push(("XTASK_CLUSTER".into(), "sea".into()));
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(
-        said.contains("this shell is logged in to `sea` already\nhint: leave it first"),
+        said.contains("this shell is logged in to `sea` already\n\nhint: leave it first"),
         "{said}"
     );
     repo.ok("use-cluster-credentials --nested lake true");

@@ -122,7 +122,7 @@ fn releases_know_their_commits() {
     git(&repo, &["checkout", "--quiet", &first]);
     let said = repo.fails("deploy lake known");
     assert!(
-        said.contains("which is newer than this one\nhint: `--force-older`"),
+        said.contains("which is newer than this one\n\nhint: `--force-older`"),
         "{said}"
     );
     repo.ok("deploy lake known --force-older");

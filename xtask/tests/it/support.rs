@@ -580,7 +580,7 @@ fn people_ask_it(repo: &Repo, address: &str) {
     let said = repo.fails("exec promql lake up");
     assert!(
         said.contains(
-            "refuses the password of `x`\nhint: what `deploy-support lake` set up last counts"
+            "refuses the password of `x`\n\nhint: what `deploy-support lake` set up last counts"
         ),
         "{said}"
     );

@@ -748,7 +748,7 @@ fn a_pull_request_has_one_comment() {
     repo.env.retain(|(name, _)| name != "GITHUB_TOKEN");
     assert!(
         repo.fails("github comment-plan")
-            .contains("`GITHUB_TOKEN` isn't set")
+            .contains("`GITHUB_TOKEN` is not set")
     );
     repo.env
         .push(("GITHUB_TOKEN".to_owned(), "guessed".to_owned()));

@@ -78,18 +78,20 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
 /// The `data` of Prometheus's answer; none if it refuses the password.
 fn query(url: &str, username: &str, password: &str, query: &str) -> Result<Option<Value>> {
     let login = BASE64_STANDARD.encode(format!("{username}:{password}"));
+    let asked = format!("POST {url}");
     let answer = http::agent()
         .post(url)
         .header("Authorization", format!("Basic {login}"))
         .send_form([("query", query)])
-        .with_context(|| format!("POST {url}"))?;
+        .with_context(|| asked.clone())?;
     if answer.status() == 401 {
         return Ok(None);
     }
-    let mut answer = http::json("Prometheus", answer).with_context(|| format!("POST {url}"))?;
+    let mut answer = http::success(answer, &asked, "Prometheus")?;
+    let mut answer = http::json(&mut answer, "Prometheus").with_context(|| asked.clone())?;
     ensure!(
         answer["status"] == "success",
-        "POST {url}: the answer is not that of Prometheus"
+        "{asked}: the answer is not that of Prometheus"
     );
     Ok(Some(answer["data"].take()))
 }
@@ -132,14 +134,10 @@ fn table(data: &Value) -> String {
         .as_array()
         .into_iter()
         .flatten()
-        .map(|series| (labels_of(&series["metric"]), values_of(series)))
+        .map(|series| vec![labels_of(&series["metric"]), values_of(series)])
         .collect();
     rows.sort();
-    let width = rows.iter().map(|(labels, _)| labels.len()).max();
-    let width = width.unwrap_or(0);
-    rows.into_iter()
-        .map(|(labels, values)| format!("{labels:<width$}  {values}\n"))
-        .collect()
+    terminal::table(&rows)
 }
 
 /// `name{key="value", …}`

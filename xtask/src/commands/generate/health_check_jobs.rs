@@ -1,4 +1,4 @@
-//! Which hubs to check after a change of cloud resources.
+//! Finds the hubs to check after a change of cloud resources.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use xshell::Shell;
 use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed},
-        jobs::{Todo, as_json, clusters, jobs, table},
+        jobs::{Table, Todo, as_json, clusters, jobs},
     },
     machine::{
         terminal::{self, Format},
@@ -18,85 +18,87 @@ use crate::{
     repository::cluster::{Cluster, Hub},
 };
 
-/// Which hubs to check after a change of Terraform or eksctl files
+/// List the hubs to check after a change of Terraform or eksctl files
 ///
-/// Those of a cluster whose own file changed (terraform/PROVIDER/projects/CLUSTER.tfvars, eksctl/CLUSTER.jsonnet), and of all
-/// clusters of a provider whose shared files did.
+/// These are the hubs of each cluster whose own file changed (terraform/PROVIDER/projects/CLUSTER.tfvars or
+/// eksctl/CLUSTER.jsonnet), and the hubs of all clusters of a provider whose shared files changed. In a workflow the lists
+/// of jobs become its outputs.
 #[derive(clap::Args)]
 pub struct HealthCheckJobs {
     #[command(flatten)]
     source: ChangeSource,
-    /// How to print the jobs; `json` has the lists for the matrices of a workflow
+    /// How to print the jobs; `json` is an object with the lists for the matrices of a workflow
     #[arg(long, default_value = "text")]
     format: Format,
+}
+
+/// The hubs of a cluster that are to be checked.
+struct Checks<'a> {
+    cluster: &'a Cluster,
+    staging: Vec<Todo<'a>>,
+    prod: Vec<Todo<'a>>,
 }
 
 pub(crate) fn health_check_jobs(sh: &Shell, root: &Path, args: &HealthCheckJobs) -> Result<()> {
     let changed = args.source.changed(sh)?;
     let clusters = clusters(root)?;
-    let touched: Vec<_> = clusters
+    let checks: Vec<_> = clusters
         .iter()
-        .filter_map(|cluster| {
-            let reason = reason(cluster, &changed)?;
-            let todos = |is_staging: bool| -> Vec<Todo> {
-                let hubs = cluster
-                    .hubs
-                    .iter()
-                    .filter(|it: &&Hub| it.is_staging() == is_staging);
-                hubs.map(|hub| Todo {
-                    hub,
-                    reason: reason.clone(),
-                })
-                .collect()
-            };
-            Some((cluster, todos(true), todos(false)))
-        })
+        .filter_map(|cluster| checks(cluster, &changed))
         .collect();
+    let staging = checks.iter().map(|it| (it.cluster, &it.staging[..]));
+    let prod = checks.iter().map(|it| (it.cluster, &it.prod[..]));
     let lists: [(&str, Value); 2] = [
-        (
-            "staging-jobs",
-            jobs(
-                touched.iter().map(|(cluster, it, _)| (*cluster, &it[..])),
-                "reason",
-            )?,
-        ),
-        (
-            "prod-jobs",
-            jobs(
-                touched.iter().map(|(cluster, _, it)| (*cluster, &it[..])),
-                "reason",
-            )?,
-        ),
+        ("staging-jobs", jobs(staging, "reason")?),
+        ("prod-jobs", jobs(prod, "reason")?),
     ];
     workflow::set("GITHUB_OUTPUT", &lists)?;
     terminal::print(&match args.format {
         Format::Json => as_json(&lists)?,
-        Format::Text => {
-            let todos = touched.iter().flat_map(|(cluster, staging, prod)| {
-                staging.iter().chain(prod).map(move |it| {
-                    let provider = cluster.provider_name().unwrap_or_default().to_owned();
-                    vec![
-                        provider,
-                        cluster.name.clone(),
-                        it.hub.name.clone(),
-                        it.reason.clone(),
-                    ]
-                })
-            });
-            let head = [
-                "Cloud Provider",
-                "Cluster Name",
-                "Hub Name",
-                "Reason for Check",
-            ];
-            table(
-                "Hubs to check",
-                &head,
-                &todos.collect::<Vec<_>>(),
-                "No hubs",
-            )
-        }
+        Format::Text => table(&checks).text(),
     })
+}
+
+/// All hubs of a cluster, if there is a reason to check them.
+fn checks<'a>(cluster: &'a Cluster, changed: &Changed) -> Option<Checks<'a>> {
+    let reason = reason(cluster, changed)?;
+    let todos = cluster.hubs.iter().map(|hub: &Hub| Todo {
+        hub,
+        reason: reason.clone(),
+    });
+    let (staging, prod) = todos.partition(|it| it.hub.is_staging());
+    Some(Checks {
+        cluster,
+        staging,
+        prod,
+    })
+}
+
+fn table(checks: &[Checks]) -> Table<'static> {
+    let mut rows = Vec::new();
+    for Checks {
+        cluster,
+        staging,
+        prod,
+    } in checks
+    {
+        let provider = cluster.provider_name().unwrap_or_default();
+        for todo in staging.iter().chain(prod) {
+            let cells = [provider, &cluster.name, &todo.hub.name, &todo.reason];
+            rows.push(cells.map(str::to_owned).to_vec());
+        }
+    }
+    Table {
+        title: "Hubs to check",
+        head: &[
+            "Cloud Provider",
+            "Cluster Name",
+            "Hub Name",
+            "Reason for Check",
+        ],
+        rows,
+        none: "No hubs",
+    }
 }
 
 /// Why the hubs of a cluster are to be checked, if they are.
@@ -105,36 +107,36 @@ fn reason(cluster: &Cluster, changed: &Changed) -> Option<String> {
         return Some("Nothing was checked before".to_owned());
     }
     let provider = cluster.provider_name()?;
+    let is_aws = provider == "aws";
     let terraform = Path::new("terraform").join(provider);
-    let own = [
-        (
-            terraform
-                .join("projects")
-                .join(format!("{}.tfvars", cluster.name)),
-            true,
-        ),
-        (
-            Path::new("eksctl").join(format!("{}.jsonnet", cluster.name)),
-            provider == "aws",
-        ),
-    ];
-    let own = own.into_iter().find(|(file, is)| *is && changed.has(file));
-    if let Some((file, _)) = own {
-        return Some(format!("Following file was modified: {}", file.display()));
+    let own = terraform.join(format!("projects/{}.tfvars", cluster.name));
+    if changed.has(&own) {
+        return Some(own_file(&own));
     }
-    if changed
-        .within(&terraform)
-        .any(|it| !it.starts_with("projects"))
-    {
+    let own = Path::new("eksctl").join(format!("{}.jsonnet", cluster.name));
+    if is_aws && changed.has(&own) {
+        return Some(own_file(&own));
+    }
+    let mut of_terraform = changed.within(&terraform);
+    if of_terraform.any(|file| !file.starts_with("projects")) {
         return Some(format!(
             "Terraform of all clusters was modified: {}",
             terraform.display()
         ));
     }
-    let eksctl = changed.has(Path::new("eksctl/template.jsonnet"))
+    (is_aws && has_shared_eksctl(changed))
+        .then(|| "eksctl files of all clusters were modified".to_owned())
+}
+
+fn own_file(file: &Path) -> String {
+    format!("Following file was modified: {}", file.display())
+}
+
+/// Whether an eksctl file that all clusters share has changed.
+fn has_shared_eksctl(changed: &Changed) -> bool {
+    changed.has(Path::new("eksctl/template.jsonnet"))
         || changed
             .within(Path::new("eksctl/libsonnet"))
             .next()
-            .is_some();
-    (provider == "aws" && eksctl).then(|| "eksctl files of all clusters were modified".to_owned())
+            .is_some()
 }

@@ -1,4 +1,4 @@
-//! Which hubs and supports a change makes redeploy.
+//! Finds the hubs and support charts that a change makes redeploy.
 
 mod gitlab;
 mod plan;
@@ -18,139 +18,122 @@ use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed},
         helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan},
-        jobs::{as_json, clusters, enough, jobs, names, reasons, shortened, table},
+        jobs::{Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened},
     },
     machine::{terminal, workflow},
     services::github,
     settings::Settings,
 };
 
-/// Which hubs and supports a change makes redeploy
+/// List the hubs and support charts that a change makes redeploy
 ///
-/// A hub is redeployed if one of its values files or its cluster.yaml changed, its chart or one that this has by `file://`,
-/// or the deployer itself (`core_files` in config/xtask.yaml). Staging hubs come first: those that changed, and those that a
-/// changed hub waits for. In a workflow the lists of jobs become its outputs and variables, and comment-body.txt is written
-/// for the pull request.
+/// A hub is redeployed if one of its values files changed, its cluster.yaml, its chart or a chart that its chart depends on
+/// by `file://`, or the deployer itself (`core_files` in config/xtask.yaml). Staging hubs are upgraded first: those that are
+/// redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of jobs become its
+/// outputs and variables, and comment-body.txt is written for the pull request.
 #[derive(clap::Args)]
 pub struct HelmUpgradeJobs {
     #[command(flatten)]
     source: ChangeSource,
-    /// The labels of the pull request, as a list in JSON: `deployer:skip-deploy` and `deployer:skip-deploy-hubs` leave out
-    /// what it changes, `deployer:deploy-support` and `deployer:deploy-hubs` add those of all clusters. With `merged` each
-    /// commit has those of the pull request that brought it, as GitHub has it
+    /// Labels of the pull request, as a JSON list. `deployer:skip-deploy` and `deployer:skip-deploy-hubs` leave out what the
+    /// pull request changes; `deployer:deploy-support` and `deployer:deploy-hubs` add the support charts or the hubs of all
+    /// clusters. With `merged`, GitHub is asked for the labels of the pull request that brought each commit
     #[arg(long, value_name = "JSON", default_value = "[]")]
     labels: String,
+    /// How to print the jobs
     #[arg(long, default_value = "text")]
     format: JobsFormat,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum JobsFormat {
     /// Two tables
     Text,
-    /// An object with the lists that a GitHub workflow's matrices take
+    /// An object with the lists for the matrices of a GitHub workflow
     Json,
     /// A child pipeline of GitLab: see .gitlab-ci.yml
     Gitlab,
 }
 
-/// As the deployer's first version had it: paths separated by blanks.
+/// The arguments of the deployer's first version: paths separated by blanks.
 #[derive(clap::Args)]
 pub struct GenerateHelmUpgradeJobs {
     paths: Vec<String>,
 }
 
 pub(crate) fn helm_upgrade_jobs(sh: &Shell, root: &Path, args: &HelmUpgradeJobs) -> Result<()> {
-    let given = match args.labels.as_str() {
-        "merged" => None,
-        labels => {
-            let names: Option<Vec<String>> = serde_json::from_str(labels)
-                .with_context(|| format!("`--labels` wants a list in JSON, not `{labels}`"))?;
-            // A workflow without a pull request has `null`.
-            Some(Labels::read(&names.unwrap_or_default())?)
-        }
-    };
+    let given = given_labels(&args.labels)?;
     let mut change = Change::default();
     for step in args.source.steps(sh)? {
         let labels = match (given, &step.commit) {
             (Some(labels), _) => labels,
-            (None, Some(commit)) => Labels::read(&github::labels(commit)?).unwrap_or_else(|err| {
-                // Who merged it saw that in the plan.
-                say!("{err:#}");
-                Labels::default()
-            }),
+            (None, Some(commit)) => merged_labels(commit)?,
             (None, None) => Labels::default(),
         };
         change.add(&step.changed, labels);
     }
-    show(root, &change, args.format)
+    print(root, &change, args.format)
 }
 
-/// Prints the jobs that these changed files make.
+/// The labels in `--labels`; `None` for `merged`.
+fn given_labels(labels: &str) -> Result<Option<Labels>> {
+    if labels == "merged" {
+        return Ok(None);
+    }
+    let names: Option<Vec<String>> = serde_json::from_str(labels)
+        .with_context(|| format!("`--labels` must be a JSON list, not `{labels}`"))?;
+    // A workflow without a pull request has `null`.
+    Labels::read(&names.unwrap_or_default()).map(Some)
+}
+
+/// The labels of the pull request that brought this commit. Wrong labels were an error in the pull request's own workflow;
+/// here they are only a warning.
+fn merged_labels(commit: &str) -> Result<Labels> {
+    Ok(
+        Labels::read(&github::labels(commit)?).unwrap_or_else(|err| {
+            say!("{err:#}");
+            Labels::default()
+        }),
+    )
+}
+
+/// Prints the jobs for these changed files.
 pub fn generate_helm_upgrade_jobs(root: &Path, args: &GenerateHelmUpgradeJobs) -> Result<ExitCode> {
-    let paths = args
-        .paths
-        .iter()
-        .flat_map(|it| it.split_whitespace())
-        .map(PathBuf::from);
+    let paths = args.paths.iter().flat_map(|it| it.split_whitespace());
     let mut change = Change::default();
-    change.add(&Changed::of(paths), Labels::default());
-    show(root, &change, JobsFormat::Text)?;
+    change.add(&Changed::of(paths.map(PathBuf::from)), Labels::default());
+    print(root, &change, JobsFormat::Text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(root: &Path, change: &Change, format: JobsFormat) -> Result<()> {
+/// Prints the jobs for a change. In a GitHub workflow they are also its outputs, and comment-body.txt is written.
+fn print(root: &Path, change: &Change, format: JobsFormat) -> Result<()> {
     let settings = Settings::load(root)?;
     let clusters = clusters(root)?;
     let plan = plan(root, &settings, &clusters, change)?;
-    // GitLab sets it as well, and has none of GitHub's limits.
-    let in_workflow =
-        env::var_os("CI").is_some_and(|it| !it.is_empty()) && !matches!(format, JobsFormat::Gitlab);
-    let lists = match in_workflow || matches!(format, JobsFormat::Json) {
-        true => lists(&plan)?,
-        false => Vec::new(),
-    };
-    if in_workflow {
+    // GitLab sets `CI` as well, and has none of GitHub's limits.
+    let is_ci = env::var_os("CI").is_some_and(|it| !it.is_empty());
+    if is_ci && format != JobsFormat::Gitlab {
+        let lists = lists(&plan)?;
         workflow::set("GITHUB_OUTPUT", &lists)?;
         workflow::set("GITHUB_ENV", &lists[..2])?;
         fs::write("comment-body.txt", comment(&plan)).context("cannot write `comment-body.txt`")?;
     }
     terminal::print(&match format {
         JobsFormat::Gitlab => gitlab::pipeline(&plan)?,
-        JobsFormat::Json => as_json(&lists)?,
+        JobsFormat::Json => as_json(&lists(&plan)?)?,
         JobsFormat::Text => {
-            let (first, second) = rows(&plan);
-            table(
-                "Support chart and Staging hub upgrades",
-                &FIRST_HEAD,
-                &first,
-                NO_SUPPORT_OR_STAGING,
-            ) + "\n"
-                + &table("Prod hub upgrades", &SECOND_HEAD, &second, NO_PROD)
+            let first = support_and_staging_table(&plan).text();
+            let second = prod_table(&plan).text();
+            format!("{first}\n{second}")
         }
     })
 }
 
-const FIRST_HEAD: [&str; 6] = [
-    "Cloud Provider",
-    "Cluster Name",
-    "Upgrade Support?",
-    "Reason for Support Redeploy",
-    "Upgrade Staging?",
-    "Reason for Staging Redeploy",
-];
-const SECOND_HEAD: [&str; 4] = [
-    "Cloud Provider",
-    "Cluster Name",
-    "Hub Name",
-    "Reason for Redeploy",
-];
-const NO_SUPPORT_OR_STAGING: &str = workflow::NOTHING[0];
-const NO_PROD: &str = workflow::NOTHING[1];
-
-/// What a workflow's matrices get, by name: first as the deployer's first version had it, then each kind of job by itself.
+/// The lists for a workflow's matrices by name: first two in the form of the deployer's first version, then one for each kind
+/// of job.
 fn lists(plan: &[Upgrades]) -> Result<Vec<(&'static str, Value)>> {
-    enough(plan.len())?;
+    refuse_too_many(plan.len())?;
     let both = plan.iter().map(|it| {
         json!({
             "cluster_name": it.cluster.name,
@@ -162,10 +145,7 @@ fn lists(plan: &[Upgrades]) -> Result<Vec<(&'static str, Value)>> {
             "staging_hubs": names(&it.staging),
         })
     });
-    let supports = plan.iter().filter_map(|it| {
-        let reason = it.support.as_ref()?;
-        Some(json!({"cluster_name": it.cluster.name, "provider": it.cluster.provider_name(), "choice_reason": reason}))
-    });
+    let supports = plan.iter().filter_map(support_job);
     let staging = || plan.iter().map(|it| (it.cluster, &it.staging[..]));
     let prod = || plan.iter().map(|it| (it.cluster, &it.prod[..]));
     Ok(vec![
@@ -177,89 +157,138 @@ fn lists(plan: &[Upgrades]) -> Result<Vec<(&'static str, Value)>> {
     ])
 }
 
-/// Those of both tables.
-fn rows(plan: &[Upgrades]) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
-    let yes = |it: bool| if it { "Yes" } else { "No" }.to_owned();
-    let place = |it: &Upgrades| {
-        [
-            it.cluster.provider_name().unwrap_or_default().to_owned(),
-            it.cluster.name.clone(),
-        ]
-    };
-    let first = plan.iter().map(|it| {
-        let support = [
-            yes(it.support.is_some()),
-            it.support.clone().unwrap_or_default(),
-        ];
-        let staging = [yes(!it.staging.is_empty()), reasons(&it.staging)];
-        [place(it), support, staging].concat()
-    });
-    let second = plan.iter().flat_map(|it| {
-        it.prod
-            .iter()
-            .map(move |todo| [place(it), [todo.hub.name.clone(), todo.reason.clone()]].concat())
-    });
-    (first.collect(), second.collect())
+fn support_job(upgrades: &Upgrades) -> Option<Value> {
+    let reason = upgrades.support.as_ref()?;
+    Some(json!({
+        "cluster_name": upgrades.cluster.name,
+        "provider": upgrades.cluster.provider_name(),
+        "choice_reason": reason,
+    }))
 }
 
-/// What a pull request's readers see.
-fn comment(plan: &[Upgrades]) -> String {
-    let (first, second) = rows(plan);
-    let whole = |first: &str, second: &str| {
-        format!(
-            "{}\nMerging this PR will trigger the following deployment actions.\n\n\
-             ### Support and Staging deployments\n\n{first}\n\n### Production deployments\n\n{second}\n",
-            workflow::PLAN
-        )
-    };
-    let first = markdown(&FIRST_HEAD, &first, NO_SUPPORT_OR_STAGING);
-    let text = whole(&first, &markdown(&SECOND_HEAD, &second, NO_PROD));
-    if text.len() <= workflow::LONGEST_COMMENT {
-        return text;
-    }
-    // Too many for GitHub: a row for each cluster.
-    let short = plan.iter().filter(|it| !it.prod.is_empty()).map(|it| {
-        let (provider, cluster) = (
-            it.cluster.provider_name().unwrap_or_default(),
-            &it.cluster.name,
-        );
+/// A row for each cluster.
+fn support_and_staging_table(plan: &[Upgrades]) -> Table<'static> {
+    let rows = plan.iter().map(|upgrades| {
+        let [provider, cluster] = provider_and_cluster(upgrades);
         vec![
-            provider.to_owned(),
-            cluster.clone(),
-            names(&it.prod).join(", "),
-            it.prod[0].reason.clone(),
+            provider,
+            cluster,
+            yes_or_no(upgrades.support.is_some()),
+            upgrades.support.clone().unwrap_or_default(),
+            yes_or_no(!upgrades.staging.is_empty()),
+            reasons(&upgrades.staging),
         ]
     });
-    let text = whole(
-        &first,
-        &markdown(&SECOND_HEAD, &short.collect::<Vec<_>>(), NO_PROD),
-    );
-    if text.len() <= workflow::LONGEST_COMMENT {
-        return text;
+    Table {
+        title: "Support chart and Staging hub upgrades",
+        head: &[
+            "Cloud Provider",
+            "Cluster Name",
+            "Upgrade Support?",
+            "Reason for Support Redeploy",
+            "Upgrade Staging?",
+            "Reason for Staging Redeploy",
+        ],
+        rows: rows.collect(),
+        none: workflow::NOTHING[0],
+    }
+}
+
+fn yes_or_no(is_upgraded: bool) -> String {
+    if is_upgraded { "Yes" } else { "No" }.to_owned()
+}
+
+/// A row for each production hub.
+fn prod_table(plan: &[Upgrades]) -> Table<'static> {
+    let mut rows = Vec::new();
+    for upgrades in plan {
+        for todo in &upgrades.prod {
+            let [provider, cluster] = provider_and_cluster(upgrades);
+            rows.push(vec![
+                provider,
+                cluster,
+                todo.hub.name.clone(),
+                todo.reason.clone(),
+            ]);
+        }
+    }
+    table_of_prod(rows)
+}
+
+/// A row for each cluster, with the names of all its production hubs and the reason of the first one.
+fn short_prod_table(plan: &[Upgrades]) -> Table<'static> {
+    let mut rows = Vec::new();
+    for upgrades in plan {
+        if let Some(first) = upgrades.prod.first() {
+            let [provider, cluster] = provider_and_cluster(upgrades);
+            let hubs = names(&upgrades.prod).join(", ");
+            rows.push(vec![provider, cluster, hubs, first.reason.clone()]);
+        }
+    }
+    table_of_prod(rows)
+}
+
+fn table_of_prod(rows: Vec<Vec<String>>) -> Table<'static> {
+    Table {
+        title: "Prod hub upgrades",
+        head: &[
+            "Cloud Provider",
+            "Cluster Name",
+            "Hub Name",
+            "Reason for Redeploy",
+        ],
+        rows,
+        none: workflow::NOTHING[1],
+    }
+}
+
+fn provider_and_cluster(upgrades: &Upgrades) -> [String; 2] {
+    let cluster = upgrades.cluster;
+    let provider = cluster.provider_name().unwrap_or_default();
+    [provider.to_owned(), cluster.name.clone()]
+}
+
+/// The comment on a pull request. What is too long for GitHub is shortened to a row for each cluster, and then to a count.
+fn comment(plan: &[Upgrades]) -> String {
+    let first = markdown(&support_and_staging_table(plan));
+    for second in [prod_table(plan), short_prod_table(plan)] {
+        let text = comment_of(&first, &markdown(&second));
+        if text.len() <= workflow::LONGEST_COMMENT {
+            return text;
+        }
     }
     let hubs: usize = plan.iter().map(|it| it.staging.len() + it.prod.len()).sum();
-    let all = format!(
+    let count = format!(
         "{hubs} hubs on {} clusters: the run of this workflow lists them",
         plan.len()
     );
-    whole(&all, &all)
+    comment_of(&count, &count)
 }
 
-fn markdown(head: &[&str], rows: &[Vec<String>], none: &str) -> String {
-    if rows.is_empty() {
-        return none.to_owned();
+fn comment_of(first: &str, second: &str) -> String {
+    format!(
+        "{}\nMerging this PR will trigger the following deployment actions.\n\n\
+         ### Support and Staging deployments\n\n{first}\n\n### Production deployments\n\n{second}\n",
+        workflow::PLAN
+    )
+}
+
+fn markdown(table: &Table) -> String {
+    if table.rows.is_empty() {
+        return table.none.to_owned();
     }
-    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    let head = [
-        head.iter().map(|it| (*it).to_owned()).collect(),
-        vec!["---".to_owned(); head.len()],
+    let head = table.head.iter().map(|it| (*it).to_owned()).collect();
+    let mut lines = vec![
+        markdown_line(head),
+        markdown_line(vec!["---".to_owned(); table.head.len()]),
     ];
-    let rows = rows
-        .iter()
-        .map(|it| it.iter().map(|it| workflow::escaped(it)).collect());
-    head.into_iter()
-        .chain(rows)
-        .map(line)
-        .collect::<Vec<_>>()
-        .join("\n")
+    for row in &table.rows {
+        let cells = row.iter().map(|cell| workflow::escaped(cell));
+        lines.push(markdown_line(cells.collect()));
+    }
+    lines.join("\n")
+}
+
+fn markdown_line(cells: Vec<String>) -> String {
+    format!("| {} |", cells.join(" | "))
 }

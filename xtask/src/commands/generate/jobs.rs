@@ -1,4 +1,4 @@
-//! Jobs of a workflow.
+//! The jobs of a workflow, as JSON for its matrices and as tables for people.
 
 use std::path::Path;
 
@@ -6,64 +6,63 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::repository::cluster::{Cluster, Hub};
+use crate::{
+    machine::terminal,
+    repository::cluster::{Cluster, Hub},
+};
 
-/// GitHub refuses a matrix of more jobs.
+/// How many jobs GitHub takes in one matrix.
 /// <https://docs.github.com/actions/reference/limits>
-pub(crate) const JOBS: usize = 256;
+const JOBS: usize = 256;
 
-/// In characters: half of what one list may have (`github::set`).
-pub(crate) const REASONS: usize = 64 << 10;
+/// How many characters the reasons of one list may have together: half of what a list may have (`workflow::set`).
+const REASONS: usize = 64 << 10;
 
-/// The clusters that a workflow's jobs can reach: the rehearsal cluster is each machine's own.
+/// The clusters that a workflow's jobs can reach, their hubs sorted by name. A rehearsal cluster is not among them: each
+/// machine has its own.
 pub(crate) fn clusters(root: &Path) -> Result<Vec<Cluster>> {
     let mut clusters = Cluster::all(root)?;
     clusters.retain(|it| !it.is_local());
-    clusters
-        .iter_mut()
-        .for_each(|it| it.hubs.sort_by(|a, b| a.name.cmp(&b.name)));
+    for cluster in &mut clusters {
+        cluster.hubs.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     Ok(clusters)
 }
 
-/// A hub that something is to be done with, and why.
+/// A hub that has something to be done, and why.
 pub(crate) struct Todo<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) reason: String,
 }
 
-/// A job for each hub, with the reason under this key. GitHub takes so many in a matrix: if there are more hubs, several of
-/// a cluster share a job, and `hub_name` has all their names.
+/// A job for each hub, with the reason under the key `reason`. If there are more hubs than GitHub takes in a matrix, several
+/// hubs of a cluster share a job, and `hub_name` has all their names.
 pub(crate) fn jobs<'a>(
     todos: impl Iterator<Item = (&'a Cluster, &'a [Todo<'a>])>,
     reason: &str,
 ) -> Result<Value> {
-    let by_cluster: Vec<_> = todos.filter(|(_, it)| !it.is_empty()).collect();
-    enough(by_cluster.len())?;
-    let jobs = |size: usize| {
-        by_cluster
-            .iter()
-            .map(|(_, it)| it.len().div_ceil(size))
-            .sum::<usize>()
-    };
-    let size = (1..)
-        .find(|it| jobs(*it) <= JOBS)
-        .expect("one job a cluster is few enough");
-    let count = jobs(size);
-    let jobs = by_cluster
-        .iter()
-        .flat_map(|(cluster, it)| it.chunks(size).map(move |it| (*cluster, it)));
-    let job = |(cluster, todos): (&Cluster, &[Todo])| {
-        let names = names(todos).join(" ");
+    let by_cluster: Vec<_> = todos.filter(|(_, todos)| !todos.is_empty()).collect();
+    refuse_too_many(by_cluster.len())?;
+    let size = hubs_per_job(&by_cluster);
+    let mut shares = Vec::new();
+    for (cluster, todos) in by_cluster {
+        shares.extend(todos.chunks(size).map(|share| (cluster, share)));
+    }
+    let jobs = shares.iter().map(|(cluster, share)| {
+        let names = names(share).join(" ");
         json!({
-            "cluster_name": cluster.name, "provider": cluster.provider_name(), "hub_name": names, "hub_names": names,
-            reason: shortened(&reasons(todos), count),
+            "cluster_name": cluster.name,
+            "provider": cluster.provider_name(),
+            "hub_name": names,
+            "hub_names": names,
+            reason: shortened(&reasons(share), shares.len()),
         })
-    };
-    Ok(jobs.map(job).collect())
+    });
+    Ok(jobs.collect())
 }
 
 /// An error if there are more clusters than jobs in a matrix.
-pub(crate) fn enough(clusters: usize) -> Result<()> {
+pub(crate) fn refuse_too_many(clusters: usize) -> Result<()> {
     ensure!(
         clusters <= JOBS,
         "{clusters} clusters need a job each, and GitHub takes {JOBS} in a matrix\n\
@@ -72,37 +71,48 @@ pub(crate) fn enough(clusters: usize) -> Result<()> {
     Ok(())
 }
 
+/// How many hubs share a job, at least, so that no more than `JOBS` jobs are needed.
+fn hubs_per_job(by_cluster: &[(&Cluster, &[Todo])]) -> usize {
+    let jobs = |size: usize| -> usize {
+        let of_clusters = by_cluster
+            .iter()
+            .map(|(_, todos)| todos.len().div_ceil(size));
+        of_clusters.sum()
+    };
+    (1..)
+        .find(|size| jobs(*size) <= JOBS)
+        .expect("one job for each cluster is few enough")
+}
+
+/// The names of the hubs.
 pub(crate) fn names<'a>(todos: &[Todo<'a>]) -> Vec<&'a str> {
     todos.iter().map(|it| it.hub.name.as_str()).collect()
 }
 
-/// What hubs of one cluster are to be done for, together.
+/// The reasons of several hubs of one cluster in one text: each with its hub's name, unless they are all the same.
 pub(crate) fn reasons(todos: &[Todo]) -> String {
-    match todos {
-        [] => String::new(),
-        [first, rest @ ..] if rest.iter().all(|it| it.reason == first.reason) => {
-            first.reason.clone()
-        }
-        _ => {
-            let each: Vec<_> = todos
-                .iter()
-                .map(|it| format!("{}: {}", it.hub.name, it.reason))
-                .collect();
-            each.join("; ")
-        }
+    let Some(first) = todos.first() else {
+        return String::new();
+    };
+    if todos.iter().all(|it| it.reason == first.reason) {
+        return first.reason.clone();
     }
+    let each = todos
+        .iter()
+        .map(|it| format!("{}: {}", it.hub.name, it.reason));
+    each.collect::<Vec<_>>().join("; ")
 }
 
-/// A reason in a list of so many jobs, with its end left out if the list would be longer than a workflow takes.
+/// A reason in a list of `jobs` jobs. Its end is left out if the list would otherwise be longer than a workflow takes.
 pub(crate) fn shortened(reason: &str, jobs: usize) -> String {
     let longest = REASONS / jobs;
-    match reason.char_indices().nth(longest) {
-        Some(_) => reason.chars().take(longest - 1).chain(['…']).collect(),
-        None => reason.to_owned(),
+    if reason.chars().count() <= longest {
+        return reason.to_owned();
     }
+    reason.chars().take(longest - 1).chain(['…']).collect()
 }
 
-/// An object with all lists, as `--format json` prints it.
+/// An object with all lists in this order, as `--format json` prints it.
 pub(crate) fn as_json(lists: &[(&str, Value)]) -> Result<String> {
     #[derive(Serialize)]
     struct Lists<'a>(#[serde(serialize_with = "in_order")] &'a [(&'a str, Value)]);
@@ -112,32 +122,22 @@ pub(crate) fn as_json(lists: &[(&str, Value)]) -> Result<String> {
     Ok(serde_json::to_string_pretty(&Lists(lists))? + "\n")
 }
 
-/// A table for the terminal, its columns as wide as they need; or `none`, if it has no rows.
-pub(crate) fn table(title: &str, head: &[&str], rows: &[Vec<String>], none: &str) -> String {
-    if rows.is_empty() {
-        return format!("{title}\n{none}\n");
+/// Rows below a head, with a title. If there are no rows, `none` is in their place.
+pub(crate) struct Table<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) head: &'a [&'a str],
+    pub(crate) rows: Vec<Vec<String>>,
+    pub(crate) none: &'a str,
+}
+
+impl Table<'_> {
+    /// As it is shown on a terminal.
+    pub(crate) fn text(&self) -> String {
+        if self.rows.is_empty() {
+            return format!("{}\n{}\n", self.title, self.none);
+        }
+        let head = self.head.iter().map(|it| (*it).to_owned()).collect();
+        let lines = [vec![head], self.rows.clone()].concat();
+        format!("{}\n{}", self.title, terminal::table(&lines))
     }
-    let lines: Vec<Vec<&str>> = std::iter::once(head.to_vec())
-        .chain(
-            rows.iter()
-                .map(|it| it.iter().map(String::as_str).collect()),
-        )
-        .collect();
-    let width = |column: usize| {
-        lines
-            .iter()
-            .map(|it| it[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let line = |cells: &Vec<&str>| {
-        let cells: Vec<_> = cells
-            .iter()
-            .zip(&widths)
-            .map(|(it, width)| format!("{it:<width$}"))
-            .collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    format!("{title}\n{}", lines.iter().map(line).collect::<String>())
 }

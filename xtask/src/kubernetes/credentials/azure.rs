@@ -99,10 +99,9 @@ fn get_token(key: &Key, settings: &Settings) -> Result<String> {
         ("client_secret", &key.password),
         ("scope", &format!("{}/.default", management(settings))),
     ];
-    let answer = http::agent()
-        .post(format!("{login}/{}/oauth2/v2.0/token", key.tenant))
-        .send_form(form);
-    let answer = read(answer).map_err(|err| {
+    let url = format!("{login}/{}/oauth2/v2.0/token", key.tenant);
+    let answer = http::agent().post(&url).send_form(form);
+    let answer = read(answer, &url).map_err(|err| {
         anyhow!(
             "cannot get a token for the service principal {}: {err:#}\n\
              hint: the secret in `{}` must still be valid",
@@ -130,7 +129,7 @@ fn get_kubeconfig(key: &Key, azure: &Azure, settings: &Settings, token: &str) ->
         .post(&url)
         .header("Authorization", format!("Bearer {token}"))
         .send_empty();
-    let answer = read(answer).map_err(|err| {
+    let answer = read(answer, &url).map_err(|err| {
         anyhow!(
             "cannot get a kubeconfig for the service principal {}: {err:#}\n\
              hint: it needs the role `Azure Kubernetes Service Cluster User Role` for {cluster}",
@@ -151,6 +150,8 @@ fn management(settings: &Settings) -> &str {
     settings.azure.management.trim_end_matches('/')
 }
 
-fn read(answer: Result<Response<Body>, ureq::Error>) -> Result<Value> {
-    http::json("Azure", answer?)
+fn read(answer: Result<Response<Body>, ureq::Error>, url: &str) -> Result<Value> {
+    let asked = format!("POST {url}");
+    let answer = answer.with_context(|| asked.clone())?;
+    http::json(&mut http::success(answer, &asked, "Azure")?, "Azure")
 }

@@ -1,4 +1,4 @@
-//! The jobs as a child pipeline of GitLab. Its YAML is JSON.
+//! The jobs as a child pipeline of GitLab. JSON is YAML, too.
 //! <https://docs.gitlab.com/ci/pipelines/downstream_pipelines/#dynamic-child-pipelines>
 
 use std::collections::BTreeMap;
@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 use crate::commands::generate::{helm_upgrade_jobs::plan::Upgrades, jobs::Todo};
 
-/// What its jobs have in common with those of .gitlab-ci.yml.
+/// The file with what these jobs and those of .gitlab-ci.yml have in common.
 const SHARED: &str = ".gitlab/xtask.yml";
 
-/// GitLab takes no more `needs` of a job.
+/// How many `needs` GitLab takes for a job.
 /// <https://docs.gitlab.com/ci/yaml/#needs>
 const NEEDS: usize = 50;
 
-/// What a runner breaks, by names that older GitLabs know, too. A deploy that failed isn't tried again.
+/// The failures after which GitLab retries a job: those of a runner, by names that older GitLabs know, too. A deploy that failed
+/// is not retried.
 /// <https://docs.gitlab.com/ci/yaml/#retrywhen>
 const BROKEN_BY_RUNNER: [&str; 4] = [
     "api_failure",
@@ -24,12 +25,18 @@ const BROKEN_BY_RUNNER: [&str; 4] = [
     "stuck_or_timeout_failure",
 ];
 
-/// A job for each support and each hub, and one for each cluster that waits for a person before production. What a cluster's
-/// jobs need is of this cluster, so that one's failure holds back no other.
+/// A pipeline with a job for each support chart and each hub, and one for each cluster that waits for a person's approval
+/// before production. Jobs need only jobs of their own cluster, so that a failure holds back no other cluster.
 pub(crate) fn pipeline(plan: &[Upgrades]) -> Result<String> {
     let mut jobs = BTreeMap::new();
     for upgrades in plan {
-        add(&mut jobs, upgrades)?;
+        refuse_unfit_name(upgrades)?;
+        add_support(&mut jobs, upgrades);
+        add_staging(&mut jobs, upgrades);
+        if !upgrades.prod.is_empty() {
+            add_approval(&mut jobs, upgrades);
+            add_prod(&mut jobs, upgrades);
+        }
     }
     if jobs.is_empty() {
         // GitLab refuses a pipeline without jobs.
@@ -45,52 +52,49 @@ pub(crate) fn pipeline(plan: &[Upgrades]) -> Result<String> {
     Ok(serde_json::to_string_pretty(&jobs)? + "\n")
 }
 
-/// The jobs of a cluster by their names.
-fn add(jobs: &mut BTreeMap<String, Value>, upgrades: &Upgrades) -> Result<()> {
-    let cluster = &upgrades.cluster.name;
-    // Hubs' names are checked with cluster.yaml; a cluster is called as its folder.
+/// Jobs by their names.
+type Jobs = BTreeMap<String, Value>;
+
+/// An error if a cluster's name cannot be part of a job's script. Names of hubs are checked with cluster.yaml, but a cluster is
+/// named after its folder.
+fn refuse_unfit_name(upgrades: &Upgrades) -> Result<()> {
+    let mut chars = upgrades.cluster.name.chars();
     ensure!(
-        cluster
-            .chars()
-            .all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)),
-        "the folder `{}` can't be named in a job's script",
+        chars.all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)),
+        "the name of the folder `{}` cannot be part of a job's script",
         upgrades.cluster.dir.display()
     );
-    let staging_job = |it: &Todo| format!("staging {cluster} {}", it.hub.name);
-    let support = upgrades
-        .support
-        .as_ref()
-        .map(|_| format!("support {cluster}"));
-    if let Some(name) = &support {
+    Ok(())
+}
+
+fn add_support(jobs: &mut Jobs, upgrades: &Upgrades) {
+    if let Some(name) = support_job(upgrades) {
+        let cluster = &upgrades.cluster.name;
         let script = format!("xtask deploy-support {cluster}");
-        jobs.insert(
-            name.clone(),
-            deploy("support", script, format!("{cluster}/support"), vec![]),
-        );
+        let group = format!("{cluster}/support");
+        jobs.insert(name, deploy("support", script, group, vec![]));
     }
-    for it in &upgrades.staging {
-        let script = format!("xtask deploy {cluster} {}", it.hub.name);
-        let group = format!("{cluster}/{}", it.hub.name);
-        jobs.insert(
-            staging_job(it),
-            deploy("staging", script, group, support.iter().cloned().collect()),
-        );
+}
+
+fn add_staging(jobs: &mut Jobs, upgrades: &Upgrades) {
+    for todo in &upgrades.staging {
+        let needs = support_job(upgrades).into_iter().collect();
+        let job = deploy_hub("staging", upgrades, todo, needs);
+        jobs.insert(staging_job(upgrades, todo), job);
     }
-    if upgrades.prod.is_empty() {
-        return Ok(());
+}
+
+/// Adds the job that waits for a person. It needs only the staging hubs that all production hubs wait for, since a failure of
+/// another staging hub does not hold back all of them.
+fn add_approval(jobs: &mut Jobs, upgrades: &Upgrades) {
+    let name = approval_job(upgrades);
+    let mut needs: Vec<String> = support_job(upgrades).into_iter().collect();
+    for gate in &upgrades.staging {
+        if upgrades.prod.iter().all(|it| it.hub.waits_for(gate.hub)) {
+            needs.push(staging_job(upgrades, gate));
+        }
     }
-    // A hub that waits for some staging hubs isn't held back by the others: the approval waits for those of all hubs.
-    let approve = format!("approve {cluster}");
-    let of_all = upgrades
-        .staging
-        .iter()
-        .filter(|gate| upgrades.prod.iter().all(|it| it.hub.waits_for(gate.hub)));
-    let needs = support
-        .iter()
-        .cloned()
-        .chain(of_all.map(staging_job))
-        .collect();
-    let needs = gathered(jobs, &approve, needs);
+    let needs = gathered(jobs, &name, needs);
     let job = json!({
         "stage": "approval",
         "script": ["echo \"approved by $GITLAB_USER_LOGIN\""],
@@ -98,45 +102,63 @@ fn add(jobs: &mut BTreeMap<String, Value>, upgrades: &Upgrades) -> Result<()> {
         "allow_failure": false,
         "needs": needs,
     });
-    jobs.insert(approve.clone(), job);
-    for it in &upgrades.prod {
-        let name = format!("production {cluster} {}", it.hub.name);
-        let gates = upgrades
-            .staging
-            .iter()
-            .filter(|gate| it.hub.waits_for(gate.hub))
-            .map(staging_job);
-        let needs = [approve.clone()]
-            .into_iter()
-            .chain(support.clone())
-            .chain(gates)
-            .collect();
-        let needs = gathered(jobs, &name, needs);
-        let script = format!("xtask deploy {cluster} {}", it.hub.name);
-        let group = format!("{cluster}/{}", it.hub.name);
-        jobs.insert(name, deploy("production", script, group, needs));
-    }
-    Ok(())
+    jobs.insert(name, job);
 }
 
-/// A job that runs this after the jobs that it needs. The program is from the pipeline that starts this one.
+fn add_prod(jobs: &mut Jobs, upgrades: &Upgrades) {
+    for todo in &upgrades.prod {
+        let name = format!("production {} {}", upgrades.cluster.name, todo.hub.name);
+        let mut needs = vec![approval_job(upgrades)];
+        needs.extend(support_job(upgrades));
+        for gate in &upgrades.staging {
+            if todo.hub.waits_for(gate.hub) {
+                needs.push(staging_job(upgrades, gate));
+            }
+        }
+        let needs = gathered(jobs, &name, needs);
+        jobs.insert(name, deploy_hub("production", upgrades, todo, needs));
+    }
+}
+
+/// The name of the job that upgrades the support chart, if there is one.
+fn support_job(upgrades: &Upgrades) -> Option<String> {
+    upgrades.support.as_ref()?;
+    Some(format!("support {}", upgrades.cluster.name))
+}
+
+fn staging_job(upgrades: &Upgrades, todo: &Todo) -> String {
+    format!("staging {} {}", upgrades.cluster.name, todo.hub.name)
+}
+
+fn approval_job(upgrades: &Upgrades) -> String {
+    format!("approve {}", upgrades.cluster.name)
+}
+
+/// A job that deploys a hub after the jobs that it needs.
+fn deploy_hub(stage: &str, upgrades: &Upgrades, todo: &Todo, needs: Vec<String>) -> Value {
+    let cluster = &upgrades.cluster.name;
+    let hub = &todo.hub.name;
+    let script = format!("xtask deploy {cluster} {hub}");
+    deploy(stage, script, format!("{cluster}/{hub}"), needs)
+}
+
+/// A job that runs this script after the jobs that it needs. The program comes from the pipeline that starts this one.
 fn deploy(stage: &str, script: String, resource_group: String, needs: Vec<String>) -> Value {
     let program = json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"});
-    let needs: Vec<_> = [program]
-        .into_iter()
-        .chain(needs.into_iter().map(Value::from))
-        .collect();
+    let mut all = vec![program];
+    all.extend(needs.into_iter().map(Value::from));
     json!({
         "stage": stage,
         "script": [script],
-        "needs": needs,
+        "needs": all,
         "resource_group": resource_group,
         "retry": {"max": 2, "when": BROKEN_BY_RUNNER},
     })
 }
 
-/// What a job needs besides the program: if it's more than GitLab takes, jobs that do nothing stand for a part of it each.
-fn gathered(jobs: &mut BTreeMap<String, Value>, name: &str, needs: Vec<String>) -> Vec<String> {
+/// What a job needs besides the program. If that is more than GitLab takes, jobs that do nothing are added, each of which needs
+/// a part of it, and the job needs those.
+fn gathered(jobs: &mut Jobs, name: &str, needs: Vec<String>) -> Vec<String> {
     if needs.len() < NEEDS {
         return needs;
     }

@@ -1,4 +1,4 @@
-//! What a change makes redeploy, cluster by cluster.
+//! Plans what a change makes redeploy, cluster by cluster.
 
 use std::{
     cell::RefCell,
@@ -17,16 +17,16 @@ use crate::{
     settings::Settings,
 };
 
-/// What is to be done on a cluster.
+/// What is upgraded on a cluster.
 pub(crate) struct Upgrades<'a> {
     pub(crate) cluster: &'a Cluster,
-    /// Why its support is upgraded, if it is.
+    /// Why its support chart is upgraded, if it is.
     pub(crate) support: Option<String>,
     pub(crate) staging: Vec<Todo<'a>>,
     pub(crate) prod: Vec<Todo<'a>>,
 }
 
-/// Those of one pull request.
+/// What the labels of one pull request ask for.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Labels {
     pub(crate) skip_deploy: bool,
@@ -35,22 +35,34 @@ pub(crate) struct Labels {
     pub(crate) deploy_hubs: bool,
 }
 
-/// The chart of what a cluster's hubs share.
-pub(crate) const SUPPORT: &str = "helm-charts/support";
+/// The chart with what the hubs of a cluster share.
+const SUPPORT: &str = "helm-charts/support";
 
-/// Of labels that are ours.
-pub(crate) const PREFIX: &str = "deployer:";
+/// The beginning of the labels that are ours.
+const PREFIX: &str = "deployer:";
 
-/// What the jobs are for.
+const LABELS: [&str; 4] = [
+    "skip-deploy",
+    "skip-deploy-hubs",
+    "deploy-support",
+    "deploy-hubs",
+];
+
+/// The change that jobs are made for.
 #[derive(Default)]
 pub(crate) struct Change {
-    pub(crate) for_support: Changed,
-    pub(crate) for_hubs: Changed,
-    pub(crate) deploy_support: bool,
-    pub(crate) deploy_hubs: bool,
+    /// The changed files that upgrade support charts.
+    for_support: Changed,
+    /// The changed files that redeploy hubs.
+    for_hubs: Changed,
+    /// Whether all support charts are upgraded.
+    deploy_support: bool,
+    /// Whether all hubs are redeployed.
+    deploy_hubs: bool,
 }
 
 impl Change {
+    /// Adds files that were changed in a pull request with these labels.
     pub(crate) fn add(&mut self, changed: &Changed, labels: Labels) {
         if !labels.skip_deploy {
             self.for_support.add(changed);
@@ -64,6 +76,7 @@ impl Change {
 }
 
 impl Labels {
+    /// An error if one of the names begins as our labels do, but is none of them.
     pub(crate) fn read(names: &[String]) -> Result<Labels> {
         let mut labels = Labels::default();
         for name in names {
@@ -75,16 +88,10 @@ impl Labels {
                 "skip-deploy-hubs" => &mut labels.skip_deploy_hubs,
                 "deploy-support" => &mut labels.deploy_support,
                 "deploy-hubs" => &mut labels.deploy_hubs,
-                _ => {
-                    let known = [
-                        "skip-deploy",
-                        "skip-deploy-hubs",
-                        "deploy-support",
-                        "deploy-hubs",
-                    ];
-                    let known = list(known.map(|it| format!("{PREFIX}{it}")));
-                    bail!("there is no label `{name}`; there are: {known}")
-                }
+                _ => bail!(
+                    "there is no label `{name}`; there are: {}",
+                    list(LABELS.map(|it| format!("{PREFIX}{it}")))
+                ),
             } = true;
         }
         labels.skip_deploy_hubs |= labels.skip_deploy;
@@ -94,7 +101,7 @@ impl Labels {
     }
 }
 
-/// By cluster and hub.
+/// The clusters on which something is upgraded, in the order of `clusters`.
 pub(crate) fn plan<'a>(
     root: &Path,
     settings: &Settings,
@@ -105,25 +112,18 @@ pub(crate) fn plan<'a>(
         root: root.canonicalize()?,
         folders: RefCell::default(),
     };
-    let touched = |it| Touched::by(it, links, settings, clusters);
-    let (for_support, for_hubs) = (touched(&change.for_support)?, touched(&change.for_hubs)?);
-    let forced =
-        |is_set: bool, name: &str| is_set.then(|| format!("{PREFIX}{name} label detected"));
+    let for_support = Touched::find(&change.for_support, links, settings, clusters)?;
+    let for_hubs = Touched::find(&change.for_hubs, links, settings, clusters)?;
     let mut plan = Vec::new();
     for cluster in clusters {
-        let why = |it: &Support| {
+        let support = cluster.support.as_ref().and_then(|support| {
             forced(change.deploy_support, "deploy-support")
-                .or_else(|| for_support.support(cluster, it))
-        };
-        let support = cluster.support.as_ref().and_then(why);
-        let why = |it: &Hub| {
-            forced(change.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, it))
-        };
+                .or_else(|| for_support.support(cluster, support))
+        });
         let todos = cluster.hubs.iter().filter_map(|hub| {
-            Some(Todo {
-                hub,
-                reason: why(hub)?,
-            })
+            let reason =
+                forced(change.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, hub))?;
+            Some(Todo { hub, reason })
         });
         let (staging, prod) = todos.partition(|it| it.hub.is_staging());
         let mut upgrades = Upgrades {
@@ -140,134 +140,151 @@ pub(crate) fn plan<'a>(
     Ok(plan)
 }
 
-/// What changed files are part of.
-pub(crate) struct Touched<'a> {
-    pub(crate) changed: &'a Changed,
-    pub(crate) links: &'a Links,
-    /// What all hubs are deployed with.
-    pub(crate) core: bool,
-    /// Folders from the root.
-    pub(crate) charts: BTreeSet<PathBuf>,
+/// The reason that a label gives.
+fn forced(is_set: bool, label: &str) -> Option<String> {
+    is_set.then(|| format!("{PREFIX}{label} label detected"))
+}
+
+/// What changed files belong to.
+struct Touched<'a> {
+    changed: &'a Changed,
+    links: &'a Links,
+    /// Whether one is of `core_files`, with which all hubs are deployed.
+    core: bool,
+    /// The charts that a file belongs to, by their folders from the root.
+    charts: BTreeSet<PathBuf>,
 }
 
 impl<'a> Touched<'a> {
-    pub(crate) fn by(
+    fn find(
         changed: &'a Changed,
         links: &'a Links,
         settings: &Settings,
         clusters: &[Cluster],
     ) -> Result<Touched<'a>> {
-        let root = &links.root;
-        let patterns = settings.core_files.iter().map(|it| {
-            Pattern::new(it)
-                .with_context(|| format!("config/xtask.yaml: `core_files`: `{it}` is no pattern"))
-        });
-        let patterns = patterns.collect::<Result<Vec<_>>>()?;
-        let core = changed
-            .files()
-            .any(|file| patterns.iter().any(|it| it.matches_path(file)));
-
-        let all: BTreeSet<_> = clusters
-            .iter()
-            .flat_map(|it| &it.hubs)
-            .map(Hub::chart)
-            .collect();
+        let patterns = core_patterns(settings)?;
+        let mut files = changed.files();
+        let hubs = clusters.iter().flat_map(|it| &it.hubs);
+        let mut all: BTreeSet<PathBuf> = hubs.map(Hub::chart).collect();
+        all.insert(PathBuf::from(SUPPORT));
         let mut charts = BTreeSet::new();
-        for chart in all.into_iter().chain([PathBuf::from(SUPPORT)]) {
-            let mut folders = source::folders(root, &chart)?;
-            folders.extend(
-                folders
-                    .iter()
-                    .filter_map(|it| links.end(it))
-                    .collect::<Vec<_>>(),
-            );
-            if folders
-                .iter()
-                .any(|it| source::reads_any(root, it, changed.within(it)))
-            {
+        for chart in all {
+            if is_changed(&chart, changed, links)? {
                 charts.insert(chart);
             }
         }
         Ok(Touched {
             changed,
             links,
-            core,
+            core: files.any(|file| patterns.iter().any(|it| it.matches_path(file))),
             charts,
         })
     }
 
-    /// Why a cluster's support is upgraded, if it is.
-    pub(crate) fn support(&self, cluster: &Cluster, support: &Support) -> Option<String> {
-        let chart = || {
-            let is_changed = self.charts.contains(Path::new(SUPPORT));
-            is_changed.then(|| "Support helm chart has been modified".to_owned())
-        };
-        let own = support
-            .helm_chart_values_files
-            .iter()
-            .map(|it| cluster.dir.join(it));
-        let values = || self.values(own.chain(Support::shared_values(&self.links.root)));
-        self.cluster_yaml(cluster).or_else(chart).or_else(values)
+    /// Why a cluster's support chart is upgraded, if it is.
+    fn support(&self, cluster: &Cluster, support: &Support) -> Option<String> {
+        if let Some(reason) = self.cluster_yaml(cluster) {
+            return Some(reason);
+        }
+        if self.charts.contains(Path::new(SUPPORT)) {
+            return Some("Support helm chart has been modified".to_owned());
+        }
+        let own = support.helm_chart_values_files.iter();
+        let own = own.map(|file| cluster.dir.join(file));
+        self.values(own.chain(Support::shared_values(&self.links.root)))
     }
 
     /// Why a hub is redeployed, if it is.
-    pub(crate) fn hub(&self, cluster: &Cluster, hub: &Hub) -> Option<String> {
-        let core = self
-            .core
-            .then(|| "Core infrastructure has been modified".to_owned());
-        core.or_else(|| self.cluster_yaml(cluster)).or_else(|| {
-            let chart = hub.chart();
-            let is_changed = self.charts.contains(&chart);
-            let chart = is_changed
-                .then(|| format!("Following helm chart was modified: {}", chart.display()));
-            let files = hub
-                .helm_chart_values_files
-                .iter()
-                .chain(&hub.domain_override_file);
-            let values = self.values(files.map(|it| cluster.dir.join(it)));
-            let both: Vec<_> = chart.into_iter().chain(values).collect();
-            (!both.is_empty()).then(|| both.join("; "))
-        })
+    fn hub(&self, cluster: &Cluster, hub: &Hub) -> Option<String> {
+        if self.core {
+            return Some("Core infrastructure has been modified".to_owned());
+        }
+        if let Some(reason) = self.cluster_yaml(cluster) {
+            return Some(reason);
+        }
+        let mut reasons = Vec::new();
+        let chart = hub.chart();
+        if self.charts.contains(&chart) {
+            let chart = chart.display();
+            reasons.push(format!("Following helm chart was modified: {chart}"));
+        }
+        let files = hub.helm_chart_values_files.iter();
+        let files = files.chain(&hub.domain_override_file);
+        reasons.extend(self.values(files.map(|file| cluster.dir.join(file))));
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    pub(crate) fn cluster_yaml(&self, cluster: &Cluster) -> Option<String> {
-        self.changed
-            .has(&cluster.file())
-            .then(|| match self.changed {
-                Changed::Everything => "Nothing was deployed before".to_owned(),
-                Changed::Files(_) => "cluster.yaml file was modified".to_owned(),
-            })
+    /// Why everything on a cluster is upgraded, if its cluster.yaml changed.
+    fn cluster_yaml(&self, cluster: &Cluster) -> Option<String> {
+        if !self.changed.has(&cluster.file()) {
+            return None;
+        }
+        let reason = match self.changed {
+            Changed::Everything => "Nothing was deployed before",
+            Changed::Files(_) => "cluster.yaml file was modified",
+        };
+        Some(reason.to_owned())
     }
 
-    /// Which of these values files changed, in a sentence.
-    pub(crate) fn values(&self, files: impl Iterator<Item = PathBuf>) -> Option<String> {
-        let files = files.map(|it| paths::lexical(&it)).filter(|file| {
-            self.changed.has(file) || self.links.end(file).is_some_and(|it| self.changed.has(&it))
-        });
-        let names = files
-            .filter_map(|it| Some(it.file_name()?.to_string_lossy().escape_debug().to_string()));
-        let names: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "Following helm chart values files were modified: {}",
-                names.join(", ")
-            )
-        })
+    /// Which of these values files changed, as a reason.
+    fn values(&self, files: impl Iterator<Item = PathBuf>) -> Option<String> {
+        let mut names = BTreeSet::new();
+        for file in files {
+            let file = paths::lexical(&file);
+            if self.has(&file)
+                && let Some(name) = file.file_name()
+            {
+                names.insert(name.to_string_lossy().escape_debug().to_string());
+            }
+        }
+        if names.is_empty() {
+            return None;
+        }
+        let names: Vec<_> = names.into_iter().collect();
+        Some(format!(
+            "Following helm chart values files were modified: {}",
+            names.join(", ")
+        ))
+    }
+
+    /// Whether a file changed, or the file that it is a link to.
+    fn has(&self, file: &Path) -> bool {
+        let target = || self.links.target(file);
+        self.changed.has(file) || target().is_some_and(|it| self.changed.has(&it))
     }
 }
 
-/// What is elsewhere than its path says.
-pub(crate) struct Links {
-    /// As the file system has it.
-    pub(crate) root: PathBuf,
-    /// Where folders from the root are.
-    pub(crate) folders: RefCell<BTreeMap<PathBuf, PathBuf>>,
+fn core_patterns(settings: &Settings) -> Result<Vec<Pattern>> {
+    let patterns = settings.core_files.iter().map(|it| {
+        Pattern::new(it).with_context(|| {
+            format!("config/xtask.yaml: `core_files`: `{it}` is not a valid pattern")
+        })
+    });
+    patterns.collect()
+}
+
+/// Whether a file changed that a chart is read from, also of charts that it depends on by `file://`.
+fn is_changed(chart: &Path, changed: &Changed, links: &Links) -> Result<bool> {
+    let mut folders = source::folders(&links.root, chart)?;
+    let targets: Vec<_> = folders.iter().filter_map(|it| links.target(it)).collect();
+    folders.extend(targets);
+    let mut folders = folders.iter();
+    Ok(folders.any(|it| source::reads_any(&links.root, it, changed.within(it))))
+}
+
+/// The repository's symbolic links.
+struct Links {
+    /// The repository's root, without links.
+    root: PathBuf,
+    /// Folders from the root, each with its path without links.
+    folders: RefCell<BTreeMap<PathBuf, PathBuf>>,
 }
 
 impl Links {
-    /// Where a file or folder of the root really is, if that's behind a link.
-    pub(crate) fn end(&self, path: &Path) -> Option<PathBuf> {
-        let (folder, name) = (path.parent()?, path.file_name()?);
+    /// The path of a file or folder without links, if that is another one. Both paths are from the root.
+    fn target(&self, path: &Path) -> Option<PathBuf> {
+        let folder = path.parent()?;
+        let name = path.file_name()?;
         let mut folders = self.folders.borrow_mut();
         if !folders.contains_key(folder) {
             let real = self.root.join(folder).canonicalize().ok()?;
@@ -283,16 +300,17 @@ impl Links {
 }
 
 impl Upgrades<'_> {
-    /// The staging hubs that have to stand before the others are upgraded, too.
-    pub(crate) fn add_gates(&mut self) {
+    /// Adds the staging hubs that are not redeployed themselves, but that must be ready before a production hub is upgraded.
+    fn add_gates(&mut self) {
         for gate in self.cluster.hubs.iter().filter(|it| it.is_staging()) {
+            if self.staging.iter().any(|it| it.hub.name == gate.name) {
+                continue;
+            }
             let waiting = self.prod.iter().filter(|it| it.hub.waits_for(gate));
             let waiting: Vec<_> = waiting.map(|it| it.hub.name.as_str()).collect();
-            if !waiting.is_empty() && !self.staging.iter().any(|it| it.hub.name == gate.name) {
-                let reason = format!(
-                    "Following prod hubs require redeploy: {}",
-                    waiting.join(", ")
-                );
+            if !waiting.is_empty() {
+                let waiting = waiting.join(", ");
+                let reason = format!("Following prod hubs require redeploy: {waiting}");
                 self.staging.push(Todo { hub: gate, reason });
             }
         }
