@@ -19,7 +19,7 @@ use crate::{
         check::{ATTEMPTS, Attempt, Check, Way, token},
         notebook::Notebook,
     },
-    kubernetes::{api::Api, session::Session},
+    kubernetes::session::Session,
     machine::{
         programs,
         terminal::{self, Format},
@@ -98,16 +98,12 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
 
     ensure!(
         session.rehearsal != Some(Nodes::Simulated),
-        "`{}` has simulated nodes, where nothing runs: there's nothing to check\nhint: `cargo xtask local up --real`",
+        "`{}` has simulated nodes, where nothing runs: there is nothing to check\nhint: `cargo xtask local up --real`",
         cluster.name
     );
     let api = &session.api;
     let (domain, mask) = domain(sh, root, &cluster, hub)?;
-    let address = match session.rehearsal {
-        _ if args.port_forward => Address::forwarded(&login, api, hub, &kind.base)?,
-        None => Address::public(kind.address(&domain)),
-        Some(_) => node_address(api, hub, &kind)?,
-    };
+    let address = args.address(&login, &session, hub, &kind, &domain)?;
     let way = if kind.has_login {
         Way::Server {
             token: token(api, hub)?.map_err(|why| no_token(hub, &why))?,
@@ -169,17 +165,31 @@ fn domain(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<(Stri
     Ok((address::domain_in(&file)?, Mask::new([&file])))
 }
 
-fn node_address(api: &Api, hub: &Hub, kind: &HubTraits) -> Result<Address> {
-    let url = address::node_port(api, hub).with_context(|| {
-        format!(
-            "`{}` has no port on the node, where it could be reached",
-            hub.name
-        )
-    })?;
-    Ok(Address::local(url + &kind.base))
-}
-
 impl RunHubHealthCheck {
+    /// Where to check the hub.
+    fn address(
+        &self,
+        login: &Shell,
+        session: &Session,
+        hub: &Hub,
+        kind: &HubTraits,
+        domain: &str,
+    ) -> Result<Address> {
+        if self.port_forward {
+            return Address::forwarded(login, &session.api, hub, &kind.base);
+        }
+        if session.rehearsal.is_none() {
+            return Ok(Address::public(kind.address(domain)));
+        }
+        let url = address::node_port(&session.api, hub).with_context(|| {
+            format!(
+                "`{}` has no port on the node, where it could be reached",
+                hub.name
+            )
+        })?;
+        Ok(Address::local(url + &kind.base))
+    }
+
     /// The notebooks to run on a hub of this kind.
     fn notebooks(&self, hub: &Hub, kind: &HubTraits) -> Result<Vec<Notebook>> {
         let mut notebooks = Notebook::of(kind);

@@ -19,7 +19,7 @@ pub struct UseClusterCredentials {
     /// Allow it in a shell that is logged in to another cluster
     #[arg(long)]
     nested: bool,
-    /// A program and its arguments, or one argument that is a line for $SHELL; by default an interactive $SHELL
+    /// A program and its arguments, or a line for $SHELL in one argument
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }

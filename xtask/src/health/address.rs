@@ -282,17 +282,13 @@ impl Address {
         let request =
             ClientRequestBuilder::new(uri).with_header("Authorization", format!("token {token}"));
         let mut result = tungstenite::client(request, stream);
-        loop {
-            result = match result {
-                Ok((socket, _)) => return Ok(socket),
-                Err(HandshakeError::Interrupted(part)) => {
-                    check_waiting()?;
-                    part.handshake()
-                }
-                Err(HandshakeError::Failure(err)) => {
-                    bail!("the kernel's websocket does not open: {err}")
-                }
-            }
+        while let Err(HandshakeError::Interrupted(part)) = result {
+            check_waiting()?;
+            result = part.handshake();
+        }
+        match result {
+            Ok((socket, _)) => Ok(socket),
+            Err(err) => bail!("the kernel's websocket does not open: {err}"),
         }
     }
 

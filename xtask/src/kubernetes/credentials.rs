@@ -33,7 +33,7 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
             login.rehearsal = Some(rehearsal.up(sh, None)?);
             login.set("KUBECONFIG", rehearsal.kubeconfig());
             login.set("KUBECACHEDIR", rehearsal.kube_cache());
-            // It was seen to answer just now.
+            // `up` has seen it answer.
             return Ok(login);
         }
         Provider::Kubeconfig(file) => {

@@ -1,7 +1,7 @@
 //! The rehearsal cluster: a real control plane, run by kwokctl, with simulated nodes or a real one.
 //!
-//! Everything of one cluster lies in `/dev/shm/xtask-UID/NAME-HASH`, where HASH stands for the checkout's path:
-//! no secret in its etcd reaches a disk, and a reboot takes all of it away.
+//! All files of one cluster are in `/dev/shm/xtask-UID/NAME-HASH`, where HASH is a hash of the checkout's path: no secret
+//! in its etcd reaches a disk, and a reboot removes everything.
 
 use std::{
     fs::{self, File},
@@ -26,13 +26,13 @@ mod image;
 pub(crate) mod node;
 mod processes;
 
-/// Where the rehearsal cluster of a `provider: local` cluster lies, up or not.
+/// The rehearsal cluster of a `provider: local` cluster, up or not.
 pub(crate) struct Rehearsal {
-    /// For kwokctl and for our folder.
+    /// The name of the cluster for kwokctl, and of our folder.
     id: String,
     dir: PathBuf,
     root: PathBuf,
-    /// What cluster.yaml wants.
+    /// The nodes that cluster.yaml asks for.
     pub(crate) asked: Option<Nodes>,
 }
 
@@ -382,7 +382,7 @@ fn previous_nodes(dir: &Path) -> Nodes {
     }
 }
 
-/// A lock for all clusters of this user: kwokctl looks for free ports and takes them later.
+/// One lock for all clusters of this user: kwokctl looks for free ports, and opens them only later.
 fn lock() -> Result<File> {
     paths::lock(
         &paths::in_memory()?.join("lock"),

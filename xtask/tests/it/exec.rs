@@ -520,7 +520,7 @@ fn all_homes_of_an_nfs_server() {
     });
     let said = repo.fails("exec shell root-homes lake nfs");
     assert!(
-        said.contains("the pod for it can't be made: ") && said.contains("exceeded quota: none"),
+        said.contains("the pod for it cannot be made: ") && said.contains("exceeded quota: none"),
         "{said}"
     );
     assert_eq!(cluster.kubectl("get jobs -n nfs -o name"), "");

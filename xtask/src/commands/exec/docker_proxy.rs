@@ -31,9 +31,9 @@ struct DockerProxy<'a> {
     sh: &'a Shell,
     api: &'a Api,
     cluster: &'a str,
-    /// Of the deployment's pods.
+    /// The labels of the deployment's pods.
     labels: String,
-    /// Since it was, the end of a connection is no error.
+    /// Whether there was a connection: the end of one is an error only before that.
     was_connected: bool,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     machine::process::{self, Whose},
 };
 
-/// The name of its job is this and some letters.
+/// How the names of its job and its pod begin.
 pub(crate) const NAME: &str = "xtask-homes-";
 
 /// After how many seconds the pod ends if nobody deletes it: a person's evening, or the copy of a large home.

@@ -31,7 +31,7 @@ pub enum Shells {
     /// It runs in a pod of its own with the claim `home-nfs`, which is deleted at the end, and after twelve hours in any
     /// case. Its image is `shell_image` of config/xtask.yaml.
     Homes(InHub),
-    /// Open a shell, or run a command, where everything on the homes' NFS server is at /root-homes
+    /// Open a shell where everything on the homes' NFS server is at /root-homes
     ///
     /// It runs in a pod of its own, as for `homes`. The NFS server and the path are `nfs.pv.serverIP` and
     /// `nfs.pv.baseShareName` of the hub's values.

@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 
 use crate::machine::{paths, process, programs};
 
-/// For messages.
+/// The name of the image in messages.
 const IMAGE: &str = "image of hub, proxy and users' servers";
 
 const SCRIPT: &str = include_str!("node/image.sh");
