@@ -25,7 +25,7 @@ pub(crate) struct Settings {
     pub(crate) chart_mirrors: BTreeMap<String, String>,
     /// Where Azure is.
     pub(crate) azure: Azure,
-    /// Patterns of files that all hubs are deployed with, from the root, where `*` stands for folders, too.
+    /// Patterns of files that all hubs are deployed with, from the root, where `*` also matches folders.
     pub(crate) core_files: Vec<String>,
     /// The image of the pods that `exec shell` makes.
     pub(crate) shell_image: String,

@@ -20,7 +20,7 @@ use crate::{
     machine::paths,
 };
 
-/// DependencySource of each prepared chart's name: one that is prepared in another way gets another name.
+/// Part of each prepared chart's name: one that is prepared in another way gets another name.
 const FORMAT: &str = "2";
 
 /// A chart in the repository, with all that goes into its prepared form.

@@ -19,7 +19,7 @@ pub(crate) struct Record {
     actor: String,
     /// The address of the workflow's or pipeline's run.
     run: Option<String>,
-    /// Why hubs are deployed although staging hubs don't stand.
+    /// Why hubs are deployed although staging hubs are not ready.
     pub(crate) ignore_staging: Option<String>,
 }
 

@@ -29,6 +29,25 @@ pub(crate) struct AuthenticatorConfig<'a> {
     class_at: Option<Place>,
 }
 
+/// The setting that says how people log in.
+const CLASS: &[&str] = &["JupyterHub", "authenticator_class"];
+
+/// `hub.config`, wherever among the charts that people build on JupyterHub's.
+fn hub_config(values: &Node) -> Option<&Node> {
+    let charts: [&[&str]; 4] = [
+        &[],
+        &["jupyterhub"],
+        &["basehub", "jupyterhub"],
+        &["binderhub", "jupyterhub"],
+    ];
+    let configs = charts
+        .iter()
+        .filter_map(|path| values.get(path)?.get(&["hub", "config"]));
+    configs
+        .into_iter()
+        .find(|config| config.get(CLASS).is_some())
+}
+
 impl<'a> AuthenticatorConfig<'a> {
     /// None where the values say nothing of who gets in.
     pub(crate) fn find(
@@ -36,29 +55,17 @@ impl<'a> AuthenticatorConfig<'a> {
         hub: &'a str,
         is_set: impl Fn(&Place) -> bool,
     ) -> Option<AuthenticatorConfig<'a>> {
-        let charts: [&[&str]; 4] = [
-            &[],
-            &["jupyterhub"],
-            &["basehub", "jupyterhub"],
-            &["binderhub", "jupyterhub"],
-        ];
-        let config = charts.iter().find_map(|it| {
-            let config = values.get(it)?.get(&["hub", "config"])?;
-            config
-                .get(&["JupyterHub", "authenticator_class"])
-                .map(|_| config)
-        })?;
-        let class = config.get(&["JupyterHub", "authenticator_class"])?;
+        let config = hub_config(values)?;
+        let class = config.get(CLASS)?;
         let class_at = class.at.filter(is_set);
         let class = short(class.as_text()?);
-        // Every authenticator is an `Authenticator`, and most are an `OAuthenticator`.
-        let belongs = |it: &&str| [class.as_str(), ""].contains(&short(it).as_str());
-        let class_names = config
-            .as_map()?
-            .keys()
-            .map(|it| &**it)
-            .filter(belongs)
-            .collect();
+        let mut class_names = Vec::new();
+        for name in config.as_map()?.keys() {
+            // Every authenticator is an `Authenticator`, and most are an `OAuthenticator`.
+            if [class.as_str(), ""].contains(&short(name).as_str()) {
+                class_names.push(&**name);
+            }
+        }
         Some(AuthenticatorConfig {
             config,
             hub,
@@ -101,6 +108,15 @@ impl<'a> AuthenticatorConfig<'a> {
             .any(|it| self.settings(it).next().is_some())
     }
 
+    /// Whether anything but `allowed_users` lets people in.
+    fn lets_others_in(&self) -> bool {
+        let classes = self.class_names.iter();
+        let mut settings = classes
+            .filter_map(|it| self.config.get(&[it])?.as_map())
+            .flatten();
+        settings.any(|(name, value)| is_other_way_in(name) && !is_empty(value))
+    }
+
     fn is_open(&self) -> bool {
         match self.class.as_str() {
             "null" => false,
@@ -128,6 +144,11 @@ fn short(class: &str) -> String {
         .map_or(&*name, |it| it.strip_suffix('o').unwrap_or(it));
     let name = name.strip_suffix("oauth").unwrap_or(name);
     name.strip_prefix("local").unwrap_or(name).to_owned()
+}
+
+fn is_other_way_in(setting: &str) -> bool {
+    let by_group = setting.starts_with("allowed_") && setting != "allowed_users";
+    by_group || ["allow_all", "allow_existing_users"].contains(&setting)
 }
 
 fn is_empty(node: &Node) -> bool {
@@ -178,31 +199,19 @@ fn not_open_to_all(config: &AuthenticatorConfig, problems: &mut Problems) {
 }
 
 fn health_check_user_is_blocked(config: &AuthenticatorConfig, problems: &mut Problems) {
-    let is_named = ["allowed_users", "admin_users"]
-        .into_iter()
-        .any(|it| config.names(it, HEALTH_CHECK_USER));
-    let classes = config
-        .class_names
-        .iter()
-        .filter_map(|it| config.config.get(&[it])?.as_map());
-    let others = ["allow_all", "allow_existing_users"];
-    let lets_others_in = classes.flatten().any(|(name, it)| {
-        let by_group = name.starts_with("allowed_") && &**name != "allowed_users";
-        (by_group || others.contains(&&**name)) && !is_empty(it)
-    });
-    let only_by_name = config.settings("allowed_users").next().is_some() && !lets_others_in;
-    if config.has_login()
-        && !config.names("blocked_users", HEALTH_CHECK_USER)
-        && (is_named || !only_by_name)
-    {
-        problems.warning(
-            "health-check-user",
-            config.class_at,
-            format!(
-                "somebody could log in to hub `{}` as `{HEALTH_CHECK_USER}`, the health check's user: \
-                 name it in `Authenticator.blocked_users`",
-                config.hub
-            ),
+    if !config.has_login() || config.names("blocked_users", HEALTH_CHECK_USER) {
+        return;
+    }
+    let named = ["allowed_users", "admin_users"];
+    let is_named = named.iter().any(|it| config.names(it, HEALTH_CHECK_USER));
+    let only_by_name =
+        config.settings("allowed_users").next().is_some() && !config.lets_others_in();
+    if is_named || !only_by_name {
+        let message = format!(
+            "somebody could log in to hub `{}` as `{HEALTH_CHECK_USER}`, the health check's user: \
+             name it in `Authenticator.blocked_users`",
+            config.hub
         );
+        problems.warning("health-check-user", config.class_at, message);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Cluster {
     pub(crate) support: Option<Support>,
     /// In the file's order.
     pub(crate) hubs: Vec<Hub>,
-    /// cluster.yaml itself, which says where each of these stands.
+    /// cluster.yaml itself, which has the place of each of these.
     pub(crate) yaml: Node,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Hub {
     /// Relative to the cluster's folder; the last one wins.
     pub(crate) helm_chart_values_files: Vec<PathBuf>,
     stage: Option<Stage>,
-    /// The staging hubs that have to stand before this one is deployed; all of the cluster's by default.
+    /// The staging hubs that must be ready before this one is deployed; all of the cluster's by default.
     pub(crate) gates: Option<Vec<String>>,
     /// Whether a deploy checks its health; it does by default.
     pub(crate) health_check: Option<bool>,
@@ -132,7 +132,7 @@ impl Hub {
             .map_or_else(|| self.name.contains("staging"), |it| it == Stage::Staging)
     }
 
-    /// Whether that staging hub of its cluster has to stand before this one is deployed.
+    /// Whether that staging hub of its cluster must be ready before this one is deployed.
     pub(crate) fn waits_for(&self, staging: &Hub) -> bool {
         !self.is_staging()
             && self

@@ -9,6 +9,7 @@ use std::{
 use regex::Regex;
 
 use crate::{
+    machine::terminal::list,
     schema::pattern,
     yaml::{self, Data, Files, Finding, Node},
 };
@@ -18,6 +19,12 @@ pub(crate) struct Rule {
     /// None matches every path.
     path: Option<Regex>,
     recipients: BTreeSet<String>,
+}
+
+impl Rule {
+    fn is_for(&self, path: &str) -> bool {
+        self.path.as_ref().is_none_or(|regex| regex.is_match(path))
+    }
 }
 
 /// Takes the `sops` block out of a file's values, if they have one, and puts placeholders where sops encrypted something.
@@ -76,36 +83,31 @@ pub(crate) fn rules(root: &Path, files: &mut Files) -> (Vec<Rule>, Option<(u32, 
     }
 }
 
+/// What keys are called in a rule, which names some of them as text with commas.
+const RULE_KEYS: [&str; 7] = [
+    "age",
+    "gcp_kms",
+    "kms",
+    "azure_keyvault",
+    "hc_vault_transit_uri",
+    "hc_vault",
+    "pgp",
+];
+
+/// What keys are called in a `sops` block.
+const BLOCK_KEYS: [&str; 6] = ["age", "gcp_kms", "kms", "azure_kv", "hc_vault", "pgp"];
+
 fn rule(yaml: &Node) -> Result<Rule, Finding> {
     let path = match yaml.get(&["path_regex"]) {
-        Some(node) => {
-            let text = node.as_text().unwrap_or_default();
-            let compiled = pattern::to_rust(text)
-                .and_then(|it| Regex::new(&it).map_err(|err| err.to_string()));
-            Some(compiled.map_err(|why| {
-                Finding::problem("recipients", node.at, format!("`path_regex`: {why}"))
-            })?)
-        }
+        Some(node) => Some(path_regex(node)?),
         None => None,
     };
     let mut recipients = BTreeSet::new();
-    for group in [yaml].into_iter().chain(
-        yaml.get(&["key_groups"])
-            .and_then(Node::as_list)
-            .unwrap_or_default(),
-    ) {
-        for key in [
-            "age",
-            "gcp_kms",
-            "kms",
-            "azure_keyvault",
-            "hc_vault_transit_uri",
-            "hc_vault",
-            "pgp",
-        ] {
+    for group in with_key_groups(yaml) {
+        for key in RULE_KEYS {
             match group.get(&[key]).map(|it| &it.data) {
                 Some(Data::Text(text)) => {
-                    recipients.extend(text.split(',').map(|it| normal(it.trim())))
+                    recipients.extend(text.split(',').map(|it| normal(it.trim())));
                 }
                 Some(Data::List(items)) => recipients.extend(items.iter().filter_map(recipient)),
                 _ => {}
@@ -116,35 +118,45 @@ fn rule(yaml: &Node) -> Result<Rule, Finding> {
     Ok(Rule { path, recipients })
 }
 
+fn path_regex(node: &Node) -> Result<Regex, Finding> {
+    let text = node.as_text().unwrap_or_default();
+    pattern::to_rust(text)
+        .and_then(|it| Regex::new(&it).map_err(|err| err.to_string()))
+        .map_err(|why| Finding::problem("recipients", node.at, format!("`path_regex`: {why}")))
+}
+
+/// A rule or `sops` block, which may have keys itself, and its groups of keys.
+fn with_key_groups(yaml: &Node) -> impl Iterator<Item = &Node> {
+    let groups = yaml.get(&["key_groups"]).and_then(Node::as_list);
+    [yaml].into_iter().chain(groups.unwrap_or_default())
+}
+
 /// A key in a `sops` block, or in a rule's list, as one text.
 fn recipient(node: &Node) -> Option<String> {
-    let text = |key: &str| node.get(&[key]).and_then(Node::as_text);
-    let vault = |at: &str, name: &str| {
-        Some(format!(
-            "{}/keys/{}",
-            text(at)?.trim_end_matches('/'),
-            text(name)?
-        ))
-    };
-    let transit = || {
-        let (address, engine) = (text("vault_address")?, text("engine_path")?);
-        Some(format!(
-            "{}/v1/{}/keys/{}",
-            address.trim_end_matches('/'),
-            engine.trim_matches('/'),
-            text("key_name")?
-        ))
-    };
-    let own = node.as_text().or_else(|| {
-        ["recipient", "resource_id", "arn", "fp"]
-            .into_iter()
-            .find_map(text)
-    });
-    let id = own
-        .map(str::to_owned)
-        .or_else(|| vault("vault_url", "name"))
-        .or_else(|| vault("vaultUrl", "key"));
-    id.or_else(transit).map(|it| normal(&it))
+    let named = ["recipient", "resource_id", "arn", "fp"];
+    let own = node.as_text();
+    let own = own.or_else(|| named.into_iter().find_map(|key| text(node, key)));
+    own.map(str::to_owned)
+        .or_else(|| azure_key(node, "vault_url", "name"))
+        .or_else(|| azure_key(node, "vaultUrl", "key"))
+        .or_else(|| vault_key(node))
+        .map(|id| normal(&id))
+}
+
+fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    node.get(&[key]).and_then(Node::as_text)
+}
+
+fn azure_key(node: &Node, vault: &str, name: &str) -> Option<String> {
+    let vault = text(node, vault)?.trim_end_matches('/');
+    Some(format!("{vault}/keys/{}", text(node, name)?))
+}
+
+fn vault_key(node: &Node) -> Option<String> {
+    let address = text(node, "vault_address")?.trim_end_matches('/');
+    let engine = text(node, "engine_path")?.trim_matches('/');
+    let name = text(node, "key_name")?;
+    Some(format!("{address}/v1/{engine}/keys/{name}"))
 }
 
 /// Without the role of an AWS key and the version of an Azure one.
@@ -167,46 +179,47 @@ fn normal(id: &str) -> String {
 /// What to say of a file whose `sops` block is for others than .sops.yaml wants for its path.
 pub(crate) fn other_recipients(rules: &[Rule], path: &Path, sops: &Node) -> Option<String> {
     let shown = path.display().to_string();
-    let rule = rules
-        .iter()
-        .find(|it| it.path.as_ref().is_none_or(|it| it.is_match(&shown)))?;
-    let groups = sops
-        .get(&["key_groups"])
-        .and_then(Node::as_list)
-        .unwrap_or_default();
-    let lists = [sops].into_iter().chain(groups).flat_map(|group| {
-        ["age", "gcp_kms", "kms", "azure_kv", "hc_vault", "pgp"]
-            .into_iter()
-            .filter_map(|it| group.get(&[it])?.as_list())
-    });
-    let found: BTreeSet<String> = lists.flatten().filter_map(recipient).collect();
-    let listed = |ids: Vec<&String>| {
-        ids.iter()
-            .map(|it| format!("`{it}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let rule = rules.iter().find(|it| it.is_for(&shown))?;
+    let found: BTreeSet<String> = with_key_groups(sops)
+        .flat_map(|group| {
+            BLOCK_KEYS
+                .iter()
+                .filter_map(|key| group.get(&[key])?.as_list())
+        })
+        .flatten()
+        .filter_map(recipient)
+        .collect();
+    let mut wrong = Vec::new();
     let missing: Vec<_> = rule.recipients.difference(&found).collect();
+    if !missing.is_empty() {
+        wrong.push(format!(
+            "{} of .sops.yaml {} missing",
+            recipients(&missing),
+            is(&missing)
+        ));
+    }
     let extra: Vec<_> = found.difference(&rule.recipients).collect();
-    let said = match (missing.is_empty(), extra.is_empty()) {
-        (true, true) => return None,
-        (false, true) => format!(
-            "it isn't encrypted for {}, and .sops.yaml wants that",
-            listed(missing)
-        ),
-        (true, false) => {
-            format!(
-                "it is encrypted also for {}, and .sops.yaml doesn't want that",
-                listed(extra)
-            )
-        }
-        (false, false) => {
-            format!(
-                "it is encrypted for {}, and .sops.yaml wants {}",
-                listed(extra),
-                listed(missing)
-            )
-        }
-    };
-    Some(format!("{said}: `sops updatekeys {shown}`"))
+    if !extra.is_empty() {
+        wrong.push(format!(
+            "{} {} not in .sops.yaml",
+            recipients(&extra),
+            is(&extra)
+        ));
+    }
+    if wrong.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "{}: `sops updatekeys {shown}`",
+        wrong.join(", and ")
+    ))
+}
+
+fn recipients(ids: &[&String]) -> String {
+    let plural = if ids.len() == 1 { "" } else { "s" };
+    format!("recipient{plural} {}", list(ids))
+}
+
+fn is<T>(ids: &[T]) -> &'static str {
+    if ids.len() == 1 { "is" } else { "are" }
 }

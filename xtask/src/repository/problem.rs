@@ -78,11 +78,9 @@ impl Problems<'_> {
     }
 
     pub(crate) fn finding(&mut self, file: u32, finding: &Finding) {
-        let at = Place {
-            file,
-            line: finding.line,
-            column: finding.column,
-        };
+        let line = finding.line;
+        let column = finding.column;
+        let at = Place { file, line, column };
         let level = if finding.is_warning {
             Level::Warning
         } else {
@@ -109,6 +107,15 @@ impl Problems<'_> {
             cluster: self.cluster.map(str::to_owned),
             hub: self.hub.map(str::to_owned),
         });
+    }
+}
+
+/// The beginning of a file.
+pub(crate) fn start_of(file: u32) -> Place {
+    Place {
+        file,
+        line: 1,
+        column: 1,
     }
 }
 
@@ -139,30 +146,29 @@ pub(crate) fn once(found: Vec<Problem>, strict: bool) -> Vec<Problem> {
     by_place.into_values().collect()
 }
 
+/// A line for each problem, with its place.
 pub(crate) fn text(found: &[Problem]) -> String {
-    let line = |it: &Problem| {
-        let warning = if it.level == Level::Warning {
-            "warning: "
-        } else {
-            ""
+    let mut text = String::new();
+    for it in found {
+        let warning = match it.level {
+            Level::Warning => "warning: ",
+            Level::Problem => "",
         };
-        format!(
-            "{}:{}:{}: {warning}{}\n",
-            it.path, it.line, it.column, it.message
-        )
-    };
-    found.iter().map(line).collect()
+        let place = format!("{}:{}:{}", it.path, it.line, it.column);
+        text += &format!("{place}: {warning}{}\n", it.message);
+    }
+    text
 }
 
+/// "2 problems, 1 warning"
 pub(crate) fn count(problems: usize, warnings: usize) -> String {
     match (problems, warnings) {
         (0, 0) => "no problems".to_owned(),
         (_, 0) => number_of(problems, "problem"),
-        _ => format!(
-            "{}, {}",
-            number_of(problems, "problem"),
-            number_of(warnings, "warning")
-        ),
+        _ => {
+            let warnings = number_of(warnings, "warning");
+            format!("{}, {warnings}", number_of(problems, "problem"))
+        }
     }
 }
 

@@ -9,21 +9,19 @@ use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::{
-    charts::{
-        fetch,
-        values::{self, EnabledChart},
-    },
-    machine::{parallel, terminal},
+    charts::{fetch, values},
+    machine::parallel,
     repository::{
-        authenticator,
+        authenticator::{self, AuthenticatorConfig},
         cluster::{Cluster, Hub},
         encrypted,
-        fleet::{Fleet, ReadFinding},
-        problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
+        fleet::Fleet,
+        plain_secrets::kind_of_secret,
+        problem::{Level, Problem, Problems, What, count, once, start_of, text},
         release_config::ReleaseConfig,
         values_file::{ValuesContent, ValuesFile},
+        values_rules,
     },
-    schema::Unusable,
     settings::Settings,
     yaml::{Data, Node, Place},
 };
@@ -54,22 +52,10 @@ const RELEASE_RULES: &[ReleaseRule] = &[
 /// Runs all rules.
 pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     let mut found = Vec::new();
-    for ReadFinding {
-        file,
-        finding,
-        cluster,
-    } in &fleet.findings
-    {
-        let mut problems = fleet.problems(
-            None,
-            Place {
-                file: *file,
-                line: 1,
-                column: 1,
-            },
-        );
-        problems.cluster = cluster.as_deref();
-        problems.finding(*file, finding);
+    for read in &fleet.findings {
+        let mut problems = fleet.problems(None, start_of(read.file));
+        problems.cluster = read.cluster.as_deref();
+        problems.finding(read.file, &read.finding);
         found.extend(problems.found);
     }
     for cluster in fleet.selected_clusters() {
@@ -86,7 +72,8 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     found.extend(checked.into_iter().flatten());
     found
 }
-pub(crate) fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
+
+fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     for (belongs_to, rule) in CLUSTER_RULES {
         if belongs_to.iter().any(|it| fleet.wants(*it)) {
             rule(fleet, cluster, problems);
@@ -94,61 +81,62 @@ pub(crate) fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Pro
     }
 }
 
-pub(crate) fn check_release(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
-    let config = if release.hub.is_some() {
-        What::Hubs
-    } else {
-        What::Support
-    };
-    if fleet.wants(config) {
-        RELEASE_RULES
-            .iter()
-            .for_each(|rule| rule(fleet, release, problems));
+fn check_release(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
+    let is_wanted = fleet.wants(match release.hub {
+        Some(_) => What::Hubs,
+        None => What::Support,
+    });
+    if is_wanted {
+        for rule in RELEASE_RULES {
+            rule(fleet, release, problems);
+        }
     }
     let Some(Ok(chart)) = fleet.charts.get(&release.chart) else {
         return;
     };
     let set = fleet.set(release);
-    let (values, part) = match values::compute(chart, &set) {
-        Ok((values, part)) => (Node::nowhere(Data::Map(values)), part),
-        Err(subchart) => {
-            if fleet.wants(config) {
-                let at = set.get(subchart.as_str()).and_then(|it| it.at);
-                problems.problem(
-                    "values",
-                    at,
-                    format!("`{subchart}` holds the values of a subchart, and must be a map"),
-                );
+    match values::compute(chart, &set) {
+        Ok((values, enabled)) => {
+            let values = Node::nowhere(Data::Map(values));
+            if is_wanted {
+                values_rules::check(fleet, release, &enabled, &values, problems);
             }
-            return;
+            check_authenticator(fleet, release, &values, problems);
         }
-    };
-    if fleet.wants(config) {
-        values_fit_schemas(fleet, release, &part, &values, &mut Vec::new(), problems);
+        Err(subchart) if is_wanted => {
+            let at = set.get(subchart.as_str()).and_then(|it| it.at);
+            let message = format!("`{subchart}` holds the values of a subchart, and must be a map");
+            problems.problem("values", at, message);
+        }
+        Err(_) => {}
     }
-    if fleet.wants(What::Authenticators)
-        && fleet.is_readable(release)
-        && let Some(hub) = release.hub
-        && let Some(config) = authenticator::AuthenticatorConfig::find(&values, &hub.name, |at| {
-            fleet.is_set(release, *at)
-        })
-    {
-        authenticator::RULES
-            .iter()
-            .for_each(|rule| rule(&config, problems));
+}
+
+fn check_authenticator(
+    fleet: &Fleet,
+    release: &ReleaseConfig,
+    values: &Node,
+    problems: &mut Problems,
+) {
+    if !fleet.wants(What::Authenticators) || !fleet.is_readable(release) {
+        return;
+    }
+    let Some(hub) = release.hub else { return };
+    let is_set = |at: &Place| fleet.is_set(release, *at);
+    if let Some(config) = AuthenticatorConfig::find(values, &hub.name, is_set) {
+        for rule in authenticator::RULES {
+            rule(&config, problems);
+        }
     }
 }
 
 fn name_is_the_folders(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    if let Some(name) = cluster.yaml.get(&["name"])
-        && let Some(text) = name.as_text()
+    let name = cluster.yaml.get(&["name"]);
+    if let Some(text) = name.and_then(Node::as_text)
         && text != cluster.name
     {
-        problems.warning(
-            "cluster-name",
-            name.at,
-            format!("the name is `{text}`, and the folder is `{}`", cluster.name),
-        );
+        let message = format!("the name is `{text}`, and the folder is `{}`", cluster.name);
+        problems.warning("cluster-name", name.and_then(|it| it.at), message);
     }
 }
 
@@ -156,25 +144,24 @@ fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
     let mut taken: BTreeMap<String, Vec<(&str, &str)>> = BTreeMap::new();
     for other in &fleet.clusters {
         for hub in &other.hubs {
+            let domain = hub.domain.to_ascii_lowercase();
             taken
-                .entry(hub.domain.to_ascii_lowercase())
+                .entry(domain)
                 .or_default()
                 .push((&other.name, &hub.name));
         }
     }
     for (index, hub) in cluster.hubs.iter().enumerate() {
-        let others = &taken[&hub.domain.to_ascii_lowercase()];
-        let me = (cluster.name.as_str(), hub.name.as_str());
-        if let Some((other_cluster, other)) = others.iter().find(|it| **it != me) {
-            let at = cluster
-                .yaml
-                .get(&["hubs", &index.to_string(), "domain"])
-                .and_then(|it| it.at);
-            let of = format!(
-                "hub `{other}` of `{other_cluster}` has the same domain `{}`",
-                hub.domain
+        let own = (cluster.name.as_str(), hub.name.as_str());
+        let mut hubs = taken[&hub.domain.to_ascii_lowercase()].iter();
+        if let Some((other_cluster, other)) = hubs.find(|it| **it != own) {
+            let path = ["hubs", &index.to_string(), "domain"];
+            let at = cluster.yaml.get(&path).and_then(|it| it.at);
+            let message = format!(
+                "hub `{}`: hub `{other}` of `{other_cluster}` has the same domain `{}`",
+                hub.name, hub.domain
             );
-            problems.problem("domains", at, format!("hub `{}`: {of}", hub.name));
+            problems.problem("domains", at, message);
         }
     }
 }
@@ -199,21 +186,15 @@ fn unlisted_secrets_are_encrypted(fleet: &Fleet, cluster: &Cluster, problems: &m
 }
 
 fn values_files_are_listed(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    for (path, file) in fleet.unlisted(cluster).filter(|_| fleet.is_whole()) {
-        if path
-            .file_name()
-            .is_some_and(|it| it.to_string_lossy().contains("values"))
-        {
-            let at = Place {
-                file: file.number,
-                line: 1,
-                column: 1,
-            };
-            problems.warning(
-                "unlisted-file",
-                Some(at),
-                "no hub and no `support` lists this values file",
-            );
+    if !fleet.is_whole() {
+        return;
+    }
+    for (path, file) in fleet.unlisted(cluster) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains("values") {
+            let at = start_of(file.number);
+            let message = "no hub and no `support` lists this values file";
+            problems.warning("unlisted-file", Some(at), message);
         }
     }
 }
@@ -236,41 +217,34 @@ fn chart_exists(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems)
 }
 
 fn nothing_in_jsonnet(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
-    for (path, at) in release
-        .listed
-        .iter()
-        .filter(|(path, _)| path.extension().is_some_and(|it| it == "jsonnet"))
-    {
-        let message = format!(
-            "{}: `{}`: values in jsonnet aren't supported yet",
-            release.shown(),
-            path.display()
-        );
-        problems.problem("not-yet", *at, message);
+    for (path, at) in &release.listed {
+        if is_jsonnet(path) {
+            let release = release.shown();
+            let file = path.display();
+            let message = format!("{release}: `{file}`: values in jsonnet aren't supported yet");
+            problems.problem("not-yet", *at, message);
+        }
     }
-    if fleet
-        .root
-        .join(&release.chart)
-        .join("values.jsonnet")
-        .is_file()
-    {
+    let of_chart = release.chart.join("values.jsonnet");
+    if fleet.root.join(&of_chart).is_file() {
         let message = format!(
-            "`{}/values.jsonnet`: values in jsonnet aren't supported yet",
-            release.chart.display()
+            "`{}`: values in jsonnet aren't supported yet",
+            of_chart.display()
         );
         problems.problem("not-yet", None, message);
     }
+}
+
+fn is_jsonnet(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "jsonnet")
 }
 
 fn files_are_listed_once(_: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     let mut seen = BTreeSet::new();
     for (path, at) in &release.listed {
         if !seen.insert(path) {
-            problems.problem(
-                "listed-once",
-                *at,
-                format!("{}: `{}` is listed twice", release.shown(), path.display()),
-            );
+            let message = format!("{}: `{}` is listed twice", release.shown(), path.display());
+            problems.problem("listed-once", *at, message);
         }
     }
 }
@@ -278,15 +252,17 @@ fn files_are_listed_once(_: &Fleet, release: &ReleaseConfig, problems: &mut Prob
 fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     for (path, at, file) in fleet.files_of(release) {
         match &file.state {
-            // Jsonnet isn't read, and said so elsewhere.
-            _ if path.extension().is_some_and(|it| it == "jsonnet") => {}
+            // Jsonnet isn't read, and another rule says so.
+            _ if is_jsonnet(path) => {}
             ValuesContent::Unreadable(why) => {
-                problems.problem("file-exists", at, format!("{}: {why}", release.shown()))
+                problems.problem("file-exists", at, format!("{}: {why}", release.shown()));
             }
             ValuesContent::Broken(finding) => problems.finding(file.number, finding),
-            ValuesContent::Plain(_, findings) => findings
-                .iter()
-                .for_each(|it| problems.finding(file.number, it)),
+            ValuesContent::Plain(_, findings) => {
+                for finding in findings {
+                    problems.finding(file.number, finding);
+                }
+            }
             ValuesContent::Encrypted(..) | ValuesContent::Exposed => {}
         }
     }
@@ -299,21 +275,17 @@ fn secrets_are_encrypted(fleet: &Fleet, release: &ReleaseConfig, problems: &mut 
 }
 
 fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: &mut Problems) {
-    let at = Some(Place {
-        file: file.number,
-        line: 1,
-        column: 1,
-    });
+    let at = Some(start_of(file.number));
     match &file.state {
-        ValuesContent::Exposed => problems.problem(
-            "not-encrypted",
-            at,
-            format!(
-                "this is called secret and isn't what sops writes: it has no `sops` block. If it was ever committed or shared, \
-                 take its content as leaked and replace it where it came from; then `sops encrypt --in-place {}`",
+        ValuesContent::Exposed => {
+            let message = format!(
+                "this is called secret and isn't what sops writes: it has no `sops` block. If it was ever committed or \
+                 shared, take its content as leaked and replace it where it came from; then \
+                 `sops encrypt --in-place {}`",
                 path.display()
-            ),
-        ),
+            );
+            problems.problem("not-encrypted", at, message);
+        }
         ValuesContent::Encrypted(_, sops) => {
             if let Some(message) = encrypted::other_recipients(&fleet.recipients, path, sops) {
                 problems.problem("recipients", at, message);
@@ -330,123 +302,13 @@ fn no_secrets_in_plain_text(fleet: &Fleet, release: &ReleaseConfig, problems: &m
             continue;
         };
         values.visit(&mut |node| {
-            if let Some(what) = node.as_text().and_then(secret_in) {
+            if let Some(what) = node.as_text().and_then(kind_of_secret) {
                 let message = format!(
-                    "this looks like {what}: it belongs into an encrypted file, and is to be replaced"
+                    "this looks like {what}: replace it where it came from, and keep the new one in an encrypted file"
                 );
                 problems.problem("plain-secret", node.at, message);
             }
         });
-    }
-}
-
-/// What kind of key is in a text: by the words that its issuer begins all of them with, and enough letters and digits.
-fn secret_in(text: &str) -> Option<&'static str> {
-    const KEYS: &[(&str, usize, &str)] = &[
-        ("AGE-SECRET-KEY-1", 58, "a private age key"),
-        ("AIza", 35, "a key of Google's APIs"),
-        ("AKIA", 16, "an access key of AWS"),
-        ("ASIA", 16, "an access key of AWS"),
-        ("GOCSPX-", 28, "a client's secret of Google"),
-        ("ghp_", 36, "a token of GitHub"),
-        ("gho_", 36, "a token of GitHub"),
-        ("ghs_", 36, "a token of GitHub"),
-        ("github_pat_", 22, "a token of GitHub"),
-        ("glpat-", 20, "a token of GitLab"),
-        ("xoxb-", 24, "a token of Slack"),
-    ];
-    if text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----") {
-        return Some("a private key");
-    }
-    let is_part = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '-';
-    let is_key = |(start, length, _): &&(&str, usize, &str)| {
-        text.match_indices(start).any(|(at, _)| {
-            let begins = !text[..at].ends_with(is_part);
-            let rest = &text[at + start.len()..];
-            begins && rest.chars().take_while(|it| is_part(*it)).count() >= *length
-        })
-    };
-    KEYS.iter().find(is_key).map(|(_, _, what)| *what)
-}
-
-/// Values against the schemas of a chart and of its enabled subcharts; `path` leads to the values of this one.
-fn values_fit_schemas(
-    fleet: &Fleet,
-    release: &ReleaseConfig,
-    part: &EnabledChart,
-    values: &Node,
-    path: &mut Vec<String>,
-    problems: &mut Problems,
-) {
-    if part.chart.is_missing {
-        let message = format!(
-            "the values of `{}` {} weren't checked: it isn't in the cache, and `--fetch` gets it",
-            part.chart.name, part.chart.version
-        );
-        return problems.warning(NOT_CHECKED, Some(part.chart.at), message);
-    }
-    match part
-        .chart
-        .schema
-        .as_ref()
-        .map(|(at, schema)| (*at, &**schema))
-    {
-        None => {}
-        Some((at, Err(Unusable::Broken(why)))) => {
-            why.lines().for_each(|it| {
-                problems.problem(
-                    "schema",
-                    Some(at),
-                    format!("`{}`: its schema: {it}", part.name),
-                )
-            });
-        }
-        Some((at, Err(Unusable::Elsewhere(urls)))) => {
-            let urls = terminal::list(urls);
-            let message = format!(
-                "the values of `{}` weren't checked: its schema refers to {urls}, and `--fetch` gets that",
-                part.name
-            );
-            problems.warning(NOT_CHECKED, Some(at), message);
-        }
-        Some((_, Ok(schema))) => {
-            let missing = |name: &String| {
-                part.parts
-                    .iter()
-                    .any(|it| it.chart.is_missing && it.name == name)
-            };
-            for fault in schema.check(values) {
-                // The defaults of a subchart that isn't here may have it, and a file that can't be read much else.
-                if fault.is_lack && fault.path.first().is_some_and(missing)
-                    || fault.extra.is_none() && !fleet.is_readable(release)
-                {
-                    continue;
-                }
-                let at = fault.place(values);
-                let whole: Vec<_> = path.iter().chain(&fault.path).map(String::as_str).collect();
-                let mut message = if whole.is_empty() {
-                    String::new()
-                } else {
-                    format!("`{}`: ", whole.join("."))
-                };
-                message += &fault.message;
-                match at {
-                    None => message = format!("{}: {message}", release.shown()),
-                    Some(at) if !fleet.is_set(release, at) => {
-                        message += &format!(" (a default of the chart `{}`)", part.name)
-                    }
-                    _ => {}
-                }
-                problems.problem("values", at, message);
-            }
-        }
-    }
-    for part in &part.parts {
-        if let Some(values) = values.get(&[part.name]) {
-            path.push(part.name.to_owned());
-            values_fit_schemas(fleet, release, part, values, path, problems);
-            path.pop();
-        }
     }
 }
 

@@ -132,7 +132,7 @@ fn forms(secret: &str) -> BTreeSet<String> {
         let mut bytes = vec![0; before];
         bytes.extend(secret.as_bytes());
         let text = BASE64_STANDARD_NO_PAD.encode(&bytes);
-        // The first characters also hold bits of what stands before, the last one of what follows.
+        // The first characters also hold bits of what comes before, the last one of what follows.
         let end = text.len() - usize::from(bytes.len() % 3 != 0);
         forms.insert(text[[0, 2, 3][before]..end].to_owned());
     }

@@ -293,7 +293,7 @@ fn labels_steer() {
     let (repo, hubs, supports) = fleet(&mut Dice(3));
     assert!(!supports.is_empty());
     let changed = [
-        "Cargo.lock".to_owned(),
+        "xtask/src/kubernetes/helm.rs".to_owned(),
         "helm-charts/support/values.yaml".to_owned(),
     ];
     let counts = |changed: &[String], labels: &str| {
@@ -816,7 +816,7 @@ fn resources_that_changed_have_their_hubs_checked() {
         ("eksctl/template.jsonnet", "brook sea"),
         ("eksctl/brook.jsonnet", "brook"),
         ("eksctl/river.jsonnet,eksctl/lake.jsonnet", ""),
-        ("config/clusters/sea/cluster.yaml,Cargo.lock", ""),
+        ("config/clusters/sea/cluster.yaml,xtask/src/kubernetes/helm.rs", ""),
     ] {
         let lists = repo
             .ok(&format!(
@@ -868,7 +868,7 @@ fn many(clusters: usize, hubs: usize) -> Repo {
 #[test]
 fn a_large_fleet_shares_jobs_and_loses_none() {
     let repo = many(30, 20);
-    let lists = lists(&repo, &["Cargo.lock".to_owned()], &[]);
+    let lists = lists(&repo, &["xtask/src/kubernetes/helm.rs".to_owned()], &[]);
     let jobs = &lists["prod-jobs"];
     assert!(jobs.as_array().unwrap().len() <= 256);
     assert_eq!(pairs(jobs, "hub_names").len(), 30 * 20 + 2);
@@ -891,7 +891,7 @@ fn a_large_fleet_shares_jobs_and_loses_none() {
     );
     let jobs = serde_json::from_str(&set(&repo.read("output"))["prod-jobs"]).unwrap();
     assert_eq!(pairs(&jobs, "hub_names").len(), 60 * 12);
-    let said = many(257, 1).fails("generate helm-upgrade-jobs Cargo.lock --format json");
+    let said = many(257, 1).fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format json");
     assert!(
         said.contains("259 clusters need a job each, and GitHub takes 256"),
         "{said}"

@@ -190,7 +190,7 @@ fn what_a_job_waits_for() {
     assert!(!repo.root.join("comment-body.txt").exists());
 
     repo.write("config/clusters/la ke/cluster.yaml", &repo.read(changed));
-    let said = repo.fails("generate helm-upgrade-jobs Cargo.lock --format gitlab");
+    let said = repo.fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format gitlab");
     assert!(
         said.contains(
             "the name of the folder `config/clusters/la ke` cannot be part of a job's script"
@@ -202,7 +202,7 @@ fn what_a_job_waits_for() {
 /// GitLab takes 50 `needs` of a job.
 #[test]
 fn more_than_a_job_may_need() {
-    let file = pipeline(&lake(120), "Cargo.lock");
+    let file = pipeline(&lake(120), "xtask/src/kubernetes/helm.rs");
     let jobs = jobs(&file);
     assert!(
         jobs.values()

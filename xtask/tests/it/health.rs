@@ -677,7 +677,7 @@ fn dask() {
     wait_until("the end of the clusters", || clusters(" stopped") == 7);
 }
 
-/// A hub is checked when its pods are ready, and what isn't healthy doesn't stand.
+/// A hub is checked when its pods are ready, and what isn't healthy did not become ready.
 #[test]
 fn after_a_rollout() {
     let (cluster, repo, hub) = hub("rolled-staging", false);
@@ -718,7 +718,7 @@ fn after_a_rollout() {
     for part in [
         "rolled-staging: attempt 1 of 3: the server did not start: ",
         "`rolled-staging` failed: revision 2 isn't healthy: the server did not start: Spawn failed: ",
-        "rolled back to revision 1, which stands again",
+        "rolled back to revision 1, which is ready again",
         "; held back: `rolled`",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);

@@ -24,6 +24,7 @@ mod leaks;
 mod local;
 mod login;
 
+mod reading;
 mod repo;
 mod report;
 mod rollout;

@@ -67,8 +67,8 @@ fn for_workflows_and_programs() {
     assert_eq!(ran.code, Some(1));
     for part in [
         "::add-mask::3-in-the-morning\n",
-        "::error title=`told-staging` failed::revision 1 doesn't stand: `deployment/pond` failed: ",
-        "\n::group::`told-staging` failed\nrevision 1 doesn't stand",
+        "::error title=`told-staging` failed::revision 1 did not become ready: `deployment/pond` failed: ",
+        "\n::group::`told-staging` failed\nrevision 1 did not become ready",
         "more\n::endgroup::\n",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);

@@ -29,7 +29,7 @@ fn what_certainly_fails_is_told_at_once() {
     ));
     let (said, seconds) = fails(&repo, "crash", "fate: crash\n");
     for part in [
-        "`crash` failed: revision 1 doesn't stand: `deployment/pond` failed: container `pond` of pod `pond-",
+        "`crash` failed: revision 1 did not become ready: `deployment/pond` failed: container `pond` of pod `pond-",
         "CrashLoopBackOff, exit code 137, restarts: 3\n",
         "  event BackOff: Back-off restarting failed container pond\n",
         "  | the pond has no water\n",
@@ -159,7 +159,7 @@ fn back_to_what_stood() {
         "{said}"
     );
     let (said, _) = fails(&repo, "back", "fate: pull\n");
-    assert!(said.contains("revision 1 doesn't stand"), "{said}");
+    assert!(said.contains("revision 1 did not become ready"), "{said}");
     repo.write("config/clusters/lake/back.values.yaml", "note: good\n");
     repo.ok("deploy lake");
 
@@ -170,7 +170,7 @@ fn back_to_what_stood() {
     let said = repo.fails("deploy lake --rollback-on-failure");
     assert!(
         said.contains("ImagePullBackOff")
-            && said.contains("\nrolled back to revision 2, which stands again\n"),
+            && said.contains("\nrolled back to revision 2, which is ready again\n"),
         "{said}"
     );
     assert_eq!(note(), "good");

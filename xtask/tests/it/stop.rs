@@ -99,7 +99,7 @@ fn ctrl_c_says_what_is_left() {
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     for part in [
         "stopping; a second signal ends it at once\n",
-        "`ctrl-c` stopped: it is at revision 1 (deployed): revision 1 doesn't stand: its pods weren't waited for",
+        "`ctrl-c` stopped: it is at revision 1 (deployed): revision 1 did not become ready: its pods weren't waited for",
         "; not begun: `ctrl-d`\n",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
@@ -168,7 +168,7 @@ fn a_release_that_was_cut_off_is_healed() {
     let ran = repo.ok("deploy lake");
     for part in [
         "cut-off: removing the job `hook` of a hook that was cut off\n",
-        "cut-off: revision 1 was cut off (pending-install), and nothing stood before: removing what helm keeps of it\n",
+        "cut-off: revision 1 was cut off (pending-install), and nothing was deployed before: removing what helm keeps of it\n",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
     }

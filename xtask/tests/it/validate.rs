@@ -480,13 +480,13 @@ fn what_a_chart_depends_on_is_fetched_when_asked() {
     let before = repo.ok("validate").stdout;
     assert!(
         before.contains("helm-charts/basehub/Chart.yaml:")
-            && before.contains("warning: the values of `jupyterhub` 4.4.0 weren't checked")
+            && before.contains("warning: the values of `jupyterhub` 4.4.0 were not checked")
     );
     assert!(!before.contains("nonsense"), "{before}");
     assert_eq!(repo.run("validate --strict").code, Some(1));
     let after = repo.run("validate --fetch --strict");
     assert!(
-        !after.stdout.contains("weren't checked"),
+        !after.stdout.contains("were not checked"),
         "{}",
         after.stdout
     );

@@ -2,7 +2,12 @@
 
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
-use crate::machine::terminal::Format;
+use crate::{kubernetes::release::UpgradePolicy, machine::terminal::Format};
+
+/// The headings of `--help`.
+pub(crate) const PREVIEW: &str = "Preview";
+pub(crate) const ON_FAILURE: &str = "On failure";
+pub(crate) const OVERRIDES: &str = "Overrides";
 
 #[derive(clap::Args)]
 #[allow(
@@ -10,25 +15,25 @@ use crate::machine::terminal::Format;
     reason = "clap would take it for the help of the command"
 )]
 pub struct DeployOptions {
-    /// Change nothing: print the manifests that would be applied, with secrets hidden
-    #[arg(long)]
+    /// Print the manifests that would be applied, with secrets hidden, and change nothing
+    #[arg(long, help_heading = PREVIEW)]
     pub(crate) dry_run: bool,
-    /// Show what would change in the cluster's objects, secrets hidden, and ask before going on
-    #[arg(long)]
+    /// Show what would change in the cluster, with secrets hidden, and ask before deploying
+    #[arg(long, help_heading = PREVIEW)]
     pub(crate) diff: bool,
-    /// End with 3 if anything would change
-    #[arg(long, requires = "dry_run", requires = "diff")]
+    /// Exit with status 3 if anything would change
+    #[arg(long, requires = "dry_run", requires = "diff", help_heading = PREVIEW)]
     pub(crate) detailed_exitcode: bool,
-    /// Don't ask
+    /// Deploy without asking
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Show what helm logs, with secrets hidden
+    /// Show helm's log, with secrets hidden
     #[arg(long)]
     pub(crate) debug: bool,
-    /// DeployOptions long each release may take
+    /// How long each release may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
-    /// DeployOptions the outcome is printed; a dry run's manifests are YAML
+    /// How to print the outcome; the manifests of a dry run are always YAML
     #[arg(long, default_value = "text", conflicts_with_all = ["dry_run", "diff"])]
     pub(crate) format: Format,
 }
@@ -45,74 +50,74 @@ impl DeployOptions {
 
 /// Install or upgrade the hubs of a cluster
 ///
-/// Checks cluster.yaml and the files that it lists, decrypts secrets in memory, logs in, prepares the charts, and
-/// then gives the hubs to helm side by side, follows their rollouts, and checks that a person can work on them (see
-/// `run-hub-health-check`). Staging hubs come first, and the others follow if those stand. A hub that fails doesn't stop
-/// the others; the exit status is 1 then. With `provider: local` the rehearsal cluster is brought up first.
+/// Checks the configuration, decrypts secrets in memory, logs in to the cluster and prepares the charts. Then helm
+/// upgrades the hubs in parallel, staging hubs first; the others follow once those are ready. Each rollout is followed
+/// until its pods are ready, and then a test user works on the hub (see `run-hub-health-check`). A hub that fails does
+/// not stop the others, but the exit status is 1. With `provider: local` the rehearsal cluster is started first.
 ///
-/// Ctrl-C ends in order, and says what each hub is left at. What was cut off, however that came, is healed by the next
-/// deploy.
+/// Ctrl-C stops in order and reports the state of each hub. The next deploy repairs whatever was interrupted.
 #[derive(clap::Args)]
 pub struct Deploy {
     /// A folder in config/clusters/
     pub(crate) cluster: String,
     /// Deploy only these hubs, not every hub of the cluster
     pub(crate) hubs: Vec<String>,
+    /// Deploy at most this many hubs at once [default: one per core, at most 8]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZero<usize>>,
+    /// Skip hubs that are ready and would not change
+    #[arg(long)]
+    pub(crate) skip_unchanged: bool,
+    /// Skip the health check after each rollout
+    #[arg(long, alias = "skip-hub-health-test")]
+    pub(crate) skip_hub_health_check: bool,
     /// The version of dask-gateway's CRDs, for hubs that have it [default: that of the chart]
     #[arg(long, value_name = "VERSION")]
     pub(crate) dask_gateway_version: Option<String>,
-    /// Deploy the other hubs even if a staging hub doesn't stand; helm's history keeps the reason
-    #[arg(long, value_name = "REASON")]
-    pub(crate) ignore_staging: Option<String>,
-    /// DeployOptions many hubs at once [default: one a core, 8 at most]
-    #[arg(long, value_name = "N")]
-    pub(crate) jobs: Option<NonZero<usize>>,
-    /// Don't check whether a person could work on the hubs then
-    #[arg(long, alias = "skip-hub-health-test")]
-    pub(crate) skip_hub_health_check: bool,
-    /// Leave out hubs that stand, and of which nothing would change
-    #[arg(long)]
-    pub(crate) skip_unchanged: bool,
-    /// Deploy although the cluster has a newer commit
-    #[arg(long)]
-    pub(crate) force_older: bool,
-    /// Take over fields that somebody set by other means, such as `kubectl edit`
-    #[arg(long)]
-    pub(crate) force_conflicts: bool,
-    /// Replace objects rather than change them, and without server-side apply
-    #[arg(long, conflicts_with = "force_conflicts")]
-    pub(crate) force_replace: bool,
-    /// Remove new objects of an upgrade that helm gives up
-    #[arg(long)]
-    pub(crate) cleanup_on_fail: bool,
-    /// Return a hub that fails to its last good revision, and follow that
-    #[arg(long)]
-    pub(crate) rollback_on_failure: bool,
     #[command(flatten)]
     pub(crate) options: DeployOptions,
+    /// Roll a hub that fails back to the revision that was deployed before
+    #[arg(long, help_heading = ON_FAILURE)]
+    pub(crate) rollback_on_failure: bool,
+    /// Delete the objects that a failed upgrade created
+    #[arg(long, help_heading = ON_FAILURE)]
+    pub(crate) cleanup_on_fail: bool,
+    /// Deploy the other hubs even if a staging hub is not ready, and record the reason in helm's history
+    #[arg(long, value_name = "REASON", help_heading = OVERRIDES)]
+    pub(crate) ignore_staging: Option<String>,
+    /// Deploy this commit even if the cluster has a newer one
+    #[arg(long, help_heading = OVERRIDES)]
+    pub(crate) force_older: bool,
+    /// Overwrite fields that somebody set by other means, such as `kubectl edit`
+    #[arg(long, help_heading = OVERRIDES)]
+    pub(crate) force_conflicts: bool,
+    /// Replace objects instead of changing them, without server-side apply
+    #[arg(long, conflicts_with = "force_conflicts", help_heading = OVERRIDES)]
+    pub(crate) force_replace: bool,
 }
 
 impl Deploy {
-    /// What helm is told besides.
+    /// What `helm upgrade` is told besides.
     pub(crate) fn flags(&self) -> Vec<&'static str> {
-        let flags: [(bool, &[&'static str]); 3] = [
+        let mut flags = Vec::new();
+        if self.force_conflicts {
             // A release that helm 3 made would keep to its way.
-            (
-                self.force_conflicts,
-                &["--server-side=true", "--force-conflicts"],
-            ),
+            flags.extend(["--server-side=true", "--force-conflicts"]);
+        }
+        if self.force_replace {
             // Which helm doesn't do by server-side apply.
-            (
-                self.force_replace,
-                &["--server-side=false", "--force-replace"],
-            ),
-            (self.cleanup_on_fail, &["--cleanup-on-fail"]),
-        ];
+            flags.extend(["--server-side=false", "--force-replace"]);
+        }
+        if self.cleanup_on_fail {
+            flags.push("--cleanup-on-fail");
+        }
         flags
-            .into_iter()
-            .filter(|(is_set, _)| *is_set)
-            .flat_map(|(_, it)| it)
-            .copied()
-            .collect()
+    }
+
+    pub(crate) fn policy(&self) -> UpgradePolicy {
+        UpgradePolicy {
+            rollback_on_failure: self.rollback_on_failure,
+            force_older: self.force_older,
+        }
     }
 }

@@ -46,6 +46,17 @@ pub(crate) struct DeployedRelease {
     pub(crate) is_unchanged: bool,
 }
 
+impl DeployedRelease {
+    /// A release that is ready at this revision already.
+    pub(crate) fn unchanged(revision: u32) -> DeployedRelease {
+        DeployedRelease {
+            revision: Some(revision),
+            is_unchanged: true,
+            ..DeployedRelease::default()
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Outcome {
     release: String,

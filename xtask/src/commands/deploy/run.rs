@@ -229,35 +229,18 @@ impl Run {
             && lacks.is_none()
             && let Some(revision) = self.unchanged(&helm, &release)?
         {
-            return Ok(DeployedRelease {
-                revision: Some(revision),
-                is_unchanged: true,
-                ..DeployedRelease::default()
-            });
+            return Ok(DeployedRelease::unchanged(revision));
         }
         if traits.has_dask {
             let wanted = args.dask_gateway_version.as_deref();
             self.apply_dask_crds(sh, &release, wanted, crds)?;
         }
-        let policy = UpgradePolicy {
-            rollback_on_failure: args.rollback_on_failure,
-            force_older: args.force_older,
-        };
-        let (revision, health) = self.upgrade(&helm, &release, policy, |progress| {
+        let (revision, health) = self.upgrade(&helm, &release, args.policy(), |progress| {
             if args.skip_hub_health_check {
                 return Ok(None);
             }
-            progress.phase("its pods are ready, checking its health");
-            let mask = &self.mask;
-            check::after_rollout(
-                self.api()?,
-                hub.hub,
-                &traits,
-                self.rehearsal(),
-                &domain,
-                mask,
-            )
-            .map(Some)
+            self.check_health(hub.hub, &traits, &domain, progress)
+                .map(Some)
         })?;
         Ok(DeployedRelease {
             revision: Some(revision),
@@ -265,6 +248,25 @@ impl Run {
             health,
             ..DeployedRelease::default()
         })
+    }
+
+    /// Checks a hub after its rollout: "healthy", or why it couldn't be checked.
+    fn check_health(
+        &self,
+        hub: &Hub,
+        traits: &HubTraits,
+        domain: &str,
+        progress: &Progress,
+    ) -> Result<String> {
+        progress.phase("its pods are ready, checking its health");
+        check::after_rollout(
+            self.api()?,
+            hub,
+            traits,
+            self.rehearsal(),
+            domain,
+            &self.mask,
+        )
     }
 
     /// Where people find a hub.
@@ -360,23 +362,23 @@ impl Run {
             Some((own, crds)) if own == version && !crds.is_empty() => crds.clone(),
             _ => self.fetch_dask_crds(version)?,
         };
-        say!(
-            "{}: applying the CRDs of dask-gateway {version}",
-            release.name
-        );
-        // They are too large for an annotation of kubectl's own, and whoever applied them before gives way.
+        let name = release.name;
+        say!("{name}: applying the CRDs of dask-gateway {version}");
+        self.apply(sh, &manifests)
+            .with_context(|| format!("cannot apply the CRDs of dask-gateway {version}"))?;
+        applied.insert(version.to_owned());
+        Ok(())
+    }
+
+    /// Applies CRDs. They are too large for an annotation of kubectl's own, and whoever applied them before gives way.
+    fn apply(&self, sh: &Shell, manifests: &str) -> Result<()> {
         let cmd = cmd!(
             sh,
             "kubectl apply --server-side --force-conflicts --filename -"
         );
         let output = process::run(sh, cmd, manifests.as_bytes())?;
-        let said = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
-        ensure!(
-            output.success,
-            "cannot apply the CRDs of dask-gateway {version}: {}",
-            said.trim()
-        );
-        applied.insert(version.to_owned());
+        let message = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.success, "{}", self.mask.hide(message.trim()));
         Ok(())
     }
 

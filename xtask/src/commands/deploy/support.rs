@@ -1,6 +1,10 @@
 //! cert-manager and the chart `support`.
 
-use std::{path::Path, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use semver::Version;
@@ -29,10 +33,10 @@ use crate::{
 
 /// Install or upgrade cert-manager and the chart `support` of a cluster
 ///
-/// What the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values come from
-/// helm-charts/support/enc-support.secret.values.yaml, if there is one, and then from the files that cluster.yaml lists
-/// under `support`; without `support` nothing is done. `support.cert_manager: false` leaves cert-manager out, for a
-/// cluster that has one already.
+/// These are what the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values are
+/// read from helm-charts/support/enc-support.secret.values.yaml, if it exists, and then from the files that cluster.yaml
+/// lists under `support`. A cluster without `support` gets nothing. Set `support.cert_manager: false` for a cluster that
+/// has a cert-manager of its own.
 #[derive(clap::Args)]
 pub struct DeploySupport {
     /// A folder in config/clusters/
@@ -40,7 +44,7 @@ pub struct DeploySupport {
     /// The version of cert-manager's chart, v1.15.0 or newer
     #[arg(long, value_name = "VERSION", default_value = "v1.20.3")]
     cert_manager_version: String,
-    /// Leave cert-manager's CRDs as they are in the cluster
+    /// Leave cert-manager's CRDs in the cluster as they are
     #[arg(long)]
     skip_crds: bool,
     #[command(flatten)]
@@ -67,37 +71,35 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
     let cert_manager = wants_cert_manager
         .then(|| cert_manager_chart(args).fetch(person_s, &run.settings))
         .transpose();
-    let (cert_manager, release) = match (cert_manager, run.release(config)) {
-        (Ok(cert_manager), Ok(release)) => (cert_manager, release),
-        (Err(err), Ok(_)) => bail!("{err:#}\n{}", fetch::HINT),
-        (Ok(_), Err(err)) => return Err(err),
-        (Err(err), Err(other)) => bail!("{err:#}\n{other:#}"),
-    };
+    let (cert_manager, release) = both(cert_manager, run.release(config))?;
     let crds = match &run.session {
         Some(session) => CertManagerCrds::find(&session.api)?,
         None => None,
     };
+    let cert_manager = cert_manager.as_deref();
     let support = SupportReleases {
         run: &run,
         helm: run.helm(&sh, &args.options),
-        cert_manager: cert_manager
-            .as_deref()
-            .map(|chart| cert_manager_release(chart, args, crds.as_ref())),
+        cert_manager: cert_manager.map(|it| cert_manager_release(it, args, crds.as_ref())),
         plain: hub_traits::plain_values(&run.fleet, config),
         release,
         // Its issuer is of a kind that cert-manager brings.
         lacks: crds.is_none().then_some("cert-manager"),
     };
-    if args.options.diff {
-        let differs = support.show_diffs()?;
-        if args.options.dry_run {
-            return Ok(args.options.exit_code(differs));
-        }
-        let question = format!("Deploy them to `{}`", args.cluster);
-        terminal::confirm(&question, args.options.yes)?;
+    support.show_or_deploy(args)
+}
+
+/// What both results have, or the errors of both.
+fn both<'a>(
+    cert_manager: Result<Option<PathBuf>>,
+    release: Result<Release<'a>>,
+) -> Result<(Option<PathBuf>, Release<'a>)> {
+    match (cert_manager, release) {
+        (Ok(cert_manager), Ok(release)) => Ok((cert_manager, release)),
+        (Err(err), Ok(_)) => bail!("{err:#}\n{}", fetch::HINT),
+        (Ok(_), Err(err)) => Err(err),
+        (Err(err), Err(other)) => bail!("{err:#}\n{other:#}"),
     }
-    support.deploy(args)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// With an older chart CRDs, and with them all certificates, go when they are left out once.
@@ -132,6 +134,19 @@ struct SupportReleases<'a> {
 }
 
 impl SupportReleases<'_> {
+    fn show_or_deploy(&self, args: &DeploySupport) -> Result<ExitCode> {
+        if args.options.diff {
+            let differs = self.show_diffs()?;
+            if args.options.dry_run {
+                return Ok(args.options.exit_code(differs));
+            }
+            let question = format!("Deploy them to `{}`", args.cluster);
+            terminal::confirm(&question, args.options.yes)?;
+        }
+        self.deploy(args)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
     fn show_diffs(&self) -> Result<bool> {
         let mut diffs = Vec::new();
         if let Some(cert_manager) = &self.cert_manager {
@@ -235,7 +250,7 @@ fn cert_manager_release<'a>(
     })
 }
 
-/// How cert-manager's CRDs lie in a cluster: one of them stands for all.
+/// How cert-manager's CRDs are kept in a cluster, judged by one of them.
 struct CertManagerCrds {
     /// They belong to some Helm release.
     in_a_release: bool,
