@@ -1,4 +1,4 @@
-//! Whether a person could work on a hub just now.
+//! Checks whether a person can work on a hub.
 
 pub(crate) mod address;
 pub(crate) mod check;

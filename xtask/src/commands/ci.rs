@@ -142,11 +142,11 @@ fn provide_from_registries(sh: &Shell) -> Result<()> {
 /// Installs what the tests need and the system lacks, as root where that's Debian or one of its children.
 fn provide_from_system(sh: &Shell, real_node: bool) -> Result<()> {
     let check = || {
-        programs::refuse_without(sh, FOR_TESTS)?;
+        programs::require_from_system(sh, FOR_TESTS)?;
         if real_node {
             let sh = &node::system(sh)?;
-            programs::refuse_without(sh, programs::SYSTEM_FOR_IMAGES)?;
-            programs::refuse_without(sh, FOR_BROWSER_TESTS)?;
+            programs::require_from_system(sh, programs::SYSTEM_FOR_IMAGES)?;
+            programs::require_from_system(sh, FOR_BROWSER_TESTS)?;
         }
         Ok(())
     };

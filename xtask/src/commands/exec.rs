@@ -1,7 +1,11 @@
-//! What people reach for when something is wrong with a hub.
+//! The commands that look into what runs.
 
+mod copy_homedir;
+mod docker_proxy;
+mod helper;
 mod homes;
 mod logs;
+mod pods;
 mod promql;
 mod shells;
 mod target;
@@ -11,9 +15,12 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use xshell::Shell;
 
-/// Look into what runs: logs, shells, Prometheus
+/// Look into what runs, with logs, shells and Prometheus
 #[derive(clap::Subcommand)]
-#[allow(missing_docs, reason = "clap takes the help of what each one holds")]
+#[allow(
+    missing_docs,
+    reason = "clap takes the help from what each variant holds"
+)]
 pub enum Exec {
     #[command(subcommand)]
     Debug(logs::Debug),
@@ -22,7 +29,7 @@ pub enum Exec {
     Promql(promql::Promql),
 }
 
-/// Runs one of the `exec` commands; the exit status is that of what it ran.
+/// Runs one of the `exec` commands. The exit status is that of the program that it runs.
 pub fn exec(sh: &Shell, root: &Path, command: &Exec) -> Result<ExitCode> {
     match command {
         Exec::Debug(command) => logs::debug(sh, root, command),

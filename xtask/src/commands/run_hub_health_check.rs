@@ -1,9 +1,10 @@
-//! Whether a person could work on a hub just now, asked by a person.
+//! The command that checks whether a person can work on a hub.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    slice,
     time::Duration,
 };
 
@@ -36,34 +37,34 @@ use crate::{
 
 /// Check that a person can work on a hub
 ///
-/// A server starts for the user `deployment-service-check`, and kernels in it run notebooks from their first to their last
-/// cell; then the server is stopped and the user deleted. The hub's service `hub-health` does that, by its token in the
-/// Secret `hub`. On a hub with dask-gateway a worker computes, too. A hub on which nobody logs in, as BinderHub's, is only
-/// asked whether it's well. Ends with 1 if no attempt got through.
+/// Starts a server for the user `deployment-service-check`, and runs notebooks in its kernels from their first to their last
+/// cell; then stops the server and deletes the user. The hub's service `hub-health` does that, with its token in the Secret
+/// `hub`. On a hub with dask-gateway, a Dask worker computes too. A hub on which nobody logs in, such as BinderHub's, is
+/// only asked whether it is well. Exits with 1 if every attempt failed.
 #[derive(clap::Args)]
 pub struct RunHubHealthCheck {
     /// A folder in config/clusters/
     cluster: String,
     /// One of its hubs
     hub: String,
-    /// Check that Dask's workers come when there's more to do, and go
+    /// Check too that Dask's workers come when there is more to do, and go again
     #[arg(long, overrides_with = "no_check_dask_scaling")]
     check_dask_scaling: bool,
     #[arg(long, hide = true)]
     no_check_dask_scaling: bool,
-    /// How often to try before the hub counts as broken
+    /// Try this often before the hub counts as broken
     #[arg(long, default_value_t = ATTEMPTS, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     attempts: u32,
-    /// How long one attempt may take
+    /// Give each attempt this much time
     #[arg(long, default_value = "10m", value_parser = attempt_timeout, value_name = "TIME")]
     attempt_timeout: Duration,
-    /// Reach the hub through `kubectl port-forward` to its service `proxy-public`, not by its address
+    /// Reach the hub through `kubectl port-forward`, and not by its address
     #[arg(long)]
     port_forward: bool,
-    /// Run this notebook, too
+    /// Run this notebook too
     #[arg(long, value_name = "FILE")]
     notebook: Option<PathBuf>,
-    /// How to print the outcome; `json` has all attempts and their phases
+    /// How to print the outcome: `json` has all attempts and their phases
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -72,12 +73,12 @@ fn attempt_timeout(text: &str) -> Result<Duration> {
     let time = humantime::parse_duration(text)?;
     ensure!(
         (1..=24 * 60 * 60).contains(&time.as_secs()),
-        "it must be between 1s and 1d"
+        "the time must be between 1s and 1d"
     );
     Ok(time)
 }
 
-/// What came of it.
+/// What `--format json` prints.
 #[derive(Serialize)]
 struct HealthReport<'a> {
     cluster: &'a str,
@@ -90,65 +91,29 @@ struct HealthReport<'a> {
 /// Checks one hub; the exit status is 1 if it is not healthy.
 pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -> Result<ExitCode> {
     let cluster = Cluster::load(root, &args.cluster)?;
-    let hub = cluster.select_hubs(std::slice::from_ref(&args.hub))?[0];
-    let sh = &programs::provide(sh, &["helm"], false)?;
-    let settings = Settings::load(root)?;
-    let fleet = Fleet::load(
-        root,
-        &[What::Hubs],
-        Some(&cluster.name),
-        std::slice::from_ref(&hub.name),
-    )?;
-    for prepared in prepare::prepare(sh, root, &settings, fleet.charts_wanted())?.into_values() {
-        prepared?;
-    }
-    let fleet = fleet.with_charts(fetch::schemas(&settings));
-    let releases = fleet.releases();
-    let config = releases.first().context("the hub has no release")?;
-    let kind = HubTraits::find(&fleet, config)?;
+    let hub = cluster.select_hubs(slice::from_ref(&args.hub))?[0];
+    let kind = traits(sh, root, &cluster, hub)?;
     let notebooks = args.notebooks(hub, &kind)?;
     let (login, _, session) = Session::open(sh, root, &cluster)?;
 
     ensure!(
         session.rehearsal != Some(Nodes::Simulated),
-        "`{}` has simulated nodes, where nothing runs: there's nothing to check\nhint: `cargo xtask local up --real`",
+        "`{}` has simulated nodes, where nothing runs: there is nothing to check\nhint: `cargo xtask local up --real`",
         cluster.name
     );
     let api = &session.api;
-    let (mut domain, mut mask) = (hub.domain.clone(), Mask::new([]));
-    if let Some(file) = &hub.domain_override_file {
-        let file = secrets::open(
-            &programs::provide(sh, &["sops"], false)?,
-            root,
-            &cluster.dir.join(file),
-        )?;
-        domain = address::domain_in(&file)?;
-        mask = Mask::new([&file]);
-    }
-    let address = match session.rehearsal {
-        _ if args.port_forward => Address::forwarded(&login, api, hub, &kind.base)?,
-        None => Address::public(kind.address(&domain)),
-        Some(_) => {
-            let port = address::node_port(api, hub).with_context(|| {
-                format!(
-                    "`{}` has no port on the node, where it could be reached",
-                    hub.name
-                )
-            })?;
-            Address::here(port + &kind.base)
-        }
-    };
-    let way = match kind.has_login {
-        true => Way::Server {
+    let (domain, mask) = domain(sh, root, &cluster, hub)?;
+    let address = args.address(&login, &session, hub, &kind, &domain)?;
+    let way = if kind.has_login {
+        Way::Server {
             token: token(api, hub)?.map_err(|why| no_token(hub, &why))?,
             notebooks,
-        },
-        false => {
-            let is_public = !args.port_forward && session.rehearsal.is_none();
-            Way::Pages(is_public.then(|| Address::public(kind.page(&domain))))
         }
+    } else {
+        let is_public = !args.port_forward && session.rehearsal.is_none();
+        Way::Pages(is_public.then(|| Address::public(kind.page(&domain))))
     };
-    // The user is one, for all checks of the hub.
+    // All checks of a hub share one user.
     let _lease = match way {
         Way::Server { .. } => Some(session.leases.take(&hub.name)?),
         Way::Pages(_) => None,
@@ -160,7 +125,7 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
         limit: args.attempt_timeout,
         mask: &mask,
     };
-    let attempts = check.run(|said| say!("{said}"))?;
+    let attempts = check.run(|line| say!("{line}"))?;
     let report = HealthReport {
         cluster: &cluster.name,
         hub: &hub.name,
@@ -168,20 +133,64 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
         healthy: attempts.last().is_some_and(|it| it.failure.is_none()),
         attempts,
     };
-    report.tell()?;
-    terminal::print(&match args.format {
-        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
-        Format::Text => report.text(),
-    })?;
-    Ok(if report.healthy {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    report.print(args.format)
+}
+
+/// What the values say of the hub, with those of its charts.
+fn traits(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<HubTraits> {
+    let sh = &programs::provide(sh, &["helm"], false)?;
+    let settings = Settings::load(root)?;
+    let fleet = Fleet::load(
+        root,
+        &[What::Hubs],
+        Some(&cluster.name),
+        slice::from_ref(&hub.name),
+    )?;
+    for prepared in prepare::prepare(sh, root, &settings, fleet.charts_wanted())?.into_values() {
+        prepared?;
+    }
+    let fleet = fleet.with_charts(fetch::schemas(&settings));
+    let releases = fleet.releases();
+    let config = releases.first().context("the hub has no release")?;
+    HubTraits::find(&fleet, config)
+}
+
+/// The hub's domain, and a mask that hides it if it is a secret.
+fn domain(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<(String, Mask)> {
+    let Some(file) = &hub.domain_override_file else {
+        return Ok((hub.domain.clone(), Mask::new([])));
+    };
+    let sh = &programs::provide(sh, &["sops"], false)?;
+    let file = secrets::open(sh, root, &cluster.dir.join(file))?;
+    Ok((address::domain_in(&file)?, Mask::new([&file])))
 }
 
 impl RunHubHealthCheck {
-    /// Those that are asked for, on a hub of this kind.
+    /// Where to check the hub.
+    fn address(
+        &self,
+        login: &Shell,
+        session: &Session,
+        hub: &Hub,
+        kind: &HubTraits,
+        domain: &str,
+    ) -> Result<Address> {
+        if self.port_forward {
+            return Address::forwarded(login, &session.api, hub, &kind.base);
+        }
+        if session.rehearsal.is_none() {
+            return Ok(Address::public(kind.address(domain)));
+        }
+        let url = address::node_port(&session.api, hub).with_context(|| {
+            format!(
+                "`{}` has no port on the node, where it could be reached",
+                hub.name
+            )
+        })?;
+        Ok(Address::local(url + &kind.base))
+    }
+
+    /// The notebooks to run on a hub of this kind.
     fn notebooks(&self, hub: &Hub, kind: &HubTraits) -> Result<Vec<Notebook>> {
         let mut notebooks = Notebook::of(kind);
         if self.check_dask_scaling {
@@ -216,33 +225,46 @@ fn no_token(hub: &Hub, why: &str) -> anyhow::Error {
 
 impl HealthReport<'_> {
     fn text(&self) -> String {
+        let mut state = if self.healthy {
+            "is healthy".to_owned()
+        } else {
+            "is not healthy".to_owned()
+        };
+        if self.attempts.len() > 1 {
+            state += &format!(", at attempt {}", self.attempts.len());
+        }
         let last = self.attempts.last();
-        let phases = last.iter().flat_map(|it| &it.phases);
-        let phases: Vec<_> = phases
+        let phases: Vec<_> = last
+            .iter()
+            .flat_map(|it| &it.phases)
             .map(|it| format!("{} {:.1} s", it.name, it.seconds))
             .collect();
-        let how = if self.healthy {
-            "is healthy"
-        } else {
-            "isn't healthy"
-        };
-        let how = match self.attempts.len() {
-            1 => how.to_owned(),
-            attempts => format!("{how}, at attempt {attempts}"),
-        };
         format!(
-            "`{}` of `{}` {how}: {}\n",
+            "`{}` of `{}` {state}: {}\n",
             self.hub,
             self.cluster,
             phases.join(", ")
         )
     }
 
-    /// Tells what failed, and a workflow's page how it went.
-    fn tell(&self) -> Result<()> {
+    /// Prints the report, and says on stderr and on a workflow's page what failed.
+    fn print(&self, format: Format) -> Result<ExitCode> {
+        self.summarize()?;
+        terminal::print(&match format {
+            Format::Json => serde_json::to_string_pretty(self)? + "\n",
+            Format::Text => self.text(),
+        })?;
+        Ok(if self.healthy {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn summarize(&self) -> Result<()> {
         let mut summary = format!("### Health\n\n{}", self.text());
         if let Some(failure) = self.attempts.last().and_then(|it| it.failure.as_ref()) {
-            workflow::tell_failure(&format!("`{}` isn't healthy", self.hub), failure);
+            workflow::tell_failure(&format!("`{}` is not healthy", self.hub), failure);
             summary += &workflow::folded(self.hub, failure);
         }
         workflow::summarize(&summary)

@@ -1,4 +1,4 @@
-//! A shell, or one command, logged in to a cluster.
+//! The command that opens a shell, or runs a command, with a login to a cluster.
 
 use std::{env, path::Path, process::ExitCode};
 
@@ -9,17 +9,17 @@ use crate::{kubernetes::credentials, machine::shell, repository::cluster::Cluste
 
 /// Open a shell that is logged in to a cluster, or run a command there
 ///
-/// kubectl, helm, and the provider's own gcloud or aws, talk to this cluster in it and to no other, with the login that
-/// the deployer has; your own logins aren't used where cluster.yaml names a key, and never changed. The login is gone
-/// when the shell or command ends, with whose exit status this ends too. The shell's prompt begins with the cluster's name.
+/// In it kubectl, helm and the provider's own command (gcloud, aws) use this cluster and no other, with the deployer's login.
+/// Your own logins are never changed, and not used where cluster.yaml names a key. The login ends with the shell or command,
+/// whose exit status is passed on. The shell's prompt begins with the cluster's name.
 #[derive(clap::Args)]
 pub struct UseClusterCredentials {
     /// A folder in config/clusters/
     cluster: String,
-    /// Also in a shell that is logged in to another cluster
+    /// Allow it in a shell that is logged in to another cluster
     #[arg(long)]
     nested: bool,
-    /// A program and its arguments; or, in one argument, a line for $SHELL
+    /// A program and its arguments, or a line for $SHELL in one argument
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
@@ -36,7 +36,7 @@ pub fn use_cluster_credentials(
         && !args.nested
     {
         bail!(
-            "this shell is logged in to `{other}` already\nhint: leave it first (Ctrl-D), or say `--nested`"
+            "this shell is logged in to `{other}` already\nhint: leave it first (Ctrl-D), or pass `--nested`"
         );
     }
     let mut login = credentials::open(sh, root, &cluster)?;

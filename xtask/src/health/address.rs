@@ -1,4 +1,4 @@
-//! The way to a hub, for HTTP and websockets.
+//! How a hub is reached, for HTTP and websockets.
 
 use std::{
     cell::RefCell,
@@ -29,13 +29,13 @@ use crate::{
     services::http,
 };
 
-/// How long `kubectl port-forward` may take to begin.
-const BEGIN: Duration = Duration::from_secs(30);
+/// How long `kubectl port-forward` may take to listen.
+const FORWARD_START: Duration = Duration::from_secs(30);
 
-/// The shortest time that a connection gets.
-const SOON: Duration = Duration::from_millis(250);
+/// The shortest time that a connection gets, and how long a read of a websocket waits.
+const MOMENT: Duration = Duration::from_millis(250);
 
-/// Where somebody else answers.
+/// The hint where something else than the hub answers.
 pub(crate) const HINT: &str =
     "is the domain in cluster.yaml the hub's own, with `hub.baseUrl` of the values?";
 
@@ -43,17 +43,17 @@ pub(crate) struct Address {
     /// Without a slash at its end.
     pub(crate) url: String,
     agent: Agent,
-    /// What the environment names, for an address that isn't on this machine.
+    /// The one that the environment names, for an address that is not on this machine.
     proxy: Option<Proxy>,
     forward: Option<Box<RefCell<Forward>>>,
 }
 
-/// A `kubectl port-forward`, and how it's started.
+/// A `kubectl port-forward`, and how it is started again.
 struct Forward {
     sh: Shell,
     namespace: String,
     service: &'static str,
-    /// The one here, once it's known, and the service's.
+    /// The port on this machine and that of the service: `43210:8000`.
     ports: String,
     process: Beside,
 }
@@ -65,12 +65,12 @@ impl Address {
     pub(crate) fn public(url: String) -> Address {
         Address {
             proxy: Proxy::try_from_env(),
-            ..Address::here(url)
+            ..Address::local(url)
         }
     }
 
     /// On this machine, or on its rehearsal cluster.
-    pub(crate) fn here(url: String) -> Address {
+    pub(crate) fn local(url: String) -> Address {
         Address {
             url,
             agent: http::agent(),
@@ -79,8 +79,8 @@ impl Address {
         }
     }
 
-    /// Through the API server, to the service that the hub's proxy has. Where z2jh's chart gets certificates itself, that
-    /// one leads from HTTP to the hub's own domain; the proxy behind it doesn't.
+    /// Through the API server, to the service of the hub's proxy. Where z2jh's chart gets certificates itself, the service
+    /// `proxy-public` redirects HTTP to the hub's own domain; `proxy-http` behind it does not.
     pub(crate) fn forwarded(sh: &Shell, api: &Api, hub: &Hub, base: &str) -> Result<Address> {
         let behind = api.find(&format!(
             "/api/v1/namespaces/{}/services/proxy-http",
@@ -92,54 +92,48 @@ impl Address {
             ("proxy-public", 80)
         };
         let until = Until {
-            at: Instant::now() + BEGIN,
+            at: Instant::now() + FORWARD_START,
             heeds_signals: true,
         };
-        let (process, own) = forward(sh, &hub.name, service, &format!(":{port}"), until)?;
-        let url = format!("http://127.0.0.1:{own}{base}");
-        let ports = format!("{own}:{port}");
+        let (process, own_port) = forward(sh, &hub.name, service, &format!(":{port}"), until)?;
         let forward = Forward {
             sh: sh.clone(),
             namespace: hub.name.clone(),
             service,
-            ports,
+            ports: format!("{own_port}:{port}"),
             process,
         };
         Ok(Address {
             forward: Some(Box::new(RefCell::new(forward))),
-            ..Address::here(url)
+            ..Address::local(format!("http://127.0.0.1:{own_port}{base}"))
         })
     }
 
-    /// Starts a `kubectl port-forward` anew that has lost its pod.
+    /// Starts a `kubectl port-forward` again that has lost its pod.
     fn renew(&self, until: Until) -> Result<()> {
-        let Some(said) = self.ended()? else {
+        let Some(stderr) = self.ended()? else {
             return Ok(());
         };
         say!(
-            "`kubectl port-forward` ended and is started anew: {}",
-            said.trim()
+            "`kubectl port-forward` ended and is started again: {}",
+            stderr.trim()
         );
         let mut it = self.forward.as_ref().context("it was there")?.borrow_mut();
-        let (process, _) = forward(
-            &it.sh,
-            &it.namespace,
-            it.service,
-            &it.ports,
-            until.within(BEGIN),
-        )?;
+        let until = until.within(FORWARD_START);
+        let (process, _) = forward(&it.sh, &it.namespace, it.service, &it.ports, until)?;
         it.process = process;
         Ok(())
     }
 
-    /// What a `kubectl port-forward` said that has ended.
+    /// What a `kubectl port-forward` wrote to stderr, if it has ended.
     fn ended(&self) -> Result<Option<String>> {
-        self.forward
-            .as_ref()
-            .map_or(Ok(None), |it| it.borrow_mut().process.ended())
+        match &self.forward {
+            Some(forward) => forward.borrow_mut().process.ended(),
+            None => Ok(None),
+        }
     }
 
-    /// Asks as whoever has the token, and takes any answer but a redirection that leads elsewhere.
+    /// Asks as the owner of the token, and takes any answer but a redirection that leads elsewhere.
     pub(crate) fn ask(
         &self,
         method: &str,
@@ -151,7 +145,7 @@ impl Address {
         self.send(method, path, token, body, until, until.left())
     }
 
-    /// The same, with a time for `reading` an answer that may have no end.
+    /// Asks the same way, with a time for `reading` an answer that may have no end.
     pub(crate) fn send(
         &self,
         method: &str,
@@ -162,38 +156,37 @@ impl Address {
         reading: Duration,
     ) -> Result<Response<Body>> {
         self.renew(until)?;
-        let body = body.map_or_else(String::new, Value::to_string);
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
             .header("Authorization", format!("token {token}"))
             .header("Content-Type", "application/json")
-            .body(body)
-            .with_context(|| format!("`{}` isn't an address", self.url))?;
+            .body(body.map_or_else(String::new, Value::to_string))
+            .with_context(|| format!("`{}` is not an address", self.url))?;
         let left = Some(until.left());
         let request = self
             .agent
             .configure_request(request)
             .proxy(self.proxy.clone())
-            .max_redirects(0);
-        let request = request.timeout_global(left).timeout_recv_response(left);
-        let request = request.timeout_recv_body(Some(reading)).build();
+            .max_redirects(0)
+            .timeout_global(left)
+            .timeout_recv_response(left)
+            .timeout_recv_body(Some(reading))
+            .build();
+        let what = format!("{method} {path}");
         let answer = self
             .agent
             .run(request)
-            .map_err(|err| self.unreachable(&format!("{method} {path}"), &err))?;
+            .map_err(|err| self.unreachable(&what, &err))?;
         if answer.status().is_redirection() {
-            let to = answer
-                .headers()
-                .get("location")
-                .and_then(|it| it.to_str().ok())
-                .unwrap_or_default();
-            bail!(self.elsewhere(&format!("{method} {path}"), to));
+            let location = answer.headers().get("location");
+            let to = location.and_then(|it| it.to_str().ok()).unwrap_or_default();
+            bail!(self.elsewhere(&what, to));
         }
         Ok(answer)
     }
 
-    /// What anybody gets, at the end of all redirections within the host.
+    /// A page that everybody may see, at the end of all redirections within the host.
     pub(crate) fn page(&self, path: &str, until: Until) -> Result<Response<Body>> {
         self.renew(until)?;
         let answer = self
@@ -212,7 +205,7 @@ impl Address {
         Ok(answer)
     }
 
-    /// What may yet come by itself where a hub was just deployed: its name, its certificate, who listens there.
+    /// What is missing of a hub that was just deployed, and may come by itself: its name, its certificate, its ingress.
     pub(crate) fn missing(&self, until: Until) -> Option<Error> {
         match self.get("/", 0, until) {
             Err(err) => Some(self.unreachable("GET /", &err)),
@@ -224,21 +217,20 @@ impl Address {
     }
 
     fn get(&self, path: &str, redirects: u32, until: Until) -> Result<Response<Body>, ureq::Error> {
-        let request = self
-            .agent
+        self.agent
             .get(format!("{}{path}", self.url))
             .config()
-            .proxy(self.proxy.clone());
-        request
+            .proxy(self.proxy.clone())
             .max_redirects(redirects)
             .timeout_global(Some(until.left()))
             .build()
             .call()
     }
 
+    /// The error of a redirection that leads away from the hub.
     fn elsewhere(&self, what: &str, to: &str) -> Error {
         let hint = match &self.forward {
-            Some(_) => "the proxy takes HTTPS alone, which `--port-forward` can't follow",
+            Some(_) => "the hub's proxy takes only HTTPS, which `--port-forward` cannot follow",
             None => HINT,
         };
         anyhow!("{what}: `{}` leads to `{to}`\nhint: {hint}", self.url)
@@ -246,119 +238,135 @@ impl Address {
 
     fn unreachable(&self, what: &str, err: &ureq::Error) -> Error {
         if matches!(err, ureq::Error::Timeout(_)) {
-            return anyhow!("{what}: `{}` doesn't answer in time", self.url);
+            return anyhow!("{what}: `{}` does not answer in time", self.url);
         }
-        let mut said = err.to_string();
+        let mut reason = err.to_string();
         if self.forward.is_some() {
-            // It hangs up a moment before it ends.
-            thread::sleep(SOON);
-            if let Ok(Some(last)) = self.ended() {
-                said += &format!("; `kubectl port-forward` ended: {}", last.trim());
+            // kubectl closes the connection a moment before it ends.
+            thread::sleep(MOMENT);
+            if let Ok(Some(stderr)) = self.ended() {
+                reason += &format!("; `kubectl port-forward` ended: {}", stderr.trim());
             }
         }
-        let trouble = match said.contains("certificate") {
-            true => "its certificate can't be verified",
-            false => "the hub can't be reached",
+        let trouble = if reason.contains("certificate") {
+            "cannot verify the hub's certificate"
+        } else {
+            "cannot reach the hub"
         };
-        anyhow!("{trouble}: `{}`, {what}: {said}", self.url)
+        anyhow!("{trouble}: `{}`, {what}: {reason}", self.url)
     }
 
-    /// Opens a websocket at a path, as long as it's no error to go on `waiting` for it. Its reads end after a short time,
-    /// with what there is.
+    /// Opens a websocket at a path, as long as `check_waiting` is no error. Its reads end after a moment, with what there is.
     pub(crate) fn websocket(
         &self,
         path: &str,
         token: &str,
         until: Until,
-        waiting: impl Fn() -> Result<()>,
+        check_waiting: impl Fn() -> Result<()>,
     ) -> Result<WebSocket<Box<dyn Stream>>> {
         let uri: Uri = format!("{}{path}", self.url)
             .replacen("http", "ws", 1)
             .parse()?;
-        let host = uri.host().context("the address has no host")?.to_owned();
+        let host = uri.host().context("the address has no host")?;
         let is_secure = uri.scheme_str() == Some("wss");
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let tcp = self
-            .connect(&host, port, until)
-            .context("the kernel's websocket doesn't open")?;
-        tcp.set_read_timeout(Some(SOON))?;
-        let stream: Box<dyn Stream> = match is_secure {
-            false => Box::new(tcp),
-            true => {
-                let config =
-                    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                        .with_safe_default_protocol_versions()?
-                        .with_platform_verifier()?
-                        .with_no_client_auth();
-                let name = ServerName::try_from(host).context("the hub's name")?;
-                Box::new(StreamOwned::new(
-                    ClientConnection::new(Arc::new(config), name)?,
-                    tcp,
-                ))
-            }
+            .connect(host, port, until)
+            .context("the kernel's websocket does not open")?;
+        tcp.set_read_timeout(Some(MOMENT))?;
+        let stream: Box<dyn Stream> = if is_secure {
+            Box::new(with_tls(tcp, host)?)
+        } else {
+            Box::new(tcp)
         };
         let request =
             ClientRequestBuilder::new(uri).with_header("Authorization", format!("token {token}"));
         let mut result = tungstenite::client(request, stream);
-        loop {
-            result = match result {
-                Ok((socket, _)) => return Ok(socket),
-                Err(HandshakeError::Interrupted(part)) => {
-                    waiting()?;
-                    part.handshake()
-                }
-                Err(HandshakeError::Failure(err)) => {
-                    bail!("the kernel's websocket doesn't open: {err}")
-                }
-            }
+        while let Err(HandshakeError::Interrupted(part)) = result {
+            check_waiting()?;
+            result = part.handshake();
+        }
+        match result {
+            Ok((socket, _)) => Ok(socket),
+            Err(err) => bail!("the kernel's websocket does not open: {err}"),
         }
     }
 
-    /// To a port of a host, through the proxy if there is one for it. ureq keeps its own connections to itself.
+    /// Connects to a port of a host, through the proxy if there is one for it: ureq does not hand out its own connections.
     fn connect(&self, host: &str, port: u16, until: Until) -> Result<TcpStream> {
-        let proxy = self
-            .proxy
-            .as_ref()
-            .filter(|it| !it.is_no_proxy(&self.url.parse().unwrap_or_default()));
-        let (next, next_port) = proxy.map_or((host, port), |it| (it.host(), it.port()));
-        let addresses = (next, next_port)
-            .to_socket_addrs()
-            .context("there is no such host")?;
-        let mut tried = addresses.map(|it| TcpStream::connect_timeout(&it, until.left().max(SOON)));
-        let mut tcp = match tried.by_ref().find(Result::is_ok) {
-            Some(tcp) => tcp?,
-            None => bail!("nobody listens at port {next_port}"),
-        };
-        tcp.set_read_timeout(Some(until.left().max(SOON)))?;
-        let Some(proxy) = proxy else { return Ok(tcp) };
-        let login = proxy.username().map(|user| {
-            let login =
-                BASE64_STANDARD.encode(format!("{user}:{}", proxy.password().unwrap_or_default()));
-            format!("Proxy-Authorization: Basic {login}\r\n")
-        });
-        let login = login.unwrap_or_default();
-        write!(
-            tcp,
-            "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{login}\r\n"
-        )?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            tcp.read_exact(&mut byte)
-                .context("the proxy of `HTTPS_PROXY` hangs up")?;
-            answer.push(byte[0]);
+        let url = self.url.parse().unwrap_or_default();
+        match self.proxy.as_ref().filter(|it| !it.is_no_proxy(&url)) {
+            Some(proxy) => {
+                let tcp = connect_directly(proxy.host(), proxy.port(), until)?;
+                tunnel(tcp, proxy, host, port)
+            }
+            None => connect_directly(host, port, until),
         }
-        let answer = String::from_utf8_lossy(&answer);
-        let first = answer.lines().next().unwrap_or_default();
-        ensure!(
-            first.split(' ').nth(1) == Some("200"),
-            "the proxy of `HTTPS_PROXY` answers {first}"
-        );
-        Ok(tcp)
     }
 }
 
-/// Forwards ports to a service of a namespace, with the port here.
+fn connect_directly(host: &str, port: u16, until: Until) -> Result<TcpStream> {
+    let mut last = None;
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .context("there is no such host")?;
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, until.left().max(MOMENT)) {
+            Ok(tcp) => {
+                tcp.set_read_timeout(Some(until.left().max(MOMENT)))?;
+                return Ok(tcp);
+            }
+            Err(err) => last = Some(err),
+        }
+    }
+    match last {
+        Some(err) => bail!("nothing listens at port {port}: {err}"),
+        None => bail!("nothing listens at port {port}"),
+    }
+}
+
+/// Has the proxy of a connection lead it to a port of a host
+/// (<https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Methods/CONNECT>).
+fn tunnel(mut tcp: TcpStream, proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream> {
+    let login = match proxy.username() {
+        Some(user) => {
+            let password = proxy.password().unwrap_or_default();
+            let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            format!("Proxy-Authorization: Basic {login}\r\n")
+        }
+        None => String::new(),
+    };
+    write!(
+        tcp,
+        "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{login}\r\n"
+    )?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        tcp.read_exact(&mut byte)
+            .context("the proxy of `HTTPS_PROXY` closes the connection")?;
+        answer.push(byte[0]);
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    let first = answer.lines().next().unwrap_or_default();
+    ensure!(
+        first.split(' ').nth(1) == Some("200"),
+        "the proxy of `HTTPS_PROXY` answers {first}"
+    );
+    Ok(tcp)
+}
+
+fn with_tls(tcp: TcpStream, host: &str) -> Result<StreamOwned<ClientConnection, TcpStream>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).context("the hub's name")?;
+    let connection = ClientConnection::new(Arc::new(config), name)?;
+    Ok(StreamOwned::new(connection, tcp))
+}
+
+/// Starts a `kubectl port-forward` to a service of a namespace. Returns with it the port on this machine.
 fn forward(
     sh: &Shell,
     namespace: &str,
@@ -372,38 +380,37 @@ fn forward(
     );
     let mut process = process::start(sh, cmd)?;
     loop {
-        if let Some(said) = process.ended()? {
-            bail!("`kubectl port-forward` ended: {}", said.trim());
+        if let Some(stderr) = process.ended()? {
+            bail!("`kubectl port-forward` ended: {}", stderr.trim());
         }
-        // "Forwarding from 127.0.0.1:43210 -> 8000"
-        let said = process.written()?;
-        if let Some(port) = said
-            .lines()
-            .find_map(|it| it.strip_prefix("Forwarding from 127.0.0.1:"))
-        {
-            return Ok((
-                process,
-                port.split(' ').next().unwrap_or_default().to_owned(),
-            ));
+        if let Some(port) = own_port(&process.written()?) {
+            return Ok((process, port));
         }
         until.check("`kubectl port-forward`")?;
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// The domain in a `domain_override_file`.
+/// 43210 in "Forwarding from 127.0.0.1:43210 -> 8000".
+fn own_port(written: &str) -> Option<String> {
+    let start = "Forwarding from 127.0.0.1:";
+    let rest = written.lines().find_map(|it| it.strip_prefix(start))?;
+    Some(rest.split(' ').next()?.to_owned())
+}
+
+/// Reads the domain in a `domain_override_file`.
 pub(crate) fn domain_in(file: &InMemory) -> Result<String> {
     let shown = file.source.display();
     let yaml: serde_yaml::Value = serde_yaml::from_str(&file.text()?)
         .ok()
-        .with_context(|| format!("`{shown}` isn't YAML"))?;
+        .with_context(|| format!("`{shown}` is not YAML"))?;
     let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
     Ok(domain
         .with_context(|| format!("`{shown}` has no `domain`"))?
         .to_owned())
 }
 
-/// Where this machine reaches the hub on the real node of a rehearsal cluster, if its proxy has a port there.
+/// The URL by which this machine reaches a hub on the real node of a rehearsal cluster, if its proxy has a port there.
 pub(crate) fn node_port(api: &Api, hub: &Hub) -> Option<String> {
     let service = api.get(&format!(
         "/api/v1/namespaces/{}/services/proxy-public",

@@ -1,4 +1,4 @@
-//! The check of one hub: attempts, and what each of them does.
+//! The check of one hub: its attempts, and the phases of each.
 
 use std::{
     iter, thread,
@@ -24,13 +24,14 @@ use crate::{
     secrets::Mask,
 };
 
-/// What a hub gets after a deploy, and without options.
+/// How often a hub is tried, and how long each attempt may take, unless options say otherwise.
 pub(crate) const ATTEMPTS: u32 = 3;
-pub(crate) const ATTEMPT: Duration = Duration::from_secs(600);
+const ATTEMPT: Duration = Duration::from_secs(600);
 
 /// How long a hub's name, its certificate and its ingress may take to be there after a deploy.
-pub(crate) const ARRIVAL: Duration = Duration::from_secs(180);
+const ARRIVAL: Duration = Duration::from_secs(180);
 
+/// What came of one attempt.
 #[derive(Default, Serialize)]
 pub(crate) struct Attempt {
     pub(crate) phases: Vec<Phase>,
@@ -43,8 +44,8 @@ pub(crate) struct Phase {
     pub(crate) seconds: f64,
 }
 
-/// Checks a hub that was just deployed: "healthy", or why it couldn't be checked. It is at this domain, or at a
-/// rehearsal cluster's real node.
+/// Checks a hub that was just deployed, at this domain or at a rehearsal cluster's real node. Returns "healthy", or
+/// "unchecked" and why; an error if it is not healthy.
 pub(crate) fn after_rollout(
     api: &Api,
     hub: &Hub,
@@ -53,59 +54,11 @@ pub(crate) fn after_rollout(
     domain: &str,
     mask: &Mask,
 ) -> Result<String> {
-    let unchecked = |why: &str| Ok(format!("unchecked: {why}"));
-    if hub.health_check == Some(false) {
-        return unchecked("cluster.yaml has `health_check: false`");
-    }
-    let address = match rehearsal {
-        None => Address::public(kind.address(domain)),
-        Some(Nodes::Real) => match address::node_port(api, hub) {
-            Some(url) => Address::here(url + &kind.base),
-            None => return unchecked("it has no port on the node"),
-        },
-        Some(Nodes::Simulated) => return unchecked("nodes are simulated"),
+    let (address, way) = match target(api, hub, kind, rehearsal, domain)? {
+        Ok(target) => target,
+        Err(why) => return Ok(format!("unchecked: {why}")),
     };
-    let way = match kind.has_login {
-        false => Way::Pages(
-            rehearsal
-                .is_none()
-                .then(|| Address::public(kind.page(domain))),
-        ),
-        true => match token(api, hub)? {
-            Ok(token) => Way::Server {
-                token,
-                notebooks: Notebook::of(kind),
-            },
-            Err(why) => return unchecked(&why),
-        },
-    };
-    let until = Until {
-        at: Instant::now() + ARRIVAL,
-        heeds_signals: true,
-    };
-    let page = if let Way::Pages(page) = &way {
-        page.as_ref()
-    } else {
-        None
-    };
-    let mut told = String::new();
-    for address in iter::once(&address).chain(page) {
-        // What is still missing when the time is over fails the check.
-        while let Some(missing) = address.missing(until)
-            && until.check("it").is_ok()
-        {
-            let said = mask.hide(&format!("{missing:#}"));
-            if said != told {
-                say!(
-                    "{}: waiting, at most 3 min, for its address: {said}",
-                    hub.name
-                );
-                told = said;
-            }
-            thread::sleep(Duration::from_secs(1));
-        }
-    }
-    process::check_stopped()?;
+    wait_for_arrival(hub, &address, &way, mask)?;
     let check = Check {
         address,
         way,
@@ -113,53 +66,103 @@ pub(crate) fn after_rollout(
         limit: ATTEMPT,
         mask,
     };
-    let attempts = check.run(|said| say!("{}: {said}", hub.name))?;
+    let attempts = check.run(|line| say!("{}: {line}", hub.name))?;
     match attempts.into_iter().next_back().and_then(|it| it.failure) {
         None => Ok("healthy".to_owned()),
         Some(failure) => bail!("{failure}"),
     }
 }
 
-/// What is done to a hub, and how often.
+/// What to check of a hub that was just deployed, or why nothing can be checked.
+fn target(
+    api: &Api,
+    hub: &Hub,
+    kind: &HubTraits,
+    rehearsal: Option<Nodes>,
+    domain: &str,
+) -> Result<Result<(Address, Way), String>> {
+    if hub.health_check == Some(false) {
+        return Ok(Err("cluster.yaml has `health_check: false`".to_owned()));
+    }
+    let address = match rehearsal {
+        None => Address::public(kind.address(domain)),
+        Some(Nodes::Real) => match address::node_port(api, hub) {
+            Some(url) => Address::local(url + &kind.base),
+            None => return Ok(Err("it has no port on the node".to_owned())),
+        },
+        Some(Nodes::Simulated) => return Ok(Err("nodes are simulated".to_owned())),
+    };
+    if !kind.has_login {
+        let is_public = rehearsal.is_none();
+        let page = is_public.then(|| Address::public(kind.page(domain)));
+        return Ok(Ok((address, Way::Pages(page))));
+    }
+    let token = match token(api, hub)? {
+        Ok(token) => token,
+        Err(why) => return Ok(Err(why)),
+    };
+    let notebooks = Notebook::of(kind);
+    Ok(Ok((address, Way::Server { token, notebooks })))
+}
+
+/// Waits until the hub's addresses answer. What is still missing when the time is over fails the check.
+fn wait_for_arrival(hub: &Hub, address: &Address, way: &Way, mask: &Mask) -> Result<()> {
+    let until = Until {
+        at: Instant::now() + ARRIVAL,
+        heeds_signals: true,
+    };
+    let page = match way {
+        Way::Pages(page) => page.as_ref(),
+        Way::Server { .. } => None,
+    };
+    let mut told = String::new();
+    for address in iter::once(address).chain(page) {
+        while let Some(missing) = address.missing(until)
+            && until.check("it").is_ok()
+        {
+            let missing = mask.hide(&format!("{missing:#}"));
+            if missing != told {
+                say!(
+                    "{}: waiting, at most 3 min, for its address: {missing}",
+                    hub.name
+                );
+                told = missing;
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+    process::check_stopped()
+}
+
+/// What is checked on a hub, how, and how often.
 pub(crate) struct Check<'a> {
     pub(crate) address: Address,
     pub(crate) way: Way,
     pub(crate) attempts: u32,
-    /// Of each.
+    /// How long each attempt may take.
     pub(crate) limit: Duration,
     /// A hub's address may be a secret.
     pub(crate) mask: &'a Mask,
 }
 
 pub(crate) enum Way {
-    /// A server for the test user, by the token of the hub's service, and in it these notebooks.
+    /// Start a server for the test user, with the token of the hub's service, and run these notebooks in it.
     Server {
         token: String,
         notebooks: Vec<Notebook>,
     },
-    /// The hub says that it's well, and its page comes. BinderHub's isn't behind a node's port, nor `--port-forward`.
+    /// Ask the hub whether it is well, and get its page, if there is one: BinderHub's is not behind a node's port, nor behind
+    /// `--port-forward`.
     Pages(Option<Address>),
 }
 
 impl Check<'_> {
-    /// All attempts: each failed but perhaps the last. An error means that somebody wants us to stop.
+    /// Tries until an attempt succeeds. Returns all attempts: each failed, but perhaps the last. An error means that
+    /// somebody wants us to stop.
     pub(crate) fn run(&self, tell: impl Fn(&str)) -> Result<Vec<Attempt>> {
         let mut attempts = Vec::new();
         for number in 1..=self.attempts {
-            let mut attempt = Attempt::default();
-            let until = Until {
-                at: Instant::now() + self.limit,
-                heeds_signals: true,
-            };
-            let result = match &self.way {
-                Way::Server { token, notebooks } => {
-                    let make = || TestUser::make(&self.address, token, self.mask, until);
-                    attempt.work(make, notebooks, until)
-                }
-                Way::Pages(page) => attempt.look(&self.address, page.as_ref(), until),
-            };
-            process::check_stopped()?;
-            attempt.failure = result.err().map(|err| self.mask.hide(&format!("{err:#}")));
+            let attempt = self.attempt()?;
             let failure = attempt.failure.clone();
             attempts.push(attempt);
             let Some(failure) = failure else { break };
@@ -170,21 +173,44 @@ impl Check<'_> {
                     self.attempts,
                     pause.as_secs()
                 ));
-                let pause = Until {
-                    at: Instant::now() + pause,
-                    ..until
-                };
-                while pause.check("").is_ok() {
-                    thread::sleep(Duration::from_millis(100));
-                }
-                process::check_stopped()?;
+                wait(pause)?;
             }
         }
         Ok(attempts)
     }
+
+    fn attempt(&self) -> Result<Attempt> {
+        let mut attempt = Attempt::default();
+        let until = Until {
+            at: Instant::now() + self.limit,
+            heeds_signals: true,
+        };
+        let result = match &self.way {
+            Way::Server { token, notebooks } => {
+                let make_user = || TestUser::make(&self.address, token, self.mask, until);
+                attempt.use_server(make_user, notebooks, until)
+            }
+            Way::Pages(page) => attempt.get_pages(&self.address, page.as_ref(), until),
+        };
+        process::check_stopped()?;
+        attempt.failure = result.err().map(|err| self.mask.hide(&format!("{err:#}")));
+        Ok(attempt)
+    }
 }
 
-/// The token of the service that checks, as z2jh's chart keeps it; or why there is none.
+/// An error once somebody wants us to stop.
+fn wait(pause: Duration) -> Result<()> {
+    let until = Until {
+        at: Instant::now() + pause,
+        heeds_signals: true,
+    };
+    while until.check("the pause").is_ok() {
+        thread::sleep(Duration::from_millis(100));
+    }
+    process::check_stopped()
+}
+
+/// The token of the service `hub-health`, which z2jh's chart keeps in a Secret; or why there is none.
 pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     const KEY: &str = "hub.services.hub-health.apiToken";
     let secret = api.find(&format!("/api/v1/namespaces/{}/secrets/hub", hub.name))?;
@@ -194,11 +220,11 @@ pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     let token = secret["data"][KEY].as_str().unwrap_or_default();
     let token = BASE64_STANDARD.decode(token).unwrap_or_default();
     let token = String::from_utf8_lossy(&token);
-    // A file's last line has an end.
+    // Somebody may have made the Secret from a file, with the end of its last line.
     let token = token.trim();
     ensure!(
         token.bytes().all(|it| it.is_ascii_graphic()),
-        "`{KEY}` in the Secret `hub` of `{}` can't be a token: it has other characters than a header takes",
+        "`{KEY}` in the Secret `hub` of `{}` is not a token: it has characters that a header cannot have",
         hub.name
     );
     Ok(if token.is_empty() {
@@ -209,13 +235,13 @@ pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
 }
 
 impl Attempt {
-    pub(crate) fn work<'a>(
+    fn use_server<'a>(
         &mut self,
-        make: impl FnOnce() -> Result<TestUser<'a>>,
+        make_user: impl FnOnce() -> Result<TestUser<'a>>,
         notebooks: &[Notebook],
         until: Until,
     ) -> Result<()> {
-        let user = self.phase("user", make)?;
+        let user = self.phase("user", make_user)?;
         self.phase("server", || user.start_server(until))?;
         for notebook in notebooks {
             let mut kernel = self.phase("kernel", || user.start_kernel(until))?;
@@ -224,16 +250,11 @@ impl Attempt {
         self.phase("end", || user.remove(until))
     }
 
-    pub(crate) fn look(
-        &mut self,
-        hub: &Address,
-        page: Option<&Address>,
-        until: Until,
-    ) -> Result<()> {
+    fn get_pages(&mut self, hub: &Address, page: Option<&Address>, until: Until) -> Result<()> {
         let answer = self.phase("hub", || hub.page("/hub/health", until))?;
         ensure!(
             answer.headers().contains_key("x-jupyterhub-version"),
-            "GET {}/hub/health: who answers isn't JupyterHub\nhint: {}",
+            "GET {}/hub/health: the answer is not that of JupyterHub\nhint: {}",
             hub.url,
             address::HINT
         );
@@ -241,14 +262,15 @@ impl Attempt {
             let text = self.phase("page", || {
                 Ok(page.page("/", until)?.body_mut().read_to_string()?)
             })?;
-            ensure!(text.contains("</html>"), "`{}/` is no page", page.url);
+            ensure!(text.contains("</html>"), "`{}/` is not a page", page.url);
         }
         Ok(())
     }
 
-    pub(crate) fn phase<T>(&mut self, name: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Does `work`, and records how long it took.
+    fn phase<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let started = Instant::now();
-        let result = f();
+        let result = work();
         self.phases.push(Phase {
             name: name.to_owned(),
             seconds: started.elapsed().as_secs_f64(),

@@ -1,4 +1,4 @@
-//! The hub's API, as the user that checks it: <https://jupyterhub.readthedocs.io/en/stable/reference/rest-api.html>.
+//! The hub's API, for a user that checks the hub: <https://jupyterhub.readthedocs.io/en/stable/reference/rest-api.html>.
 
 use std::{
     cell::Cell,
@@ -18,25 +18,26 @@ use crate::{
     },
     machine::until::Until,
     secrets::Mask,
+    services::http,
 };
 
 /// Nobody can log in with this name: it is blocked in the hub's configuration.
 const USER: &str = "deployment-service-check";
 
-/// How long the hub may take for an answer, and a server for its start and its end. The hub itself gives most starts up
+/// How long the hub may take for an answer, and a server for its start and its end. The hub itself gives up most starts
 /// before, and says so.
 const ANSWER: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(540);
 const STOP: Duration = Duration::from_secs(60);
 
-/// How long the events of one answer are followed, and how long it's tried to reach a hub again that was there.
+/// How long the events of one answer are followed, and how long a hub that was there may be away.
 const STREAM: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(3);
 
-/// Who is asked with the service's token.
+/// The name of the hub in messages, beside that of a user's server.
 const HUB: &str = "hub";
 
-/// The user that checks; deleted, and its server stopped, with this.
+/// The user that checks. It is deleted, and its server stopped, when this is dropped.
 pub(crate) struct TestUser<'a> {
     address: &'a Address,
     token: &'a str,
@@ -44,8 +45,16 @@ pub(crate) struct TestUser<'a> {
     is_there: Cell<bool>,
 }
 
+/// What is known of a server's start.
+struct Start {
+    /// The newest event's message.
+    last: String,
+    /// When the hub answered for the last time.
+    heard: Instant,
+}
+
 impl<'a> TestUser<'a> {
-    /// Makes it anew: what an earlier check left is removed first.
+    /// Creates the user. What an earlier check left is removed first.
     pub(crate) fn make(
         address: &'a Address,
         token: &'a str,
@@ -66,58 +75,61 @@ impl<'a> TestUser<'a> {
         Ok(user)
     }
 
-    /// Returns when the server is ready; as soon as it certainly won't be, with the spawner's own words.
+    /// Returns when the server is ready; with an error in the spawner's own words as soon as it certainly will not be.
     pub(crate) fn start_server(&self, until: Until) -> Result<()> {
         let until = until.within(START);
-        let asked = format!("users/{USER}/server");
+        let path = format!("users/{USER}/server");
         let answer = self.address.ask(
             "POST",
-            &format!("/hub/api/{asked}"),
+            &format!("/hub/api/{path}"),
             self.token,
             None,
             until.within(ANSWER),
         )?;
         let failed = answer.status() == 500;
-        match expect(HUB, "POST", &asked, answer, &[201, 202]) {
-            // Of a start that failed at once the progress tells why.
-            Err(err) if failed => self.progress(until).and(Err(err)),
+        match expect(HUB, "POST", &path, answer, &[201, 202]) {
+            // If a start failed at once, its progress tells why.
+            Err(err) if failed => self.follow_start(until).and(Err(err)),
             Err(err) => Err(err),
-            Ok(_) => self.progress(until),
+            Ok(_) => self.follow_start(until),
         }
     }
 
-    /// Follows the server's start. A load balancer cuts what takes long, and behind a proxy a hub that is gone is only
-    /// silent: the hub is asked anew again and again, and goes on where it was.
-    fn progress(&self, until: Until) -> Result<()> {
-        let (mut last, mut heard) = (String::new(), Instant::now());
+    /// Follows the server's start. A load balancer cuts long answers, and behind a proxy a hub that is gone is only silent:
+    /// so the hub is asked again and again, and continues where it was.
+    fn follow_start(&self, until: Until) -> Result<()> {
+        let mut start = Start {
+            last: String::new(),
+            heard: Instant::now(),
+        };
         loop {
-            let cut = match self.decision(&mut last, &mut heard, until) {
+            let cut = match self.decisive_event(&mut start, until) {
                 Ok(event) if event["ready"] == true => return Ok(()),
                 Ok(event) => {
-                    let said = event["message"].as_str().unwrap_or_default();
+                    let message = event["message"].as_str().unwrap_or_default();
                     // The spawner's events have the reason: an image that can't be pulled, nodes that are full.
-                    let reason = if last.is_empty() {
-                        String::new()
-                    } else {
-                        format!("; before that: {last}")
+                    let reason = match start.last.as_str() {
+                        "" => String::new(),
+                        last => format!("; before that: {last}"),
                     };
-                    bail!("the server doesn't start: {said}{reason}");
+                    bail!("the server did not start: {message}{reason}");
                 }
                 Err(err) => err,
             };
             // Before an error that is nothing but the end of the time.
-            until.check(&format!("the server's start ({last})"))?;
+            until.check(&format!("the server's start ({})", start.last))?;
             ensure!(
-                heard.elapsed() < GONE,
-                "the hub went away in the server's start ({last}): {cut:#}"
+                start.heard.elapsed() < GONE,
+                "the hub went away in the server's start ({}): {cut:#}",
+                start.last
             );
             thread::sleep(Duration::from_millis(500));
         }
     }
 
-    /// The event that decides a start; the `last` one before it, and until when the hub was `heard`. An error means that
-    /// the stream was cut.
-    fn decision(&self, last: &mut String, heard: &mut Instant, until: Until) -> Result<Value> {
+    /// The event that decides a start; what is known of the start is updated by those before it. An error means that the
+    /// stream was cut.
+    fn decisive_event(&self, start: &mut Start, until: Until) -> Result<Value> {
         let path = format!("/hub/api/users/{USER}/server/progress");
         let answer =
             self.address
@@ -132,59 +144,60 @@ impl<'a> TestUser<'a> {
                 continue;
             };
             let event: Value =
-                serde_json::from_str(event).context("the hub's progress isn't JSON")?;
+                serde_json::from_str(event).context("the hub's progress is not JSON")?;
             if event["ready"] == true || event["failed"] == true {
                 return Ok(event);
             }
-            event["message"]
-                .as_str()
-                .unwrap_or_default()
-                .clone_into(last);
+            let message = event["message"].as_str().unwrap_or_default();
+            message.clone_into(&mut start.last);
         }
-        *heard = Instant::now();
+        start.heard = Instant::now();
         bail!("its events end")
     }
 
-    /// A kernel of the server's own kind, with a token for nothing but that server's user.
+    /// Starts a kernel of the server's default kind.
     pub(crate) fn start_kernel(&self, until: Until) -> Result<Kernel<'_>> {
         let until = until.within(ANSWER * 2);
-        let body = json!({"note": "health check", "expires_in": 3600});
-        let made = self.address.ask(
-            "POST",
-            &format!("/hub/api/users/{USER}/tokens"),
-            self.token,
-            Some(&body),
-            until,
-        )?;
-        let made = expect(HUB, "POST", "a token", made, &[200, 201])?;
-        let token = made["token"]
-            .as_str()
-            .context("the hub gives the user no token")?;
-        let server = format!("/user/{USER}/api");
-        let specs =
-            self.address
-                .ask("GET", &format!("{server}/kernelspecs"), token, None, until)?;
-        let specs = expect("server", "GET", "kernelspecs", specs, &[200])?;
+        let token = self.make_token(until)?;
+        let specs = self.ask_server("GET", "kernelspecs", &token, None, until)?;
         let name = specs["default"].as_str().unwrap_or_default();
         ensure!(
             specs["kernelspecs"][name].is_object(),
             "the server has no kernel: its image lacks one"
         );
-        let kernel = self.address.ask(
+        let body = json!({"name": name});
+        let kernel = self.ask_server("POST", "kernels", &token, Some(&body), until)?;
+        let id = kernel["id"].as_str().context("the kernel has no id")?;
+        let path = format!("/user/{USER}/api/kernels/{id}");
+        Kernel::connect(self.address, path, token, until)
+    }
+
+    /// A token that can do nothing but what the user can: use its server.
+    fn make_token(&self, until: Until) -> Result<String> {
+        let answer = self.address.ask(
             "POST",
-            &format!("{server}/kernels"),
-            token,
-            Some(&json!({"name": name})),
+            &format!("/hub/api/users/{USER}/tokens"),
+            self.token,
+            Some(&json!({"note": "health check", "expires_in": 3600})),
             until,
         )?;
-        let kernel = expect("server", "POST", "kernels", kernel, &[201])?;
-        let id = kernel["id"].as_str().context("the kernel has no id")?;
-        Kernel::connect(
-            self.address,
-            format!("{server}/kernels/{id}"),
-            token.to_owned(),
-            until,
-        )
+        let made = expect(HUB, "POST", "a token", answer, &[200, 201])?;
+        let token = made["token"].as_str();
+        Ok(token.context("the hub gives the user no token")?.to_owned())
+    }
+
+    /// Asks the user's server, which must succeed.
+    fn ask_server(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+        until: Until,
+    ) -> Result<Value> {
+        let whole = format!("/user/{USER}/api/{path}");
+        let answer = self.address.ask(method, &whole, token, body, until)?;
+        expect("server", method, path, answer, &[200, 201])
     }
 
     /// Stops the server and deletes the user.
@@ -219,7 +232,7 @@ impl<'a> TestUser<'a> {
         }
     }
 
-    /// Asks the hub as its service, which must answer with one of these.
+    /// Asks the hub as its service. It must answer with one of these statuses.
     fn ask(&self, method: &str, path: &str, statuses: &[u16], until: Until) -> Result<Value> {
         let answer = self.address.ask(
             method,
@@ -243,15 +256,17 @@ impl Drop for TestUser<'_> {
             && let Err(err) = self.remove(until)
         {
             if started.elapsed() > GONE {
-                let said = self.mask.hide(&format!("{err:#}"));
-                return say!("the user `{USER}` is left, which the next check removes: {said}");
+                let reason = self.mask.hide(&format!("{err:#}"));
+                return say!(
+                    "cannot remove the user `{USER}`, which the next check does: {reason}"
+                );
             }
             thread::sleep(Duration::from_millis(500));
         }
     }
 }
 
-/// The content of an answer with one of these statuses, of the hub or a user's server.
+/// The content of an answer of the hub or of a user's server, which must have one of these statuses.
 fn expect(
     who: &str,
     method: &str,
@@ -260,29 +275,26 @@ fn expect(
     statuses: &[u16],
 ) -> Result<Value> {
     let status = answer.status();
-    let text = answer.body_mut().read_to_string().unwrap_or_default();
-    let json: Value = serde_json::from_str(&text).unwrap_or_default();
+    let json = http::json_or_null(&mut answer);
     // Others than JupyterHub know neither its users nor its way to say so.
     let is_elsewhere = who == HUB && status == 404 && json["status"] != 404;
-    if statuses.contains(&status.as_u16()) && !is_elsewhere {
+    if is_elsewhere {
+        bail!("{method} {path}: {status} is not an answer of JupyterHub\nhint: {HINT}");
+    }
+    if statuses.contains(&status.as_u16()) {
         return Ok(json);
     }
-    let said = match json["message"].as_str() {
-        Some(said) => format!("the {who} answers {status}: {said}"),
+    let answers = match json["message"].as_str() {
+        Some(message) => format!("the {who} answers {status}: {message}"),
         None => format!("the {who} answers {status}"),
     };
     match status.as_u16() {
-        _ if is_elsewhere => {
-            bail!("{method} {path}: who answers {status} isn't JupyterHub\nhint: {HINT}")
-        }
         401 | 403 if who == HUB => {
-            bail!("{method} {path}: its service `hub-health` lacks the rights for that: {said}")
+            bail!("{method} {path}: its service `hub-health` lacks the rights for that: {answers}")
         }
-        502..=504 => {
-            bail!(
-                "{method} {path}: the proxy answers {status}: the hub or the server behind it is away"
-            )
-        }
-        _ => bail!("{method} {path}: {said}"),
+        502..=504 => bail!(
+            "{method} {path}: the proxy answers {status}: the hub or the server behind it is away"
+        ),
+        _ => bail!("{method} {path}: {answers}"),
     }
 }

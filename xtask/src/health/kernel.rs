@@ -1,4 +1,4 @@
-//! A kernel, by its messages: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
+//! A kernel and its messages: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
 
 use std::{
     io, mem,
@@ -12,6 +12,7 @@ use tungstenite::{Message, WebSocket};
 use crate::{
     health::address::{Address, Stream},
     machine::until::Until,
+    services::http,
 };
 
 /// How long a cell that is interrupted may take to end in order: a Dask cluster goes with it.
@@ -19,51 +20,38 @@ const GRACE: Duration = Duration::from_secs(8);
 
 pub(crate) struct Kernel<'a> {
     address: &'a Address,
-    /// Of the server's API.
+    /// The path of the kernel in the server's API.
     path: String,
     token: String,
     socket: WebSocket<Box<dyn Stream>>,
     cells: usize,
 }
 
-/// What a cell wrote and showed, as a notebook has it.
+/// What a cell wrote and showed, in the form of a notebook's outputs; or how it failed.
 pub(crate) type Output = Result<Vec<Value>, Failure>;
 
 /// How a cell failed: in its own words, without a terminal's codes.
 pub(crate) struct Failure(pub(crate) String);
 
 impl Kernel<'_> {
-    /// To the channels of a kernel that was just started. A server opens them when the kernel answers, and tries one that
-    /// dies a few times anew before it forgets it.
+    /// Connects to the channels of a kernel that was just started. A server opens them when the kernel answers; a kernel
+    /// that dies is started again a few times before the server forgets it.
     pub(crate) fn connect(
         address: &Address,
         path: String,
         token: String,
         until: Until,
     ) -> Result<Kernel<'_>> {
-        let state = || {
-            until.check("the kernel's start")?;
-            let mut answer = address.ask("GET", &path, &token, None, until)?;
-            ensure!(
-                answer.status() != 404,
-                "the kernel doesn't start: it dies each time the server tries it"
-            );
-            let kernel = answer.body_mut().read_to_string().unwrap_or_default();
-            let kernel: Value = serde_json::from_str(&kernel).unwrap_or_default();
-            Ok(kernel["execution_state"]
-                .as_str()
-                .unwrap_or("unknown")
-                .to_owned())
-        };
-        let socket = address.websocket(&format!("{path}/channels"), &token, until, || {
-            state().map(|_| ())
-        });
-        let socket = socket.map_err(|err| match state() {
-            Ok(state) => err.context(format!(
-                "the kernel doesn't start, and is `{state}` to the server"
-            )),
-            Err(err) => err,
-        })?;
+        let channels = format!("{path}/channels");
+        let check_waiting = || state(address, &path, &token, until).map(|_| ());
+        let socket = address
+            .websocket(&channels, &token, until, check_waiting)
+            .map_err(|err| match state(address, &path, &token, until) {
+                Ok(state) => err.context(format!(
+                    "the kernel did not start, and is `{state}` to the server"
+                )),
+                Err(err) => err,
+            })?;
         Ok(Kernel {
             address,
             path,
@@ -73,100 +61,54 @@ impl Kernel<'_> {
         })
     }
 
-    /// Runs a cell until it's answered and the kernel is idle again. An error means that the kernel isn't there any more, or
-    /// still at work when the time is over.
+    /// Runs a cell until it has replied and the kernel is idle again. An error means that the kernel is gone, or still busy
+    /// when the time is over.
     pub(crate) fn run(&mut self, code: &str, until: Until) -> Result<Output> {
         self.cells += 1;
         let id = format!("cell-{}", self.cells);
-        let request = json!({
-            "channel": "shell",
-            "header": {
-                "msg_id": id, "msg_type": "execute_request", "version": "5.3", "username": "", "session": "xtask",
-                "date": "2000-01-01T00:00:00Z",
-            },
-            "parent_header": {}, "metadata": {}, "buffers": [],
-            "content": {
-                "code": code, "silent": false, "store_history": true, "user_expressions": {}, "allow_stdin": false,
-                "stop_on_error": true,
-            },
-        });
         self.socket
-            .send(request.to_string().into())
+            .send(execute_request(&id, code).to_string().into())
             .context("the kernel's websocket is closed")?;
         let output = self.output(&id, until);
-        // Not of a kernel that is away.
+        // A kernel that is gone cannot be interrupted.
         if output.is_err() && until.check("it").is_err() {
-            let until = Until {
-                at: Instant::now() + GRACE,
-                heeds_signals: false,
-            };
-            let path = format!("{}/interrupt", self.path);
-            if self
-                .address
-                .ask("POST", &path, &self.token, None, until)
-                .is_ok()
-            {
-                let _ = self.output(&id, until);
-            }
+            self.interrupt(&id);
         }
         output
     }
 
+    /// Interrupts a cell, and gives it a moment to end in order.
+    fn interrupt(&mut self, id: &str) {
+        let until = Until {
+            at: Instant::now() + GRACE,
+            heeds_signals: false,
+        };
+        let path = format!("{}/interrupt", self.path);
+        let answer = self.address.ask("POST", &path, &self.token, None, until);
+        if answer.is_ok() {
+            let _ = self.output(id, until);
+        }
+    }
+
     fn output(&mut self, id: &str, until: Until) -> Result<Output> {
-        let (mut outputs, mut failure) = (Vec::<Value>::new(), None);
-        // When there's something new.
-        let mut is_to_clear = false;
-        let (mut is_answered, mut is_idle) = (false, false);
-        while !(is_answered && is_idle) {
+        let mut cell = RunningCell::default();
+        while !(cell.has_replied && cell.is_idle) {
             let Some(message) = self.next(until)? else {
                 continue;
             };
-            let (kind, content) = (
-                message["msg_type"].as_str().unwrap_or_default(),
-                &message["content"],
-            );
-            let state = content["execution_state"].as_str().unwrap_or_default();
-            if kind == "status" && ["dead", "restarting", "autorestarting"].contains(&state) {
+            let state = &message["content"]["execution_state"];
+            if message["msg_type"] == "status"
+                && ["dead", "restarting", "autorestarting"].contains(&state.as_str().unwrap_or(""))
+            {
                 bail!("the kernel died");
             }
-            if message["parent_header"]["msg_id"] != id {
-                continue;
-            }
-            match kind {
-                "stream" | "execute_result" | "display_data" => {
-                    if mem::take(&mut is_to_clear) {
-                        outputs.clear();
-                    }
-                    outputs.push(content.clone());
-                }
-                "update_display_data" => {
-                    let id = &content["transient"]["display_id"];
-                    for output in outputs
-                        .iter_mut()
-                        .filter(|it| it["transient"]["display_id"] == *id)
-                    {
-                        output["data"] = content["data"].clone();
-                    }
-                }
-                "clear_output" if content["wait"] == true => is_to_clear = true,
-                "clear_output" => outputs.clear(),
-                "error" => failure = Some(told(content)),
-                "input_request" => {
-                    failure = Some("it asks for input, and nobody is there".to_owned())
-                }
-                "execute_reply" => {
-                    is_answered = true;
-                    if content["status"] != "ok" && failure.is_none() {
-                        failure = Some(told(content));
-                    }
-                }
-                "status" if state == "idle" => is_idle = true,
-                _ => {}
+            if message["parent_header"]["msg_id"] == id {
+                cell.take(&message);
             }
         }
-        Ok(match failure {
+        Ok(match cell.failure {
             Some(failure) => Err(Failure(failure)),
-            None => Ok(outputs),
+            None => Ok(cell.outputs),
         })
     }
 
@@ -189,21 +131,93 @@ impl Kernel<'_> {
     }
 }
 
-/// The name, value and traceback of an exception.
-fn told(content: &Value) -> String {
-    let text = |key: &str| content[key].as_str().unwrap_or_default();
+/// What the server says of a kernel that starts: `starting`, `idle`, `unknown`.
+fn state(address: &Address, path: &str, token: &str, until: Until) -> Result<String> {
+    until.check("the kernel's start")?;
+    let mut answer = address.ask("GET", path, token, None, until)?;
+    ensure!(
+        answer.status() != 404,
+        "the kernel did not start: it dies each time the server tries it"
+    );
+    let kernel = http::json_or_null(&mut answer);
+    let state = kernel["execution_state"].as_str();
+    Ok(state.unwrap_or("unknown").to_owned())
+}
+
+/// <https://jupyter-client.readthedocs.io/en/stable/messaging.html#execute>
+fn execute_request(id: &str, code: &str) -> Value {
+    json!({
+        "channel": "shell",
+        "header": {
+            "msg_id": id, "msg_type": "execute_request", "version": "5.3", "username": "", "session": "xtask",
+            "date": "2000-01-01T00:00:00Z",
+        },
+        "parent_header": {}, "metadata": {}, "buffers": [],
+        "content": {
+            "code": code, "silent": false, "store_history": true, "user_expressions": {}, "allow_stdin": false,
+            "stop_on_error": true,
+        },
+    })
+}
+
+/// A cell, as far as the kernel's messages tell.
+#[derive(Default)]
+struct RunningCell {
+    outputs: Vec<Value>,
+    failure: Option<String>,
+    /// The next output replaces those before it.
+    is_to_clear: bool,
+    has_replied: bool,
+    is_idle: bool,
+}
+
+impl RunningCell {
+    /// Takes what a message says of the cell.
+    fn take(&mut self, message: &Value) {
+        let content = &message["content"];
+        match message["msg_type"].as_str().unwrap_or_default() {
+            "stream" | "execute_result" | "display_data" => {
+                if mem::take(&mut self.is_to_clear) {
+                    self.outputs.clear();
+                }
+                self.outputs.push(content.clone());
+            }
+            "update_display_data" => self.update(content),
+            "clear_output" if content["wait"] == true => self.is_to_clear = true,
+            "clear_output" => self.outputs.clear(),
+            "error" => self.failure = Some(exception(content)),
+            "input_request" => {
+                self.failure = Some("it asks for input, and nobody is there".to_owned())
+            }
+            "execute_reply" => {
+                self.has_replied = true;
+                if content["status"] != "ok" && self.failure.is_none() {
+                    self.failure = Some(exception(content));
+                }
+            }
+            "status" if content["execution_state"] == "idle" => self.is_idle = true,
+            _ => {}
+        }
+    }
+
+    /// Changes what was shown under the same id.
+    fn update(&mut self, content: &Value) {
+        let id = &content["transient"]["display_id"];
+        for output in &mut self.outputs {
+            if output["transient"]["display_id"] == *id {
+                output["data"] = content["data"].clone();
+            }
+        }
+    }
+}
+
+/// The name, value and traceback of an exception, without the codes that colour it on a terminal.
+fn exception(content: &Value) -> String {
+    let name = content["ename"].as_str().unwrap_or_default();
+    let value = content["evalue"].as_str().unwrap_or_default();
     let traceback = content["traceback"].as_array().into_iter().flatten();
     let traceback: Vec<_> = traceback.filter_map(Value::as_str).collect();
+    let text = format!("{name}: {value}\n{}", traceback.join("\n"));
     let codes = regex::Regex::new("\x1b\\[[0-9;]*[A-Za-z]").expect("it's a pattern");
-    codes
-        .replace_all(
-            &format!(
-                "{}: {}\n{}",
-                text("ename"),
-                text("evalue"),
-                traceback.join("\n")
-            ),
-            "",
-        )
-        .into_owned()
+    codes.replace_all(&text, "").into_owned()
 }

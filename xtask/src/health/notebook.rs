@@ -1,6 +1,6 @@
 //! Notebooks: <https://nbformat.readthedocs.io/en/latest/format_description.html>, version 4.
 
-use std::{iter, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::{
 /// How long a cell may take.
 const CELL: Duration = Duration::from_secs(300);
 
-/// Of this tag, a cell must write and show what the notebook holds.
+/// The tag of a cell that must write and show what the notebook holds.
 const CHECKED: &str = "check-output";
 
 pub(crate) struct Notebook {
@@ -24,15 +24,20 @@ pub(crate) struct Notebook {
 }
 
 struct Cell {
-    /// Among all cells, from 1.
+    /// Its place among all cells, from 1.
     number: usize,
     source: String,
     /// What it must write and show.
-    expected: Option<Vec<Said>>,
+    expected: Option<Vec<Text>>,
 }
 
-/// The name of a stream or the kind of what is shown, and its text.
-type Said = (String, String);
+/// What was written to a stream, or shown.
+#[derive(PartialEq)]
+struct Text {
+    /// The stream's name, or the media type.
+    kind: String,
+    text: String,
+}
 
 #[derive(Deserialize)]
 struct File {
@@ -51,53 +56,42 @@ struct RawCell {
 }
 
 impl Notebook {
-    /// What every hub of this kind must be able to run.
+    /// The notebooks that every hub of this kind must be able to run.
     pub(crate) fn of(kind: &HubTraits) -> Vec<Notebook> {
-        let simple = Notebook::own("simple", include_str!("notebooks/simple.ipynb"));
-        let dask = || Notebook::own("dask", include_str!("notebooks/dask.ipynb"));
-        iter::once(simple).chain(kind.has_dask.then(dask)).collect()
+        let mut notebooks = vec![Notebook::built_in(
+            "simple",
+            include_str!("notebooks/simple.ipynb"),
+        )];
+        if kind.has_dask {
+            let dask = include_str!("notebooks/dask.ipynb");
+            notebooks.push(Notebook::built_in("dask", dask));
+        }
+        notebooks
     }
 
-    /// Dask's workers come and go.
+    /// One that needs Dask's workers to come and go.
     pub(crate) fn scaling() -> Notebook {
-        Notebook::own("dask-scaling", include_str!("notebooks/dask-scaling.ipynb"))
+        Notebook::built_in("dask-scaling", include_str!("notebooks/dask-scaling.ipynb"))
     }
 
-    fn own(name: &str, text: &str) -> Notebook {
+    fn built_in(name: &str, text: &str) -> Notebook {
         Notebook::read(name, text).expect("it was a notebook when this was compiled")
     }
 
     pub(crate) fn read(name: &str, text: &str) -> Result<Notebook> {
-        let what = || format!("`{name}` isn't a notebook of version 4");
-        let file: File = serde_json::from_str(text).with_context(what)?;
-        let has_source = |it: &RawCell| it.source.is_string() || it.source.is_array();
-        ensure!(
-            file.cells.iter().all(has_source),
-            "{}: a cell's source is no text",
-            what()
-        );
-        ensure!(
-            file.nbformat == 4,
-            "{}: it has version {}",
-            what(),
-            file.nbformat
-        );
-        let cells = file
-            .cells
-            .into_iter()
-            .zip(1..)
-            .filter(|(it, _)| it.cell_type == "code");
-        let cells = cells.map(|(cell, number)| {
-            let tags = cell.metadata["tags"].as_array();
-            let is_checked = tags.is_some_and(|it| it.iter().any(|it| it == CHECKED));
-            let expected = is_checked.then(|| said(&cell.outputs));
-            Cell {
-                number,
-                source: whole(&cell.source),
-                expected,
+        let file =
+            parse(text).with_context(|| format!("`{name}` is not a notebook of version 4"))?;
+        let mut cells = Vec::new();
+        for (cell, number) in file.cells.into_iter().zip(1..) {
+            let source = joined(&cell.source);
+            if cell.cell_type == "code" && !source.trim().is_empty() {
+                cells.push(Cell {
+                    number,
+                    source,
+                    expected: cell.is_checked().then(|| texts(&cell.outputs)),
+                });
             }
-        });
-        let cells: Vec<_> = cells.filter(|it| !it.source.trim().is_empty()).collect();
+        }
         ensure!(
             !cells.is_empty(),
             "the notebook `{name}` has no code to run"
@@ -110,73 +104,111 @@ impl Notebook {
 
     /// Runs all cells in order.
     pub(crate) fn run(&self, kernel: &mut Kernel, until: Until) -> Result<()> {
-        for Cell {
-            number,
-            source,
-            expected,
-        } in &self.cells
-        {
-            let of = || format!("cell {number} of the notebook `{}`", self.name);
-            let output = kernel.run(source, until.within(CELL)).with_context(of)?;
-            match output {
-                Err(Failure(said)) => bail!("{} fails: {said}\nIts code:\n{source}", of()),
-                Ok(outputs) => {
-                    let given = said(&outputs);
-                    if let Some(expected) = expected.as_ref().filter(|it| **it != given) {
-                        let (given, expected) = (shown(&given), shown(expected));
-                        bail!(
-                            "{} gives {given}, not {expected}\nIts code:\n{source}",
-                            of()
-                        );
-                    }
+        for cell in &self.cells {
+            let name = format!("cell {} of the notebook `{}`", cell.number, self.name);
+            let output = kernel.run(&cell.source, until.within(CELL));
+            let outputs = match output.with_context(|| name.clone())? {
+                Ok(outputs) => outputs,
+                Err(Failure(failure)) => {
+                    bail!("{name} fails: {failure}\nIts code:\n{}", cell.source)
                 }
+            };
+            let given = texts(&outputs);
+            if let Some(expected) = &cell.expected
+                && *expected != given
+            {
+                bail!(
+                    "{name} gives {}, not {}\nIts code:\n{}",
+                    shown(&given),
+                    shown(expected),
+                    cell.source
+                );
             }
         }
         Ok(())
     }
 }
 
-/// What outputs say, of a kernel or in a notebook. Each stream is whole, for how streams mix is chance; what is shown
-/// as plain text and otherwise is that text.
-fn said(outputs: &[Value]) -> Vec<Said> {
-    let mut said: Vec<Said> = Vec::new();
+fn parse(text: &str) -> Result<File> {
+    let file: File = serde_json::from_str(text)?;
+    ensure!(
+        file.cells
+            .iter()
+            .all(|cell| cell.source.is_string() || cell.source.is_array()),
+        "a cell's source is not text"
+    );
+    ensure!(file.nbformat == 4, "it has version {}", file.nbformat);
+    Ok(file)
+}
+
+impl RawCell {
+    fn is_checked(&self) -> bool {
+        let tags = self.metadata["tags"].as_array();
+        tags.is_some_and(|tags| tags.iter().any(|tag| tag == CHECKED))
+    }
+}
+
+/// The texts in outputs of a kernel or a notebook, sorted. Each stream is one text, for how streams mix is chance. Of what
+/// is shown as plain text and otherwise, the plain text counts.
+fn texts(outputs: &[Value]) -> Vec<Text> {
+    let mut texts: Vec<Text> = Vec::new();
     for output in outputs {
         if let Some(name) = output["name"].as_str() {
-            match said.iter_mut().find(|(it, _)| it == name) {
-                Some((_, text)) => text.push_str(&whole(&output["text"])),
-                None => said.push((name.to_owned(), whole(&output["text"]))),
+            let text = joined(&output["text"]);
+            match texts.iter_mut().find(|it| it.kind == name) {
+                Some(stream) => stream.text.push_str(&text),
+                None => texts.push(Text {
+                    kind: name.to_owned(),
+                    text,
+                }),
             }
         }
-        let data = &output["data"];
-        let has_plain = data["text/plain"] != Value::Null;
-        let kinds = data.as_object().into_iter().flatten();
-        let kinds = kinds
-            .filter(|(kind, _)| kind.starts_with("text/") && (!has_plain || *kind == "text/plain"));
-        said.extend(kinds.map(|(kind, text)| (kind.clone(), whole(text))));
+        texts.extend(shown_texts(&output["data"]));
     }
-    for (_, text) in &mut said {
-        text.truncate(text.trim_end().len());
+    for text in &mut texts {
+        text.text.truncate(text.text.trim_end().len());
     }
-    said.retain(|(_, text)| !text.is_empty());
-    said.sort_by(|(one, _), (other, _)| one.cmp(other));
-    said
+    texts.retain(|text| !text.text.is_empty());
+    texts.sort_by(|a, b| a.kind.cmp(&b.kind));
+    texts
 }
 
-/// For messages.
-fn shown(said: &[Said]) -> String {
-    let said: Vec<_> = said
+/// The texts in a MIME bundle
+/// (<https://nbformat.readthedocs.io/en/latest/format_description.html#display-data>).
+fn shown_texts(bundle: &Value) -> impl Iterator<Item = Text> {
+    let has_plain = !bundle["text/plain"].is_null();
+    bundle
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(move |(kind, _)| {
+            if has_plain {
+                *kind == "text/plain"
+            } else {
+                kind.starts_with("text/")
+            }
+        })
+        .map(|(kind, text)| Text {
+            kind: kind.clone(),
+            text: joined(text),
+        })
+}
+
+/// Texts for a message.
+fn shown(texts: &[Text]) -> String {
+    let texts: Vec<_> = texts
         .iter()
-        .map(|(kind, text)| format!("{kind} {text:?}"))
+        .map(|it| format!("{} {:?}", it.kind, it.text))
         .collect();
-    if said.is_empty() {
+    if texts.is_empty() {
         "nothing".to_owned()
     } else {
-        said.join(", ")
+        texts.join(", ")
     }
 }
 
-/// A text, which may be there as its lines.
-fn whole(text: &Value) -> String {
+/// A text, which may be there as a list of its lines.
+fn joined(text: &Value) -> String {
     match text {
         Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
         text => text.as_str().unwrap_or_default().to_owned(),

@@ -21,10 +21,10 @@ use crate::{
     settings::Settings,
 };
 
-/// Logs in, and makes sure that the cluster answers. A rehearsal cluster is brought up for that.
+/// Logs in to a cluster, and makes sure that it answers. A rehearsal cluster is brought up for that.
 ///
-/// `sh` is the person's own environment, which sops needs. With a key nothing of the person's own logins is used; without
-/// one in cluster.yaml it's their own login, or that of the machine.
+/// `sh` is the person's own environment, which sops needs. With a `key` in cluster.yaml nothing of the person's own logins
+/// is used; without one it is their own login, or that of the machine.
 pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
     let mut login = Login::new(sh)?;
     match &cluster.provider {
@@ -33,12 +33,13 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
             login.rehearsal = Some(rehearsal.up(sh, None)?);
             login.set("KUBECONFIG", rehearsal.kubeconfig());
             login.set("KUBECACHEDIR", rehearsal.kube_cache());
+            // `up` has seen it answer.
             return Ok(login);
         }
         Provider::Kubeconfig(file) => {
             let kubeconfig = secrets::open(sh, root, file)?;
             login.hold_kubeconfig(kubeconfig, root.join(file).parent().unwrap_or(root))?;
-            login.keep_to_itself();
+            login.isolate();
         }
         Provider::Gcp(gcp) => gcp::log_in(&mut login, sh, root, gcp)?,
         Provider::Aws(aws) => aws::log_in(&mut login, sh, root, aws)?,
@@ -46,32 +47,29 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
             azure::log_in(&mut login, sh, root, azure, &Settings::load(root)?)?
         }
     }
-    // One answer now, rather than a timeout for each hub.
-    let sh = &login.sh;
-    let answer = process::run(
-        sh,
-        cmd!(sh, "kubectl get --raw /version --request-timeout 20s"),
-        b"",
-    )?;
-    if !answer.success {
-        let said = login
-            .mask()
-            .hide(String::from_utf8_lossy(&answer.stderr).trim());
-        let is_refused = ["Unauthorized", "provide credentials"]
-            .iter()
-            .any(|it| said.contains(it));
-        let hint = match is_refused {
-            true => {
-                "the cluster doesn't know who this is: give that account access to the cluster, or make a new key"
-            }
-            false => "is it up, and does it let this machine in?",
-        };
-        bail!("the cluster doesn't answer: {said}\nhint: {hint}");
-    }
+    ask_for_version(&login)?;
     Ok(login)
 }
 
-/// The same with the programs for it, for a command that runs nothing else before.
+/// Asks the cluster once, so that one that is away costs one timeout, and not one for each hub.
+fn ask_for_version(login: &Login) -> Result<()> {
+    let sh = &login.sh;
+    let ask = cmd!(sh, "kubectl get --raw /version --request-timeout 20s");
+    let answer = process::run(sh, ask, b"")?;
+    if answer.success {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&answer.stderr);
+    let reason = login.mask().hide(stderr.trim());
+    let hint = if reason.contains("Unauthorized") || reason.contains("provide credentials") {
+        "the cluster does not know this account: give it access to the cluster, or make a new key"
+    } else {
+        "is the cluster up, and does it accept connections from this machine?"
+    };
+    bail!("the cluster does not answer: {reason}\nhint: {hint}");
+}
+
+/// Provides the programs that a hub's cluster needs, and logs in: for a command that runs nothing else before.
 pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
     let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
     let sh = &with_demo_key(sh, root, cluster)?;
@@ -80,13 +78,11 @@ pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> 
 
 /// Whether logging in would first have to bring up a rehearsal cluster.
 pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
-    Ok(match cluster.provider {
-        Provider::Local(_) => !matches!(
-            Rehearsal::of(root, cluster)?.state()?,
-            RehearsalState::Up(_)
-        ),
-        _ => false,
-    })
+    if !cluster.is_local() {
+        return Ok(false);
+    }
+    let state = Rehearsal::of(root, cluster)?.state()?;
+    Ok(!matches!(state, RehearsalState::Up(_)))
 }
 
 /// A `Shell` in which sops finds the demo key of a rehearsal cluster, beside the person's own keys.

@@ -1,12 +1,13 @@
 //! The rehearsal cluster: a real control plane, run by kwokctl, with simulated nodes or a real one.
 //!
-//! Everything of one cluster lies in `/dev/shm/xtask-UID/NAME-HASH`, where HASH stands for the checkout's path:
-//! no secret in its etcd reaches a disk, and a reboot takes all of it away.
+//! All files of one cluster are in `/dev/shm/xtask-UID/NAME-HASH`, where HASH is a hash of the checkout's path: no secret
+//! in its etcd reaches a disk, and a reboot removes everything.
 
 use std::{
     fs::{self, File},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,39 +17,37 @@ use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::rehearsal::processes::processes,
-    machine::{paths, process, programs},
+    kubernetes::rehearsal::{node::Node, processes::processes},
+    machine::{paths, process, programs, until::Until},
     repository::cluster::{Cluster, Nodes, Provider},
 };
-
-use self::node::Node;
 
 mod image;
 pub(crate) mod node;
 mod processes;
 
-/// Where the rehearsal cluster of a `provider: local` cluster lies, up or not.
+/// The rehearsal cluster of a `provider: local` cluster, up or not.
 pub(crate) struct Rehearsal {
-    /// For kwokctl and for our folder.
+    /// The name of the cluster for kwokctl, and of our folder.
     id: String,
     dir: PathBuf,
     root: PathBuf,
-    /// What cluster.yaml wants.
+    /// The nodes that cluster.yaml asks for.
     pub(crate) asked: Option<Nodes>,
 }
 
 pub(crate) enum RehearsalState {
     Down,
-    /// Half made, or dead in part. What is missing.
+    /// It was not finished, or parts of it have died: what is missing.
     Broken(String),
     Up(Nodes),
 }
 
-/// What kwokctl is to make, and what we put into the new cluster.
+/// kwokctl's configuration for simulated nodes, and the objects that a new cluster gets.
 const SIMULATED_CONFIG: &str = include_str!("rehearsal/simulated/kwokctl.yaml");
 const SIMULATED_NODES: &str = include_str!("rehearsal/simulated/nodes.yaml");
 const VOLUMES: &str = include_str!("rehearsal/volumes.yaml");
-/// As kwokctl calls them: it starts each as `clusters/ID/bin/NAME`, a link in the cluster's folder.
+/// The names that kwokctl uses: it starts each as `clusters/ID/bin/NAME`, a link in the cluster's folder.
 const CONTROL_PLANE: &[&str] = &[
     "etcd",
     "kube-apiserver",
@@ -59,7 +58,7 @@ const CONTROL_PLANE: &[&str] = &[
 
 impl Rehearsal {
     pub(crate) fn of(root: &Path, cluster: &Cluster) -> Result<Rehearsal> {
-        let path = root.to_str().context("the root's path isn't UTF-8")?;
+        let path = root.to_str().context("the root's path is not UTF-8")?;
         let hash = paths::hex(&Sha256::digest(path)[..4]);
         let id = format!("{}-{hash}", cluster.name);
         let asked = match cluster.provider {
@@ -78,31 +77,26 @@ impl Rehearsal {
         self.dir.join("kubeconfig")
     }
 
-    /// What kubectl and helm remember of the API is kept by address, and another cluster may have had this one's.
+    /// kubectl and helm cache what an API server offers by its address, which another cluster may have had before.
     pub(crate) fn kube_cache(&self) -> PathBuf {
         self.dir.join("kube-cache")
     }
 
-    /// Brings the cluster up unless it is, and builds what that needs. `wanted` is what its nodes must be; without it
-    /// those that cluster.yaml asks for; if it doesn't, those of a cluster that is up are right, and a new one gets
-    /// what it had before.
+    /// Brings the cluster up unless it is up, and builds what that needs.
+    ///
+    /// `wanted` says what its nodes must be, else cluster.yaml does. If neither does, a cluster that is up stays as it is,
+    /// and a new one gets the nodes that it had before.
     pub(crate) fn up(&self, sh: &Shell, wanted: Option<Nodes>) -> Result<Nodes> {
         let wanted = wanted.or(self.asked);
         if let RehearsalState::Up(nodes) = self.state()? {
-            return self.right(nodes, wanted);
+            return self.accept(nodes, wanted);
         }
-        let nodes = wanted.unwrap_or_else(|| had(&self.dir));
-        let (sh, node) = match nodes {
-            Nodes::Simulated => (programs::provide(sh, programs::FOR_REHEARSALS, true)?, None),
-            Nodes::Real => {
-                let (sh, node) = node::provide(sh, &self.id, &self.root)?;
-                (sh, Some(node))
-            }
-        };
-        let sh = &sh;
+        let nodes = wanted.unwrap_or_else(|| previous_nodes(&self.dir));
+        let (sh, node) = self.provide(sh, nodes)?;
         let _lock = lock()?;
         match self.state()? {
-            RehearsalState::Up(nodes) => return self.right(nodes, wanted),
+            // Another process was faster.
+            RehearsalState::Up(nodes) => return self.accept(nodes, wanted),
             RehearsalState::Down => {}
             RehearsalState::Broken(why) => {
                 say!(
@@ -113,16 +107,12 @@ impl Rehearsal {
             }
         }
         let started = Instant::now();
-        let mut made = self.create(sh, node);
-        let is_early = |err: &anyhow::Error| format!("{err:#}").contains("resource not handled");
-        if nodes == Nodes::Simulated && made.as_ref().is_err_and(is_early) {
-            say!("the API server wasn't quite there when kwokctl asked it: making it again");
-            remove(&self.id, &self.dir)?;
-            made = self.create(sh, None);
-        }
-        made.map_err(|err| {
-            let (id, dir) = (&self.id, self.dir.display());
-            anyhow!("cannot bring up the rehearsal cluster `{id}`: {err:#}\nhint: its programs' logs are in `{dir}`")
+        self.create_with_retry(&sh, node.as_ref()).map_err(|err| {
+            anyhow!(
+                "cannot bring up the rehearsal cluster `{}`: {err:#}\nhint: its programs' logs are in `{}`",
+                self.id,
+                self.dir.display()
+            )
         })?;
         say!(
             "the rehearsal cluster `{}` is up on {nodes} after {:.1} s",
@@ -132,19 +122,30 @@ impl Rehearsal {
         Ok(nodes)
     }
 
-    /// A rehearsal cluster has one kind of nodes all its life.
-    fn right(&self, nodes: Nodes, wanted: Option<Nodes>) -> Result<Nodes> {
+    /// Refuses a cluster that is up on other nodes than wanted: it has one kind of nodes all its life.
+    fn accept(&self, nodes: Nodes, wanted: Option<Nodes>) -> Result<Nodes> {
         match wanted {
             Some(wanted) if wanted != nodes => bail!(
                 "the rehearsal cluster `{}` is up on {nodes}, not on {wanted}\n\
-                 hint: `cargo xtask local down` first, which takes away all that is in it",
+                 hint: `cargo xtask local down` first, which deletes all that is in it",
                 self.id
             ),
             _ => Ok(nodes),
         }
     }
 
-    /// Takes the cluster away, whatever is left of it.
+    /// A `Shell` with the programs that these nodes need, and the real node if it is to be one.
+    fn provide(&self, sh: &Shell, nodes: Nodes) -> Result<(Shell, Option<Node>)> {
+        match nodes {
+            Nodes::Simulated => Ok((programs::provide(sh, programs::FOR_REHEARSALS, true)?, None)),
+            Nodes::Real => {
+                let (sh, node) = node::provide(sh, &self.id, &self.root)?;
+                Ok((sh, Some(node)))
+            }
+        }
+    }
+
+    /// Removes the cluster, or what is left of it.
     pub(crate) fn down(&self) -> Result<()> {
         let _lock = lock()?;
         remove(&self.id, &self.dir)
@@ -155,43 +156,25 @@ impl Rehearsal {
         if !self.dir.exists() && running.is_empty() {
             return Ok(RehearsalState::Down);
         }
-        let broken = |why: &str| Ok(RehearsalState::Broken(why.to_owned()));
-        let Ok(made) = fs::read_to_string(self.made()) else {
-            return broken("it was never finished");
+        let recipe_file = fs::read_to_string(self.recipe_file());
+        let Ok(made_from) = recipe_file else {
+            return Ok(broken("it was never finished"));
         };
-        let Some(nodes) = [Nodes::Simulated, Nodes::Real]
-            .into_iter()
-            .find(|it| made == recipe(*it))
-        else {
-            return broken("another version of xtask made it");
+        let mut kinds = [Nodes::Simulated, Nodes::Real].into_iter();
+        let Some(nodes) = kinds.find(|nodes| made_from == recipe(*nodes)) else {
+            return Ok(broken("another version of xtask made it"));
         };
-        let components = match nodes {
-            Nodes::Simulated => &[][..],
-            Nodes::Real => &node::PROGRAMS,
-        };
-        for component in components.iter().chain(CONTROL_PLANE) {
-            let program = format!("/bin/{component}");
-            let is_it = |(_, command): &(Pid, String)| {
-                command
-                    .split_once(' ')
-                    .is_some_and(|(started, _)| started.ends_with(&program))
-            };
-            if !running.iter().any(is_it) {
-                return broken(&format!("`{component}` isn't running"));
-            }
+        if let Some(program) = missing_program(&running, nodes) {
+            return Ok(broken(&format!("`{program}` is not running")));
         }
-        match self.api_server() {
-            Some(address)
-                if TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok() =>
-            {
-                Ok(RehearsalState::Up(nodes))
-            }
-            _ => broken("its API server doesn't answer"),
+        if !self.has_api_server() {
+            return Ok(broken("its API server does not answer"));
         }
+        Ok(RehearsalState::Up(nodes))
     }
 
-    /// Written last, so that a cluster without it is half made.
-    fn made(&self) -> PathBuf {
+    /// What the cluster was made from. Written last: a cluster without it was not finished.
+    fn recipe_file(&self) -> PathBuf {
         self.dir.join("made")
     }
 
@@ -199,6 +182,13 @@ impl Rehearsal {
         self.dir.join("clusters").join(&self.id)
     }
 
+    fn has_api_server(&self) -> bool {
+        self.api_server().is_some_and(|address| {
+            TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok()
+        })
+    }
+
+    /// The address in the kubeconfig.
     fn api_server(&self) -> Option<SocketAddr> {
         let kubeconfig = fs::read_to_string(self.kubeconfig()).ok()?;
         let server = kubeconfig
@@ -207,15 +197,45 @@ impl Rehearsal {
         server.parse().ok()
     }
 
-    fn create(&self, sh: &Shell, node: Option<Node>) -> Result<()> {
-        let nodes = if node.is_some() {
-            Nodes::Real
-        } else {
-            Nodes::Simulated
-        };
+    /// Creates the cluster; once more if kwokctl asked an API server that was not quite ready.
+    fn create_with_retry(&self, sh: &Shell, node: Option<&Node>) -> Result<()> {
+        match self.create(sh, node) {
+            Err(err) if node.is_none() && format!("{err:#}").contains("resource not handled") => {
+                say!("the API server was not ready when kwokctl asked it: making it again");
+                remove(&self.id, &self.dir)?;
+                self.create(sh, node)
+            }
+            created => created,
+        }
+    }
+
+    fn create(&self, sh: &Shell, node: Option<&Node>) -> Result<()> {
         fs::create_dir(&self.dir)?;
+        let sh = &self.environment(sh);
+        let nodes = match node {
+            None => {
+                self.create_simulated(sh)?;
+                Nodes::Simulated
+            }
+            Some(node) => {
+                self.create_real(sh, node)?;
+                Nodes::Real
+            }
+        };
+        process::read(
+            sh,
+            cmd!(
+                sh,
+                "kubectl wait --for=condition=Ready nodes --all --timeout=60s"
+            ),
+        )?;
+        fs::write(self.recipe_file(), recipe(nodes))?;
+        Ok(())
+    }
+
+    /// The control plane outlives us, and must not take a proxy or a kubeconfig from our environment.
+    fn environment(&self, sh: &Shell) -> Shell {
         let sh = sh.clone();
-        // The control plane outlives us, and must not take a proxy or a kubeconfig from our environment.
         for variable in [
             "HTTP_PROXY",
             "HTTPS_PROXY",
@@ -226,75 +246,61 @@ impl Rehearsal {
         ] {
             sh.set_var(variable, "");
         }
-        let kubeconfig = self.kubeconfig();
-        sh.set_var("KUBECONFIG", &kubeconfig);
+        sh.set_var("KUBECONFIG", self.kubeconfig());
         sh.set_var("KUBECACHEDIR", self.kube_cache());
-        let objects = match node {
-            None => {
-                let config = SIMULATED_CONFIG.replace("CLUSTER", &self.dir.display().to_string());
-                self.start_control_plane(&sh, &config, &[])?;
-                format!("{VOLUMES}---\n{SIMULATED_NODES}")
-            }
-            Some(node) => {
-                node.refuse_another()?;
-                if let Some((owner, root)) = node.another() {
-                    say!("`{root}` is gone, and so goes its rehearsal cluster `{owner}`");
-                    remove(&owner, &paths::in_memory()?.join(&owner))?;
-                }
-                let inside = node.start(&sh, &self.dir, &self.workdir())?;
-                self.start_control_plane(&sh, node::CONFIG, &inside)?;
-                // kwokctl spoke to the API server on the node's own loopback.
-                let there = fs::read_to_string(&kubeconfig)?;
-                let here =
-                    there.replace("https://127.0.0.1:", &format!("https://{}:", node::ADDRESS));
-                fs::write(&kubeconfig, here)?;
-                VOLUMES.to_owned()
-            }
-        };
-        let created = process::run(
-            &sh,
-            cmd!(sh, "kubectl create --filename -"),
-            objects.as_bytes(),
-        )?;
-        if !created.success {
-            bail!(
-                "kubectl refused the first objects: {}",
-                String::from_utf8_lossy(&created.stderr)
+        sh
+    }
+
+    fn create_simulated(&self, sh: &Shell) -> Result<()> {
+        let config = SIMULATED_CONFIG.replace("CLUSTER", &self.dir.display().to_string());
+        self.start_control_plane(sh, &config, &[])?;
+        create_objects(sh, &format!("{VOLUMES}---\n{SIMULATED_NODES}"))
+    }
+
+    fn create_real(&self, sh: &Shell, node: &Node) -> Result<()> {
+        node.refuse_another()?;
+        if let Some(gone) = node.another() {
+            say!(
+                "`{}` is gone: removing its rehearsal cluster `{}`",
+                gone.root,
+                gone.id
             );
+            remove(&gone.id, &paths::in_memory()?.join(&gone.id))?;
         }
-        if nodes == Nodes::Real {
-            fs::write(self.dir.join("control-plane-is-up"), "")?;
-            process::read(
-                &sh,
-                cmd!(sh, "kubectl wait --for=create node/node-0 --timeout=60s"),
-            )?;
-        }
-        process::read(
-            &sh,
-            cmd!(
-                sh,
-                "kubectl wait --for=condition=Ready nodes --all --timeout=60s"
-            ),
+        let inside = node.start(sh, &self.dir, &self.workdir())?;
+        self.start_control_plane(sh, node::CONFIG, &inside)?;
+
+        // kwokctl asked the API server on the node's own loopback.
+        let kubeconfig = fs::read_to_string(self.kubeconfig())?;
+        let here = format!("https://{}:", node::ADDRESS);
+        fs::write(
+            self.kubeconfig(),
+            kubeconfig.replace("https://127.0.0.1:", &here),
         )?;
-        fs::write(self.made(), recipe(nodes))?;
+
+        create_objects(sh, VOLUMES)?;
+        fs::write(self.dir.join("control-plane-is-up"), "")?;
+        process::read(
+            sh,
+            cmd!(sh, "kubectl wait --for=create node/node-0 --timeout=60s"),
+        )?;
         Ok(())
     }
 
-    /// Runs kwokctl, behind the words of `inside` if it's to run elsewhere.
+    /// Runs kwokctl; `inside` are the words of a command that runs it elsewhere.
     fn start_control_plane(&self, sh: &Shell, config: &str, inside: &[String]) -> Result<()> {
-        let (id, kubeconfig, file) = (&self.id, self.kubeconfig(), self.dir.join("kwokctl.yaml"));
+        let id = &self.id;
+        let kubeconfig = self.kubeconfig();
+        let file = self.dir.join("kwokctl.yaml");
         fs::write(&file, config)?;
         let sh = sh.clone();
         sh.set_var("KWOK_WORKDIR", &self.dir);
-        let program =
-            |name| programs::which(&sh, name).with_context(|| format!("`{name}` isn't on PATH"));
-        sh.set_var("KWOK_KUBECTL_BINARY", program("kubectl")?);
-        let (etcd, apiserver) = (program("etcd")?, program("kube-apiserver")?);
-        let (manager, scheduler) = (
-            program("kube-controller-manager")?,
-            program("kube-scheduler")?,
-        );
-        let kwok = program("kwok")?;
+        sh.set_var("KWOK_KUBECTL_BINARY", programs::find(&sh, "kubectl")?);
+        let etcd = programs::find(&sh, "etcd")?;
+        let apiserver = programs::find(&sh, "kube-apiserver")?;
+        let manager = programs::find(&sh, "kube-controller-manager")?;
+        let scheduler = programs::find(&sh, "kube-scheduler")?;
+        let kwok = programs::find(&sh, "kwok")?;
         let cmd = cmd!(
             sh,
             "env {inside...} kwokctl create cluster --v ERROR --name {id} --runtime binary --config {file}
@@ -306,31 +312,69 @@ impl Rehearsal {
     }
 }
 
-/// Takes away a cluster of which the ID and the folder are known.
+fn broken(why: &str) -> RehearsalState {
+    RehearsalState::Broken(why.to_owned())
+}
+
+/// A program of the cluster that has ended.
+fn missing_program(running: &[(Pid, String)], nodes: Nodes) -> Option<&'static str> {
+    let of_node: &[_] = match nodes {
+        Nodes::Simulated => &[],
+        Nodes::Real => &node::PROGRAMS,
+    };
+    of_node
+        .iter()
+        .chain(CONTROL_PLANE)
+        .copied()
+        .find(|program| {
+            let end = format!("/bin/{program}");
+            !running.iter().any(|(_, command)| {
+                command
+                    .split_once(' ')
+                    .is_some_and(|(started, _)| started.ends_with(&end))
+            })
+        })
+}
+
+/// Puts the first objects into a new cluster.
+fn create_objects(sh: &Shell, manifest: &str) -> Result<()> {
+    let create = cmd!(sh, "kubectl create --filename -");
+    let created = process::run(sh, create, manifest.as_bytes())?;
+    if !created.success {
+        bail!(
+            "kubectl refused the first objects: {}",
+            String::from_utf8_lossy(&created.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// Removes the cluster with this ID and folder, or what is left of it.
 fn remove(id: &str, dir: &Path) -> Result<()> {
-    let given_up = Instant::now() + Duration::from_secs(10);
+    let until = Until {
+        at: Instant::now() + Duration::from_secs(10),
+        heeds_signals: false,
+    };
     loop {
         let running = processes(dir)?;
         if running.is_empty() {
             break;
         }
-        if Instant::now() > given_up {
-            bail!("the processes of `{id}` don't end: {running:?}");
-        }
+        until.check(&format!("the end of the processes of `{id}` ({running:?})"))?;
         for (pid, _) in running {
             // Nothing in it is worth an orderly end. One that has gone meanwhile is fine.
             let _ = kill_process(pid, Signal::KILL);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
-    if had(dir) == Nodes::Real {
+    if previous_nodes(dir) == Nodes::Real {
         node::clean_up(id)?;
     }
     paths::remove_dir(dir)
 }
 
-/// What the cluster in this folder had; simulated nodes if there is none.
-fn had(dir: &Path) -> Nodes {
+/// The nodes of the cluster in this folder; simulated ones if there is none.
+fn previous_nodes(dir: &Path) -> Nodes {
     if dir.join("bin").exists() {
         Nodes::Real
     } else {
@@ -338,7 +382,7 @@ fn had(dir: &Path) -> Nodes {
     }
 }
 
-/// One for all clusters of this user: kwokctl looks for free ports and takes them later.
+/// One lock for all clusters of this user: kwokctl looks for free ports, and opens them only later.
 fn lock() -> Result<File> {
     paths::lock(
         &paths::in_memory()?.join("lock"),
@@ -346,7 +390,7 @@ fn lock() -> Result<File> {
     )
 }
 
-/// What a cluster is made from: one made from something else is made again.
+/// What a cluster is made from. One that was made from something else is made again.
 fn recipe(nodes: Nodes) -> String {
     let parts = match nodes {
         Nodes::Simulated => SIMULATED_CONFIG.to_owned() + SIMULATED_NODES,

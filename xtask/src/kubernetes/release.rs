@@ -147,7 +147,7 @@ impl<'a> HelmRunner<'a> {
         )
         .with_context(|| format!("revision {revision} did not become ready"))?;
         let checked =
-            check(progress).with_context(|| format!("revision {revision} isn't healthy"))?;
+            check(progress).with_context(|| format!("revision {revision} is not healthy"))?;
         Ok((revision, checked))
     }
 

@@ -168,8 +168,13 @@ fn is_executable(file: &Path) -> bool {
         .is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
+/// The file on PATH that running `name` would start. An error if there is none.
+pub(crate) fn find(sh: &Shell, name: &str) -> Result<PathBuf> {
+    which(sh, name).with_context(|| format!("`{name}` is not on PATH"))
+}
+
 /// An error if PATH lacks any of these programs of the system: pairs of a program and its Debian package.
-pub(crate) fn refuse_without(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn require_from_system(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<_> = programs
         .iter()
         .filter(|(name, _)| which(sh, name).is_none())

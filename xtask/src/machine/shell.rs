@@ -1,29 +1,30 @@
-//! A shell or command of the person's own, logged in somewhere.
+//! A shell or command of the person's own, with a login.
 
 use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::machine::process::{self, Whose};
 
-/// Environment variables for programs, by name; an empty one is taken away.
+/// Environment variables for programs, by name. An empty one is removed from their environment.
 pub(crate) type Env = BTreeMap<String, OsString>;
 
-/// Names the place that a shell is logged in to, for prompts and for us.
+/// The variable with the place that a shell is logged in to, for prompts and for us.
 pub(crate) const PLACE: &str = "XTASK_CLUSTER";
 
-/// Runs a command in the person's folder and terminal with these variables, or their `$SHELL` with a prompt that names
-/// the place: the exit status. One argument that no program is called is for the shell. What the shell reads at its start
-/// changes none of the variables. `folder` is a private one.
+/// Runs a command with these variables in the person's own folder and terminal, or their `$SHELL` with a prompt that names
+/// the place. Returns its exit status.
+///
+/// A single argument with blanks or other characters that shells interpret is a line for the shell. The files that the shell
+/// reads at its start cannot change the variables. `folder` is a private one.
 pub(crate) fn run(
     sh: &Shell,
     place: &str,
@@ -33,101 +34,96 @@ pub(crate) fn run(
 ) -> Result<ExitCode> {
     let mut env = env.clone();
     env.insert(PLACE.to_owned(), place.into());
-    env.iter().for_each(|(name, value)| sh.set_var(name, value));
+    for (name, value) in &env {
+        sh.set_var(name, value);
+    }
     let shell = env::var_os("SHELL")
         .filter(|it| !it.is_empty())
         .unwrap_or_else(|| "/bin/sh".into());
-    let is_for_shell = |it: &str| {
-        it.contains(|it: char| it.is_whitespace() || "|&;<>()$`\\\"'*?[]#~=%!{}".contains(it))
-    };
     let cmd = match command {
         [] => start(sh, &shell, None, &env, folder)?,
-        [line] if is_for_shell(line) => start(sh, &shell, Some(line), &env, folder)?,
+        [line] if is_line(line) => start(sh, &shell, Some(line), &env, folder)?,
         [program, args @ ..] => cmd!(sh, "{program} {args...}"),
     };
     process::in_front(sh, cmd, Whose::Theirs)
 }
 
-/// The shell, told what to do after it has read the person's own files, for a line or for a person.
+/// Whether this is more than the name of a program.
+fn is_line(command: &str) -> bool {
+    command.contains(|it: char| it.is_whitespace() || "|&;<>()$`\\\"'*?[]#~=%!{}".contains(it))
+}
+
+/// The command that starts the shell, interactively or for a line. After it has read the person's own files it sets the
+/// variables again.
 fn start<'a>(
     sh: &'a Shell,
     shell: &OsString,
     line: Option<&String>,
     env: &Env,
     folder: &Path,
-) -> Result<xshell::Cmd<'a>> {
-    let name = Path::new(shell)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let line: Vec<_> = line.into_iter().flat_map(|it| ["-c", it]).collect();
-    if !line.is_empty() && !["fish", "zsh"].contains(&name.as_str()) {
+) -> Result<Cmd<'a>> {
+    let name = Path::new(shell).file_name().unwrap_or_default();
+    let name = name.to_str().unwrap_or_default();
+    if let Some(line) = line
+        && !["fish", "zsh"].contains(&name)
+    {
         // It reads no files.
-        return Ok(cmd!(sh, "{shell} {line...}"));
+        return Ok(cmd!(sh, "{shell} -c {line}"));
     }
     for (name, value) in env {
         sh.set_var(kept(name), value);
     }
-    let home = env::home_dir().unwrap_or_default();
-    Ok(match name.as_str() {
+    let line: Vec<_> = line.into_iter().flat_map(|it| ["-c", it]).collect();
+    Ok(match name {
         "bash" => {
-            let rc = write(
-                folder,
-                "bashrc",
-                &(source("$HOME/.bashrc") + &restored(env) + BASH),
-            )?;
+            let rc = source("$HOME/.bashrc") + &set_finally(env) + BASH;
+            let rc = write(folder, "bashrc", &rc)?;
             cmd!(sh, "{shell} --rcfile {rc}")
         }
         "zsh" => {
-            let own = env::var_os("ZDOTDIR").unwrap_or_else(|| home.into());
-            let dir = folder.join("zsh");
-            let back = "ZDOTDIR=$XTASK_ZDOTDIR\n";
-            let zshenv = format!(
-                "{back}{}XTASK_ZDOTDIR=$ZDOTDIR\n{}[[ -o interactive ]] && ZDOTDIR={}\n",
-                source("$ZDOTDIR/.zshenv"),
-                set_again(env),
-                quoted(&dir)
-            );
-            // /etc/zshrc of some systems keeps the history beside the file.
-            let zshrc = format!(
-                "[[ $HISTFILE == $ZDOTDIR/* ]] && HISTFILE=$XTASK_ZDOTDIR/.zsh_history\n{back}{}{}{ZSH}",
-                source("$ZDOTDIR/.zshrc"),
-                restored(env)
-            );
-            write(&dir, ".zshenv", &zshenv)?;
-            write(&dir, ".zshrc", &zshrc)?;
-            sh.set_var("XTASK_ZDOTDIR", own);
-            sh.set_var("ZDOTDIR", dir);
+            prepare_zsh(sh, env, &folder.join("zsh"))?;
             cmd!(sh, "{shell} {line...}")
         }
         "fish" => {
-            let mut lines = String::new();
-            for (name, value) in env {
-                let kept = kept(name);
-                let _ = match value.is_empty() {
-                    true => writeln!(lines, "set -e {name}"),
-                    false => writeln!(lines, "set -gx {name} ${kept}; set -e {kept}"),
-                };
-            }
-            lines += FISH;
+            let lines = set_in_fish(env) + FISH;
             cmd!(sh, "{shell} --init-command {lines} {line...}")
         }
         // What dash, ksh and others read.
         _ => {
             let own = env::var("ENV").map(|it| source(&it)).unwrap_or_default();
-            let rc = write(
-                folder,
-                "shrc",
-                &(own + &restored(env) + "PS1=\"($XTASK_CLUSTER) $PS1\"\n"),
-            )?;
-            sh.set_var("ENV", rc);
+            let rc = own + &set_finally(env) + "PS1=\"($XTASK_CLUSTER) $PS1\"\n";
+            sh.set_var("ENV", write(folder, "shrc", &rc)?);
             cmd!(sh, "{shell}")
         }
     })
 }
 
-/// Prompts that are made anew for each line get the name, too.
+/// Has zsh read the files in `dir`, which read the person's own
+/// (<https://zsh.sourceforge.io/Doc/Release/Files.html>).
+fn prepare_zsh(sh: &Shell, env: &Env, dir: &Path) -> Result<()> {
+    let home = env::home_dir().unwrap_or_default();
+    let own = env::var_os("ZDOTDIR").unwrap_or_else(|| home.into());
+    let back = "ZDOTDIR=$XTASK_ZDOTDIR\n";
+    let zshenv = format!(
+        "{back}{}XTASK_ZDOTDIR=$ZDOTDIR\n{}[[ -o interactive ]] && ZDOTDIR={}\n",
+        source("$ZDOTDIR/.zshenv"),
+        set_again(env),
+        quoted(dir)
+    );
+    // /etc/zshrc of some systems keeps the history beside the file.
+    let zshrc = format!(
+        "[[ $HISTFILE == $ZDOTDIR/* ]] && HISTFILE=$XTASK_ZDOTDIR/.zsh_history\n{back}{}{}{ZSH}",
+        source("$ZDOTDIR/.zshrc"),
+        set_finally(env)
+    );
+    write(dir, ".zshenv", &zshenv)?;
+    write(dir, ".zshrc", &zshrc)?;
+    sh.set_var("XTASK_ZDOTDIR", own);
+    sh.set_var("ZDOTDIR", dir);
+    Ok(())
+}
+
+/// Prompts that are made anew for each line get the name of the place, too.
 const BASH: &str = "\
 _xtask_prompt() { case $PS1 in \"($XTASK_CLUSTER) \"*) ;; *) PS1=\"($XTASK_CLUSTER) $PS1\" ;; esac; }
 PROMPT_COMMAND=\"${PROMPT_COMMAND:+$PROMPT_COMMAND; }_xtask_prompt\"
@@ -145,7 +141,8 @@ functions -q fish_prompt; and functions -c fish_prompt _xtask_prompt
 function fish_prompt; echo -n \"($XTASK_CLUSTER) \"; functions -q _xtask_prompt; and _xtask_prompt; end
 ";
 
-/// Where a variable's value waits until the person's files are read: nothing of it may stand in a file or an argument.
+/// The variable that keeps another one's value until the person's files are read: a secret may neither be in a file nor in
+/// an argument.
 fn kept(name: &str) -> String {
     format!("_XTASK_{name}")
 }
@@ -158,18 +155,32 @@ fn source(file: &str) -> String {
 fn set_again(env: &Env) -> String {
     let mut lines = String::new();
     for (name, value) in env {
-        let _ = match value.is_empty() {
-            true => writeln!(lines, "unset {name}"),
-            false => writeln!(lines, "export {name}=\"${}\"", kept(name)),
-        };
+        if value.is_empty() {
+            lines += &format!("unset {name}\n");
+        } else {
+            lines += &format!("export {name}=\"${}\"\n", kept(name));
+        }
     }
     lines
 }
 
-/// The same for the last time.
-fn restored(env: &Env) -> String {
+/// Lines that set the variables again and forget the kept values.
+fn set_finally(env: &Env) -> String {
     let kept: Vec<_> = env.keys().map(|it| kept(it)).collect();
     format!("{}unset {}\n", set_again(env), kept.join(" "))
+}
+
+fn set_in_fish(env: &Env) -> String {
+    let mut lines = String::new();
+    for (name, value) in env {
+        let kept = kept(name);
+        if value.is_empty() {
+            lines += &format!("set -e {name}\n");
+        } else {
+            lines += &format!("set -gx {name} ${kept}; set -e {kept}\n");
+        }
+    }
+    lines
 }
 
 fn quoted(path: &Path) -> String {

@@ -30,13 +30,19 @@ pub(crate) fn agent() -> Agent {
         .into()
 }
 
-/// The text of an answer that must be JSON from `service`, such as `GitHub`.
+/// The JSON of an answer of `service`, such as `GitHub`. An answer that is not JSON is an error.
 pub(crate) fn json(answer: &mut Response<Body>, service: &str) -> Result<Value> {
     let text = answer.body_mut().read_to_string()?;
     serde_json::from_str(&text).with_context(|| format!("{service}'s answer is not JSON"))
 }
 
-/// The answer itself if its status is a success; otherwise an error with the service's own `message`.
+/// The JSON of an answer of any status; null if it is not JSON, as the error page of a proxy.
+pub(crate) fn json_or_null(answer: &mut Response<Body>) -> Value {
+    let text = answer.body_mut().read_to_string().unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// The answer itself if its status is a success; otherwise an error with the service's own words.
 pub(crate) fn success(
     mut answer: Response<Body>,
     asked: &str,
@@ -46,10 +52,29 @@ pub(crate) fn success(
     if status.is_success() {
         return Ok(answer);
     }
+    // The page of a proxy says nothing that its status does not.
+    let is_page = answer.body().mime_type() == Some("text/html");
     let text = answer.body_mut().read_to_string().unwrap_or_default();
-    let error: Value = serde_json::from_str(&text).unwrap_or_default();
-    let message = error["message"].as_str().unwrap_or_default();
-    bail!("{asked}: {service} answers {status} {message}")
+    let json: Value = serde_json::from_str(&text).unwrap_or_default();
+    match words(&json).unwrap_or(&text).trim() {
+        "" => bail!("{asked}: {service} answers {status}"),
+        _ if is_page => bail!("{asked}: {service} answers {status}"),
+        words => bail!("{asked}: {service} answers {status}: {words}"),
+    }
+}
+
+/// What an error says in the service's own words: `error_description` and `error.message` are Azure's, `error` is
+/// Prometheus's, `message` GitHub's and GitLab's.
+fn words(json: &Value) -> Option<&str> {
+    let error = &json["error"];
+    [
+        &json["error_description"],
+        &error["message"],
+        error,
+        &json["message"],
+    ]
+    .into_iter()
+    .find_map(Value::as_str)
 }
 
 /// A text as a value in the query of an address: <https://www.rfc-editor.org/rfc/rfc3986#section-2>

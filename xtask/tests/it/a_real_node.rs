@@ -513,7 +513,7 @@ fn nothing_stays_whatever_is_killed(repo: &Repo, node: &Node, machine: &mut Mach
         let status = repo.ok("local status").stdout;
         assert_eq!(
             status,
-            format!("local: broken, `{program}` isn't running\n")
+            format!("local: broken, `{program}` is not running\n")
         );
         if program == "containerd" {
             let ran = repo.ok("deploy local demo --skip-hub-health-check");

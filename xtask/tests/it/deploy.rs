@@ -258,7 +258,7 @@ users: [{{name: me, user: {{token: abc}}}}]
     );
     let said = repo.fails("deploy lake");
     assert!(
-        said.contains("cannot log in to `lake`: the cluster doesn't answer"),
+        said.contains("cannot log in to `lake`: the cluster does not answer"),
         "{said}"
     );
     assert!(said.contains(&nobody), "{said}");

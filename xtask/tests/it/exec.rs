@@ -384,7 +384,7 @@ fn a_copy_is_whole_and_stays(homes: &Homes) {
     homes.run("echo mine > ben-40x-2eorg/ann-homedir/'a file'");
     let said = homes.copy("ann", "ben@x.org", "--yes").stderr;
     assert!(
-        said.contains("/home/ben-40x-2eorg/ann-homedir is there already, and is left as it is"),
+        said.contains("/home/ben-40x-2eorg/ann-homedir exists already, and is left as it is"),
         "{said}"
     );
     assert_eq!(homes.run("cat ben-40x-2eorg/ann-homedir/*file"), "mine\n");
@@ -400,9 +400,9 @@ fn names_of_homes_that_cannot_be_copied(homes: &Homes) {
         (
             "../home",
             "ann",
-            "`../home` isn't the name of a folder in /home",
+            "`../home` is not the name of a folder in /home",
         ),
-        ("ann", "ann", "/home/ann can't be copied into itself"),
+        ("ann", "ann", "/home/ann cannot be copied into itself"),
     ] {
         let said = homes.copy(from, to, "--yes").stderr;
         assert!(said.contains(part), "no {part:?} in {said}");
@@ -428,7 +428,7 @@ fn a_stopped_copy_leaves_nothing(homes: &Homes) {
     signal(&child, "TERM");
     let ran = Ran::from(child);
     assert!(
-        ran.stderr.contains("/home/ann wasn't copied\n"),
+        ran.stderr.contains("/home/ann was not copied\n"),
         "{}",
         ran.stderr
     );
@@ -533,7 +533,7 @@ fn names_that_match_nothing() {
         ),
         (
             "exec shell copy-homedir-into-another lake looked-at",
-            "whose home, and into whose? Nobody can be asked here",
+            "`--source-homedir` and `--destination-homedir` are required without a terminal",
         ),
         (
             "exec promql lake up",
@@ -606,7 +606,7 @@ fn a_quota_that_leaves_no_room_for_homes() {
     });
     let said = repo.fails("exec shell root-homes lake nfs-full");
     assert!(
-        said.contains("the pod for it can't be made: ") && said.contains("exceeded quota: none"),
+        said.contains("the pod for it cannot be made: ") && said.contains("exceeded quota: none"),
         "{said}"
     );
     assert_eq!(cluster.kubectl("get jobs -n nfs-full -o name"), "");

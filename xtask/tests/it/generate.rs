@@ -673,7 +673,7 @@ fn the_last_deploy_is_asked_of_github() {
     repo.env.push(guessed);
     let said = repo.fails("generate helm-upgrade-jobs --base last-deployed");
     assert!(
-        said.contains("GitHub answers 403 Forbidden Resource not accessible"),
+        said.contains("GitHub answers 403 Forbidden: Resource not accessible"),
         "{said}"
     );
     assert!(

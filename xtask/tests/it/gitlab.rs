@@ -499,7 +499,7 @@ fn deployments_are_shown_to_the_job_only(lab: &mut Lab) {
     lab.repo.env[5].1 = "guessed".to_owned();
     let said = lab.plan().stderr;
     assert!(
-        said.contains("GitLab answers 401 Unauthorized 401 Unauthorized"),
+        said.contains("GitLab answers 401 Unauthorized: 401 Unauthorized"),
         "{said}"
     );
     lab.repo.env.remove(5);

@@ -275,7 +275,7 @@ fn cells_that_fail() {
             "",
             [
                 "cell 1 of the notebook `try.ipynb`: the kernel died",
-                "`cells` of `lake` isn't healthy: user ",
+                "`cells` of `lake` is not healthy: user ",
             ],
         ),
         (
@@ -317,7 +317,7 @@ fn files_that_are_no_notebook_to_run() {
     let Turn { repo, hub, _turn } = CELLS.turn();
     // A source that is all right, but no notebook.
     for (text, part) in [
-        ("{}", "`try.ipynb` isn't a notebook of version 4"),
+        ("{}", "`try.ipynb` is not a notebook of version 4"),
         (
             r##"{"nbformat": 4, "cells": [{"cell_type": "markdown", "source": "# Hi"}]}"##,
             "the notebook `try.ipynb` has no code to run",
@@ -346,7 +346,7 @@ fn servers_and_kernels_that_do_not_start() {
         (
             "fails",
             "",
-            "the server doesn't start: Spawn failed: the volume of the home is gone",
+            "the server did not start: Spawn failed: the volume of the home is gone",
         ),
         (
             "hangs",
@@ -367,7 +367,7 @@ fn servers_and_kernels_that_do_not_start() {
         (
             "kernel: false",
             "",
-            "the kernel doesn't start: it dies each time the server tries it",
+            "the kernel did not start: it dies each time the server tries it",
         ),
         (
             "kernel: sleep 600",
@@ -404,7 +404,7 @@ fn another_attempt_heals_what_passes() {
     let ran = Ran::from(ran);
     assert!(
         ran.stderr
-            .contains("attempt 1 of 2: the server doesn't start: "),
+            .contains("attempt 1 of 2: the server did not start: "),
         "{}",
         ran.stderr
     );
@@ -433,7 +433,7 @@ fn a_workflow_shows_why() {
         &repo,
         &hub,
         "troubled",
-        &["::error title=`troubled` isn't healthy::the server doesn't start: "],
+        &["::error title=`troubled` is not healthy::the server did not start: "],
     );
     assert!(
         repo.read("summary.md")
@@ -483,7 +483,7 @@ fn tokens_that_are_not_good_enough() {
         "its Secret `hub` has no `hub.services.hub-health.apiToken`\n\nhint: define the service `hub-health`",
     ];
     let unfit =
-        ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` can't be a token"];
+        ["`hub.services.hub-health.apiToken` in the Secret `hub` of `troubled` is not a token"];
     for (set, parts) in [
         ("without-rights", rights),
         ("guessed", rights),
@@ -508,7 +508,7 @@ fn a_certificate_that_nobody_knows() {
         &hub,
         "troubled",
         &[
-            "its certificate can't be verified: `https://localhost:",
+            "cannot verify the hub's certificate: `https://localhost:",
             "UnknownIssuer",
         ],
     );
@@ -608,7 +608,7 @@ fn others_who_answer_at_the_domain() {
         &repo,
         &hub,
         "troubled",
-        &["the hub can't be reached: `https://localhost:"],
+        &["cannot reach the hub: `https://localhost:"],
     );
 }
 
@@ -646,7 +646,7 @@ fn the_values_name_the_path_of_a_hub() {
         "steady",
         &[
             "GET users/",
-            ": who answers 404 Not Found isn't JupyterHub\n\nhint: ",
+            ": 404 Not Found is not an answer of JupyterHub\n\nhint: ",
         ],
     );
 }
@@ -705,7 +705,7 @@ fn a_forward_that_loses_its_pod_at_once() {
     );
     let ran = repo.ok("run-hub-health-check lake steady --port-forward --attempts 2");
     for part in [
-        "attempt 1 of 2: the hub can't be reached",
+        "attempt 1 of 2: cannot reach the hub",
         "`kubectl port-forward` ended: lost connection",
     ] {
         assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
@@ -736,7 +736,7 @@ fn through_a_proxy_with_a_password() {
         &repo,
         &hub,
         "steady",
-        &["the hub can't be reached: `https://lake.test:"],
+        &["cannot reach the hub: `https://lake.test:"],
     );
     let proxy = connecting_proxy(port);
     repo.env.push((
@@ -751,7 +751,7 @@ fn through_a_proxy_with_a_password() {
         &repo,
         &hub,
         "steady",
-        &["the hub can't be reached: `https://lake.test:"],
+        &["cannot reach the hub: `https://lake.test:"],
     );
 }
 
@@ -891,7 +891,8 @@ fn after_a_rollout() {
     let address = free.replace("127.0.0.1", "localhost");
     repo.edit("config/clusters/lake/cluster.yaml", &hub.address, &address);
     let mut child = repo.start("deploy lake");
-    let waits = "rolled-staging: waiting, at most 3 min, for its address: the hub can't be reached: `https://";
+    let waits =
+        "rolled-staging: waiting, at most 3 min, for its address: cannot reach the hub: `https://";
     says(&mut child, waits);
     let _front = front_at(&free, &hub, &format!("OPENSSL:{},verify=0", hub.address));
     let said = Ran::from(child).stdout;
@@ -911,8 +912,8 @@ fn after_a_rollout() {
     let ran = repo.run("deploy lake --rollback-on-failure");
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     for part in [
-        "rolled-staging: attempt 1 of 3: the server doesn't start: ",
-        "`rolled-staging` failed: revision 2 isn't healthy: the server doesn't start: Spawn failed: ",
+        "rolled-staging: attempt 1 of 3: the server did not start: ",
+        "`rolled-staging` failed: revision 2 is not healthy: the server did not start: Spawn failed: ",
         "rolled back to revision 1, which is ready again",
         "; held back: `rolled`",
     ] {
@@ -1003,7 +1004,7 @@ fn a_hub_without_login() {
         &repo,
         &hub,
         "binder",
-        &["/hub/health: who answers isn't JupyterHub\n\nhint: "],
+        &["/hub/health: the answer is not that of JupyterHub\n\nhint: "],
     );
     set(&format!("hub_url: https://{}", hub.address));
     is_sold.store(true, Ordering::Relaxed);
@@ -1026,7 +1027,7 @@ fn a_hub_without_login() {
         &repo,
         &hub,
         "binder",
-        &["the hub can't be reached: `https://localhost:1`, GET /"],
+        &["cannot reach the hub: `https://localhost:1`, GET /"],
     );
 }
 
@@ -1124,9 +1125,7 @@ fn nobody_behind_the_domain() {
     token_of_the_test(&cluster, "unmanned");
     let said = repo.fails("run-hub-health-check lake unmanned --attempts 1");
     assert!(
-        said.contains(
-            "the hub can't be reached: `https://unmanned.example.org`, GET /hub/api/users/"
-        ),
+        said.contains("cannot reach the hub: `https://unmanned.example.org`, GET /hub/api/users/"),
         "{said}"
     );
     assert!(!said.contains("of-the-test"), "{said}");
@@ -1151,7 +1150,7 @@ fn an_encrypted_domain_is_not_shown() {
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr.contains(
-            "`concealed` isn't healthy: the hub can't be reached: `https://***`, GET /hub/api/"
+            "`concealed` is not healthy: cannot reach the hub: `https://***`, GET /hub/api/"
         ),
         "{}",
         ran.stderr

@@ -108,7 +108,7 @@ fn a_dead_or_half_made_one_is_made_again() {
         let status = repo.ok("local status").stdout;
         assert_eq!(
             status,
-            format!("local: broken, `{component}` isn't running\n")
+            format!("local: broken, `{component}` is not running\n")
         );
         let ran = repo.ok("deploy local demo");
         assert!(ran.stderr.contains("making it again"), "{}", ran.stderr);

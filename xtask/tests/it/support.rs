@@ -620,7 +620,7 @@ fn people_ask_it(repo: &Repo, address: &str) {
     assert_eq!(data["result"][0]["value"][1], "3");
     let said = repo.fails("exec promql lake sum(");
     assert!(
-        said.contains("Prometheus answers: ") && said.contains("parse error"),
+        said.contains("Prometheus answers 400 Bad Request: ") && said.contains("parse error"),
         "{said}"
     );
 

@@ -863,6 +863,6 @@ fn a_comment_needs_the_token_of_the_run() {
     assert!(
         commenter
             .fails()
-            .contains("GitHub answers 401 Unauthorized Requires authentication")
+            .contains("GitHub answers 401 Unauthorized: Requires authentication")
     );
 }

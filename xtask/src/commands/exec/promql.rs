@@ -1,4 +1,4 @@
-//! Questions to a cluster's Prometheus.
+//! The command that queries a cluster's Prometheus.
 
 use std::{path::Path, process::ExitCode};
 
@@ -20,17 +20,17 @@ use crate::{
     yaml::Node,
 };
 
-/// Ask a cluster's Prometheus
+/// Query a cluster's Prometheus
 ///
-/// Its address and password are those of the values files of `support`; a password that stands in none of them is read
-/// from the Secret `prometheus-auth` in the cluster.
+/// Its address and password are those of the values of `support`; a password that is in none of them is read from the
+/// Secret `prometheus-auth` in the cluster.
 #[derive(clap::Args)]
 pub struct Promql {
     /// A folder in config/clusters/
     cluster: String,
-    /// In PromQL: `sum by (namespace) (kube_pod_info)`
+    /// A query in PromQL, such as `sum by (namespace) (kube_pod_info)`
     query: String,
-    /// How to print the answer; `json` is `data` of what Prometheus answers
+    /// How to print the answer: `json` is `data` of Prometheus's own answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -61,41 +61,39 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
         None => made_password(sh, root, cluster)?,
     };
 
-    let public = format!("https://{host}/api/v1/query");
-    let url = Settings::load(root)?.mirrored(&public);
-    let mut answer = http::agent()
-        .post(&url)
-        .header(
-            "Authorization",
-            format!(
-                "Basic {}",
-                BASE64_STANDARD.encode(format!("{username}:{password}"))
-            ),
-        )
-        .send_form([("query", &args.query)])
-        .with_context(|| format!("POST {url}"))?;
-    let body = answer
-        .body_mut()
-        .read_to_string()
-        .with_context(|| format!("POST {url}"))?;
-    let json: Value = serde_json::from_str(&body).unwrap_or_default();
-    match json["error"].as_str() {
-        Some(error) => bail!("Prometheus answers: {error}"),
-        None if answer.status() == 401 => bail!(
+    let url = Settings::load(root)?.mirrored(&format!("https://{host}/api/v1/query"));
+    let Some(data) = query(&url, username, &password, &args.query)? else {
+        bail!(
             "{url} refuses the password of `{username}`\nhint: what `deploy-support {}` set up last counts",
             cluster.name
-        ),
-        None => ensure!(
-            json["status"] == "success",
-            "{url} answers {}, and not as Prometheus does",
-            answer.status()
-        ),
-    }
+        );
+    };
     terminal::print(&match args.format {
-        Format::Json => serde_json::to_string_pretty(&json["data"])? + "\n",
-        Format::Text => table(&json["data"]),
+        Format::Json => serde_json::to_string_pretty(&data)? + "\n",
+        Format::Text => table(&data),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The `data` of Prometheus's answer; none if it refuses the password.
+fn query(url: &str, username: &str, password: &str, query: &str) -> Result<Option<Value>> {
+    let login = BASE64_STANDARD.encode(format!("{username}:{password}"));
+    let asked = format!("POST {url}");
+    let answer = http::agent()
+        .post(url)
+        .header("Authorization", format!("Basic {login}"))
+        .send_form([("query", query)])
+        .with_context(|| asked.clone())?;
+    if answer.status() == 401 {
+        return Ok(None);
+    }
+    let mut answer = http::success(answer, &asked, "Prometheus")?;
+    let mut answer = http::json(&mut answer, "Prometheus").with_context(|| asked.clone())?;
+    ensure!(
+        answer["status"] == "success",
+        "{asked}: the answer is not that of Prometheus"
+    );
+    Ok(Some(answer["data"].take()))
 }
 
 /// What the values of `support` say of Prometheus' login.
@@ -121,46 +119,52 @@ fn made_password(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<String> {
         .context("no values file of `support` has a password for Prometheus")?;
     let password = BASE64_STANDARD
         .decode(password.trim())
-        .context("the password isn't base64")?;
-    String::from_utf8(password).context("the password isn't text")
+        .context("the password is not base64")?;
+    String::from_utf8(password).context("the password is not text")
 }
 
-/// A row for each series: its labels, then its value, or all of them by their times.
+/// A row for each series, with its labels and its value, or its values and their times
+/// (<https://prometheus.io/docs/prometheus/latest/querying/api/#expression-query-result-formats>).
 fn table(data: &Value) -> String {
-    let value = |point: &Value| point[1].as_str().unwrap_or("?").to_owned();
-    let result = match data["resultType"].as_str() {
-        Some("scalar" | "string") => return value(&data["result"]) + "\n",
-        _ => data["result"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default(),
-    };
-    let rows = result.iter().map(|series| {
-        let labels = series["metric"].as_object().into_iter().flatten();
-        let name = series["metric"]["__name__"].as_str().unwrap_or_default();
-        let labels: Vec<_> = labels
-            .filter(|(key, _)| *key != "__name__")
-            .map(|(key, it)| format!("{key}={it}"))
-            .collect();
-        let points = series["values"].as_array();
-        let values = match points {
-            Some(points) => points
-                .iter()
-                .map(|it| format!("{}@{}", value(it), it[0]))
-                .collect::<Vec<_>>()
-                .join(" "),
-            None => value(&series["value"]),
-        };
-        (format!("{name}{{{}}}", labels.join(", ")), values)
-    });
-    let mut rows: Vec<_> = rows.collect();
+    let result = &data["result"];
+    if let Some("scalar" | "string") = data["resultType"].as_str() {
+        return format!("{}\n", value_of(result));
+    }
+    let mut rows: Vec<_> = result
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|series| vec![labels_of(&series["metric"]), values_of(series)])
+        .collect();
     rows.sort();
-    let width = rows
+    terminal::table(&rows)
+}
+
+/// `name{key="value", …}`
+fn labels_of(metric: &Value) -> String {
+    let name = metric["__name__"].as_str().unwrap_or_default();
+    let labels: Vec<_> = metric
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| *key != "__name__")
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    format!("{name}{{{}}}", labels.join(", "))
+}
+
+fn values_of(series: &Value) -> String {
+    let Some(points) = series["values"].as_array() else {
+        return value_of(&series["value"]).to_owned();
+    };
+    let points: Vec<_> = points
         .iter()
-        .map(|(labels, _)| labels.len())
-        .max()
-        .unwrap_or(0);
-    rows.into_iter()
-        .map(|(labels, values)| format!("{labels:<width$}  {values}\n"))
-        .collect()
+        .map(|point| format!("{}@{}", value_of(point), point[0]))
+        .collect();
+    points.join(" ")
+}
+
+/// The value of a pair of a time and a value.
+fn value_of(point: &Value) -> &str {
+    point[1].as_str().unwrap_or("?")
 }

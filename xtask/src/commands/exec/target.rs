@@ -1,4 +1,4 @@
-//! What a command runs in.
+//! The hub in which a command runs.
 
 use std::{
     io::{IsTerminal, stdin, stdout},
@@ -25,10 +25,12 @@ pub struct InHub {
 }
 
 impl InHub {
+    /// The command to run, or a shell.
     pub(crate) fn command(&self) -> Vec<String> {
-        match self.command.is_empty() {
-            true => vec!["/bin/bash".to_owned(), "-l".to_owned()],
-            false => self.command.clone(),
+        if self.command.is_empty() {
+            vec!["/bin/bash".to_owned(), "-l".to_owned()]
+        } else {
+            self.command.clone()
         }
     }
 }
@@ -41,10 +43,11 @@ pub(crate) fn open(sh: &Shell, root: &Path, cluster: &str, hub: &str) -> Result<
     Ok((cluster, login))
 }
 
-/// How `kubectl exec` is to hand our stdin on: with a terminal if there is one.
+/// The options by which `kubectl exec` passes on our stdin: with a terminal if there is one.
 pub(crate) fn interactive() -> &'static [&'static str] {
-    match stdin().is_terminal() && stdout().is_terminal() {
-        true => &["--stdin", "--tty"],
-        false => &["--stdin"],
+    if stdin().is_terminal() && stdout().is_terminal() {
+        &["--stdin", "--tty"]
+    } else {
+        &["--stdin"]
     }
 }

@@ -1,4 +1,4 @@
-//! Amazon's EKS: the aws command writes the kubeconfig, and makes tokens from the key as long as the login is used.
+//! Amazon's EKS: `aws` writes the kubeconfig, and gets tokens with the key as long as the login is used.
 
 use std::path::Path;
 
@@ -6,51 +6,69 @@ use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::credentials::login::{Login, read_key, refuse_without},
+    kubernetes::credentials::login::{Login, read_key, require_on_path},
     repository::cluster::Aws,
 };
 
+/// Without a `key` it is the person's own login, or that of the machine.
 pub(crate) fn log_in(login: &mut Login, sh: &Shell, root: &Path, aws: &Aws) -> Result<()> {
-    refuse_without(
+    require_on_path(
         &login.sh,
         &["aws"],
         "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html, or the package `awscli`",
     )?;
-    let mut hint =
-        "`aws sts get-caller-identity` shows whose login this is, since cluster.yaml names no `key`"
-            .to_owned();
-    if let Some(file) = &aws.key {
-        let paths = ["/AccessKey/AccessKeyId", "*/AccessKey/SecretAccessKey"];
-        let (key, [id, secret]) = read_key(sh, root, file, paths)?;
-        hint = format!(
-            "the access key is {id}: it must still be active, and its user must be let into the cluster \
-             (`eks:DescribeCluster`, and an access entry)"
-        );
-        // Where Amazon is, and whom to trust there, isn't a login.
-        let is_address = |it: &str| {
-            ["AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_USE_"]
-                .iter()
-                .any(|prefix| it.starts_with(prefix))
-        };
-        login.take_away(|it| it.starts_with("AWS_") && !is_address(it));
-
-        login.set("AWS_ACCESS_KEY_ID", id);
-        login.set("AWS_SECRET_ACCESS_KEY", secret);
-        login.set("AWS_CONFIG_FILE", login.folder.path.join("aws/config"));
-        login.set(
-            "AWS_SHARED_CREDENTIALS_FILE",
-            login.folder.path.join("aws/credentials"),
-        );
-        login.set("AWS_DEFAULT_REGION", &aws.region);
-        login.keep_to_itself();
-        login.keys.push(key);
-    }
-    let (name, region, kubeconfig, sh) = (&aws.cluster, &aws.region, login.kubeconfig(), &login.sh);
-    login.step(
+    let hint = match &aws.key {
+        Some(file) => use_key(login, sh, root, file, &aws.region)?,
+        None => {
+            "`aws sts get-caller-identity` shows whose login this is, since cluster.yaml names no `key`"
+                .to_owned()
+        }
+    };
+    let name = &aws.cluster;
+    let region = &aws.region;
+    let kubeconfig = login.kubeconfig();
+    let sh = &login.sh;
+    login.run_provider(
         cmd!(
             sh,
             "aws eks update-kubeconfig --name {name} --region {region} --kubeconfig {kubeconfig}"
         ),
         &hint,
     )
+}
+
+/// Takes the access key in a file for the login. Returns what to check if it is refused.
+fn use_key(
+    login: &mut Login,
+    sh: &Shell,
+    root: &Path,
+    file: &Path,
+    region: &str,
+) -> Result<String> {
+    let paths = ["/AccessKey/AccessKeyId", "*/AccessKey/SecretAccessKey"];
+    let (key, [id, secret]) = read_key(sh, root, file, paths)?;
+    let hint = format!(
+        "the access key is {id}: it must still be active, and its user needs access to the cluster \
+         (`eks:DescribeCluster`, and an access entry)"
+    );
+    login.unset(|name| name.starts_with("AWS_") && !is_endpoint(name));
+
+    login.set("AWS_ACCESS_KEY_ID", id);
+    login.set("AWS_SECRET_ACCESS_KEY", secret);
+    login.set("AWS_CONFIG_FILE", login.folder.path.join("aws/config"));
+    login.set(
+        "AWS_SHARED_CREDENTIALS_FILE",
+        login.folder.path.join("aws/credentials"),
+    );
+    login.set("AWS_DEFAULT_REGION", region);
+    login.isolate();
+    login.keys.push(key);
+    Ok(hint)
+}
+
+/// Whether a variable says where Amazon's services are and whom to trust there, which is no login.
+fn is_endpoint(variable: &str) -> bool {
+    ["AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_USE_"]
+        .iter()
+        .any(|prefix| variable.starts_with(prefix))
 }

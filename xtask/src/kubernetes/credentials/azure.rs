@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use ureq::{Body, http::Response};
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::credentials::login::{Login, read_key, refuse_without},
+    kubernetes::credentials::login::{Login, read_key, require_on_path},
     repository::cluster::Azure,
     secrets::InMemory,
     services::http,
@@ -16,8 +17,18 @@ use crate::{
 };
 
 /// <https://learn.microsoft.com/en-us/rest/api/aks/managed-clusters/list-cluster-user-credentials>
-const VERSION: &str = "2025-10-01";
+const API_VERSION: &str = "2025-10-01";
 
+/// A service principal's key: who it is, and where.
+struct Key<'a> {
+    file: &'a Path,
+    id: String,
+    password: String,
+    tenant: String,
+    subscription: String,
+}
+
+/// Without a `key` it is the person's own login.
 pub(crate) fn log_in(
     login: &mut Login,
     sh: &Shell,
@@ -25,21 +36,8 @@ pub(crate) fn log_in(
     azure: &Azure,
     settings: &Settings,
 ) -> Result<()> {
-    let (group, name) = (&azure.resource_group, &azure.cluster);
     let Some(file) = &azure.key else {
-        refuse_without(
-            &login.sh,
-            &["az"],
-            "name a service principal's `key` in cluster.yaml, or install Azure's CLI and log in there",
-        )?;
-        let (sh, kubeconfig) = (&login.sh, login.kubeconfig());
-        return login.step(
-            cmd!(
-                sh,
-                "az aks get-credentials --resource-group {group} --name {name} --file {kubeconfig}"
-            ),
-            "`az account show` shows whose login this is, since cluster.yaml names no `key`",
-        );
+        return log_in_without_key(login, azure);
     };
     let paths = [
         "/service_principal_id",
@@ -47,83 +45,113 @@ pub(crate) fn log_in(
         "/tenant_id",
         "/subscription_id",
     ];
-    let (key, [id, password, tenant, subscription]) = read_key(sh, root, file, paths)?;
-    login.keep_to_itself();
+    let (in_memory, [id, password, tenant, subscription]) = read_key(sh, root, file, paths)?;
+    let key = Key {
+        file,
+        id,
+        password,
+        tenant,
+        subscription,
+    };
+    login.isolate();
 
-    let management = settings.azure.management.trim_end_matches('/');
+    let token = get_token(&key, settings)?;
+    let kubeconfig = get_kubeconfig(&key, azure, settings, &token)?;
+    login.hold_kubeconfig(kubeconfig, root)?;
+    // Where Entra ID guards the cluster, kubelogin gets tokens
+    // (https://azure.github.io/kubelogin/concepts/login-modes/sp.html).
+    login.unset(|name| name.starts_with("AAD_") || name.starts_with("AZURE_"));
+
+    login.set("AAD_LOGIN_METHOD", "spn");
+    login.set("AZURE_CLIENT_ID", key.id);
+    login.set("AZURE_CLIENT_SECRET", key.password);
+    login.set("AZURE_TENANT_ID", key.tenant);
+    login.keys.push(in_memory);
+    Ok(())
+}
+
+fn log_in_without_key(login: &Login, azure: &Azure) -> Result<()> {
+    require_on_path(
+        &login.sh,
+        &["az"],
+        "name a service principal's `key` in cluster.yaml, or install Azure's CLI and log in there",
+    )?;
+    let group = &azure.resource_group;
+    let name = &azure.cluster;
+    let kubeconfig = login.kubeconfig();
+    let sh = &login.sh;
+    login.run_provider(
+        cmd!(
+            sh,
+            "az aks get-credentials --resource-group {group} --name {name} --file {kubeconfig}"
+        ),
+        "`az account show` shows whose login this is, since cluster.yaml names no `key`",
+    )
+}
+
+/// A token for Azure's API
+/// (<https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow>).
+fn get_token(key: &Key, settings: &Settings) -> Result<String> {
+    let login = settings.azure.login.trim_end_matches('/');
     let form = [
         ("grant_type", "client_credentials"),
-        ("client_id", &id),
-        ("client_secret", &password),
-        ("scope", &format!("{management}/.default")),
+        ("client_id", &key.id),
+        ("client_secret", &key.password),
+        ("scope", &format!("{}/.default", management(settings))),
     ];
-    let url = format!(
-        "{}/{tenant}/oauth2/v2.0/token",
-        settings.azure.login.trim_end_matches('/')
-    );
+    let url = format!("{login}/{}/oauth2/v2.0/token", key.tenant);
     let answer = http::agent().post(&url).send_form(form);
-    let answer = read(answer).map_err(|err| {
+    let answer = read(answer, &url).map_err(|err| {
         anyhow!(
-            "the service principal {id} gets no token: {err:#}\nhint: the secret in `{}` must be in force",
-            file.display()
+            "cannot get a token for the service principal {}: {err:#}\n\
+             hint: the secret in `{}` must still be valid",
+            key.id,
+            key.file.display()
         )
     })?;
     let token = answer["access_token"]
         .as_str()
         .context("the answer to the log-in has no token")?;
+    Ok(token.to_owned())
+}
 
+/// The kubeconfig that Azure makes for the service principal.
+fn get_kubeconfig(key: &Key, azure: &Azure, settings: &Settings, token: &str) -> Result<InMemory> {
     let cluster = format!(
-        "subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.ContainerService/managedClusters/{name}"
+        "subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService/managedClusters/{}",
+        key.subscription, azure.resource_group, azure.cluster
     );
     let url = format!(
-        "{management}/{cluster}/listClusterUserCredential?api-version={VERSION}&format=exec"
+        "{}/{cluster}/listClusterUserCredential?api-version={API_VERSION}&format=exec",
+        management(settings)
     );
     let answer = http::agent()
         .post(&url)
         .header("Authorization", format!("Bearer {token}"))
         .send_empty();
-    let answer = read(answer).map_err(|err| {
+    let answer = read(answer, &url).map_err(|err| {
         anyhow!(
-            "no kubeconfig for the service principal {id}: {err:#}\nhint: it needs the role `Azure Kubernetes Service \
-             Cluster User Role` for {cluster}"
+            "cannot get a kubeconfig for the service principal {}: {err:#}\n\
+             hint: it needs the role `Azure Kubernetes Service Cluster User Role` for {cluster}",
+            key.id
         )
     })?;
-    let kubeconfig = answer["kubeconfigs"][0]["value"]
+    let encoded = answer["kubeconfigs"][0]["value"]
         .as_str()
         .context("the answer has no kubeconfig")?;
-    let kubeconfig = BASE64_STANDARD
-        .decode(kubeconfig)
-        .context("the answer's kubeconfig isn't base64")?;
-    let kubeconfig = String::from_utf8(kubeconfig).context("the answer's kubeconfig isn't text")?;
-    let kubeconfig = InMemory::secret(&kubeconfig, format!("the kubeconfig of {cluster}").into())?;
-    login.hold_kubeconfig(kubeconfig, root)?;
-    // Where Entra ID guards the cluster, kubelogin gets tokens
-    // (https://azure.github.io/kubelogin/concepts/login-modes/sp.html).
-    login.take_away(|it| it.starts_with("AAD_") || it.starts_with("AZURE_"));
-
-    login.set("AAD_LOGIN_METHOD", "spn");
-    login.set("AZURE_CLIENT_ID", id);
-    login.set("AZURE_CLIENT_SECRET", password);
-    login.set("AZURE_TENANT_ID", tenant);
-    login.keys.push(key);
-    Ok(())
+    let bytes = BASE64_STANDARD
+        .decode(encoded)
+        .context("the answer's kubeconfig is not base64")?;
+    let text = String::from_utf8(bytes).context("the answer's kubeconfig is not text")?;
+    InMemory::secret(&text, format!("the kubeconfig of {cluster}").into())
 }
 
-/// An answer of Azure's in JSON. An error's own words are in `error_description` or `error.message`.
-fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
-    let mut answer = answer?;
-    let text = answer.body_mut().read_to_string()?;
-    let json: Value = serde_json::from_str(&text).unwrap_or_default();
-    if !answer.status().is_success() {
-        let said = json["error_description"]
-            .as_str()
-            .or_else(|| json["error"]["message"].as_str());
-        bail!(
-            "Azure answers {}: {}",
-            answer.status(),
-            said.unwrap_or(&text).trim()
-        );
-    }
-    ensure!(json.is_object(), "Azure's answer isn't JSON");
-    Ok(json)
+fn management(settings: &Settings) -> &str {
+    settings.azure.management.trim_end_matches('/')
+}
+
+fn read(answer: Result<Response<Body>, ureq::Error>, url: &str) -> Result<Value> {
+    let asked = format!("POST {url}");
+    let answer = answer.with_context(|| asked.clone())?;
+    http::json(&mut http::success(answer, &asked, "Azure")?, "Azure")
 }

@@ -1,4 +1,4 @@
-//! Google Kubernetes Engine: gcloud writes the kubeconfig, and its plugin gets tokens as long as the login is used.
+//! Google Kubernetes Engine: `gcloud` writes the kubeconfig, and its plugin gets tokens as long as the login is used.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::credentials::login::{Login, read_key, refuse_without},
+    kubernetes::credentials::login::{Login, read_key, require_on_path},
     repository::cluster::Gcp,
 };
 
-/// What in a person's environment would be taken in place of the key
+/// Variables of a person's environment that gcloud would prefer to the key
 /// (<https://cloud.google.com/sdk/docs/properties>: each property has a variable).
 const OTHER_LOGINS: &[&str] = &[
     "CLOUDSDK_ACTIVE_CONFIG_NAME",
@@ -22,45 +22,54 @@ const OTHER_LOGINS: &[&str] = &[
     "CLOUDSDK_CORE_ACCOUNT",
 ];
 
+/// Without a `key` it is the person's own login, or that of the machine.
 pub(crate) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> Result<()> {
-    refuse_without(
+    require_on_path(
         &login.sh,
         &["gcloud", "gke-gcloud-auth-plugin"],
         "https://cloud.google.com/sdk/docs/install has gcloud; then `gcloud components install gke-gcloud-auth-plugin`, or \
          the package `google-cloud-cli-gke-gcloud-auth-plugin` where gcloud came as one",
     )?;
-    let mut hint =
-        "`gcloud auth list` shows whose login this is, since cluster.yaml names no `key`"
-            .to_owned();
-    if let Some(file) = &gcp.key {
-        let (key, [account, ..]) = read_key(
-            sh,
-            root,
-            file,
-            ["/client_email", "*/private_key", "*/private_key_id"],
-        )?;
-        hint = format!(
-            "the key is that of {account}: it must still be in force, and the account needs the role \
-             `roles/container.developer` or one that is wider in the project"
-        );
-        login.take_away(|it| OTHER_LOGINS.contains(&it));
-        login.set("CLOUDSDK_CONFIG", login.folder.path.join("gcloud"));
-        login.set("CLOUDSDK_CORE_PROJECT", &gcp.project);
-        // The plugin reads it again for each token.
-        login.set("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", key.file.path());
-        login.keep_to_itself();
-        login.keys.push(key);
-    }
+    let hint = match &gcp.key {
+        Some(file) => use_key(login, sh, root, file, &gcp.project)?,
+        None => "`gcloud auth list` shows whose login this is, since cluster.yaml names no `key`"
+            .to_owned(),
+    };
     login.set("USE_GKE_GCLOUD_AUTH_PLUGIN", "True");
-    let (name, project, sh) = (&gcp.cluster, &gcp.project, &login.sh);
-    // Which takes a region, too.
+    let name = &gcp.cluster;
+    let project = &gcp.project;
+    // `--zone` accepts a region, too.
     let zone = gcp.region.as_ref().or(gcp.zone.as_ref());
     let zone: Vec<_> = zone.into_iter().flat_map(|it| ["--zone", it]).collect();
-    login.step(
+    let sh = &login.sh;
+    login.run_provider(
         cmd!(
             sh,
             "gcloud container clusters get-credentials {name} {zone...} --project {project}"
         ),
         &hint,
     )
+}
+
+/// Takes the service account's key in a file for the login. Returns what to check if it is refused.
+fn use_key(
+    login: &mut Login,
+    sh: &Shell,
+    root: &Path,
+    file: &Path,
+    project: &str,
+) -> Result<String> {
+    let paths = ["/client_email", "*/private_key", "*/private_key_id"];
+    let (key, [account, ..]) = read_key(sh, root, file, paths)?;
+    login.unset(|name| OTHER_LOGINS.contains(&name));
+    login.set("CLOUDSDK_CONFIG", login.folder.path.join("gcloud"));
+    login.set("CLOUDSDK_CORE_PROJECT", project);
+    // The plugin reads it again for each token.
+    login.set("CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", key.file.path());
+    login.isolate();
+    login.keys.push(key);
+    Ok(format!(
+        "the key is that of {account}: it must still be valid, and the account needs the role \
+         `roles/container.developer` or a wider one in the project"
+    ))
 }

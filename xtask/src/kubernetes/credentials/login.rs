@@ -1,4 +1,4 @@
-//! What a login sets and holds.
+//! A login to a cluster: the environment that it sets, and the secrets that it holds.
 
 use std::{
     env,
@@ -21,16 +21,26 @@ use crate::{
 
 /// A login to one cluster, as long as this lives. Our own environment knows nothing of it.
 pub(crate) struct Login {
-    /// Its helm and kubectl talk to the cluster.
+    /// Runs helm and kubectl on the cluster.
     pub(crate) sh: Shell,
-    /// What is set in it.
+    /// The variables that are set in `sh`, for a shell of the person's own.
     pub(crate) env: Env,
-    /// The key, or what else must not show and is read again while the login is used.
+    /// Secrets that programs read again while the login is used, and that must not show: the key, the kubeconfig.
     pub(crate) keys: Vec<InMemory>,
-    /// What the pods run on, if it's a rehearsal cluster.
+    /// What the pods run on, if it is a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
     pub(crate) folder: PrivateFolder,
 }
+
+/// Settings of helm that would lead it to another cluster or namespace (<https://helm.sh/docs/helm/helm/>).
+const HELM_SETTINGS: [&str; 6] = [
+    "HELM_KUBEAPISERVER",
+    "HELM_KUBEASGROUPS",
+    "HELM_KUBEASUSER",
+    "HELM_KUBECONTEXT",
+    "HELM_KUBETOKEN",
+    "HELM_NAMESPACE",
+];
 
 impl Login {
     pub(crate) fn new(sh: &Shell) -> Result<Login> {
@@ -44,33 +54,30 @@ impl Login {
         };
         login.set("KUBECONFIG", login.kubeconfig());
         login.set("KUBECACHEDIR", paths::cache()?.join("kube"));
-        // kubectl's preferences and helm's settings of the person's own shell would point elsewhere.
+        // The preferences of the person's own kubectl.
         login.set("KUBERC", "off");
-        for setting in [
-            "KUBEAPISERVER",
-            "KUBEASGROUPS",
-            "KUBEASUSER",
-            "KUBECONTEXT",
-            "KUBETOKEN",
-            "NAMESPACE",
-        ] {
-            login.set(&format!("HELM_{setting}"), "");
+        for setting in HELM_SETTINGS {
+            login.set(setting, "");
         }
         Ok(login)
     }
 
+    /// Sets a variable; an empty one is not passed on to programs.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
         let value = value.into();
         self.sh.set_var(name, &value);
         self.env.insert(name.to_owned(), value);
     }
 
-    /// Takes variables of the person's own environment away, by their names.
-    pub(crate) fn take_away(&mut self, is_meant: impl Fn(&str) -> bool) {
-        let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        names
-            .filter(|it| is_meant(it))
-            .for_each(|it| self.set(&it, ""));
+    /// Keeps variables of the person's own environment from programs, by their names.
+    pub(crate) fn unset(&mut self, is_unwanted: impl Fn(&str) -> bool) {
+        for (name, _) in env::vars_os() {
+            if let Ok(name) = name.into_string()
+                && is_unwanted(&name)
+            {
+                self.set(&name, "");
+            }
+        }
     }
 
     /// Where programs can write a kubeconfig.
@@ -79,7 +86,7 @@ impl Login {
     }
 
     /// Keeps helm and kubectl away from the person's own folders, for a login with a key.
-    pub(crate) fn keep_to_itself(&mut self) {
+    pub(crate) fn isolate(&mut self) {
         for (name, folder) in [
             ("KUBECACHEDIR", "kube"),
             ("HELM_CACHE_HOME", "helm/cache"),
@@ -90,59 +97,63 @@ impl Login {
         }
     }
 
-    /// Uses a kubeconfig that lay in `dir`, from memory.
+    /// Uses a kubeconfig from memory, whose relative paths start at `dir`.
     pub(crate) fn hold_kubeconfig(&mut self, kubeconfig: InMemory, dir: &Path) -> Result<()> {
-        let kubeconfig = with_whole_paths(kubeconfig, dir)?;
+        let kubeconfig = with_absolute_paths(kubeconfig, dir)?;
         self.set("KUBECONFIG", kubeconfig.file.path());
         self.keys.push(kubeconfig);
         Ok(())
     }
 
-    /// Lets kubectl write its kubeconfig, as long as this lives.
+    /// Copies the kubeconfig to where kubectl can write it (`kubectl config set-context`), as long as this lives.
     pub(crate) fn make_writable(&mut self) -> Result<()> {
-        let (from, to) = (&self.env["KUBECONFIG"], self.kubeconfig());
-        if *from != to {
-            let content = fs::read(from).context("cannot read the kubeconfig")?;
-            let file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&to);
-            file.and_then(|mut it| it.write_all(&content))
-                .with_context(|| format!("cannot write `{}`", to.display()))?;
-            self.set("KUBECONFIG", to);
+        let from = &self.env["KUBECONFIG"];
+        let to = self.kubeconfig();
+        if *from == to {
+            return Ok(());
         }
+        let content = fs::read(from).context("cannot read the kubeconfig")?;
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&to)
+            .and_then(|mut it| it.write_all(&content))
+            .with_context(|| format!("cannot write `{}`", to.display()))?;
+        self.set("KUBECONFIG", to);
         Ok(())
     }
 
-    /// Hides what of the login must not show.
+    /// A mask of what must not show of the login.
     pub(crate) fn mask(&self) -> Mask {
         Mask::new(&self.keys)
     }
 
-    /// Runs a provider's own program, which must succeed; `hint` is what to do if it doesn't.
-    pub(crate) fn step(&self, cmd: Cmd, hint: &str) -> Result<()> {
-        let read = process::read(&self.sh, cmd);
-        read.map_err(|err| anyhow!("{}\nhint: {hint}", self.mask().hide(&format!("{err:#}"))))?;
-        Ok(())
+    /// Runs a provider's own program, which must succeed; `hint` is what to do if it does not.
+    pub(crate) fn run_provider(&self, cmd: Cmd, hint: &str) -> Result<()> {
+        match process::read(&self.sh, cmd) {
+            Ok(_) => Ok(()),
+            Err(err) => bail!("{}\nhint: {hint}", self.mask().hide(&format!("{err:#}"))),
+        }
     }
 }
 
-/// Refuses to go on without programs that a provider's login needs.
-pub(crate) fn refuse_without(sh: &Shell, programs: &[&str], hint: &str) -> Result<()> {
-    let missing = programs
+/// Requires the programs that a provider's login needs; `hint` says how to get them.
+pub(crate) fn require_on_path(sh: &Shell, programs: &[&str], hint: &str) -> Result<()> {
+    let missing: Vec<_> = programs
         .iter()
-        .filter(|it| programs::which(sh, it).is_none());
-    let missing: Vec<_> = missing.map(|it| format!("`{it}`")).collect();
+        .filter(|name| programs::which(sh, name).is_none())
+        .map(|name| format!("`{name}`"))
+        .collect();
     if !missing.is_empty() {
         bail!("PATH has no {}\nhint: {hint}", missing.join(" and no "));
     }
     Ok(())
 }
 
-/// A key file in JSON, with the texts in it at `paths`; those whose path begins with `*` are secret, and nothing else is:
-/// who is refused is for everybody to see.
+/// Reads a key file in JSON, and the texts at `paths` in it, which are JSON pointers. Those that begin with `*` are secret,
+/// and nothing else of the file is: a message may say whose key was refused.
 pub(crate) fn read_key<const N: usize>(
     sh: &Shell,
     root: &Path,
@@ -150,72 +161,81 @@ pub(crate) fn read_key<const N: usize>(
     paths: [&str; N],
 ) -> Result<(InMemory, [String; N])> {
     let key = secrets::open(sh, root, file)?;
-    let text = key.text()?;
     let shown = file.display();
-    // An error's own text may quote what stands there.
-    let json: serde_json::Value =
-        serde_json::from_str(&text).map_err(|_| anyhow!("`{shown}` isn't a key: it isn't JSON"))?;
-    let at = |path: &str| {
-        json.pointer(path.trim_start_matches('*'))
-            .and_then(serde_json::Value::as_str)
-    };
-    let name = |path: &str| path.trim_start_matches('*')[1..].replace('/', ".");
+    // An error's own text may quote the file.
+    let json: serde_json::Value = serde_json::from_str(&key.text()?)
+        .map_err(|_| anyhow!("`{shown}` is not a key: it is not JSON"))?;
+    let texts = paths.map(|path| json.pointer(pointer(path))?.as_str());
     let missing: Vec<_> = paths
-        .iter()
-        .filter(|it| at(it).is_none())
-        .map(|it| format!("`{}`", name(it)))
+        .into_iter()
+        .zip(&texts)
+        .filter(|(_, text)| text.is_none())
+        .map(|(path, _)| format!("`{}`", pointer(path)[1..].replace('/', ".")))
         .collect();
     if !missing.is_empty() {
         bail!(
-            "`{shown}` isn't a key of this provider: it has no text {}",
+            "`{shown}` is not a key of this provider: it has no text {}",
             missing.join(", ")
         );
     }
-    let secret = paths
-        .iter()
-        .filter(|it| it.starts_with('*'))
-        .filter_map(|it| at(it));
-    let key = key.hiding(secret.map(str::to_owned).collect());
-    Ok((key, paths.map(|it| at(it).unwrap_or_default().to_owned())))
+    let texts = texts.map(|text| text.unwrap_or_default().to_owned());
+    let secrets = paths
+        .into_iter()
+        .zip(&texts)
+        .filter(|(path, _)| path.starts_with('*'))
+        .map(|(_, text)| text.clone())
+        .collect();
+    Ok((key.hiding(secrets), texts))
 }
 
-/// A kubeconfig whose files and programs are found from wherever it is read. They are relative to where it lay
-/// (<https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>).
-pub(crate) fn with_whole_paths(kubeconfig: InMemory, dir: &Path) -> Result<InMemory> {
-    fn whole(value: Option<&mut Value>, is_file: impl Fn(&str) -> bool, dir: &Path) {
-        if let Some(Value::String(text)) = value
-            && is_file(text)
-        {
-            *text = dir.join(&*text).display().to_string();
-        }
-    }
+fn pointer(path: &str) -> &str {
+    path.trim_start_matches('*')
+}
+
+/// Makes the paths of a kubeconfig absolute, so that its files and programs are found from everywhere. They are relative
+/// to its own folder (<https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>).
+fn with_absolute_paths(kubeconfig: InMemory, dir: &Path) -> Result<InMemory> {
     let text = kubeconfig.text()?;
     let Ok(mut yaml) = serde_yaml::from_str::<Value>(&text) else {
         // kubectl says what is wrong with it.
         return Ok(kubeconfig);
     };
-    for (list, inner, keys) in [
-        ("clusters", "cluster", &["certificate-authority"][..]),
-        (
-            "users",
-            "user",
-            &["client-certificate", "client-key", "tokenFile"],
-        ),
-    ] {
-        for entry in yaml
-            .get_mut(list)
-            .and_then(Value::as_sequence_mut)
-            .into_iter()
-            .flatten()
-        {
-            let Some(entry) = entry.get_mut(inner) else {
-                continue;
-            };
-            keys.iter()
-                .for_each(|key| whole(entry.get_mut(key), |it| !it.is_empty(), dir));
-            let command = entry.get_mut("exec").and_then(|it| it.get_mut("command"));
-            whole(command, |it| it.contains('/'), dir);
+    for cluster in entries(&mut yaml, "clusters", "cluster") {
+        make_absolute(cluster.get_mut("certificate-authority"), dir);
+    }
+    for user in entries(&mut yaml, "users", "user") {
+        for key in ["client-certificate", "client-key", "tokenFile"] {
+            make_absolute(user.get_mut(key), dir);
         }
+        let command = user.get_mut("exec").and_then(|it| it.get_mut("command"));
+        // A name without a slash is looked up on PATH.
+        make_absolute(command.filter(|it| has_slash(it)), dir);
     }
     kubeconfig.with_text(&serde_yaml::to_string(&yaml)?)
+}
+
+/// What each entry of a list of the kubeconfig has under `key`.
+fn entries<'a>(
+    kubeconfig: &'a mut Value,
+    list: &str,
+    key: &'a str,
+) -> impl Iterator<Item = &'a mut Value> {
+    kubeconfig
+        .get_mut(list)
+        .and_then(Value::as_sequence_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(move |entry| entry.get_mut(key))
+}
+
+fn make_absolute(path: Option<&mut Value>, dir: &Path) {
+    if let Some(Value::String(path)) = path
+        && !path.is_empty()
+    {
+        *path = dir.join(&*path).display().to_string();
+    }
+}
+
+fn has_slash(command: &Value) -> bool {
+    command.as_str().is_some_and(|it| it.contains('/'))
 }

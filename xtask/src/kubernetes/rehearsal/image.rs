@@ -2,7 +2,7 @@
 //! unpacked it.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
 use crate::machine::{paths, process, programs};
+
+/// The name of the image in messages.
+const IMAGE: &str = "image of hub, proxy and users' servers";
 
 const SCRIPT: &str = include_str!("node/image.sh");
 
@@ -39,40 +42,46 @@ const RECIPE: [(&str, &str); 5] = [
     ),
 ];
 
-/// Builds the image's folder unless it's there.
+/// Builds the image's folder unless it is there.
 pub(crate) fn build(sh: &Shell, folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    programs::refuse_without(sh, programs::SYSTEM_FOR_IMAGES)?;
-    let _lock = paths::lock(
-        &folder.with_file_name("lock"),
-        "builds the image of hub, proxy and users' servers",
-    )?;
+    programs::require_from_system(sh, programs::SYSTEM_FOR_IMAGES)?;
+    let lock = folder.with_file_name("lock");
+    let _lock = paths::lock(&lock, &format!("builds the {IMAGE}"))?;
     if folder.is_dir() {
         return Ok(());
     }
+    let started = Instant::now();
     let part = folder.with_extension("part");
     paths::remove_dir(&part)?;
-    fs::create_dir_all(part.join("recipe"))
-        .with_context(|| format!("cannot make `{}`", part.display()))?;
+    write_recipe(&part).with_context(|| format!("cannot make `{}`", part.display()))?;
+    run_steps(sh, &part).with_context(|| format!("cannot build the {IMAGE}"))?;
+    fs::rename(part.join("containerd"), folder)?;
+    paths::remove_dir(&part)?;
+    say!("{IMAGE}: built in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+fn write_recipe(part: &Path) -> io::Result<()> {
+    let recipe = part.join("recipe");
+    fs::create_dir_all(&recipe)?;
     for (name, content) in RECIPE {
-        fs::write(part.join("recipe").join(name), content)?;
+        fs::write(recipe.join(name), content)?;
     }
-    fs::write(part.join("image.sh"), SCRIPT)?;
-    let started = Instant::now();
+    fs::write(part.join("image.sh"), SCRIPT)
+}
+
+fn run_steps(sh: &Shell, part: &Path) -> Result<()> {
     let steps = [
-        ("debian", "Debian's packages"),
-        ("install", "PyPI's and npm's packages"),
-        ("import", "packing it, and unpacking it by containerd"),
+        ("debian", "installing Debian's packages"),
+        ("install", "installing PyPI's and npm's packages"),
+        ("import", "packing it, and unpacking it with containerd"),
     ];
     for (index, (step, doing)) in steps.iter().enumerate() {
-        say!(
-            "image of hub, proxy and users' servers [{}/{}]: {doing} …",
-            index + 1,
-            steps.len()
-        );
-        // unshare itself wouldn't mind the SIGTERM that comes when we die.
+        say!("{IMAGE} [{}/{}]: {doing} …", index + 1, steps.len());
+        // unshare itself would ignore the SIGTERM that it gets when we die.
         process::read(
             sh,
             cmd!(
@@ -80,26 +89,19 @@ pub(crate) fn build(sh: &Shell, folder: &Path) -> Result<()> {
                 "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child
                  sh {part}/image.sh {step} {part}"
             ),
-        )
-        .context("cannot build the image of hub, proxy and users' servers")?;
+        )?;
     }
-    fs::rename(part.join("containerd"), folder)?;
-    paths::remove_dir(&part)?;
-    say!(
-        "image of hub, proxy and users' servers: built in {} s",
-        started.elapsed().as_secs()
-    );
     Ok(())
 }
 
-/// Removes the images of other recipes. Nobody may have a real node meanwhile, which would be using one.
+/// Removes the images of other recipes. No real node may be up meanwhile, which would be using one.
 pub(crate) fn remove_others(folder: &Path) -> Result<()> {
     let images = folder.parent().expect("it lies in images/");
-    for entry in
-        fs::read_dir(images).with_context(|| format!("cannot read `{}`", images.display()))?
-    {
+    let entries =
+        fs::read_dir(images).with_context(|| format!("cannot read `{}`", images.display()))?;
+    for entry in entries {
         let path = entry?.path();
-        // One that is being built is a `.part`, and the lock is a file.
+        // One that is being built is called `.part`, and the lock is a file.
         if path != folder && path.is_dir() && path.extension().is_none() {
             paths::remove_dir(&path)?;
         }
@@ -107,14 +109,14 @@ pub(crate) fn remove_others(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where the image lies, built or not: named for what goes into it, and for the containerd that unpacks it.
+/// The image's folder, built or not. Its name is a hash of what goes into it, and of the containerd that unpacks it.
 pub(crate) fn folder(sh: &Shell) -> Result<PathBuf> {
     let containerd = process::read(sh, cmd!(sh, "containerd --version"))?;
     let hash = Sha256::digest(containerd + &recipe());
     Ok(paths::cache()?.join("images").join(paths::hex(&hash[..6])))
 }
 
-/// All that decides what the image holds. Of Debian's packages it has the newest.
+/// All that decides what the image holds, but for the versions of Debian's packages: it has the newest.
 pub(crate) fn recipe() -> String {
     RECIPE
         .iter()

@@ -1,8 +1,8 @@
 //! The real node of a rehearsal cluster: containerd, kubelet, kube-proxy and CoreDNS in namespaces of their own.
 //!
-//! The control plane runs in them too. All of it hangs on one process: when that ends, so do all others, and the kernel
-//! takes their mounts, network links and iptables rules away. Outside there is one end of a network link, and
-//! control groups.
+//! The control plane runs in them too. All of it depends on one process: when that ends, so do all others, and the kernel
+//! removes their mounts, network links and iptables rules. What remains outside is one end of a network link, and control
+//! groups.
 
 use std::{
     env, fs, io,
@@ -11,31 +11,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, geteuid};
 use xshell::{Shell, cmd};
 
 use crate::{
     kubernetes::rehearsal::{image, processes},
-    machine::{paths, process, programs, terminal::list},
+    machine::{paths, process, programs, terminal::list, until::Until},
 };
 
-/// Where the API server and NodePorts answer. Only this machine gets there.
+/// Where the API server and NodePorts answer. Only this machine reaches it.
 pub(crate) const ADDRESS: &str = "10.213.88.2";
-/// The machine's end of the link to the node. Its alias says whose it is.
+/// The machine's end of the link to the node. Its alias names the owner of the node.
 const LINK: &str = "xtask0";
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const CONTROL_GROUP: &str = "xtask-node";
-/// Debian's, Fedora's, and where the plugins' own releases go.
+/// Where Debian, Fedora and the plugins' own releases put them.
 const CNI_PLUGINS: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
-/// Their package on Debian and Ubuntu.
+/// The package of the CNI plugins on Debian and Ubuntu.
 pub(crate) const CNI_PACKAGE: &str = "containernetworking-plugins";
 
-/// What kwokctl is to make inside of the node.
+/// kwokctl's configuration for a control plane inside of the node.
 pub(crate) const CONFIG: &str = include_str!("node/kwokctl.yaml");
-/// What runs beside the control plane as long as the node is up. `sh` is its first process.
+/// What runs beside the control plane as long as the node is up. `sh` is the first process.
 pub(crate) const PROGRAMS: [&str; 5] = ["sh", "containerd", "coredns", "kube-proxy", "kubelet"];
-/// What the node's programs read, by its place in the cluster's folder.
+/// The files that the node's programs read, by their paths in the cluster's folder.
 const FILES: [(&str, &str); 7] = [
     ("init.sh", include_str!("node/init.sh")),
     ("containerd.toml", include_str!("node/containerd.toml")),
@@ -49,27 +49,28 @@ const FILES: [(&str, &str); 7] = [
     ),
 ];
 
+/// The first process's program and its log, in the cluster's folder.
+const FIRST_PROGRAM: &str = "bin/sh";
+const LOG: &str = "logs/node.log";
+
 /// A real node that can be started: all that it needs is there.
 pub(crate) struct Node {
-    /// The rehearsal cluster and the checkout that it belongs to.
-    id: String,
-    root: PathBuf,
+    owner: Owner,
     image: PathBuf,
     cni: &'static str,
 }
 
+/// Whose the machine's one real node is: the rehearsal cluster, and the root of its checkout.
+pub(crate) struct Owner {
+    pub(crate) id: String,
+    pub(crate) root: String,
+}
+
 /// Whether this machine and its user can have a real node at all.
 pub(crate) fn possible() -> Result<()> {
-    if !cfg!(target_os = "linux") {
-        bail!(
-            "a real node needs Linux\nhint: simulated nodes, which `local up` makes without `--real`, don't"
-        );
-    }
-    if !geteuid().is_root() {
-        bail!(
-            "a real node needs root\nhint: simulated nodes, which `local up` makes without `--real`, don't"
-        );
-    }
+    const HINT: &str = "hint: simulated nodes, which `local up` makes without `--real`, need neither Linux nor root";
+    ensure!(cfg!(target_os = "linux"), "a real node needs Linux\n{HINT}");
+    ensure!(geteuid().is_root(), "a real node needs root\n{HINT}");
     Ok(())
 }
 
@@ -81,74 +82,71 @@ pub(crate) fn system(sh: &Shell) -> Result<Shell> {
     let path = sh.var_os("PATH").unwrap_or_default();
     let with_sbin = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     sh.set_var("PATH", env::join_paths(with_sbin)?);
-    programs::refuse_without(&sh, programs::SYSTEM_FOR_REAL_NODES)?;
+    programs::require_from_system(&sh, programs::SYSTEM_FOR_REAL_NODES)?;
     cni_plugins()?;
     Ok(sh)
 }
 
-/// Where the system has its CNI plugins.
+/// The folder that has the CNI plugins.
 fn cni_plugins() -> Result<&'static str> {
     let plugins = ["host-local", "loopback", "portmap", "ptp"];
-    let has_all = |dir: &&str| plugins.iter().all(|it| Path::new(dir).join(it).exists());
-    CNI_PLUGINS.into_iter().find(has_all).with_context(|| {
-        format!(
-            "the CNI plugins {} are in none of {}\n\
-             hint: on Debian and Ubuntu, `apt-get install {CNI_PACKAGE}`",
-            list(plugins),
-            list(CNI_PLUGINS)
-        )
-    })
+    CNI_PLUGINS
+        .into_iter()
+        .find(|dir| plugins.iter().all(|it| Path::new(dir).join(it).exists()))
+        .with_context(|| {
+            format!(
+                "the CNI plugins {} are in none of {}\n\
+                 hint: on Debian and Ubuntu, `apt-get install {CNI_PACKAGE}`",
+                list(plugins),
+                list(CNI_PLUGINS)
+            )
+        })
 }
 
 /// Makes sure that the machine's one real node can be ours, and builds all that it needs. Returns a `Shell` that has it.
 pub(crate) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)> {
     let sh = system(sh)?;
     let node = Node {
-        id: id.to_owned(),
-        root: root.to_owned(),
+        owner: Owner {
+            id: id.to_owned(),
+            root: root.display().to_string(),
+        },
         image: image::folder(&sh)?,
         cni: cni_plugins()?,
     };
     node.refuse_another()?;
-    // A shortened path would look like that of a checkout which is gone.
+    // An alias has up to 255 bytes. A path that was cut would look like that of a checkout which is gone.
     ensure!(
-        node.owner().len() < 256,
-        "the path `{}` is too long for the name of a real node's owner",
+        node.owner.alias().len() < 256,
+        "the path `{}` is too long to be recorded as the owner of a real node",
         root.display()
     );
-    let sh = programs::provide(
-        &sh,
-        &[programs::FOR_REHEARSALS, programs::FOR_REAL_NODES].concat(),
-        true,
-    )?;
+    let programs = [programs::FOR_REHEARSALS, programs::FOR_REAL_NODES].concat();
+    let sh = programs::provide(&sh, &programs, true)?;
     image::build(&sh, &node.image)?;
     Ok((sh, node))
 }
 
 impl Node {
-    /// Another checkout's node is in the way, unless that checkout is gone and can't take it away any more.
+    /// Refuses to replace another checkout's node, unless that checkout is gone and cannot remove it any more.
     pub(crate) fn refuse_another(&self) -> Result<()> {
-        if let Some((owner, root)) = self.another()
+        if let Some(Owner { id, root }) = self.another()
             && Path::new(&root).exists()
         {
             bail!(
-                "this machine's one real node belongs to the rehearsal cluster `{owner}` of `{root}`\n\
-                 hint: `cargo xtask --root {root} local down` takes it away"
+                "this machine's one real node belongs to the rehearsal cluster `{id}` of `{root}`\n\
+                 hint: `cargo xtask --root {root} local down` removes it"
             );
         }
         Ok(())
     }
 
-    /// What the link's alias says of this node, up to 255 bytes.
-    fn owner(&self) -> String {
-        format!("{} {}", self.id, self.root.display())
+    /// The owner of a node that is not this one.
+    pub(crate) fn another(&self) -> Option<Owner> {
+        Owner::of_link().filter(|owner| owner.id != self.owner.id)
     }
 
-    pub(crate) fn another(&self) -> Option<(String, String)> {
-        owner().filter(|(owner, _)| *owner != self.id)
-    }
-
-    /// Starts the node's first process and its containerd. Returns what to put before a command that is to run in the
+    /// Starts the node's first process and its containerd. Returns the words to put before a command that is to run in the
     /// node's namespaces.
     pub(crate) fn start(
         &self,
@@ -157,97 +155,158 @@ impl Node {
         control_plane: &Path,
     ) -> Result<Vec<String>> {
         image::remove_others(&self.image)?;
-        for (name, content) in FILES {
-            let file = dir.join(name);
-            fs::create_dir_all(file.parent().expect("it lies in the cluster's folder"))?;
-            fs::write(&file, content)?;
-        }
-        paths::make_executable(&dir.join("volume-plugins/xtask~folder/folder"))?;
-        fs::create_dir(dir.join("logs"))?;
-        // By these links everything that belongs to the cluster is started, and found again.
-        let bin = dir.join("bin");
-        fs::create_dir(&bin)?;
-        for name in PROGRAMS {
-            let program =
-                programs::which(sh, name).with_context(|| format!("`{name}` isn't on PATH"))?;
-            std::os::unix::fs::symlink(program, bin.join(name))?;
-        }
+        write_files(dir)?;
+        link_programs(sh, dir)?;
         make_control_groups()?;
-
-        let log = dir.join("logs/node.log");
-        let (image, cni) = (&self.image, self.cni);
-        let (init, init_sh) = (bin.join("sh"), dir.join("init.sh"));
-        let unshare = "log=$1; shift; unshare --mount --net --pid --fork --mount-proc \"$@\" >\"$log\" 2>&1 </dev/null &";
-        process::read(
-            sh,
-            cmd!(
-                sh,
-                "sh -c {unshare} sh {log} {init} {init_sh} {dir} {control_plane} {image} {cni}"
-            ),
-        )?;
-        let said = || fs::read_to_string(&log).unwrap_or_default();
-        let first = || first_process(&init);
-        wait_for(|| Ok(first()?.is_some()), || Ok(!said().is_empty())).with_context(|| {
-            format!("the node's first process doesn't start: {}", said().trim())
-        })?;
-        let pid = first()?
-            .with_context(|| format!("the node's first process ended: {}", said().trim()))?
+        let pid = self
+            .start_first_process(sh, dir, control_plane)?
             .to_string();
-        process::read(
-            sh,
-            cmd!(
-                sh,
-                "ip link add {LINK} type veth peer name eth0 netns {pid}"
-            ),
-        )?;
-        let owner = self.owner();
-        process::read(sh, cmd!(sh, "ip link set {LINK} alias {owner}"))?;
-        process::read(sh, cmd!(sh, "ip address add 10.213.88.1/30 dev {LINK}"))?;
-        process::read(sh, cmd!(sh, "ip link set {LINK} up"))?;
+        self.make_link(sh, &pid)?;
         wait_for(
             || Ok(dir.join("node-is-up").exists()),
-            || Ok(first()?.is_none()),
+            || Ok(first_process(dir)?.is_none()),
         )
-        .with_context(|| format!("the node doesn't come up: {}", said().trim()))?;
+        .with_context(|| format!("the node does not come up: {}", log(dir)))?;
         Ok([
             "nsenter", "--target", &pid, "--root", "--mount", "--net", "--pid",
         ]
         .map(str::to_owned)
         .into())
     }
+
+    fn start_first_process(&self, sh: &Shell, dir: &Path, control_plane: &Path) -> Result<Pid> {
+        let script = "log=$1; shift; unshare --mount --net --pid --fork --mount-proc \"$@\" >\"$log\" 2>&1 </dev/null &";
+        let log_file = dir.join(LOG);
+        let init = dir.join(FIRST_PROGRAM);
+        let init_sh = dir.join("init.sh");
+        let image = &self.image;
+        let cni = self.cni;
+        process::read(
+            sh,
+            cmd!(
+                sh,
+                "sh -c {script} sh {log_file} {init} {init_sh} {dir} {control_plane} {image} {cni}"
+            ),
+        )?;
+        wait_for(
+            || Ok(first_process(dir)?.is_some()),
+            || Ok(!log(dir).is_empty()),
+        )
+        .with_context(|| format!("the node's first process does not start: {}", log(dir)))?;
+        first_process(dir)?.with_context(|| format!("the node's first process ended: {}", log(dir)))
+    }
+
+    /// Makes the network link between the machine and the namespaces of this process.
+    fn make_link(&self, sh: &Shell, pid: &str) -> Result<()> {
+        let alias = self.owner.alias();
+        for cmd in [
+            cmd!(
+                sh,
+                "ip link add {LINK} type veth peer name eth0 netns {pid}"
+            ),
+            cmd!(sh, "ip link set {LINK} alias {alias}"),
+            cmd!(sh, "ip address add 10.213.88.1/30 dev {LINK}"),
+            cmd!(sh, "ip link set {LINK} up"),
+        ] {
+            process::read(sh, cmd)?;
+        }
+        Ok(())
+    }
 }
 
-/// Waits until one condition holds; an error if the other one does first, or nothing happens.
-fn wait_for(there: impl Fn() -> Result<bool>, failed: impl Fn() -> Result<bool>) -> Result<()> {
-    let given_up = Instant::now() + Duration::from_secs(20);
-    while !there()? {
-        ensure!(!failed()? || there()?, "it failed");
-        ensure!(Instant::now() < given_up, "nothing happens");
+impl Owner {
+    /// What the link's alias says.
+    fn alias(&self) -> String {
+        format!("{} {}", self.id, self.root)
+    }
+
+    /// The owner of the machine's real node, if it has one. It is empty while the link is being made.
+    fn of_link() -> Option<Owner> {
+        let file = Path::new("/sys/class/net").join(LINK).join("ifalias");
+        let alias = fs::read_to_string(file).ok()?;
+        let (id, root) = alias.trim_end().split_once(' ').unwrap_or_default();
+        Some(Owner {
+            id: id.to_owned(),
+            root: root.to_owned(),
+        })
+    }
+}
+
+fn write_files(dir: &Path) -> Result<()> {
+    for (name, content) in FILES {
+        let file = dir.join(name);
+        fs::create_dir_all(file.parent().expect("it lies in the cluster's folder"))?;
+        fs::write(&file, content)?;
+    }
+    paths::make_executable(&dir.join("volume-plugins/xtask~folder/folder"))?;
+    fs::create_dir(dir.join("logs"))?;
+    Ok(())
+}
+
+/// Links the node's programs into the cluster's folder. Everything that belongs to the cluster is started by such a link,
+/// and found again by it.
+fn link_programs(sh: &Shell, dir: &Path) -> Result<()> {
+    let bin = dir.join("bin");
+    fs::create_dir(&bin)?;
+    for name in PROGRAMS {
+        std::os::unix::fs::symlink(programs::find(sh, name)?, bin.join(name))?;
+    }
+    Ok(())
+}
+
+/// The process that the node in this folder depends on.
+fn first_process(dir: &Path) -> Result<Option<Pid>> {
+    let start = format!("{} ", dir.join(FIRST_PROGRAM).display());
+    Ok(processes::command_lines()?
+        .into_iter()
+        .find(|(_, command)| command.starts_with(&start))
+        .map(|(pid, _)| pid))
+}
+
+/// What the first process wrote.
+fn log(dir: &Path) -> String {
+    let log = fs::read_to_string(dir.join(LOG)).unwrap_or_default();
+    log.trim().to_owned()
+}
+
+/// Waits until one condition holds. An error if the other one does before, or neither does for 20 s.
+fn wait_for(is_there: impl Fn() -> Result<bool>, failed: impl Fn() -> Result<bool>) -> Result<()> {
+    let until = Until {
+        at: Instant::now() + Duration::from_secs(20),
+        heeds_signals: false,
+    };
+    while !is_there()? {
+        ensure!(!failed()? || is_there()?, "it failed");
+        until.check("it")?;
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
 
-/// Takes away what the kernel doesn't, once the node's processes are gone.
+/// Removes what the kernel does not, once the node's processes are gone.
 pub(crate) fn clean_up(id: &str) -> Result<()> {
-    let given_up = Instant::now() + Duration::from_secs(10);
+    let until = Until {
+        at: Instant::now() + Duration::from_secs(10),
+        heeds_signals: false,
+    };
     loop {
-        let left = match owner() {
-            // A link without an alias was being made when its `up` was killed.
-            Some((owner, _)) if owner == id || owner.is_empty() => {
-                anyhow!("the network link `{LINK}` is still there")
-            }
-            // The groups are another's now.
-            Some(_) => return Ok(()),
-            None => match remove_control_groups() {
-                Ok(()) => return Ok(()),
-                Err(err) => anyhow!("cannot remove a control group: {err}"),
-            },
-        };
-        if Instant::now() > given_up {
-            return Err(left);
+        match try_to_clean_up(id) {
+            Err(err) if until.left().is_zero() => return Err(err),
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+            Ok(()) => return Ok(()),
         }
-        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn try_to_clean_up(id: &str) -> Result<()> {
+    match Owner::of_link() {
+        // A link without an alias was being made when its `up` was killed.
+        Some(owner) if owner.id == id || owner.id.is_empty() => {
+            bail!("the network link `{LINK}` is still there")
+        }
+        // The control groups are another node's now.
+        Some(_) => Ok(()),
+        None => remove_control_groups().context("cannot remove a control group"),
     }
 }
 
@@ -257,76 +316,68 @@ pub(crate) fn recipe() -> String {
     [CONFIG].into_iter().chain(files).collect::<String>() + &image::recipe()
 }
 
-/// The ID and the root of the rehearsal cluster that has the machine's real node now.
-fn owner() -> Option<(String, String)> {
-    let alias = fs::read_to_string(Path::new("/sys/class/net").join(LINK).join("ifalias")).ok()?;
-    let (id, root) = alias.trim_end().split_once(' ').unwrap_or_default();
-    Some((id.to_owned(), root.to_owned()))
-}
-
-fn first_process(init: &Path) -> Result<Option<Pid>> {
-    let start = format!("{} ", init.display());
-    Ok(processes::command_lines()?
-        .into_iter()
-        .find(|(_, command)| command.starts_with(&start))
-        .map(|(pid, _)| pid))
-}
-
-/// The roots of the machine's control groups: one for each controller in version 1, a single one in version 2.
+/// The roots of the machine's control groups: one for each controller in version 1, a single one in version 2
+/// (<https://docs.kernel.org/admin-guide/cgroup-v2.html>).
 fn control_groups() -> Result<Vec<PathBuf>> {
-    let is_root = |dir: &Path| dir.join("cgroup.procs").exists();
     let top = Path::new(CONTROL_GROUPS);
-    if is_root(top) {
+    if is_control_group(top) {
         return Ok(vec![top.to_owned()]);
     }
     let mut roots = Vec::new();
     for entry in fs::read_dir(top).with_context(|| format!("cannot read `{CONTROL_GROUPS}`"))? {
         let entry = entry?;
-        // Two controllers in one folder have links beside it.
-        if entry.file_type()?.is_dir() && is_root(&entry.path()) {
+        // Where two controllers share a folder, there are links beside it.
+        if entry.file_type()?.is_dir() && is_control_group(&entry.path()) {
             roots.push(entry.path());
         }
     }
     Ok(roots)
 }
 
-/// kubelet wants its group made for it, with the controllers that it uses.
+fn is_control_group(dir: &Path) -> bool {
+    dir.join("cgroup.procs").exists()
+}
+
+/// Makes the control group that kubelet wants to find, with the controllers that it uses.
 fn make_control_groups() -> Result<()> {
     for root in control_groups()? {
-        if let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) {
-            let wanted = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
-            for controller in controllers
-                .split_whitespace()
-                .filter(|it| wanted.contains(it))
-            {
-                // On most machines systemd has done it. Where it can't be done, kubelet says so.
-                let _ = fs::write(
-                    root.join("cgroup.subtree_control"),
-                    format!("+{controller}"),
-                );
-            }
-        }
+        enable_controllers(&root);
         let group = root.join(CONTROL_GROUP);
         fs::create_dir_all(&group).with_context(|| format!("cannot make `{}`", group.display()))?;
     }
     Ok(())
 }
 
-fn remove_control_groups() -> Result<()> {
-    fn remove(group: &Path) -> io::Result<()> {
-        let Ok(entries) = fs::read_dir(group) else {
-            return Ok(());
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                remove(&entry.path())?;
-            }
+/// On most machines systemd has done it. Where it cannot be done, kubelet says so.
+fn enable_controllers(root: &Path) {
+    let available = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+    for controller in available.split_whitespace() {
+        if ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"].contains(&controller) {
+            let _ = fs::write(
+                root.join("cgroup.subtree_control"),
+                format!("+{controller}"),
+            );
         }
-        fs::remove_dir(group)
     }
+}
+
+fn remove_control_groups() -> Result<()> {
     for root in control_groups()? {
-        remove(&root.join(CONTROL_GROUP))?;
+        remove_control_group(&root.join(CONTROL_GROUP))?;
     }
     Ok(())
+}
+
+/// Removes a control group and those in it: `rmdir` alone does, their files cannot be removed.
+fn remove_control_group(group: &Path) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(group) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_control_group(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group)
 }

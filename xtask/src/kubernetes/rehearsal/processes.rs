@@ -1,12 +1,12 @@
 //! The programs of a rehearsal cluster.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::process::Pid;
 
-/// The running programs of a cluster, with their command lines. All but those in containers are started by paths below
-/// its folder, so that this finds them whatever was killed, and never a stranger.
+/// The running programs of the cluster in this folder, with their command lines. All but those in containers are started by
+/// paths below the folder, so that this finds them whatever was killed, and never somebody else's.
 pub(crate) fn processes(dir: &Path) -> Result<Vec<(Pid, String)>> {
     let below = format!("{}/", dir.display());
     Ok(command_lines()?
@@ -15,17 +15,19 @@ pub(crate) fn processes(dir: &Path) -> Result<Vec<(Pid, String)>> {
         .collect())
 }
 
+/// The command lines of all running processes.
 #[cfg(target_os = "linux")]
 pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
+    use std::fs;
+
+    use anyhow::Context;
+
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read `/proc`")? {
         let entry = entry?;
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|it| it.parse().ok())
-            .and_then(Pid::from_raw)
-        else {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|it| it.parse().ok());
+        let Some(pid) = number.and_then(Pid::from_raw) else {
             continue;
         };
         // A process may be gone by now.
@@ -36,8 +38,13 @@ pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
     Ok(found)
 }
 
+/// The command lines of all running processes.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
+    use xshell::{Shell, cmd};
+
+    use crate::machine::process;
+
     let sh = Shell::new()?;
     let lines = process::read(&sh, cmd!(sh, "ps -axo pid=,command="))?;
     let parsed = lines.lines().filter_map(|line| {
