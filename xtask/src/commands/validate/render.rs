@@ -8,11 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
 use crate::{
-    machine::{parallel, paths, private::PrivateFile, process, programs},
+    machine::{digest::PartsDigest, parallel, paths, private::PrivateFile, process, programs},
     repository::{
         fleet::{Fleet, ReleaseConfig},
         problem::{Level, Problem, What},
@@ -178,7 +177,7 @@ fn input(fleet: &Fleet, path: &Path) -> Result<Input> {
 
 /// Stands for all that a rendering comes from.
 fn key(release: &ReleaseConfig, chart: &Path, helm: &str, inputs: &[Input]) -> String {
-    let mut hash = Sha256::new();
+    let mut digest = PartsDigest::default();
     let kubernetes = programs::KUBERNETES.to_string();
     let chart = chart.as_os_str().as_encoded_bytes();
     let parts = [FORMAT, helm, &kubernetes, API_VERSIONS, release.name()].map(str::as_bytes);
@@ -187,10 +186,9 @@ fn key(release: &ReleaseConfig, chart: &Path, helm: &str, inputs: &[Input]) -> S
         .chain([chart])
         .chain(inputs.iter().map(Input::content))
     {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
+        digest.add(part);
     }
-    paths::hex(&hash.finalize()[..16])
+    digest.name()
 }
 
 /// Groups with their versions, alone and with each kind, as charts ask for them.
