@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     error::Error,
+    mem,
     sync::{Arc, Mutex},
 };
 
@@ -19,37 +20,46 @@ pub(crate) mod dialect;
 mod format;
 pub(crate) mod pattern;
 
-/// The schema at an address, if it can be had.
+/// Gets the schema at an address, if it can.
 pub(crate) type Retriever = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
 
-/// A schema, ready to be held against values.
+/// A schema that values can be checked against.
 pub(crate) struct Schema {
     validator: Validator,
     /// As people wrote it, for messages.
     text: Value,
 }
 
-/// Why values can't be held against a schema.
+/// Why values cannot be checked against a schema.
 pub(crate) enum Unusable {
     /// helm refuses the schema itself.
     Broken(String),
-    /// It refers to what lies at these addresses, and not in the cache.
+    /// It refers to schemas at these addresses, which are not in the cache.
     Elsewhere(BTreeSet<String>),
 }
 
-/// What in values isn't as a schema has it.
+/// A value that its schema does not allow.
 pub(crate) struct Fault {
     /// Keys and numbers of items, down to the value.
     pub(crate) path: Vec<String>,
-    /// The key in that value which is too much.
+    /// The key in that value which must not be there.
     pub(crate) extra: Option<String>,
-    /// Whether it is about what isn't there.
+    /// Whether something is missing.
     pub(crate) is_lack: bool,
     pub(crate) message: String,
 }
 
 impl Fault {
-    /// Where to mend it: the key that is too much, or the innermost value on the way that was set somewhere.
+    fn of(err: &ValidationError, message: String) -> Fault {
+        Fault {
+            path: steps(err.instance_path().as_str()),
+            extra: None,
+            is_lack: matches!(err.kind(), ValidationErrorKind::Required { .. }),
+            message,
+        }
+    }
+
+    /// The place to correct: that of the extra key, or of the innermost value on the path that was set somewhere.
     pub(crate) fn place(&self, values: &Node) -> Option<Place> {
         let mut path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         if let Some(extra) = &self.extra {
@@ -65,7 +75,7 @@ impl Fault {
 }
 
 impl Schema {
-    /// `retrieve` has what it refers to elsewhere.
+    /// `retrieve` gets the schemas that it refers to elsewhere.
     pub(crate) fn compile(text: Value, retrieve: Retriever) -> Result<Schema, Unusable> {
         let mut for_rust = text.clone();
         let mut problems = dialect::for_crate(&mut for_rust);
@@ -89,23 +99,24 @@ impl Schema {
         for (name, check) in format::FORMATS {
             options = options.with_format(*name, *check);
         }
-        // What Go's library doesn't know it doesn't check.
+        // Go's library does not check the formats that it does not know.
         for name in ["idn-email", "idn-hostname"] {
             options = options.with_format(name, |_: &str| true);
         }
         match options.build(&for_rust) {
             Ok(validator) => Ok(Schema { validator, text }),
             Err(err) => {
-                let missing = std::mem::take(&mut *missing.lock().expect("nobody panics with it"));
-                match missing.is_empty() {
-                    true => Err(Unusable::Broken(short(&err.to_string()))),
-                    false => Err(Unusable::Elsewhere(missing)),
+                let missing = mem::take(&mut *missing.lock().expect("nobody panics with it"));
+                if missing.is_empty() {
+                    Err(Unusable::Broken(short(&err.to_string())))
+                } else {
+                    Err(Unusable::Elsewhere(missing))
                 }
             }
         }
     }
 
-    /// All faults of the values. An encrypted value is held to its type alone.
+    /// All faults of the values. Of an encrypted value only the type is checked.
     pub(crate) fn check(&self, values: &Node) -> Vec<Fault> {
         let json = values.to_json();
         let mut faults = Vec::new();
@@ -119,116 +130,87 @@ impl Schema {
         if may_be_right(err, values) {
             return;
         }
-        let path = steps(err.instance_path().as_str());
-        let mut add = |extra: Option<&String>, message: String| {
-            let is_lack = matches!(err.kind(), ValidationErrorKind::Required { .. });
-            faults.push(Fault {
-                path: path.clone(),
-                extra: extra.cloned(),
-                is_lack,
-                message,
-            });
-        };
         match err.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected }
             | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
                 let known = self.siblings(err);
                 for key in unexpected {
-                    add(
-                        Some(key),
-                        format!("there is no key `{key}`{}", meant(key, &known)),
-                    );
+                    let message = format!("there is no key `{key}`{}", meant(key, &known));
+                    faults.push(Fault {
+                        extra: Some(key.clone()),
+                        ..Fault::of(err, message)
+                    });
                 }
             }
+            ValidationErrorKind::AnyOf { context }
+            | ValidationErrorKind::OneOfNotValid { context } => {
+                self.add_forms(err, context, values, faults);
+            }
+            _ => faults.push(Fault::of(err, self.message(err))),
+        }
+    }
+
+    /// Adds why a value has none of several forms. The only form of the value's own type tells more than "none of them".
+    fn add_forms(
+        &self,
+        err: &ValidationError,
+        forms: &[Vec<ValidationError<'_>>],
+        values: &Node,
+        faults: &mut Vec<Fault>,
+    ) {
+        let here = err.instance_path().as_str();
+        let (other, near): (Vec<_>, Vec<_>) = forms
+            .iter()
+            .partition(|form| form.iter().any(|it| types_at(it, here).is_some()));
+        match near[..] {
+            [form] => form.iter().for_each(|it| self.add(it, values, faults)),
+            [] => {
+                let types = other.into_iter().flatten();
+                let types = types.filter_map(|it| types_at(it, here)).flatten();
+                faults.push(Fault::of(err, wrong_kind(err.instance(), types)));
+            }
+            _ => {
+                let message = format!("it is none of the {} things that it may be", forms.len());
+                faults.push(Fault::of(err, message));
+            }
+        }
+    }
+
+    fn message(&self, err: &ValidationError) -> String {
+        match err.kind() {
             ValidationErrorKind::Required { property } => {
-                add(
-                    None,
-                    format!(
-                        "the key `{}` is missing",
-                        property.as_str().unwrap_or_default()
-                    ),
-                );
+                let key = property.as_str().unwrap_or_default();
+                format!("the key `{key}` is missing")
             }
             ValidationErrorKind::Type { kind } => {
-                add(None, wrong_kind(err.instance(), allowed(kind).into_iter()));
+                wrong_kind(err.instance(), allowed(kind).into_iter())
             }
             ValidationErrorKind::Enum { options } => {
-                let options = options
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .map(|it| format!("`{it}`"));
-                add(
-                    None,
-                    format!(
-                        "`{}` isn't one of {}",
-                        short(&err.instance().to_string()),
-                        options.collect::<Vec<_>>().join(", ")
-                    ),
-                );
+                let options = options.as_array().into_iter().flatten();
+                let options: Vec<_> = options.map(|it| format!("`{it}`")).collect();
+                let value = short(&err.instance().to_string());
+                format!("`{value}` isn't one of {}", options.join(", "))
             }
             ValidationErrorKind::Constant { expected_value } => {
                 let text = expected_value
                     .as_str()
                     .map_or_else(|| expected_value.to_string(), str::to_owned);
-                add(None, format!("only `{text}` may be here"));
+                format!("only `{text}` may be here")
             }
-            ValidationErrorKind::FalseSchema => {
-                add(None, "nothing may be set here".to_owned());
-            }
+            ValidationErrorKind::FalseSchema => "nothing may be set here".to_owned(),
             ValidationErrorKind::Not { schema } if schema["title"] == dialect::WITHOUT_END => {
-                add(
-                    None,
-                    format!("its schema has {} here", dialect::WITHOUT_END),
-                );
+                format!("its schema has {} here", dialect::WITHOUT_END)
             }
             ValidationErrorKind::Pattern { .. } => {
-                let pattern = self
-                    .keyword(err)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                add(
-                    None,
-                    format!(
-                        "`{}` doesn't match `{pattern}`",
-                        short(&err.instance().to_string())
-                    ),
-                );
+                let pattern = self.keyword(err).and_then(Value::as_str);
+                let value = short(&err.instance().to_string());
+                format!("`{value}` doesn't match `{}`", pattern.unwrap_or_default())
             }
-            ValidationErrorKind::AnyOf { context }
-            | ValidationErrorKind::OneOfNotValid { context } => {
-                // The one form that is of the value's own type tells more than "none of them".
-                let here = err.instance_path().as_str();
-                let is_other = |it: &ValidationError| {
-                    it.instance_path().as_str() == here
-                        && matches!(it.kind(), ValidationErrorKind::Type { .. })
-                };
-                let (other, near): (Vec<_>, Vec<_>) =
-                    context.iter().partition(|it| it.iter().any(is_other));
-                match near[..] {
-                    [one] => one.iter().for_each(|it| self.add(it, values, faults)),
-                    [] => {
-                        let kinds = other
-                            .into_iter()
-                            .flatten()
-                            .filter(|it| is_other(it))
-                            .filter_map(|it| match it.kind() {
-                                ValidationErrorKind::Type { kind } => Some(allowed(kind)),
-                                _ => None,
-                            });
-                        add(None, wrong_kind(err.instance(), kinds.flatten()));
-                    }
-                    _ => add(
-                        None,
-                        format!("it is none of the {} things that it may be", context.len()),
-                    ),
-                }
-            }
-            _ => add(None, short(&err.masked_with("it").to_string())),
+            _ => short(&err.masked_with("it").to_string()),
         }
     }
 
-    /// What stands at the keyword that was violated.
+    /// The schema's value at the keyword that was violated.
     fn keyword(&self, err: &ValidationError) -> Option<&Value> {
         self.text.pointer(err.schema_path().as_str())
     }
@@ -250,7 +232,7 @@ impl Schema {
     }
 }
 
-/// Whether this can be an error only because an encrypted value stands for another one.
+/// Whether this may be an error only because the value is encrypted.
 fn may_be_right(err: &ValidationError, values: &Node) -> bool {
     let path = steps(err.instance_path().as_str());
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -288,7 +270,7 @@ fn may_be_right(err: &ValidationError, values: &Node) -> bool {
     }
 }
 
-/// What a schema refers to by an address.
+/// Gets the schemas that a schema refers to by an address, and remembers which of them it could not get.
 struct Elsewhere {
     retrieve: Retriever,
     missing: Arc<Mutex<BTreeSet<String>>>,
@@ -325,9 +307,19 @@ fn steps(pointer: &str) -> Vec<String> {
         .collect()
 }
 
+/// The types that a value at this path should have, if that is the error.
+fn types_at(err: &ValidationError, path: &str) -> Option<Vec<JsonType>> {
+    match err.kind() {
+        ValidationErrorKind::Type { kind } if err.instance_path().as_str() == path => {
+            Some(allowed(kind))
+        }
+        _ => None,
+    }
+}
+
 fn allowed(kind: &TypeKind) -> Vec<JsonType> {
     match kind {
-        TypeKind::Single(one) => vec![*one],
+        TypeKind::Single(kind) => vec![*kind],
         TypeKind::Multiple(several) => several.iter().collect(),
     }
 }
@@ -375,7 +367,7 @@ fn meant(key: &str, known: &[&str]) -> String {
     nearest.map_or_else(String::new, |(_, it)| format!(": did you mean `{it}`?"))
 }
 
-/// A text that may be a whole chart's values, for one line.
+/// The beginning of a text that may be a whole chart's values.
 fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(200) {

@@ -10,21 +10,47 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 
-/// What helm itself takes at most, decompressed (MaxDecompressedChartSize).
+/// Files by their paths in the chart.
+pub(crate) type Content = BTreeMap<PathBuf, Vec<u8>>;
+
+/// The most that helm itself takes, decompressed (MaxDecompressedChartSize).
 const MAX_SIZE: u64 = 100 * 1024 * 1024;
 
-/// The files of a .tgz by their paths in the chart. One that isn't whole is an error.
-pub(crate) fn files(archive: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+/// The files of a .tgz by their paths in the chart. An incomplete archive is an error.
+pub(crate) fn files(archive: &Path) -> Result<Content> {
     let packed =
         fs::read(archive).with_context(|| format!("cannot read `{}`", archive.display()))?;
     unpack(&packed)
-        .with_context(|| format!("`{}` isn't a whole archive of a chart", archive.display()))
+        .with_context(|| format!("`{}` is not a whole archive of a chart", archive.display()))
 }
 
-/// The same for an archive in memory.
-pub(crate) fn unpack(packed: &[u8]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+/// The files of an archive in memory by their paths in the chart.
+pub(crate) fn unpack(packed: &[u8]) -> Result<Content> {
+    let tar = decompress(packed)?;
+    let mut files = Content::new();
+    for entry in tar::Archive::new(&*tar).entries()? {
+        let mut entry = entry?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let path: PathBuf = entry.path()?.iter().skip(1).collect();
+        // The file may be written below a folder of ours.
+        ensure!(
+            path.components()
+                .all(|it| matches!(it, Component::Normal(_))),
+            "`{}` would lie outside of the chart",
+            path.display()
+        );
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content)?;
+        files.insert(path, content);
+    }
+    Ok(files)
+}
+
+/// Reads to the end, whose checksum tells that nothing is missing.
+fn decompress(packed: &[u8]) -> Result<Vec<u8>> {
     let mut tar = Vec::new();
-    // To the end, whose checksum tells that nothing is missing.
     GzDecoder::new(packed)
         .take(MAX_SIZE + 1)
         .read_to_end(&mut tar)?;
@@ -32,24 +58,5 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         tar.len() as u64 <= MAX_SIZE,
         "it holds more than {MAX_SIZE} bytes"
     );
-    let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(&*tar).entries()? {
-        let mut entry = entry?;
-        if entry.header().entry_type().is_file() {
-            let path: PathBuf = entry.path()?.iter().skip(1).collect();
-            // What is read here may be written below a folder of ours.
-            let within = path
-                .components()
-                .all(|it| matches!(it, Component::Normal(_)));
-            ensure!(
-                within,
-                "`{}` would lie outside of the chart",
-                path.display()
-            );
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
-            files.insert(path, content);
-        }
-    }
-    Ok(files)
+    Ok(tar)
 }

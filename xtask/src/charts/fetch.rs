@@ -3,25 +3,27 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
 use crate::{
-    charts::{files, metadata::metadata, version::satisfies},
+    charts::{files, metadata::Metadata, version::satisfies},
     machine::{paths, process},
     schema::Retriever,
     services::http::{self, PATIENCE},
     settings::Settings,
+    yaml,
 };
 
-/// The last line of an error of what couldn't be had.
+/// The last line of an error about something that cannot be fetched.
 pub(crate) const HINT: &str =
     "hint: `chart_mirrors` in config/xtask.yaml can name another address for it";
 
@@ -46,7 +48,7 @@ struct Index {
 #[derive(Deserialize)]
 struct Entry {
     version: String,
-    /// Relative to the repository, or whole addresses.
+    /// Whole addresses, or relative to the repository or its host.
     #[serde(default)]
     urls: Vec<String>,
     /// The archive's sha256 in hexadecimal digits.
@@ -54,73 +56,52 @@ struct Entry {
 }
 
 impl Remote {
-    /// The archive in the cache, fetched if it isn't there. The error names the chart, its address, and
-    /// the mirror, and wants to be followed by `HINT`.
+    /// The archive in the cache, fetched if it is not there. The error names the chart, its address, and the mirror; the
+    /// caller adds `HINT`.
     pub(crate) fn fetch(&self, sh: &Shell, settings: &Settings) -> Result<PathBuf> {
-        let Remote {
-            name,
-            version,
-            repository,
-        } = self;
         let archive = self.archive()?;
         let dir = archive.parent().expect("it lies in a folder");
-        let dependencies = dir.parent().expect("that lies in the cache");
-        let from = self.origin();
-        let _lock = paths::lock(
-            &dependencies.join(format!("locks/{name}-{version}-{from}")),
-            &format!("gets the chart `{name}` {version}"),
-        )?;
-        if archive.is_file() {
-            return Ok(archive);
+        if dir.is_dir() && !archive.is_file() {
+            paths::remove_dir(dir)?;
         }
-        say!("getting the chart `{name}` {version}");
-        let part = dependencies.join(format!(".{name}-{version}-{from}.part"));
-        paths::remove_dir(&part)?;
-        fs::create_dir_all(&part)?;
-        let address = settings.mirrored(repository);
-        let fetched = self
-            .fetch_from(sh, settings, &address, &part)
-            .and_then(|fetched| {
-                let found = metadata(&fetched)?;
-                ensure!(
-                    found.name == *name && satisfies(&found.version, version)?,
-                    "got `{}` {} in its place",
-                    found.name,
-                    found.version
-                );
-                fs::rename(
-                    &fetched,
-                    part.join(archive.file_name().expect("it is a file")),
-                )?;
-                paths::remove_dir(dir)?;
-                Ok(fs::rename(&part, dir)?)
+        let chart = format!("the chart `{}` {}", self.name, self.version);
+        paths::made_once(dir, &format!("gets {chart}"), |part| {
+            say!("getting {chart}");
+            let address = settings.mirrored(&self.repository);
+            let fetched = self.fetch_from(sh, settings, &address, part);
+            let checked = fetched.and_then(|fetched| {
+                self.check(&fetched)?;
+                Ok(fs::rename(&fetched, part.join(self.file_name()))?)
             });
-        if let Err(err) = fetched {
-            paths::remove_dir(&part)?;
-            bail!(unavailable(
-                &format!("the chart `{name}` {version}"),
-                repository,
-                &address,
-                &err
-            ));
-        }
+            checked.map_err(|err| unavailable(&chart, &self.repository, &address, &err))
+        })?;
         Ok(archive)
     }
 
-    /// Where the archive is in the cache, or would be.
+    /// The path of the archive in the cache, whether it is there or not.
     pub(crate) fn archive(&self) -> Result<PathBuf> {
-        let Remote { name, version, .. } = self;
-        let dir = format!("dependencies/{name}-{version}-{}", self.origin());
-        Ok(paths::cache()?
-            .join(dir)
-            .join(format!("{name}-{version}.tgz")))
+        let origin = paths::hex(&Sha256::digest(&self.repository)[..8]);
+        let dir = format!("dependencies/{}-{}-{origin}", self.name, self.version);
+        Ok(paths::cache()?.join(dir).join(self.file_name()))
     }
 
-    /// Stands for the repository.
-    fn origin(&self) -> String {
-        paths::hex(&Sha256::digest(&self.repository)[..8])
+    fn file_name(&self) -> String {
+        format!("{}-{}.tgz", self.name, self.version)
     }
 
+    /// Refuses an archive that is another chart.
+    fn check(&self, archive: &Path) -> Result<()> {
+        let found = Metadata::of(archive)?;
+        ensure!(
+            found.name == self.name && satisfies(&found.version, &self.version)?,
+            "got `{}` {} in its place",
+            found.name,
+            found.version
+        );
+        Ok(())
+    }
+
+    /// Fetches the archive to a file in the folder `to`.
     fn fetch_from(
         &self,
         sh: &Shell,
@@ -128,83 +109,107 @@ impl Remote {
         address: &str,
         to: &Path,
     ) -> Result<PathBuf> {
-        let Remote { name, version, .. } = self;
         if address.starts_with("oci://") {
-            // helm knows how to log in to a registry, and compares what it gets with the digests in the manifest.
-            let chart = format!("{}/{name}", address.trim_end_matches('/'));
-            let plain = is_loopback(address).then_some("--plain-http");
-            let cmd = cmd!(
-                sh,
-                "helm pull {chart} --version {version} --destination {to} {plain...}"
-            );
-            let output = process::run_within(sh, cmd, PATIENCE)?;
-            ensure!(
-                output.success,
-                "{}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-            return files::children(to)?.pop().context("helm pulled nothing");
+            return self.pull(sh, address, to);
         }
         let repository = address.trim_end_matches('/');
-        let index = get(&format!("{repository}/index.yaml"))?;
-        let index: Index = serde_yaml::from_slice(&index)
-            .context("index.yaml there isn't the index of a chart repository")?;
-        let versions = index
-            .entries
-            .get(name)
-            .context("index.yaml there doesn't have the chart")?;
-        let entry = versions
-            .iter()
-            .find(|it| satisfies(&it.version, version).unwrap_or(false));
-        let entry = entry.with_context(|| {
-            let known: Vec<_> = versions
-                .iter()
-                .take(5)
-                .map(|it| it.version.as_str())
-                .collect();
-            format!(
-                "index.yaml there doesn't have this version; the newest are: {}",
-                known.join(", ")
-            )
-        })?;
-        let url = entry
-            .urls
-            .first()
-            .context("index.yaml there has no address for it")?;
-        let url = match url.strip_prefix('/') {
-            _ if url.contains("://") => settings.mirrored(url),
-            Some(from_host) => {
-                let host: Vec<_> = repository.splitn(4, '/').take(3).collect();
-                format!("{}/{from_host}", host.join("/"))
-            }
-            None => format!("{repository}/{url}"),
-        };
+        let index = Index::get(repository)?;
+        let entry = index.find(&self.name, &self.version)?;
+        let url = entry.url(settings, repository)?;
         let archive = get(&url)?;
-        if let Some(wanted) = &entry.digest {
-            let wanted = wanted.trim_start_matches("sha256:");
-            let got = paths::hex(&Sha256::digest(&archive));
-            ensure!(
-                got.eq_ignore_ascii_case(wanted),
-                "{url} isn't the archive in index.yaml: its sha256 is {got} ({} bytes), and {wanted} is wanted",
-                archive.len()
-            );
-        }
+        entry.check(&url, &archive)?;
         let file = to.join("fetched.tgz");
         fs::write(&file, archive).with_context(|| format!("cannot write `{}`", file.display()))?;
         Ok(file)
+    }
+
+    /// helm knows how to log in to a registry, and compares what it gets with the digests in the manifest.
+    fn pull(&self, sh: &Shell, address: &str, to: &Path) -> Result<PathBuf> {
+        let chart = format!("{}/{}", address.trim_end_matches('/'), self.name);
+        let version = &self.version;
+        let plain = is_loopback(address).then_some("--plain-http");
+        let cmd = cmd!(
+            sh,
+            "helm pull {chart} --version {version} --destination {to} {plain...}"
+        );
+        let output = process::run_within(sh, cmd, PATIENCE)?;
+        ensure!(
+            output.success,
+            "{}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        files::children(to)?.pop().context("helm pulled nothing")
+    }
+}
+
+impl Index {
+    /// The index.yaml of the chart repository at an address. Like helm, this reads JSON first: it is faster, and has
+    /// escapes that YAML does not know.
+    fn get(repository: &str) -> Result<Index> {
+        let index = get(&format!("{repository}/index.yaml"))?;
+        serde_json::from_slice(&index)
+            .or_else(|_| yaml::parse(&index))
+            .context("index.yaml there is not the index of a chart repository")
+    }
+
+    fn find(&self, name: &str, version: &str) -> Result<&Entry> {
+        let versions = self
+            .entries
+            .get(name)
+            .context("index.yaml there does not have the chart")?;
+        let entry = versions
+            .iter()
+            .find(|it| satisfies(&it.version, version).unwrap_or(false));
+        entry.with_context(|| {
+            let newest = versions.iter().take(5).map(|it| it.version.as_str());
+            format!(
+                "index.yaml there does not have this version; the newest are: {}",
+                newest.collect::<Vec<_>>().join(", ")
+            )
+        })
+    }
+}
+
+impl Entry {
+    /// The whole address of the archive.
+    fn url(&self, settings: &Settings, repository: &str) -> Result<String> {
+        let url = self
+            .urls
+            .first()
+            .context("index.yaml there has no address for it")?;
+        if url.contains("://") {
+            return Ok(settings.mirrored(url));
+        }
+        let Some(from_host) = url.strip_prefix('/') else {
+            return Ok(format!("{repository}/{url}"));
+        };
+        let host: Vec<_> = repository.splitn(4, '/').take(3).collect();
+        Ok(format!("{}/{from_host}", host.join("/")))
+    }
+
+    /// Refuses an archive that the index has another digest for.
+    fn check(&self, url: &str, archive: &[u8]) -> Result<()> {
+        let Some(wanted) = &self.digest else {
+            return Ok(());
+        };
+        let wanted = wanted.trim_start_matches("sha256:");
+        let got = paths::hex(&Sha256::digest(archive));
+        ensure!(
+            got.eq_ignore_ascii_case(wanted),
+            "{url} is not the archive in index.yaml: its sha256 is {got} ({} bytes), and {wanted} is wanted",
+            archive.len()
+        );
+        Ok(())
     }
 }
 
 /// The manifest at a public address.
 pub(crate) fn manifest(settings: &Settings, url: &str) -> Result<String> {
     document(settings, "the manifest", url, |text| {
-        let first = serde_yaml::Deserializer::from_str(text)
-            .next()
-            .context("it is empty")?;
-        let first = serde_yaml::Value::deserialize(first)?;
+        let first: Value = yaml::parse(text.as_bytes())?;
         ensure!(
             first.get("kind").is_some(),
-            "it isn't a manifest of Kubernetes"
+            "it is not a manifest of Kubernetes"
         );
         Ok(text.to_owned())
     })
@@ -217,10 +222,10 @@ pub(crate) fn schema(settings: &Settings, url: &str) -> Result<Value> {
     })
 }
 
-/// The same if the cache has it.
-pub(crate) fn cached_schema(url: &str) -> Result<Option<Value>> {
+/// The JSON schema at a public address, if the cache has it.
+fn cached_schema(url: &str) -> Result<Option<Value>> {
     match fs::read(cached_document(url)?) {
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
         read => Ok(Some(serde_json::from_slice(&read?)?)),
     }
 }
@@ -231,8 +236,8 @@ fn cached_document(url: &str) -> Result<PathBuf> {
         .join(paths::hex(&Sha256::digest(url)[..16])))
 }
 
-/// What is at a public address, kept in the cache: what the address of a version gives doesn't change. What doesn't
-/// parse isn't kept.
+/// The document at a public address. The cache keeps it, because what the address of a version gives does not change. A
+/// document that `parse` refuses is not kept.
 fn document<T>(
     settings: &Settings,
     what: &str,
@@ -247,44 +252,46 @@ fn document<T>(
     }
     say!("getting {url}");
     let address = settings.mirrored(url);
-    let fetched = get(&address).and_then(|it| {
-        let text = String::from_utf8(it)?;
+    let fetched = get(&address).and_then(|content| {
+        let text = String::from_utf8(content)?;
         Ok((parse(&text)?, text))
     });
-    let (parsed, text) =
-        fetched.map_err(|err| anyhow!("{}\n{HINT}", unavailable(what, url, &address, &err)))?;
+    let (parsed, text) = fetched.map_err(|err| {
+        let err = unavailable(what, url, &address, &err);
+        anyhow!("{err}\n{HINT}")
+    })?;
     paths::write_whole(&file, text.as_bytes())?;
     Ok(parsed)
 }
 
-/// Everything that one needs to know who didn't get something.
-fn unavailable(what: &str, public: &str, address: &str, err: &anyhow::Error) -> String {
+/// An error with the public address and that of the mirror.
+fn unavailable(what: &str, public: &str, address: &str, err: &anyhow::Error) -> anyhow::Error {
     let from = if public == address {
         public.to_owned()
     } else {
         format!("{public} by its mirror {address}")
     };
-    format!("cannot get {what} from {from}: {err:#}")
+    anyhow!("cannot get {what} from {from}: {err:#}")
 }
 
 fn get(url: &str) -> Result<Vec<u8>> {
     ensure!(
         ["https://", "http://"].iter().any(|it| url.starts_with(it)),
-        "`{url}` isn't an address"
+        "`{url}` is not an address"
     );
-    let answer = http::agent()
-        .get(url)
-        .call()
-        .and_then(|mut it| match it.status() {
-            status if status.is_success() => {
-                it.body_mut().with_config().limit(MAX_SIZE).read_to_vec()
-            }
-            status => Err(ureq::Error::StatusCode(status.as_u16())),
-        });
-    answer.with_context(|| format!("GET {url}"))
+    let answer = http::agent().get(url).call();
+    let content = answer.and_then(|mut answer| {
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(ureq::Error::StatusCode(status.as_u16()));
+        }
+        let body = answer.body_mut().with_config();
+        body.limit(MAX_SIZE).read_to_vec()
+    });
+    content.with_context(|| format!("GET {url}"))
 }
 
-/// What docker and others talk to without TLS, too.
+/// Whether this is an address on this machine, which docker and others talk to without TLS, too.
 fn is_loopback(address: &str) -> bool {
     let host = address.split("://").nth(1).unwrap_or_default();
     ["localhost:", "localhost/", "127.", "[::1]"]
@@ -292,7 +299,7 @@ fn is_loopback(address: &str) -> bool {
         .any(|it| host.starts_with(it))
 }
 
-/// Gets the schemas that others refer to, into the cache if they aren't there.
+/// Gets the schemas that others refer to; those that are not in the cache are fetched.
 pub(crate) fn schemas(settings: &Settings) -> Retriever {
     let settings = settings.clone();
     Arc::new(move |url| schema(&settings, url).ok())

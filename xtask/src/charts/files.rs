@@ -1,7 +1,6 @@
 //! The files of a chart, in a folder or an archive.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -9,36 +8,23 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    charts::archive,
+    charts::archive::{self, Content},
     machine::paths::{self, is_called_secret},
 };
 
-/// Files by their paths in the chart.
-pub(crate) type Content = BTreeMap<PathBuf, Vec<u8>>;
-
 /// The files of a folder or an archive by their paths in the chart.
-pub(crate) fn files_of(chart: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+pub(crate) fn files_of(chart: &Path) -> Result<Content> {
     if !chart.is_dir() {
         return archive::files(chart);
     }
-    let mut files = BTreeMap::new();
+    let mut files = Content::new();
     read_files(chart, Path::new(""), &mut files)?;
     Ok(files)
 }
 
-pub(crate) fn read_yaml<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
-    let text =
-        fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    Ok(serde_yaml::from_str(&text)?)
-}
-
-/// All files at or below `dir`/`path`, links followed. What is called secret is no part of a chart, unless helm
-/// would render it: a cache must not hold what somebody decrypted beside it.
-pub(crate) fn read_files(
-    dir: &Path,
-    path: &Path,
-    files: &mut BTreeMap<PathBuf, Vec<u8>>,
-) -> Result<()> {
+/// Reads all files at or below `dir`/`path`, following links. Files that are called secret are no part of a chart, unless
+/// helm would render them: the cache must not hold what somebody decrypted beside the chart.
+pub(crate) fn read_files(dir: &Path, path: &Path, files: &mut Content) -> Result<()> {
     // Joining an empty path would add a slash, which no file's path may end with.
     let full = if path.as_os_str().is_empty() {
         dir.to_owned()
@@ -57,17 +43,20 @@ pub(crate) fn read_files(
     }
     for child in children(&full)? {
         let name = child.file_name().expect("it lies in a folder");
-        let rendered = ["templates", "charts", "crds"]
-            .iter()
-            .any(|it| path.starts_with(it));
-        if name != ".git" && (rendered || !is_called_secret(&child)) {
+        if name != ".git" && (is_rendered(path) || !is_called_secret(&child)) {
             read_files(dir, &path.join(name), files)?;
         }
     }
     Ok(())
 }
 
-/// What lies in a folder, sorted; nothing if it isn't there.
+fn is_rendered(folder: &Path) -> bool {
+    ["templates", "charts", "crds"]
+        .iter()
+        .any(|it| folder.starts_with(it))
+}
+
+/// The paths of what is in a folder, sorted. Without the folder there are none.
 pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());
@@ -80,7 +69,7 @@ pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(children)
 }
 
-pub(crate) fn write_files(files: &BTreeMap<PathBuf, Vec<u8>>, to: &Path) -> Result<()> {
+pub(crate) fn write_files(files: &Content, to: &Path) -> Result<()> {
     files
         .iter()
         .try_for_each(|(path, content)| write(&to.join(path), content))

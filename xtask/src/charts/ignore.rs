@@ -4,46 +4,73 @@ use std::path::Path;
 
 use glob::{MatchOptions, Pattern};
 
-use crate::charts::files::Content;
+/// The rules of a .helmignore.
+pub(crate) struct Ignore(Vec<Rule>);
 
-/// Without what a .helmignore of these lines names in a chart's own folder. Our values.schema.yaml isn't helm's to ignore.
-pub(crate) fn without_ignored(files: Content, rules: Option<Vec<u8>>) -> Content {
-    let Some(rules) = rules else { return files };
-    let rules = String::from_utf8_lossy(&rules);
-    let rules: Vec<_> = rules
-        .lines()
-        .map(str::trim)
-        .filter(|it| !it.is_empty() && !it.starts_with('#'))
-        .collect();
-    let is_ignored = |path: &Path, is_dir: bool| {
-        rules.iter().any(|rule| {
-            let (rule, negated) = rule
-                .strip_prefix('!')
-                .map_or((*rule, false), |it| (it, true));
-            let (rule, wants_dir) = rule
-                .strip_suffix('/')
-                .map_or((rule, false), |it| (it, true));
-            let subject = if rule.contains('/') {
-                path
-            } else {
-                Path::new(path.file_name().unwrap_or_default())
-            };
-            let options = MatchOptions {
-                require_literal_separator: true,
-                ..MatchOptions::new()
-            };
-            let pattern = Pattern::new(rule.trim_start_matches('/'));
-            let matches = pattern.is_ok_and(|it| it.matches_path_with(subject, options));
-            (!wants_dir || is_dir) && matches != negated || negated && wants_dir && !is_dir
-        })
-    };
-    let goes = |path: &Path| {
-        path.ancestors()
+struct Rule {
+    /// None if it is not a pattern, which matches nothing.
+    pattern: Option<Pattern>,
+    is_negated: bool,
+    is_for_folders: bool,
+    /// Whether the pattern is for whole paths in the chart, not for names.
+    is_for_paths: bool,
+}
+
+impl Ignore {
+    /// The content of a .helmignore; an empty one ignores nothing.
+    pub(crate) fn parse(content: &[u8]) -> Ignore {
+        let text = String::from_utf8_lossy(content);
+        let lines = text.lines().map(str::trim);
+        let rules = lines.filter(|it| !it.is_empty() && !it.starts_with('#'));
+        Ignore(rules.map(Rule::parse).collect())
+    }
+
+    /// Whether helm leaves out a file of the chart, by its path in it, or a folder that it is in. values.schema.yaml is
+    /// ours, and not helm's to ignore.
+    pub(crate) fn ignores(&self, file: &Path) -> bool {
+        if file == Path::new("values.schema.yaml") {
+            return false;
+        }
+        let paths = file.ancestors().filter(|it| !it.as_os_str().is_empty());
+        paths
             .enumerate()
-            .any(|(up, it)| !it.as_os_str().is_empty() && is_ignored(it, up > 0))
-    };
-    files
-        .into_iter()
-        .filter(|(path, _)| path == Path::new("values.schema.yaml") || !goes(path))
-        .collect()
+            .any(|(up, path)| self.0.iter().any(|it| it.ignores(path, up > 0)))
+    }
+}
+
+impl Rule {
+    fn parse(line: &str) -> Rule {
+        let unnegated = line.strip_prefix('!');
+        let line = unnegated.unwrap_or(line);
+        let folder = line.strip_suffix('/');
+        let line = folder.unwrap_or(line);
+        Rule {
+            pattern: Pattern::new(line.trim_start_matches('/')).ok(),
+            is_negated: unnegated.is_some(),
+            is_for_folders: folder.is_some(),
+            is_for_paths: line.contains('/'),
+        }
+    }
+
+    fn ignores(&self, path: &Path, is_folder: bool) -> bool {
+        if self.is_for_folders && !is_folder {
+            return self.is_negated;
+        }
+        self.matches(path) != self.is_negated
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        let subject = if self.is_for_paths {
+            path
+        } else {
+            Path::new(path.file_name().unwrap_or_default())
+        };
+        let options = MatchOptions {
+            require_literal_separator: true,
+            ..MatchOptions::new()
+        };
+        self.pattern
+            .as_ref()
+            .is_some_and(|it| it.matches_path_with(subject, options))
+    }
 }

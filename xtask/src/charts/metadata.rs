@@ -1,16 +1,21 @@
 //! Chart.yaml and Chart.lock.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::charts::{archive, files::read_yaml};
+use crate::{
+    charts::archive::{self, Content},
+    yaml,
+};
 
 #[derive(Deserialize)]
 pub(crate) struct Metadata {
+    #[serde(default)]
     pub(crate) name: String,
+    #[serde(default)]
     pub(crate) version: String,
     pub(crate) dependencies: Option<Vec<Dependency>>,
 }
@@ -21,7 +26,13 @@ pub(crate) struct Lock {
     pub(crate) dependencies: Vec<Dependency>,
 }
 
-/// As in Chart.yaml, where the version may be a range, and as in Chart.lock, where it's exact.
+/// The requirements.yaml of a chart of Helm 2.
+#[derive(Deserialize)]
+struct Requirements {
+    dependencies: Option<Vec<Dependency>>,
+}
+
+/// A dependency in Chart.yaml, where the version may be a range, or in Chart.lock, where it is exact.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Dependency {
@@ -36,19 +47,89 @@ pub(crate) struct Dependency {
 }
 
 impl Metadata {
+    /// The content of a Chart.yaml.
+    fn parse(content: &[u8]) -> Result<Metadata> {
+        let metadata: Metadata = yaml::parse(content)?;
+        ensure!(!metadata.name.is_empty(), "`name` is missing");
+        ensure!(!metadata.version.is_empty(), "`version` is missing");
+        Ok(metadata)
+    }
+
+    /// The Chart.yaml of a folder or an archive.
+    pub(crate) fn of(chart: &Path) -> Result<Metadata> {
+        if chart.is_dir() {
+            return Metadata::of_folder(chart)
+                .with_context(|| format!("`{}` is not a chart", chart.display()));
+        }
+        Metadata::of_files(&archive::files(chart)?)
+            .with_context(|| format!("`{}`", chart.display()))
+    }
+
+    /// The Chart.yaml of a folder. The error does not name the file.
+    pub(crate) fn of_folder(chart: &Path) -> Result<Metadata> {
+        let content = fs::read(chart.join("Chart.yaml")).context("cannot read Chart.yaml")?;
+        Metadata::parse(&content)
+    }
+
+    fn of_files(files: &Content) -> Result<Metadata> {
+        let content = files
+            .get(Path::new("Chart.yaml"))
+            .context("there is no Chart.yaml")?;
+        Metadata::parse(content).context("Chart.yaml")
+    }
+
+    /// Chart.yaml, with the dependencies of requirements.yaml, where charts of Helm 2 have theirs.
+    pub(crate) fn with_requirements(files: &Content) -> Result<Metadata> {
+        let mut metadata = Metadata::of_files(files)?;
+        let Some(content) = files.get(Path::new("requirements.yaml")) else {
+            return Ok(metadata);
+        };
+        let requirements: Requirements = yaml::parse(content).context("requirements.yaml")?;
+        if let Some(listed) = requirements.dependencies {
+            // Go reads it over what is there, entry by entry and field by field.
+            let mut before = metadata.dependencies.unwrap_or_default().into_iter();
+            let merged = listed
+                .into_iter()
+                .map(|dependency| dependency.over(before.next().unwrap_or_default()));
+            metadata.dependencies = Some(merged.collect());
+        }
+        Ok(metadata)
+    }
+
     pub(crate) fn dependencies(&self) -> &[Dependency] {
         self.dependencies.as_deref().unwrap_or_default()
     }
 }
 
-/// The Chart.yaml of a folder or an archive.
-pub(crate) fn metadata(chart: &Path) -> Result<Metadata> {
-    if chart.is_dir() {
-        return read_yaml(&chart.join("Chart.yaml"))
-            .with_context(|| format!("`{}` isn't a chart", chart.display()));
+impl Lock {
+    /// The Chart.lock in a chart's folder. Without one it lists nothing. The error does not name the file.
+    pub(crate) fn of_folder(chart: &Path) -> Result<Lock> {
+        let file = chart.join("Chart.lock");
+        if !file.exists() {
+            return Ok(Lock::default());
+        }
+        yaml::parse(&fs::read(file).context("cannot read Chart.lock")?)
     }
-    let files = archive::files(chart)?;
-    let text = files.get(Path::new("Chart.yaml"));
-    let text = text.with_context(|| format!("`{}` has no Chart.yaml", chart.display()))?;
-    serde_yaml::from_slice(text).with_context(|| format!("`{}`: Chart.yaml", chart.display()))
+}
+
+impl Dependency {
+    fn over(self, before: Dependency) -> Dependency {
+        Dependency {
+            name: text_over(self.name, before.name),
+            version: text_over(self.version, before.version),
+            repository: text_over(self.repository, before.repository),
+            alias: text_over(self.alias, before.alias),
+            condition: text_over(self.condition, before.condition),
+            tags: list_over(self.tags, before.tags),
+            import_values: list_over(self.import_values, before.import_values),
+        }
+    }
+}
+
+fn text_over(text: String, before: String) -> String {
+    if text.is_empty() { before } else { text }
+}
+
+fn list_over<T>(list: Vec<T>, before: Vec<T>) -> Vec<T> {
+    if list.is_empty() { before } else { list }
 }

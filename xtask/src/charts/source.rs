@@ -1,27 +1,27 @@
 //! A chart of the repository with all that goes into its prepared form.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
 
 use crate::{
     charts::{
+        archive::Content,
         fetch::Remote,
-        files::{children, read_files, read_yaml},
-        ignore::without_ignored,
-        metadata::{Dependency, Lock, Metadata, metadata},
+        files::{children, read_files},
+        ignore::Ignore,
+        metadata::{Dependency, Lock, Metadata},
         version::satisfies,
     },
-    machine::paths,
+    machine::{digest::PartsDigest, paths},
 };
 
 /// Part of each prepared chart's name: one that is prepared in another way gets another name.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// A chart in the repository, with all that goes into its prepared form.
 pub(crate) struct ChartSource {
@@ -29,7 +29,7 @@ pub(crate) struct ChartSource {
     pub(crate) shown: String,
     pub(crate) metadata: Metadata,
     /// The chart's own files by their paths in it, without those in charts/ that a dependency provides.
-    pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
+    pub(crate) files: Content,
     pub(crate) parts: Vec<DependencySource>,
     /// Dependencies by name, and what is wrong with them: then the chart can't be prepared.
     pub(crate) problems: Vec<(String, String)>,
@@ -47,41 +47,48 @@ pub(crate) enum DependencySource {
     Remote(Remote),
 }
 
-/// The folders from the root whose files make up a chart: its own, and those that it depends on by `file://`, however
-/// deep. A chart that isn't there has its own.
+/// The folders, from the root, whose files make up a chart: its own, and those that it depends on by `file://`, however
+/// deep. A chart that is not there has just its own.
 pub(crate) fn folders(root: &Path, chart: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut folders = BTreeSet::new();
     let mut left = vec![paths::lexical(chart)];
     while let Some(chart) = left.pop() {
-        let file = chart.join("Chart.yaml");
-        if folders.insert(chart.clone()) && root.join(&file).exists() {
-            let metadata: Metadata = read_yaml(&root.join(&file))
-                .with_context(|| format!("{}: not the description of a chart", file.display()))?;
-            let near = metadata
-                .dependencies()
-                .iter()
-                .filter_map(|it| it.repository.strip_prefix("file://"));
-            left.extend(near.map(|it| paths::lexical(&chart.join(it))));
+        let folder = root.join(&chart);
+        if !folders.insert(chart.clone()) || !folder.join("Chart.yaml").exists() {
+            continue;
         }
+        let metadata = read_metadata(&folder, &chart.display().to_string())?;
+        let near = metadata
+            .dependencies()
+            .iter()
+            .filter_map(|it| it.repository.strip_prefix("file://"));
+        left.extend(near.map(|it| paths::lexical(&chart.join(it))));
     }
     Ok(folders)
 }
 
-/// Whether helm reads any of these files of a chart, by their paths in it. It doesn't read what .helmignore names, nor
-/// does any template read what tells people of the chart.
+/// The metadata of the chart in a folder, which messages call `shown`.
+fn read_metadata(folder: &Path, shown: &str) -> Result<Metadata> {
+    Metadata::of_folder(folder)
+        .with_context(|| format!("{shown}/Chart.yaml: not the description of a chart"))
+}
+
+/// Whether helm reads any of these files of a chart, by their paths in it. It does not read files that .helmignore names,
+/// and no template reads those that tell people about the chart.
 pub(crate) fn reads_any<'a>(
     root: &Path,
     chart: &Path,
-    files: impl Iterator<Item = &'a Path>,
+    mut files: impl Iterator<Item = &'a Path>,
 ) -> bool {
-    let for_people = ["README.md", "CHANGELOG.md", "LICENSE"];
-    let files = files.filter(|it| !for_people.iter().any(|name| *it == Path::new(name)));
-    let files: BTreeMap<_, _> = files.map(|it| (it.to_owned(), Vec::new())).collect();
-    !without_ignored(files, fs::read(root.join(chart).join(".helmignore")).ok()).is_empty()
+    let for_people = ["README.md", "CHANGELOG.md", "LICENSE"].map(Path::new);
+    let rules = fs::read(root.join(chart).join(".helmignore")).unwrap_or_default();
+    let ignore = Ignore::parse(&rules);
+    files.any(|file| !for_people.contains(&file) && !ignore.ignores(file))
 }
 
 impl ChartSource {
-    /// `above` holds the charts that depend on this one.
+    /// Reads the chart in the folder `dir`, which messages call `shown` until it is found. `above` holds the charts that
+    /// depend on this one.
     pub(crate) fn read(
         dir: &Path,
         shown: &str,
@@ -91,87 +98,162 @@ impl ChartSource {
         let dir = dir
             .canonicalize()
             .with_context(|| format!("there is no chart `{shown}`"))?;
-        let shown = dir.strip_prefix(root).unwrap_or(&dir).display();
+        let shown = dir.strip_prefix(root).unwrap_or(&dir).display().to_string();
         ensure!(
             !above.contains(&dir),
             "the chart `{shown}` depends on itself"
         );
-        let metadata: Metadata = read_yaml(&dir.join("Chart.yaml"))
-            .with_context(|| format!("{shown}/Chart.yaml: not the description of a chart"))?;
-        let lock = match dir.join("Chart.lock") {
-            file if file.exists() => read_yaml(&file)
-                .with_context(|| format!("{shown}/Chart.lock: not a list of dependencies"))?,
-            _ => Lock::default(),
-        };
-        let mut files = BTreeMap::new();
+        let metadata = read_metadata(&dir, &shown)?;
+        let mut files = Content::new();
         read_files(&dir, Path::new(""), &mut files)
             .with_context(|| format!("cannot read the chart `{shown}`"))?;
-        let known = |it: &Dependency| {
-            metadata
-                .dependencies()
-                .iter()
-                .any(|wanted| wanted.name == it.name && wanted.repository == it.repository)
+        let search = Search {
+            dir: &dir,
+            root,
+            lock: read_lock(&dir, &shown, &metadata)?,
+            vendored: children(&dir.join("charts"))?,
         };
-        if let Some(unknown) = lock.dependencies.iter().find(|it| !known(it)) {
-            bail!(
-                "{shown}/Chart.lock has `{}` from `{}`, and Chart.yaml doesn't\nhint: `helm dependency update`",
-                unknown.name,
-                unknown.repository
-            );
-        }
-        let vendored: Vec<PathBuf> = children(&dir.join("charts"))?;
         above.push(dir.clone());
-        let (mut parts, mut problems) = (Vec::new(), Vec::new());
+        let mut parts = Vec::new();
+        let mut problems = Vec::new();
         for wanted in metadata.dependencies() {
-            match wanted.find(&dir, root, &lock, &vendored, above) {
+            match search.find(wanted, above) {
                 Ok(part) => parts.push(part),
                 Err(err) => problems.push((wanted.name.clone(), format!("{err:#}"))),
             }
         }
         above.pop();
-        let provided = |path: &Path| {
-            let in_charts = path
-                .strip_prefix("charts")
-                .ok()
-                .and_then(|it| it.iter().next());
-            in_charts.is_some_and(|it| {
-                metadata
-                    .dependencies()
-                    .iter()
-                    .any(|dependency| dependency.may_be(Path::new(it)))
-            })
-        };
-        files.retain(|path, _| !provided(path));
+        files.retain(|path, _| !is_dependency(path, &metadata));
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
-        let prepared = paths::cache()?.join("charts").join(name);
         Ok(ChartSource {
-            shown: shown.to_string(),
+            shown,
             files,
             metadata,
             parts,
             problems,
-            prepared,
+            prepared: paths::cache()?.join("charts").join(name),
         })
     }
 
     /// All dependencies to be fetched, also those of folders, each with the chart that wants it.
     pub(crate) fn remotes(&self) -> Vec<(&str, &Remote)> {
-        let remotes = self.parts.iter().map(|part| match part {
-            DependencySource::Folder(source) => source.remotes(),
-            DependencySource::InCharts(_) => Vec::new(),
-            DependencySource::Remote(remote) => vec![(self.shown.as_str(), remote)],
-        });
-        remotes.flatten().collect()
+        let mut remotes = Vec::new();
+        for part in &self.parts {
+            match part {
+                DependencySource::Folder(source) => remotes.extend(source.remotes()),
+                DependencySource::InCharts(_) => {}
+                DependencySource::Remote(remote) => remotes.push((self.shown.as_str(), remote)),
+            }
+        }
+        remotes
+    }
+}
+
+/// The Chart.lock of the chart in a folder. A dependency in it that Chart.yaml does not have is an error.
+fn read_lock(dir: &Path, shown: &str, metadata: &Metadata) -> Result<Lock> {
+    let lock = Lock::of_folder(dir)
+        .with_context(|| format!("{shown}/Chart.lock: not a list of dependencies"))?;
+    for locked in &lock.dependencies {
+        let is_known = metadata
+            .dependencies()
+            .iter()
+            .any(|it| it.name == locked.name && it.repository == locked.repository);
+        ensure!(
+            is_known,
+            "{shown}/Chart.lock has `{}` from `{}`, and Chart.yaml does not\nhint: `helm dependency update`",
+            locked.name,
+            locked.repository
+        );
+    }
+    Ok(lock)
+}
+
+/// Whether a file, by its path in the chart, is part of a dependency in charts/.
+fn is_dependency(path: &Path, metadata: &Metadata) -> bool {
+    let in_charts = path.strip_prefix("charts").ok();
+    let Some(name) = in_charts.and_then(|it| it.iter().next()) else {
+        return false;
+    };
+    let dependencies = metadata.dependencies();
+    dependencies.iter().any(|it| it.may_be(Path::new(name)))
+}
+
+/// Where the dependencies of one chart are looked for.
+struct Search<'a> {
+    dir: &'a Path,
+    root: &'a Path,
+    lock: Lock,
+    /// The paths of what is in charts/.
+    vendored: Vec<PathBuf>,
+}
+
+impl Search<'_> {
+    fn find(&self, wanted: &Dependency, above: &mut Vec<PathBuf>) -> Result<DependencySource> {
+        let locked = self.locked_version(wanted)?;
+        if let Some(path) = wanted.repository.strip_prefix("file://") {
+            let source = ChartSource::read(&self.dir.join(path), path, self.root, above)?;
+            check_version(path, &source.metadata.version, &wanted.version, locked)?;
+            return Ok(DependencySource::Folder(source));
+        }
+        let version = locked.unwrap_or(&wanted.version);
+        if let Some(path) = self.find_in_charts(wanted, version)? {
+            return Ok(DependencySource::InCharts(path));
+        }
+        Ok(DependencySource::Remote(wanted.remote(version)?))
+    }
+
+    /// The version in Chart.lock, which has to be there if Chart.lock lists anything.
+    fn locked_version(&self, wanted: &Dependency) -> Result<Option<&str>> {
+        let mut locked = self.lock.dependencies.iter();
+        let locked = locked.find(|it| it.name == wanted.name && it.repository == wanted.repository);
+        let Some(locked) = locked else {
+            ensure!(
+                self.lock.dependencies.is_empty(),
+                "Chart.lock does not list it\nhint: `helm dependency update`"
+            );
+            return Ok(None);
+        };
+        ensure!(
+            satisfies(&locked.version, &wanted.version)?,
+            "Chart.lock has {}, and Chart.yaml wants {}\nhint: `helm dependency update`",
+            locked.version,
+            wanted.version
+        );
+        Ok(Some(&locked.version))
+    }
+
+    fn find_in_charts(&self, wanted: &Dependency, version: &str) -> Result<Option<PathBuf>> {
+        for path in &self.vendored {
+            if wanted.may_be(Path::new(path.file_name().expect("it lies in charts/"))) {
+                let found = Metadata::of(path)?;
+                if found.name == wanted.name && satisfies(&found.version, version)? {
+                    return Ok(Some(path.clone()));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Refuses a chart in a folder whose version is not the wanted one.
+fn check_version(path: &str, version: &str, wanted: &str, locked: Option<&str>) -> Result<()> {
+    ensure!(
+        satisfies(version, wanted)?,
+        "`{path}` is {version}, and {wanted} is wanted"
+    );
+    match locked {
+        Some(locked) if locked != version => bail!(
+            "`{path}` is {version}, and Chart.lock has {locked}\nhint: `helm dependency update`"
+        ),
+        _ => Ok(()),
     }
 }
 
 impl Dependency {
     /// Whether something of this name in charts/ would be read as this dependency: `NAME` or `NAME-1.2.3.tgz`.
-    pub(crate) fn may_be(&self, in_charts: &Path) -> bool {
-        let Some(rest) = in_charts
-            .to_str()
-            .and_then(|it| it.strip_prefix(&self.name))
-        else {
+    fn may_be(&self, in_charts: &Path) -> bool {
+        let name = in_charts.to_str();
+        let Some(rest) = name.and_then(|it| it.strip_prefix(&self.name)) else {
             return false;
         };
         let version = rest
@@ -181,115 +263,55 @@ impl Dependency {
             || version.is_some_and(|it| it.starts_with(|first: char| first.is_ascii_digit()))
     }
 
-    pub(crate) fn find(
-        &self,
-        dir: &Path,
-        root: &Path,
-        lock: &Lock,
-        vendored: &[PathBuf],
-        above: &mut Vec<PathBuf>,
-    ) -> Result<DependencySource> {
-        let locked = lock
-            .dependencies
-            .iter()
-            .find(|it| it.name == self.name && it.repository == self.repository);
-        if let Some(locked) = locked
-            && !satisfies(&locked.version, &self.version)?
-        {
-            bail!(
-                "Chart.lock has {}, and Chart.yaml wants {}\nhint: `helm dependency update`",
-                locked.version,
-                self.version
-            );
-        }
-        if locked.is_none() && !lock.dependencies.is_empty() {
-            bail!("Chart.lock doesn't have it\nhint: `helm dependency update`");
-        }
-        if let Some(path) = self.repository.strip_prefix("file://") {
-            let source = ChartSource::read(&dir.join(path), path, root, above)?;
-            let version = &source.metadata.version;
-            ensure!(
-                satisfies(version, &self.version)?,
-                "`{path}` is {version}, and {} is wanted",
-                self.version
-            );
-            if let Some(locked) = locked {
-                ensure!(
-                    locked.version == *version,
-                    "`{path}` is {version}, and Chart.lock has {}\nhint: `helm dependency update`",
-                    locked.version
-                );
-            }
-            return Ok(DependencySource::Folder(source));
-        }
-        let version = match locked {
-            Some(locked) => &locked.version,
-            None => &self.version,
-        };
-        for path in vendored {
-            if self.may_be(Path::new(path.file_name().expect("it lies in charts/"))) {
-                let found = metadata(path)?;
-                if found.name == self.name && satisfies(&found.version, version)? {
-                    return Ok(DependencySource::InCharts(path.clone()));
-                }
-            }
-        }
+    fn remote(&self, version: &str) -> Result<Remote> {
         ensure!(
             semver::Version::parse(version.trim_start_matches('v')).is_ok(),
-            "`{version}` isn't one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
+            "`{version}` is not one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
         );
-        let reachable = ["https://", "http://", "oci://"]
+        let is_address = ["https://", "http://", "oci://"]
             .iter()
             .any(|it| self.repository.starts_with(it));
         ensure!(
-            reachable,
-            "charts/ doesn't hold version {version}, and the repository `{}` isn't an address",
+            is_address,
+            "charts/ does not have version {version}, and the repository `{}` is not an address",
             self.repository
         );
-        Ok(DependencySource::Remote(Remote {
+        Ok(Remote {
             name: self.name.clone(),
-            version: version.clone(),
+            version: version.to_owned(),
             repository: self.repository.clone(),
-        }))
+        })
     }
 }
 
-/// Stands for everything that goes into a prepared chart.
-pub(crate) fn key(
-    files: &BTreeMap<PathBuf, Vec<u8>>,
-    parts: &[DependencySource],
-) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hash.update(bytes.len().to_le_bytes());
-        hash.update(bytes);
-    };
-    add(FORMAT.as_bytes());
-    for (path, content) in files {
-        add(path.as_os_str().as_encoded_bytes());
-        add(content);
-    }
+/// Identifies everything that goes into a prepared chart.
+fn key(files: &Content, parts: &[DependencySource]) -> Result<String> {
+    let mut digest = PartsDigest::default();
+    digest.add(FORMAT.as_bytes());
+    add_files(&mut digest, files);
     for part in parts {
         match part {
-            DependencySource::Folder(source) => add(source.prepared.as_os_str().as_encoded_bytes()),
-            DependencySource::InCharts(path) => {
-                let mut files = BTreeMap::new();
-                read_files(path, Path::new(""), &mut files)?;
-                for (path, content) in &files {
-                    add(path.as_os_str().as_encoded_bytes());
-                    add(content);
-                }
+            DependencySource::Folder(source) => {
+                digest.add(source.prepared.as_os_str().as_encoded_bytes());
             }
-            DependencySource::Remote(Remote {
-                name,
-                version,
-                repository,
-            }) => {
-                [name, version, repository]
-                    .iter()
-                    .for_each(|it| add(it.as_bytes()));
+            DependencySource::InCharts(path) => {
+                let mut files = Content::new();
+                read_files(path, Path::new(""), &mut files)?;
+                add_files(&mut digest, &files);
+            }
+            DependencySource::Remote(remote) => {
+                digest.add(remote.name.as_bytes());
+                digest.add(remote.version.as_bytes());
+                digest.add(remote.repository.as_bytes());
             }
         }
     }
-    Ok(paths::hex(&hash.finalize()[..16]))
+    Ok(digest.name())
+}
+
+fn add_files(digest: &mut PartsDigest, files: &Content) {
+    for (path, content) in files {
+        digest.add(path.as_os_str().as_encoded_bytes());
+        digest.add(content);
+    }
 }

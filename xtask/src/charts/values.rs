@@ -36,8 +36,15 @@ pub(crate) struct Dependency {
     /// Paths in the values, the first one of which is a boolean decides.
     pub(crate) condition: String,
     pub(crate) tags: Vec<String>,
-    /// Where in the subchart's values, and to where in its parent's.
-    pub(crate) imports: Vec<(String, String)>,
+    pub(crate) imports: Vec<Import>,
+}
+
+/// An entry of `import-values`: what to take over from a subchart's values.
+pub(crate) struct Import {
+    /// The path with dots in the subchart's values.
+    pub(crate) child: String,
+    /// The path with dots in the parent's values, or `.` for all of them.
+    pub(crate) parent: String,
 }
 
 /// A chart in one release.
@@ -70,6 +77,13 @@ impl Dependency {
             &self.alias
         }
     }
+
+    /// Whether helm takes a subchart for this dependency, which needs a version then.
+    fn fits(&self, chart: &Chart) -> bool {
+        self.name == chart.name
+            && !self.version.is_empty()
+            && satisfies(&chart.version, &self.version).unwrap_or(false)
+    }
 }
 
 impl<'a> EnabledChart<'a> {
@@ -87,42 +101,25 @@ impl<'a> EnabledChart<'a> {
         }
     }
 
-    /// Gives the subcharts their aliases and takes away the disabled ones (processDependencyEnabled).
+    /// Gives the subcharts their aliases and removes the disabled ones (processDependencyEnabled).
     fn enable(&mut self, set: &Map, path: &str) -> Result<(), String> {
-        let Some(dependencies) = &self.dependencies else {
+        let Some(dependencies) = self.dependencies.take() else {
             return Ok(());
         };
-        let is = |wanted: &Dependency, chart: &Chart| {
-            let is_wanted = || satisfies(&chart.version, &wanted.version).unwrap_or(false);
-            wanted.name == chart.name && !wanted.version.is_empty() && is_wanted()
-        };
-        let subcharts = &self.chart.subcharts;
-        let listed = dependencies.iter().filter_map(|wanted| {
-            let chart = subcharts.iter().find(|it| is(wanted, it))?;
-            Some(EnabledChart::new(chart, wanted.known_as()))
-        });
-        let unlisted = subcharts
-            .iter()
-            .filter(|it| !dependencies.iter().any(|wanted| is(wanted, it)));
-        self.parts = unlisted
-            .map(|it| EnabledChart::new(it, &it.name))
-            .chain(listed)
-            .collect();
-
+        self.parts = parts(self.chart, &dependencies);
         let mut values = set.clone();
         self.coalesce(&mut values, false)?;
-        let disabled: BTreeSet<_> = dependencies
-            .iter()
-            .filter(|it| !is_enabled(it, &values, path))
-            .map(|it| it.known_as())
-            .collect();
+        let (enabled, disabled): (Vec<_>, Vec<_>) = dependencies
+            .into_iter()
+            .partition(|it| is_enabled(it, &values, path));
+        let disabled: BTreeSet<_> = disabled.into_iter().map(Dependency::known_as).collect();
         self.parts.retain(|it| !disabled.contains(it.name));
         for part in &mut self.parts {
             part.enable(&values, &format!("{path}{}.", part.name))?;
         }
-        let enabled: Vec<_> = dependencies
-            .iter()
-            .copied()
+        // Another entry may disable the same name.
+        let enabled: Vec<_> = enabled
+            .into_iter()
             .filter(|it| !disabled.contains(it.known_as()))
             .collect();
         self.dependencies = Some(enabled).filter(|it| !it.is_empty());
@@ -141,18 +138,12 @@ impl<'a> EnabledChart<'a> {
         self.coalesce(&mut values, true)?;
         let mut imported = Map::new();
         for dependency in dependencies {
-            for (child, parent) in &dependency.imports {
-                let Some(found) = table(&values, &format!("{}.{child}", dependency.known_as()))
-                else {
-                    continue;
-                };
-                let mut tree = found.clone();
-                if parent != "." {
-                    for step in parent.rsplit('.') {
-                        tree = Map::from([(step.into(), Node::nowhere(Data::Map(tree)))]);
-                    }
+            for import in &dependency.imports {
+                let child = format!("{}.{}", dependency.known_as(), import.child);
+                if let Some(found) = table(&values, &child) {
+                    let tree = tree_at(&import.parent, found.clone());
+                    lay_under(&mut imported, tree, true);
                 }
-                lay_under(&mut imported, tree, true);
             }
         }
         lay_under(&mut values, imported, true);
@@ -161,60 +152,53 @@ impl<'a> EnabledChart<'a> {
     }
 
     /// Lays this chart's defaults under the values, and each subchart's under its own in them. `keep_nulls` is helm's
-    /// "merge": without it a null removes a default, and is gone.
+    /// "merge": without it a null removes a default, and itself.
     fn coalesce(&self, values: &mut Map, keep_nulls: bool) -> Result<(), String> {
         for (key, default) in &self.defaults {
-            match values.get_mut(key) {
-                None if keep_nulls => _ = values.insert(key.clone(), default.clone()),
-                None if default.is_null() => {}
-                None => {
-                    let mut default = default.clone();
-                    remove_nulls(&mut default);
-                    values.insert(key.clone(), default);
-                }
-                Some(Node {
-                    data: Data::Null, ..
-                }) if !keep_nulls => _ = values.remove(key),
-                Some(Node {
-                    data: Data::Map(map),
-                    ..
-                }) => {
-                    if let Data::Map(_) = &default.data {
-                        let keep_nulls =
-                            keep_nulls || self.parts.iter().any(|it| it.name == &**key);
-                        let mut default = default.clone();
-                        if !keep_nulls {
-                            remove_nulls(&mut default);
-                        }
-                        let Data::Map(default) = default.data else {
-                            unreachable!("it was a map")
-                        };
-                        lay_under(map, default, keep_nulls);
-                    }
-                }
-                Some(_) => {}
-            }
+            self.lay_default(key, default, values, keep_nulls);
         }
         for part in &self.parts {
-            let own = values
-                .remove(part.name)
-                .unwrap_or_else(|| Node::nowhere(Data::Map(Map::new())));
-            let Data::Map(mut below) = own.data else {
-                values.insert(part.name.into(), own);
-                return Err(part.name.to_owned());
-            };
-            pass_globals(values, &mut below);
-            part.coalesce(&mut below, keep_nulls)?;
-            share_globals(&below, values);
-            values.insert(
-                part.name.into(),
-                Node {
-                    data: Data::Map(below),
-                    ..own
-                },
-            );
+            part.coalesce_below(values, keep_nulls)?;
         }
         self.share_globals_below(values);
+        Ok(())
+    }
+
+    /// Lays one default under the values.
+    fn lay_default(&self, key: &Arc<str>, default: &Node, values: &mut Map, keep_nulls: bool) {
+        let Some(set) = values.get_mut(key) else {
+            if keep_nulls || !default.is_null() {
+                values.insert(key.clone(), copy(default, keep_nulls));
+            }
+            return;
+        };
+        match &mut set.data {
+            Data::Null if !keep_nulls => _ = values.remove(key),
+            Data::Map(map) => {
+                let is_part = self.parts.iter().any(|it| it.name == &**key);
+                let keep_nulls = keep_nulls || is_part;
+                if let Data::Map(default) = copy(default, keep_nulls).data {
+                    lay_under(map, default, keep_nulls);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Lays this subchart's defaults under its values in those of the chart above.
+    fn coalesce_below(&self, values: &mut Map, keep_nulls: bool) -> Result<(), String> {
+        let own = values
+            .remove(self.name)
+            .unwrap_or_else(|| Node::nowhere(Data::empty_map()));
+        let Data::Map(mut below) = own.data else {
+            values.insert(self.name.into(), own);
+            return Err(self.name.to_owned());
+        };
+        pass_globals(values, &mut below);
+        self.coalesce(&mut below, keep_nulls)?;
+        share_globals(&below, values);
+        let data = Data::Map(below);
+        values.insert(self.name.into(), Node { data, ..own });
         Ok(())
     }
 
@@ -223,11 +207,8 @@ impl<'a> EnabledChart<'a> {
         let Some(global) = values.get("global").and_then(Node::as_map) else {
             return;
         };
-        if !global
-            .values()
-            .filter_map(Node::as_map)
-            .any(|it| it.values().any(|it| it.as_map().is_some()))
-        {
+        let mut maps = global.values().filter_map(Node::as_map);
+        if !maps.any(|map| map.values().any(|it| it.as_map().is_some())) {
             return;
         }
         for part in &self.parts {
@@ -243,36 +224,55 @@ impl<'a> EnabledChart<'a> {
     }
 }
 
-/// By its tags, and over them by its conditions.
-fn is_enabled(dependency: &Dependency, values: &Map, path: &str) -> bool {
-    let mut enabled = true;
-    if let Some(tags) = table(values, "tags") {
-        let set: Vec<bool> = dependency
-            .tags
-            .iter()
-            .filter_map(|it| as_bool(tags.get(it.as_str())?))
-            .collect();
-        enabled = set.contains(&true) || set.is_empty();
-    }
-    let conditions = dependency
-        .condition
-        .trim()
-        .split(',')
-        .filter(|it| !it.is_empty());
-    let decides = |condition: &str| {
-        let path = format!("{path}{condition}");
-        match path.rsplit_once('.') {
-            Some((parent, key)) => as_bool(table(values, parent)?.get(key)?),
-            None => as_bool(values.get(path.as_str())?),
+/// The parts of a chart: the subcharts that Chart.yaml does not list, and those that it lists under their aliases.
+fn parts<'a>(chart: &'a Chart, dependencies: &[&'a Dependency]) -> Vec<EnabledChart<'a>> {
+    let mut parts = Vec::new();
+    for subchart in &chart.subcharts {
+        if !dependencies.iter().any(|it| it.fits(subchart)) {
+            parts.push(EnabledChart::new(subchart, &subchart.name));
         }
+    }
+    for dependency in dependencies {
+        if let Some(subchart) = chart.subcharts.iter().find(|it| dependency.fits(it)) {
+            parts.push(EnabledChart::new(subchart, dependency.known_as()));
+        }
+    }
+    parts
+}
+
+/// Whether a dependency is enabled: by its condition, and without one that is set by its tags.
+fn is_enabled(dependency: &Dependency, values: &Map, path: &str) -> bool {
+    for condition in dependency.condition.trim().split(',') {
+        let path = format!("{path}{condition}");
+        if !condition.is_empty()
+            && let Some(decision) = bool_at(values, &path)
+        {
+            return decision;
+        }
+    }
+    let Some(tags) = table(values, "tags") else {
+        return true;
     };
-    conditions.filter_map(decides).next().unwrap_or(enabled)
+    let set: Vec<bool> = dependency
+        .tags
+        .iter()
+        .filter_map(|it| as_bool(tags.get(it.as_str())?))
+        .collect();
+    set.contains(&true) || set.is_empty()
+}
+
+/// The boolean at a path with dots.
+fn bool_at(values: &Map, path: &str) -> Option<bool> {
+    match path.rsplit_once('.') {
+        Some((parent, key)) => as_bool(table(values, parent)?.get(key)?),
+        None => as_bool(values.get(path)?),
+    }
 }
 
 fn as_bool(node: &Node) -> Option<bool> {
     match node.data {
         Data::Bool(it) => Some(it),
-        // What is encrypted is most likely in use.
+        // An encrypted value most likely enables something.
         Data::Encrypted("bool") => Some(true),
         _ => None,
     }
@@ -282,6 +282,16 @@ fn as_bool(node: &Node) -> Option<bool> {
 fn table<'m>(values: &'m Map, path: &str) -> Option<&'m Map> {
     path.split('.')
         .try_fold(values, |map, step| map.get(step)?.as_map())
+}
+
+/// Values that have this map at a path with dots; `.` is the empty path.
+fn tree_at(path: &str, map: Map) -> Map {
+    if path == "." {
+        return map;
+    }
+    path.rsplit('.').fold(map, |tree, step| {
+        Map::from([(step.into(), Node::nowhere(Data::Map(tree)))])
+    })
 }
 
 /// Lays a map of lower rank under another one (coalesceTablesFullKey).
@@ -301,13 +311,11 @@ fn lay_under(map: &mut Map, mut lower: Map, keep_nulls: bool) {
     for (key, node) in lower {
         match (map.get_mut(&key), node.data) {
             (None, data) => _ = map.insert(key, Node { data, ..node }),
-            (
-                Some(Node {
-                    data: Data::Map(map),
-                    ..
-                }),
-                Data::Map(lower),
-            ) => lay_under(map, lower, keep_nulls),
+            (Some(own), Data::Map(lower)) => {
+                if let Data::Map(own) = &mut own.data {
+                    lay_under(own, lower, keep_nulls);
+                }
+            }
             _ => {}
         }
     }
@@ -315,64 +323,74 @@ fn lay_under(map: &mut Map, mut lower: Map, keep_nulls: bool) {
 
 /// Passes `global` on to a subchart, over what it has itself (coalesceGlobals).
 fn pass_globals(values: &Map, below: &mut Map) {
-    let none = Map::new();
-    let above = match values.get("global") {
-        None => &none,
-        Some(Node {
-            data: Data::Map(map),
-            ..
-        }) => map,
-        Some(_) => return,
-    };
+    let above = values.get("global");
+    if above.is_some_and(|it| it.as_map().is_none()) {
+        return;
+    }
     let global = below
         .entry("global".into())
-        .or_insert_with(|| Node::nowhere(Data::Map(Map::new())));
+        .or_insert_with(|| Node::nowhere(Data::empty_map()));
     let Data::Map(global) = &mut global.data else {
         return;
     };
-    for (key, node) in above {
-        let passed = match (&node.data, global.get(key).map(|it| &it.data)) {
-            (Data::Map(from), Some(Data::Map(own))) => {
-                let mut map = from.clone();
-                lay_under(&mut map, own.clone(), true);
-                Node {
-                    data: Data::Map(map),
-                    ..*node
-                }
-            }
-            (Data::Map(_), Some(_)) | (_, Some(Data::Map(_))) => continue,
-            _ => node.clone(),
-        };
-        global.insert(key.clone(), passed);
+    for (key, node) in above.and_then(Node::as_map).into_iter().flatten() {
+        if let Some(passed) = passed_on(node, global.get(key)) {
+            global.insert(key.clone(), passed);
+        }
     }
 }
 
-/// helm passes maps in the maps of `global` on as they are, not copies: what a subchart's defaults add to them is seen
-/// by its parent and its siblings.
+/// What a subchart that has `own` in its `global` gets of an entry of the `global` above it.
+fn passed_on(above: &Node, own: Option<&Node>) -> Option<Node> {
+    let own_map = own.and_then(Node::as_map);
+    match (&above.data, own_map) {
+        (Data::Map(from), Some(own)) => {
+            let mut map = from.clone();
+            lay_under(&mut map, own.clone(), true);
+            Some(Node {
+                data: Data::Map(map),
+                ..*above
+            })
+        }
+        (Data::Map(_), None) if own.is_some() => None,
+        (_, Some(_)) => None,
+        _ => Some(above.clone()),
+    }
+}
+
+/// Takes over what a subchart's defaults added to `global`: helm passes the maps in the maps of `global` on as they are,
+/// not copies, so that its parent and its siblings see that.
 fn share_globals(from: &Map, to: &mut Map) {
     let Some(from) = from.get("global").and_then(Node::as_map) else {
         return;
     };
-    let Some(Node {
-        data: Data::Map(to),
-        ..
-    }) = to.get_mut("global")
-    else {
+    let Some(Data::Map(to)) = to.get_mut("global").map(|it| &mut it.data) else {
         return;
     };
     for (key, node) in to {
-        let (Data::Map(to), Some(from)) = (&mut node.data, from.get(key).and_then(Node::as_map))
-        else {
-            continue;
-        };
-        for (key, node) in to {
-            if let (Data::Map(to), Some(from)) =
-                (&mut node.data, from.get(key).and_then(Node::as_map))
-            {
-                *to = from.clone();
-            }
+        let from = from.get(key).and_then(Node::as_map);
+        if let (Data::Map(to), Some(from)) = (&mut node.data, from) {
+            share_maps(from, to);
         }
     }
+}
+
+/// Replaces the maps that are in both.
+fn share_maps(from: &Map, to: &mut Map) {
+    for (key, node) in to {
+        let from = from.get(key).and_then(Node::as_map);
+        if let (Data::Map(to), Some(from)) = (&mut node.data, from) {
+            *to = from.clone();
+        }
+    }
+}
+
+fn copy(node: &Node, keep_nulls: bool) -> Node {
+    let mut copy = node.clone();
+    if !keep_nulls {
+        remove_nulls(&mut copy);
+    }
+    copy
 }
 
 fn remove_nulls(node: &mut Node) {

@@ -1,29 +1,32 @@
 //! Versions and ranges of them, as helm compares them.
 
 use anyhow::{Context, Result};
-use semver::VersionReq;
+use semver::{Version, VersionReq};
 
-/// Whether a version is the wanted one, or in the wanted range as Helm writes ranges: `1.2.3`, `~1.2`, `>=1.2 <2`,
-/// `1.x || 2.x`. No wish is any version.
+/// Whether a version is the wanted one, or in the wanted range as helm writes ranges: `1.2.3`, `~1.2`, `>=1.2 <2`,
+/// `1.x || 2.x`. An empty range takes any version.
 pub(crate) fn satisfies(version: &str, wanted: &str) -> Result<bool> {
     if wanted.is_empty() || version == wanted {
         return Ok(true);
     }
-    let plain = |it: &str| semver::Version::parse(it.trim().trim_start_matches('v'));
-    let version = plain(version).with_context(|| format!("`{version}` isn't a version"))?;
-    if let Ok(wanted) = plain(wanted) {
+    let version = parse(version).with_context(|| format!("`{version}` is not a version"))?;
+    if let Ok(wanted) = parse(wanted) {
         return Ok(version == wanted);
     }
     for range in wanted.split("||") {
-        let joined: Vec<_> = range
+        let bounds: Vec<_> = range
             .split([' ', ','])
             .filter(|it| !it.is_empty())
             .collect();
-        let range = VersionReq::parse(&joined.join(", "))
+        let range = VersionReq::parse(&bounds.join(", "))
             .with_context(|| format!("cannot understand the version `{wanted}`"))?;
         if range.matches(&version) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn parse(version: &str) -> Result<Version, semver::Error> {
+    Version::parse(version.trim().trim_start_matches('v'))
 }

@@ -136,6 +136,33 @@ pub(crate) fn lock(file: &Path, work: &str) -> Result<fs::File> {
     Ok(lock)
 }
 
+/// Makes a folder once: whoever finds it finds it complete. `make` fills a new folder, `.NAME.part`, which then gets the
+/// name; nothing of it is left when making fails. Of several processes one makes it, and the others wait for the
+/// "process that …": `work` says what.
+pub(crate) fn made_once(
+    dir: &Path,
+    work: &str,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().expect("it lies in a folder");
+    let name = dir.file_name().expect("it has a name").to_string_lossy();
+    let _lock = lock(&parent.join("locks").join(&*name), work)?;
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let part = parent.join(format!(".{name}.part"));
+    remove_dir(&part)?;
+    fs::create_dir(&part).with_context(|| format!("cannot create `{}`", part.display()))?;
+    if let Err(err) = make(&part) {
+        remove_dir(&part)?;
+        return Err(err);
+    }
+    fs::rename(&part, dir).with_context(|| format!("cannot create `{}`", dir.display()))
+}
+
 /// Whether this is a link to a folder that it is in itself: who follows such links never comes to an end.
 pub(crate) fn leads_back(path: &Path) -> bool {
     if !path.is_symlink() {

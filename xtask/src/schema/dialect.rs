@@ -6,22 +6,51 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::schema::pattern;
 
-/// What stands in place of a reference that leads back to itself; helm refuses every value there.
+/// Replaces a reference that leads back to itself; helm refuses every value there.
 pub(crate) const WITHOUT_END: &str = "a reference that leads back to itself";
 
 /// How many schemas may apply one another to one value: the crate calls itself for each. helm has no such limit.
 const MAX_DEPTH: usize = 1000;
 
-/// Rewrites a whole document. What is returned are problems for which helm refuses it.
+/// Keywords that hold for the same value as the schema they are in.
+const FOR_SAME_VALUE: [&str; 7] = ["allOf", "anyOf", "else", "if", "not", "oneOf", "then"];
+
+/// Keywords with a schema, or with several, for a part of the value.
+const FOR_PARTS: [&str; 8] = [
+    "additionalItems",
+    "additionalProperties",
+    "contains",
+    "items",
+    "prefixItems",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+
+/// Keywords with schemas by names.
+const BY_NAME: [&str; 6] = [
+    "properties",
+    "patternProperties",
+    "definitions",
+    "$defs",
+    "dependencies",
+    "dependentSchemas",
+];
+
+/// Rewrites a whole document. Returns the problems for which helm refuses it.
 pub(crate) fn for_crate(schema: &mut Value) -> Vec<String> {
     let mut reader = Reader::default();
-    let draft = draft(schema).unwrap_or(2020);
-    reader.read(schema, "", "", draft);
-    let (mut seen, mut circles) = (BTreeSet::new(), BTreeSet::new());
+    let scope = Scope {
+        base: String::new(),
+        draft: draft(schema).unwrap_or(2020),
+    };
+    reader.read(schema, "", &scope);
+    let mut seen = BTreeSet::new();
+    let mut circles = BTreeSet::new();
     let mut is_endless = false;
     for start in reader.applied.keys() {
         is_endless |= reader
@@ -55,159 +84,146 @@ struct Reader {
     applied: BTreeMap<String, Vec<String>>,
 }
 
+/// What a schema passes on to the schemas in it.
+struct Scope {
+    /// Its address.
+    base: String,
+    /// Its dialect: 4, 6, 7, 2019 or 2020.
+    draft: u32,
+}
+
 impl Reader {
-    fn read(&mut self, schema: &mut Value, pointer: &str, base: &str, draft: u32) {
+    fn read(&mut self, schema: &mut Value, pointer: &str, around: &Scope) {
         let Value::Object(keywords) = schema else {
             return;
         };
-        let (base, draft) = self.identify(keywords, pointer, base, draft);
-        // The crate doesn't know it there, and Go does.
-        if draft == 2020
-            && let Some(reference) = keywords.remove("$recursiveRef")
-            && let Value::Array(all) = keywords.entry("allOf").or_insert_with(|| json!([]))
-        {
-            all.push(json!({ "$ref": reference }));
+        let scope = self.identify(keywords, pointer, around);
+        if scope.draft == 2020 {
+            replace_recursive_reference(keywords);
         }
-        let (mut applied, mut reference) = (Vec::new(), None);
+        let mut applied = Vec::new();
+        let mut reference = None;
         for (keyword, value) in keywords {
             let at = format!("{pointer}/{keyword}");
             match (keyword.as_str(), value) {
-                ("$ref", Value::String(text)) => {
-                    if text.replace("~0", "").replace("~1", "").contains('~') {
-                        self.problems
-                            .push(format!("`{text}` isn't a JSON pointer: `~` has to be `~0`"));
-                    }
-                    *text = text.replace(' ', "%20");
-                    reference = text.strip_prefix('#').map(|it| it.replace("%20", " "));
+                ("$ref", Value::String(text)) => reference = self.reference(text),
+                ("enum", Value::Array(items)) if scope.draft < 2019 => self.check_enum(items),
+                ("pattern", Value::String(pattern)) => {
+                    *pattern = self.translated(pattern, scope.draft);
                 }
-                ("enum", Value::Array(items)) if draft < 2019 => {
-                    let is_double = |(nth, it): (usize, &Value)| items[..nth].contains(it);
-                    if items.is_empty() || items.iter().enumerate().any(is_double) {
-                        self.problems
-                            .push("an `enum` is empty or has something twice".to_owned());
+                (_, Value::Number(number)) => make_whole(number),
+                (keyword, Value::Object(schemas)) if BY_NAME.contains(&keyword) => {
+                    let read = self.read_named(keyword, schemas, &at, &scope);
+                    if keyword.starts_with("depend") {
+                        applied.extend(read);
                     }
                 }
-                ("pattern", Value::String(pattern)) => *pattern = self.translated(pattern, draft),
-                // Whole numbers may be written as floats.
-                (_, Value::Number(number)) => {
-                    if let Some(float) = number
-                        .as_f64()
-                        .filter(|it| it.fract() == 0.0 && it.abs() < 1e15)
-                    {
-                        *number = (float as i64).into();
-                    }
+                (keyword, value) if FOR_SAME_VALUE.contains(&keyword) => {
+                    applied.extend(self.read_all(value, at, &scope));
                 }
-                (
-                    "properties" | "patternProperties" | "definitions" | "$defs" | "dependencies"
-                    | "dependentSchemas",
-                    Value::Object(schemas),
-                ) => {
-                    for (name, schema) in &mut *schemas {
-                        let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-                        self.read(schema, &at, &base, draft);
-                        if keyword.starts_with("depend") {
-                            applied.push(at);
-                        }
-                    }
-                    if keyword == "patternProperties" {
-                        self.translate_keys(schemas, draft);
-                    }
-                }
-                (
-                    "additionalItems"
-                    | "additionalProperties"
-                    | "allOf"
-                    | "anyOf"
-                    | "contains"
-                    | "else"
-                    | "if"
-                    | "items"
-                    | "not"
-                    | "oneOf"
-                    | "prefixItems"
-                    | "propertyNames"
-                    | "then"
-                    | "unevaluatedItems"
-                    | "unevaluatedProperties",
-                    value,
-                ) => {
-                    let is_same_value = ["allOf", "anyOf", "else", "if", "not", "oneOf", "then"]
-                        .contains(&keyword.as_str());
-                    let mut read = |at: String, schema: &mut Value| {
-                        self.read(schema, &at, &base, draft);
-                        applied.extend(is_same_value.then_some(at));
-                    };
-                    match value {
-                        Value::Array(schemas) => {
-                            schemas
-                                .iter_mut()
-                                .enumerate()
-                                .for_each(|(nth, it)| read(format!("{at}/{nth}"), it));
-                        }
-                        schema => read(at, schema),
-                    }
+                (keyword, value) if FOR_PARTS.contains(&keyword) => {
+                    self.read_all(value, at, &scope);
                 }
                 _ => {}
             }
         }
-        if draft < 2019 && reference.is_some() {
+        if scope.draft < 2019 && reference.is_some() {
             applied.clear();
         }
         applied.extend(reference);
         self.applied.insert(pointer.to_owned(), applied);
     }
 
-    /// Takes the names down that a schema has for itself. Returns its address and dialect.
+    /// Rewrites a `$ref`. Returns the pointer in it if it refers to this document.
+    fn reference(&mut self, text: &mut String) -> Option<String> {
+        if text.replace("~0", "").replace("~1", "").contains('~') {
+            self.problems
+                .push(format!("`{text}` isn't a JSON pointer: `~` has to be `~0`"));
+        }
+        *text = text.replace(' ', "%20");
+        text.strip_prefix('#').map(|it| it.replace("%20", " "))
+    }
+
+    fn check_enum(&mut self, items: &[Value]) {
+        let mut numbered = items.iter().enumerate();
+        if items.is_empty() || numbered.any(|(nth, it)| items[..nth].contains(it)) {
+            self.problems
+                .push("an `enum` is empty or has something twice".to_owned());
+        }
+    }
+
+    /// Reads schemas by names. Returns their pointers.
+    fn read_named(
+        &mut self,
+        keyword: &str,
+        schemas: &mut Map<String, Value>,
+        at: &str,
+        scope: &Scope,
+    ) -> Vec<String> {
+        let mut pointers = Vec::new();
+        for (name, schema) in &mut *schemas {
+            let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+            self.read(schema, &at, scope);
+            pointers.push(at);
+        }
+        if keyword == "patternProperties" {
+            self.translate_keys(schemas, scope.draft);
+        }
+        pointers
+    }
+
+    /// Reads a schema, or a list of schemas. Returns their pointers.
+    fn read_all(&mut self, value: &mut Value, at: String, scope: &Scope) -> Vec<String> {
+        let Value::Array(schemas) = value else {
+            self.read(value, &at, scope);
+            return vec![at];
+        };
+        let mut pointers = Vec::new();
+        for (nth, schema) in schemas.iter_mut().enumerate() {
+            let at = format!("{at}/{nth}");
+            self.read(schema, &at, scope);
+            pointers.push(at);
+        }
+        pointers
+    }
+
+    /// Notes the names that a schema has for itself.
     fn identify(
         &mut self,
         keywords: &mut Map<String, Value>,
         pointer: &str,
-        base: &str,
-        before: u32,
-    ) -> (String, u32) {
-        let draft = draft_of(keywords).unwrap_or(before);
-        let text = |keyword| {
-            keywords
-                .get(keyword)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        // Draft 4 has other words for it, and up to draft 7 nothing counts beside a reference.
-        let id = match draft {
-            ..2019 if keywords.contains_key("$ref") => String::new(),
-            4 => text("id"),
-            _ => text("$id"),
-        };
-        // The second may repeat the first.
-        let anchors = BTreeSet::from([text("$anchor"), text("$dynamicAnchor")]);
+        around: &Scope,
+    ) -> Scope {
+        let draft = draft_of(keywords).unwrap_or(around.draft);
+        let id = identifier(keywords, draft);
         let (id, fragment) = id.split_once('#').unwrap_or((&id, ""));
-        if id.is_empty() && !pointer.is_empty() {
-            // Which Go doesn't look at there.
+        let is_part = id.is_empty() && !pointer.is_empty();
+        if is_part {
+            // Go does not look at it there.
             keywords.remove("$schema");
         }
-        let draft = if id.is_empty() && !pointer.is_empty() {
-            before
-        } else {
-            draft
+        let scope = Scope {
+            base: join(&around.base, id),
+            draft: if is_part { around.draft } else { draft },
         };
-        let base = join(base, id);
-        if !id.is_empty() && !self.ids.insert(base.clone()) {
+        if !id.is_empty() && !self.ids.insert(scope.base.clone()) {
             self.problems
                 .push(format!("two schemas have the identifier `{id}`"));
         }
-        let anchors = match draft {
+        let anchors = match scope.draft {
             ..2019 if fragment.starts_with('/') => BTreeSet::new(),
-            ..2019 => BTreeSet::from([fragment.to_owned()]),
-            _ => anchors,
+            ..2019 => BTreeSet::from([fragment]),
+            // The second may repeat the first.
+            _ => BTreeSet::from([text(keywords, "$anchor"), text(keywords, "$dynamicAnchor")]),
         };
         for anchor in anchors.into_iter().filter(|it| !it.is_empty()) {
-            if !self.anchors.insert((base.clone(), anchor.clone())) {
+            let is_new = self.anchors.insert((scope.base.clone(), anchor.to_owned()));
+            if !is_new {
                 self.problems
                     .push(format!("two schemas have the anchor `{anchor}`"));
             }
         }
-        (base, draft)
+        scope
     }
 
     /// Adds the schemas whose `$ref` closes a circle. The error is a path that is too long.
@@ -266,6 +282,38 @@ impl Reader {
             schemas.insert(pattern, both);
         }
     }
+}
+
+/// The crate does not know `$recursiveRef` in draft 2020-12, and Go does.
+fn replace_recursive_reference(keywords: &mut Map<String, Value>) {
+    if let Some(reference) = keywords.remove("$recursiveRef")
+        && let Value::Array(all) = keywords.entry("allOf").or_insert_with(|| json!([]))
+    {
+        all.push(json!({ "$ref": reference }));
+    }
+}
+
+/// Whole numbers may be written as floats.
+fn make_whole(number: &mut Number) {
+    let float = number.as_f64();
+    if let Some(float) = float.filter(|it| it.fract() == 0.0 && it.abs() < 1e15) {
+        *number = (float as i64).into();
+    }
+}
+
+/// The identifier that a schema gives itself, or an empty one. Draft 4 has another word for it, and up to draft 7 nothing
+/// counts beside a reference.
+fn identifier(keywords: &Map<String, Value>, draft: u32) -> String {
+    match draft {
+        ..2019 if keywords.contains_key("$ref") => String::new(),
+        4 => text(keywords, "id").to_owned(),
+        _ => text(keywords, "$id").to_owned(),
+    }
+}
+
+fn text<'a>(keywords: &'a Map<String, Value>, keyword: &str) -> &'a str {
+    let value = keywords.get(keyword).and_then(Value::as_str);
+    value.unwrap_or_default()
 }
 
 /// The dialect that `$schema` names.

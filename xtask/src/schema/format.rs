@@ -259,13 +259,14 @@ fn parse_url(text: &str) -> Option<Url<'_>> {
     let (rest, _) = rest.split_once('?').unwrap_or((rest, ""));
     if !rest.starts_with('/') {
         let (first, _) = rest.split_once('/').unwrap_or((rest, ""));
-        return match absolute {
-            true => Some(Url { absolute, path: "" }),
-            false => (!first.contains(':') && decode(rest).is_some()).then_some(Url {
-                absolute,
-                path: rest,
-            }),
-        };
+        if absolute {
+            return Some(Url { absolute, path: "" });
+        }
+        let is_path = !first.contains(':') && decode(rest).is_some();
+        return is_path.then_some(Url {
+            absolute,
+            path: rest,
+        });
     }
     let authority = rest
         .strip_prefix("//")

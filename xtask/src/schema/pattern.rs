@@ -61,46 +61,14 @@ const SCRIPTS: &str = " adlam ahom arabic armenian avestan balinese bamum batak 
 /// An expression for regex that matches what Go's matches, or why Go refuses this one.
 pub(crate) fn to_rust(pattern: &str) -> Result<String, String> {
     let mut done = Translated::default();
-    // Go refuses `a**`, but not `a*(?i)*`, which repeats `a*`.
-    let mut after_repetition = false;
     let mut rest = pattern;
     while let Some(c) = rest.chars().next() {
-        let flags = done.flags;
-        let after = &rest[c.len_utf8()..];
-        if let Some(repetition) = repetition(rest)? {
-            if mem::replace(&mut after_repetition, true) {
-                return Err(format!(
-                    "`{}` follows another repetition",
-                    repetition.operator
-                ));
+        rest = match repetition(rest)? {
+            Some(repetition) => done.repeat(&repetition, rest)?,
+            None => {
+                done.is_repeated = false;
+                done.translate(c, rest)?
             }
-            done.repeat(&repetition)?;
-            // Whether few or many are preferred doesn't decide whether something matches.
-            let after = &rest[repetition.operator.len()..];
-            rest = after.strip_prefix('?').unwrap_or(after);
-            continue;
-        }
-        after_repetition = false;
-        rest = match c {
-            '(' => done.open(after)?,
-            ')' => {
-                done.close()?;
-                after
-            }
-            '|' => {
-                done.end_branch();
-                done.text.push('|');
-                after
-            }
-            '^' => done.add(if flags.lines { "(?m:^)" } else { "^" }, after),
-            '$' => done.add(if flags.lines { "(?m:$)" } else { "$" }, after),
-            '.' => done.add(if flags.all { "(?s:.)" } else { "." }, after),
-            '[' => {
-                let (class, after) = class(after, flags.fold)?;
-                done.add(&class, after)
-            }
-            '\\' => done.add_escaped(rest)?,
-            _ => done.add(&literal(c, flags.fold), after),
         };
     }
     if !done.outer.is_empty() {
@@ -126,6 +94,8 @@ struct Translated {
     flags: Flags,
     group: Group,
     outer: Vec<Group>,
+    /// Whether the last thing was a repetition: Go refuses `a**`, but not `a*(?i)*`, which repeats `a*`.
+    is_repeated: bool,
 }
 
 /// An open group, or all of the expression.
@@ -161,7 +131,35 @@ struct Repetition<'a> {
 }
 
 impl Translated {
-    /// Adds an atom; hands `rest` on.
+    /// Translates what `rest` begins with, the character `c`, and returns what follows it.
+    fn translate<'a>(&mut self, c: char, rest: &'a str) -> Result<&'a str, String> {
+        let flags = self.flags;
+        let after = &rest[c.len_utf8()..];
+        let rest = match c {
+            '(' => self.open(after)?,
+            ')' => {
+                self.close()?;
+                after
+            }
+            '|' => {
+                self.end_branch();
+                self.text.push('|');
+                after
+            }
+            '^' => self.add(if flags.lines { "(?m:^)" } else { "^" }, after),
+            '$' => self.add(if flags.lines { "(?m:$)" } else { "$" }, after),
+            '.' => self.add(if flags.all { "(?s:.)" } else { "." }, after),
+            '[' => {
+                let (class, after) = class(after, flags.fold)?;
+                self.add(&class, after)
+            }
+            '\\' => self.add_escaped(rest)?,
+            _ => self.add(&literal(c, flags.fold), after),
+        };
+        Ok(rest)
+    }
+
+    /// Adds an atom, and returns `rest`.
     fn add<'a>(&mut self, text: &str, rest: &'a str) -> &'a str {
         // ECMAScript has no `^*`.
         let alone = !matches!(text, "^" | "$");
@@ -270,8 +268,12 @@ impl Translated {
         group.most_atoms = group.most_atoms.max(mem::take(&mut group.atoms));
     }
 
-    fn repeat(&mut self, repetition: &Repetition) -> Result<(), String> {
+    /// Repeats the last atom, and returns what follows the repetition.
+    fn repeat<'a>(&mut self, repetition: &Repetition, rest: &'a str) -> Result<&'a str, String> {
         let operator = repetition.operator;
+        if mem::replace(&mut self.is_repeated, true) {
+            return Err(format!("`{operator}` follows another repetition"));
+        }
         let atom = self
             .group
             .last
@@ -293,7 +295,9 @@ impl Translated {
         }
         self.text.push_str(operator);
         atom.depth += 1;
-        Ok(())
+        // Whether few or many are preferred does not decide whether something matches.
+        let after = &rest[operator.len()..];
+        Ok(after.strip_prefix('?').unwrap_or(after))
     }
 }
 
@@ -526,46 +530,41 @@ fn character(text: &str) -> Result<(u32, &str), String> {
     let mut chars = text[1..].chars();
     let c = chars.next().ok_or(r"it ends with a `\`")?;
     let rest = chars.as_str();
-    let unknown = || format!("`\\{c}` {UNKNOWN}, or not as it stands");
-    let code = match c {
-        '0'..='7' => {
-            let digits = text[1..]
-                .bytes()
-                .take(3)
-                .take_while(|it| matches!(it, b'0'..=b'7'))
-                .count();
-            // A digit alone would refer back to a group.
-            if c != '0' && digits == 1 {
-                return Err(unknown());
-            }
-            let (digits, rest) = text[1..].split_at(digits);
-            return u32::from_str_radix(digits, 8)
-                .map(|it| (it, rest))
-                .map_err(|_| unknown());
-        }
-        'x' => {
-            let braced = rest
-                .strip_prefix('{')
-                .map(|it| it.split_once('}').unwrap_or_default());
-            let (digits, rest) = braced
-                .or_else(|| rest.split_at_checked(2))
-                .unwrap_or_default();
-            let hex = digits.bytes().all(|it| it.is_ascii_hexdigit());
-            let code = u32::from_str_radix(digits, 16)
-                .ok()
-                .filter(|it| hex && *it <= char::MAX.into());
-            return code.map(|it| (it, rest)).ok_or_else(unknown);
-        }
-        'a' => 0x7,
-        'f' => 0xc,
-        'n' => 0xa,
-        'r' => 0xd,
-        't' => 0x9,
-        'v' => 0xb,
-        _ if c.is_ascii() && !c.is_ascii_alphanumeric() => c.into(),
-        _ => return Err(unknown()),
+    let read = match c {
+        '0'..='7' => octal(&text[1..]),
+        'x' => hexadecimal(rest),
+        'a' => Some((0x7, rest)),
+        'f' => Some((0xc, rest)),
+        'n' => Some((0xa, rest)),
+        'r' => Some((0xd, rest)),
+        't' => Some((0x9, rest)),
+        'v' => Some((0xb, rest)),
+        _ if c.is_ascii() && !c.is_ascii_alphanumeric() => Some((c.into(), rest)),
+        _ => None,
     };
-    Ok((code, rest))
+    read.ok_or_else(|| format!("`\\{c}` {UNKNOWN}, or not as it stands"))
+}
+
+/// Up to three octal digits. One alone would refer back to a group, unless it is `0`.
+fn octal(text: &str) -> Option<(u32, &str)> {
+    let digits = text.bytes().take(3);
+    let length = digits.take_while(|it| matches!(it, b'0'..=b'7')).count();
+    if length == 1 && !text.starts_with('0') {
+        return None;
+    }
+    let (digits, rest) = text.split_at(length);
+    Some((u32::from_str_radix(digits, 8).ok()?, rest))
+}
+
+/// Two hexadecimal digits, or any number of them in braces.
+fn hexadecimal(text: &str) -> Option<(u32, &str)> {
+    let (digits, rest) = match text.strip_prefix('{') {
+        Some(braced) => braced.split_once('}')?,
+        None => text.split_at_checked(2)?,
+    };
+    let is_hex = digits.bytes().all(|it| it.is_ascii_hexdigit());
+    let code = u32::from_str_radix(digits, 16).ok()?;
+    (is_hex && code <= char::MAX.into()).then_some((code, rest))
 }
 
 /// An item for a range of numbers, without the surrogates at its ends: regex takes none.

@@ -82,7 +82,7 @@ fn dependencies_of_the_right_version() {
     repo.edit("helm-charts/stone/Chart.yaml", "1.0.0", ">=1.0 <2");
     assert!(
         repo.fails(RENDER)
-            .contains("`>=1.0 <2` isn't one version, and there is no Chart.lock")
+            .contains("`>=1.0 <2` is not one version, and there is no Chart.lock")
     );
     let lock = |version: &str| {
         let address = &served.address;
@@ -151,7 +151,7 @@ fn a_dependency_that_is_not_to_be_had() {
     repo.edit("helm-charts/stone/Chart.yaml", &served.address, "@person");
     let said = repo.fails(RENDER);
     assert!(
-        said.contains("the repository `@person` isn't an address"),
+        said.contains("the repository `@person` is not an address"),
         "{said}"
     );
     repo.edit(
@@ -249,14 +249,14 @@ fn repositories_that_answer_wrongly() {
         Answer::Page("<!DOCTYPE html><title>Log in</title>")
     }));
     assert!(
-        said.contains("index.yaml there isn't the index of a chart repository"),
+        said.contains("index.yaml there is not the index of a chart repository"),
         "{said}"
     );
     let said = failing(&Server::answering(|_| {
         Answer::File(b"entries: {}\n".into())
     }));
     assert!(
-        said.contains("index.yaml there doesn't have the chart"),
+        said.contains("index.yaml there does not have the chart"),
         "{said}"
     );
     // The index stands, and what it lists is gone.
@@ -273,7 +273,7 @@ fn repositories_that_answer_wrongly() {
         "{said}"
     );
     assert!(
-        said.contains("doesn't have this version; the newest are: 3.2.2"),
+        said.contains("does not have this version; the newest are: 3.2.2"),
         "{said}"
     );
     let said = failing(&Server::answering(|path| match path {
@@ -281,7 +281,7 @@ fn repositories_that_answer_wrongly() {
         _ => Answer::Page("<!DOCTYPE html><title>Not found, but 200</title>"),
     }));
     assert!(
-        said.contains("isn't the archive in index.yaml: its sha256 is "),
+        said.contains("is not the archive in index.yaml: its sha256 is "),
         "{said}"
     );
 }
@@ -302,7 +302,7 @@ fn an_archive_that_is_not_whole() {
     let repo = repo(&served.address, "1.0.0");
     let said = repo.fails(RENDER);
     assert!(
-        said.contains("boulder-1.0.0.tgz isn't the archive in index.yaml: its sha256 is "),
+        said.contains("boulder-1.0.0.tgz is not the archive in index.yaml: its sha256 is "),
         "{said}"
     );
     // An index without digests leaves the archive's own checksum.
@@ -310,7 +310,7 @@ fn an_archive_that_is_not_whole() {
     let without: Vec<_> = index.lines().filter(|it| !it.contains("digest:")).collect();
     fs::write(work.root.join("index.yaml"), without.join("\n")).unwrap();
     let said = repo.fails(RENDER);
-    assert!(said.contains("isn't a whole archive of a chart"), "{said}");
+    assert!(said.contains("is not a whole archive of a chart"), "{said}");
     // Nor is one in charts/ taken for another reason than its content.
     let charts = repo.root.join("helm-charts/stone/charts");
     fs::create_dir(&charts).unwrap();
@@ -318,7 +318,7 @@ fn an_archive_that_is_not_whole() {
     let said = repo.fails(RENDER);
     assert!(
         said.contains(
-            "helm-charts/stone/charts/boulder-1.0.0.tgz` isn't a whole archive of a chart"
+            "helm-charts/stone/charts/boulder-1.0.0.tgz` is not a whole archive of a chart"
         ),
         "{said}"
     );

@@ -9,12 +9,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use xshell::{Cmd, Shell, cmd};
 
 use crate::{
     kubernetes::helm::{self, Release},
-    machine::{parallel, paths, private::PrivateFile, process, programs},
+    machine::{digest::PartsDigest, parallel, paths, private::PrivateFile, process, programs},
     repository::{
         fleet::Fleet,
         problem::{Level, Problem, What},
@@ -137,17 +136,16 @@ impl Rendering<'_> {
 
     /// The verdict's name in the cache: a hash of everything that the rendering comes from.
     fn key(&self, inputs: &[Input]) -> String {
-        let mut hash = Sha256::new();
+        let mut digest = PartsDigest::default();
         let kubernetes = programs::KUBERNETES.to_string();
         let chart = self.chart.as_os_str().as_encoded_bytes();
         let name = self.release.name();
         let parts = [FORMAT, self.helm, &kubernetes, API_VERSIONS, name].map(str::as_bytes);
         let contents = inputs.iter().map(|it| it.content.as_slice());
         for part in parts.into_iter().chain([chart]).chain(contents) {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
+            digest.add(part);
         }
-        paths::hex(&hash.finalize()[..16])
+        digest.name()
     }
 
     fn template<'a>(&self, sh: &'a Shell, inputs: &[Input]) -> Cmd<'a> {

@@ -1,0 +1,286 @@
+//! The parser's events as a tree. The parser is libyaml's, as that of go.yaml.in/yaml/v2 is.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    panic::{self, AssertUnwindSafe},
+    sync::Once,
+};
+
+use libyaml_safer::{Error, Event, EventData, Mark, Parser, ScalarStyle};
+
+use crate::yaml::{
+    documents::Document,
+    node::{Finding, Place},
+};
+
+/// Far deeper than anybody's values, and safe for recursion. helm itself allows 10,000.
+pub(crate) const MAX_DEPTH: usize = 200;
+
+/// A document's nodes in the order of their beginnings. Nodes refer to others by their index.
+pub(crate) struct Tree {
+    pub(crate) nodes: Vec<RawNode>,
+    /// None for an empty document.
+    pub(crate) root: Option<usize>,
+    /// What there is to say of content behind the document, if there is any.
+    pub(crate) dropped: Option<Finding>,
+    lines_before: u32,
+}
+
+pub(crate) struct RawNode {
+    pub(crate) raw: Raw,
+    mark: Mark,
+}
+
+pub(crate) enum Raw {
+    Scalar(RawScalar),
+    List(Vec<usize>),
+    /// Keys with their values.
+    Map(Vec<(usize, usize)>),
+    Alias {
+        name: String,
+        target: usize,
+    },
+}
+
+pub(crate) struct RawScalar {
+    pub(crate) text: String,
+    pub(crate) tag: Option<String>,
+    pub(crate) is_plain: bool,
+}
+
+/// What is known while a document is parsed.
+struct Building {
+    anchors: HashMap<String, usize>,
+    open: Vec<OpenCollection>,
+    escaped_slashes: Vec<u64>,
+}
+
+struct OpenCollection {
+    index: usize,
+    /// In a mapping, the key that waits for its value.
+    key: Option<usize>,
+}
+
+impl Tree {
+    pub(crate) fn parse(document: &Document) -> Result<Tree, Finding> {
+        let mut input = document.text.as_bytes();
+        let mut parser = Parser::new();
+        parser.set_input_string(&mut input);
+        let mut tree = Tree {
+            nodes: Vec::new(),
+            root: None,
+            dropped: None,
+            lines_before: document.lines_before,
+        };
+        let mut building = Building {
+            anchors: HashMap::new(),
+            open: Vec::new(),
+            escaped_slashes: escaped_slashes(&document.text),
+        };
+        loop {
+            let Some(event) = next(&mut parser) else {
+                let message = "a tag is not followed by a blank, here or soon after";
+                return Err(tree.problem(tree.last_mark(), message));
+            };
+            let event = event.map_err(|err| tree.syntax_problem(document, &err))?;
+            match event.data {
+                EventData::StreamEnd => return Ok(tree),
+                EventData::DocumentEnd { .. } => break,
+                EventData::StreamStart { .. } | EventData::DocumentStart { .. } => {}
+                EventData::SequenceEnd | EventData::MappingEnd => _ = building.open.pop(),
+                _ => tree.add(event, &mut building)?,
+            }
+        }
+        tree.dropped = tree.look_behind(&mut parser, document);
+        Ok(tree)
+    }
+
+    /// Adds the node that an event begins.
+    fn add(&mut self, event: Event, building: &mut Building) -> Result<(), Finding> {
+        let mark = event.start_mark;
+        let index = self.nodes.len();
+        let (raw, anchor) = self.raw(event, building)?;
+        let is_collection = matches!(raw, Raw::List(_) | Raw::Map(_));
+        self.nodes.push(RawNode { raw, mark });
+        if let Some(anchor) = anchor {
+            building.anchors.insert(anchor, index);
+        }
+        match building.open.last_mut() {
+            None => self.root = Some(index),
+            Some(collection) => self.put(index, collection),
+        }
+        if is_collection {
+            building.open.push(OpenCollection { index, key: None });
+        }
+        if building.open.len() > MAX_DEPTH {
+            let message = format!("nested deeper than {MAX_DEPTH} levels");
+            return Err(Finding {
+                rule: "too-deep",
+                ..self.problem(mark, message)
+            });
+        }
+        Ok(())
+    }
+
+    /// The node that an event begins, still empty if it is a collection, and its anchor.
+    fn raw(&self, event: Event, building: &Building) -> Result<(Raw, Option<String>), Finding> {
+        let mark = event.start_mark;
+        match event.data {
+            EventData::Alias { anchor: name } => match building.anchors.get(&name) {
+                Some(&target) => Ok((Raw::Alias { name, target }, None)),
+                None => {
+                    let message = format!("there is no anchor `&{name}` before this alias");
+                    Err(self.problem(mark, message))
+                }
+            },
+            EventData::Scalar {
+                anchor,
+                tag,
+                value: text,
+                plain_implicit: is_plain,
+                style,
+                ..
+            } => {
+                let next = building
+                    .escaped_slashes
+                    .partition_point(|it| *it < mark.index);
+                let next = building.escaped_slashes.get(next);
+                if style == ScalarStyle::DoubleQuoted
+                    && next.is_some_and(|it| *it < event.end_mark.index)
+                {
+                    let message = "helm does not know the escape `\\/` in this text";
+                    return Err(self.problem(mark, message));
+                }
+                let scalar = RawScalar {
+                    text,
+                    tag,
+                    is_plain,
+                };
+                Ok((Raw::Scalar(scalar), anchor))
+            }
+            EventData::SequenceStart { anchor, .. } => Ok((Raw::List(Vec::new()), anchor)),
+            EventData::MappingStart { anchor, .. } => Ok((Raw::Map(Vec::new()), anchor)),
+            _ => unreachable!("other events begin no node"),
+        }
+    }
+
+    /// Puts a node into the innermost open collection.
+    fn put(&mut self, index: usize, collection: &mut OpenCollection) {
+        match &mut self.nodes[collection.index].raw {
+            Raw::List(items) => items.push(index),
+            Raw::Map(entries) => match collection.key.take() {
+                Some(key) => entries.push((key, index)),
+                None => collection.key = Some(index),
+            },
+            _ => unreachable!("only collections are open"),
+        }
+    }
+
+    /// helm reads the first node of a document and drops what follows.
+    fn look_behind(&self, parser: &mut Parser<&mut &[u8]>, document: &Document) -> Option<Finding> {
+        let at = match next(parser) {
+            Some(Ok(event)) if event.data == EventData::StreamEnd => return None,
+            Some(Ok(event)) => self.problem(event.start_mark, ""),
+            Some(Err(err)) => self.syntax_problem(document, &err),
+            None => self.problem(self.last_mark(), ""),
+        };
+        let message = "helm silently ignores everything from here on: the lines before are \
+                       indented differently, or have ended the document";
+        Some(Finding {
+            rule: "dropped-content",
+            message: message.to_owned(),
+            ..at
+        })
+    }
+
+    fn syntax_problem(&self, document: &Document, err: &Error) -> Finding {
+        let problem = err.problem();
+        let Some(mark) = err.problem_mark() else {
+            // The parser's reader knows no lines: it stops at the first character that YAML does not allow.
+            let mut lines = document.text.lines();
+            let line = lines.position(|it| !it.chars().all(is_allowed));
+            let at = Place {
+                file: 0,
+                line: self.lines_before + line.unwrap_or(0) as u32 + 1,
+                column: 1,
+            };
+            return Finding::problem("yaml", Some(at), problem);
+        };
+        match err.context() {
+            Some(context) => self.problem(mark, format!("{problem} {context}")),
+            None => self.problem(mark, problem),
+        }
+    }
+
+    /// A problem at a node.
+    pub(crate) fn problem_at(&self, index: usize, message: impl Into<String>) -> Finding {
+        self.problem(self.nodes[index].mark, message)
+    }
+
+    fn problem(&self, mark: Mark, message: impl Into<String>) -> Finding {
+        Finding::problem("yaml", Some(self.place_of(mark, 0)), message)
+    }
+
+    /// The place of a node in the file of this number.
+    pub(crate) fn place(&self, index: usize, file: u32) -> Place {
+        self.place_of(self.nodes[index].mark, file)
+    }
+
+    fn place_of(&self, mark: Mark, file: u32) -> Place {
+        Place {
+            file,
+            line: self.lines_before + mark.line as u32 + 1,
+            column: mark.column as u32 + 1,
+        }
+    }
+
+    fn last_mark(&self) -> Mark {
+        self.nodes.last().map(|it| it.mark).unwrap_or_default()
+    }
+}
+
+/// The parser's next event. None where libyaml-safer 0.3 panics, which it does for a tag before a comma (`[!!str, x]`);
+/// Go refuses that.
+fn next(parser: &mut Parser<&mut &[u8]>) -> Option<libyaml_safer::Result<Event>> {
+    static QUIET: Once = Once::new();
+    thread_local!(static PARSING: Cell<bool> = const { Cell::new(false) });
+    QUIET.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !PARSING.get() {
+                usual(info);
+            }
+        }));
+    });
+    PARSING.set(true);
+    let event = panic::catch_unwind(AssertUnwindSafe(|| parser.parse()));
+    PARSING.set(false);
+    event.ok()
+}
+
+/// Where `\/` could be an escape, in characters from the beginning: YAML 1.2 has it in double-quoted scalars, and Go's
+/// parser of YAML 1.1 does not.
+fn escaped_slashes(text: &str) -> Vec<u64> {
+    let mut found = Vec::new();
+    if !text.contains("\\/") {
+        return found;
+    }
+    let mut is_escaped = false;
+    for (index, char) in (0..).zip(text.chars()) {
+        if is_escaped && char == '/' {
+            found.push(index);
+        }
+        is_escaped = char == '\\' && !is_escaped;
+    }
+    found
+}
+
+/// Whether YAML 1.1 allows this character in a stream.
+fn is_allowed(char: char) -> bool {
+    match char {
+        '\t' | '\n' | '\r' | '\u{85}' | '\u{feff}' => true,
+        ' '..='~' | '\u{a0}'..='\u{d7ff}' => true,
+        _ => char >= '\u{e000}' && char != '\u{fffe}' && char != '\u{ffff}',
+    }
+}
