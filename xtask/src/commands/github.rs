@@ -11,7 +11,7 @@ use anyhow::Result;
 /// What our workflows ask for
 #[derive(clap::Subcommand)]
 pub enum Github {
-    /// Post the plan of a pull request's workflow run (`RUN_ID`) as its one comment, or update that
+    /// Post the plan in `PLAN_FOLDER` of a pull request's workflow run (`RUN_ID`) as its one comment, or update that
     CommentPlan,
     /// Keep of the jobs in `JOBS` those of clusters whose job for support and staging went well: the output `jobs`
     FilterJobs,

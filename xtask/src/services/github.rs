@@ -70,12 +70,6 @@ impl Api {
         json(self.ask(method, &format!("{}/{path}", self.url), Some(body))?)
     }
 
-    /// A file, wherever GitHub says that it is. Others don't get the token.
-    pub(crate) fn file(&self, path: &str) -> Result<Vec<u8>> {
-        let mut answer = self.ask("GET", &format!("{}/{path}", self.url), None)?;
-        Ok(answer.body_mut().read_to_vec()?)
-    }
-
     /// An answer of success.
     fn ask(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Response<Body>> {
         let request = ureq::http::Request::builder()

@@ -1,7 +1,8 @@
 //! HTTP with whoever has something for us.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use rustls::crypto::ring;
 use ureq::Agent;
 
 /// How long to wait for a connection or the beginning of an answer, and for the rest of it.
@@ -18,6 +19,7 @@ pub(crate) fn agent() -> Agent {
         // As helm and kubectl do it: a group's own authority is known to the system.
         .tls_config(
             ureq::tls::TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
                 .root_certs(ureq::tls::RootCerts::PlatformVerifier)
                 .build(),
         )

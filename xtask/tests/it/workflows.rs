@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::Write,
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
@@ -308,7 +307,6 @@ struct State {
     log: String,
     /// Of the pull requests that brought these commits.
     labels: BTreeMap<String, Vec<&'static str>>,
-    artifact: Vec<u8>,
     /// The newest commit of the pull request.
     head: String,
     comments: Vec<Value>,
@@ -317,19 +315,11 @@ struct State {
 impl GitHub {
     fn start() -> GitHub {
         let state = Arc::new(Mutex::new(State::default()));
-        let store = state.clone();
-        // Where artifacts are: whoever comes there with a token shows it to others.
-        let elsewhere = Server::asked(move |request| {
-            match request.headers.to_lowercase().contains("authorization") {
-                true => Answer::Status(400),
-                false => Answer::File(store.lock().unwrap().artifact.clone()),
-            }
-        });
         let (kept, own) = (state.clone(), Arc::new(Mutex::new(String::new())));
-        let (address, files) = (own.clone(), elsewhere.address);
+        let address = own.clone();
         let server = Server::asked(move |request| {
             let own = address.lock().unwrap().clone();
-            answer(&mut kept.lock().unwrap(), request, &own, &files)
+            answer(&mut kept.lock().unwrap(), request, &own)
         });
         own.lock().unwrap().clone_from(&server.address);
         GitHub {
@@ -358,7 +348,7 @@ impl GitHub {
     }
 }
 
-fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answer {
+fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
     let refused = |status: u16, message: &str| Answer::Json(status, json!({"message": message}));
     let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
     if request.path == "hook" {
@@ -427,17 +417,6 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
             )
         }
         ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
-        ("GET", "actions/runs/7/artifacts") => {
-            let artifact = |(id, name): (usize, &str)| json!({"id": id, "name": name});
-            let artifacts: Vec<_> = ["logs", "others", "more", "pr"]
-                .into_iter()
-                .enumerate()
-                .map(|(id, it)| artifact((id, it)))
-                .collect();
-            let there = if state.artifact.is_empty() { 3 } else { 4 };
-            paged(&artifacts[..there], Some("artifacts"))
-        }
-        ("GET", "actions/artifacts/3/zip") => Answer::Redirect(format!("{files}/archive")),
         ("GET", "actions/runs/7") => Answer::Json(
             200,
             json!({"head_sha": state.head, "head_branch": "a&b", "head_repository": {"owner": {"login": "eve"}}}),
@@ -653,15 +632,6 @@ fn a_push_deploys_and_a_failure_is_kept_to_its_cluster() {
     assert_eq!(github.state().told, [json!({"text": text})]);
 }
 
-/// A zip file with a file in it.
-fn packed(name: &str, text: &str) -> Vec<u8> {
-    let mut file = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    file.start_file(name, zip::write::SimpleFileOptions::default())
-        .unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-    file.finish().unwrap().into_inner()
-}
-
 #[test]
 fn a_pull_request_has_one_comment() {
     let github = GitHub::start();
@@ -674,6 +644,8 @@ fn a_pull_request_has_one_comment() {
     for (name, value) in [
         ("GITHUB_TOKEN", "of-the-run"),
         ("RUN_ID", "7"),
+        // Where the workflow unpacks the artifact.
+        ("PLAN_FOLDER", "artifact"),
         ("CI", "true"),
     ] {
         repo.env.push((name.to_owned(), value.to_owned()));
@@ -691,10 +663,11 @@ fn a_pull_request_has_one_comment() {
             .map(|it| it["body"].as_str().unwrap().to_owned())
             .collect()
     };
-    assert!(post().contains("run 7 has no artifact `pr`"));
+    assert!(post().contains("run 7 left no plan: there is nothing to post"));
     let plan = |changed: &str| {
         repo.ok(&format!("generate helm-upgrade-jobs {changed}"));
-        github.state().artifact = packed("comment-body.txt", &repo.read("comment-body.txt"));
+        let text = repo.read("comment-body.txt");
+        repo.write("artifact/comment-body.txt", &text);
     };
     // Nothing to say, and nothing said before.
     github.state().head = "f00".to_owned();
@@ -721,27 +694,29 @@ fn a_pull_request_has_one_comment() {
     assert_eq!(comments().len(), 3);
 
     // Not what anybody puts there.
-    for (name, text, part) in [
-        (
-            "comment-body.txt",
-            "Give me your password",
-            "has no plan in `comment-body.txt`",
-        ),
-        (
-            "other.txt",
-            "<!-- deployment-plan -->",
-            "it has no `comment-body.txt`",
-        ),
-    ] {
-        github.state().artifact = packed(name, text);
+    let artifact = repo.root.join("artifact");
+    let file = artifact.join("comment-body.txt");
+    let refused = |part: &str| {
         let said = repo.fails("github comment-plan");
+        assert!(said.contains("the artifact of run 7: "), "{said}");
         assert!(said.contains(part), "{said}");
-    }
-    github.state().artifact = b"no archive".to_vec();
-    assert!(
-        repo.fails("github comment-plan")
-            .contains("it isn't a zip file")
-    );
+    };
+    repo.write("artifact/comment-body.txt", "Give me your password");
+    refused("it has no plan in `comment-body.txt`");
+    let long = format!("<!-- deployment-plan -->{}", "x".repeat(65_536));
+    repo.write("artifact/comment-body.txt", &long);
+    refused("it has no plan in `comment-body.txt`");
+    fs::remove_file(&file).unwrap();
+    refused("it has no `comment-body.txt`");
+    repo.write("secret", "<!-- deployment-plan --> of the runner's own");
+    std::os::unix::fs::symlink(repo.root.join("secret"), &file).unwrap();
+    refused("`comment-body.txt` is a link");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    refused("`comment-body.txt` is not a file");
+    fs::remove_dir(&file).unwrap();
+    assert_eq!(comments().len(), 3);
+
     plan("README.md");
     github.state().head = "pushed since".to_owned();
     assert!(post().contains("belongs to no open pull request any more"));
