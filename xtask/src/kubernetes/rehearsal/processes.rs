@@ -1,8 +1,8 @@
 //! The programs of a rehearsal cluster.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::process::Pid;
 
 /// The running programs of a cluster, with their command lines. All but those in containers are started by paths below
@@ -17,6 +17,10 @@ pub(crate) fn processes(dir: &Path) -> Result<Vec<(Pid, String)>> {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
+    use std::fs;
+
+    use anyhow::Context;
+
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read `/proc`")? {
         let entry = entry?;
@@ -38,14 +42,12 @@ pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
-    let sh = Shell::new()?;
-    let lines = process::read(&sh, cmd!(sh, "ps -axo pid=,command="))?;
+    let sh = xshell::Shell::new()?;
+    let lines = crate::machine::process::read(&sh, xshell::cmd!(sh, "ps -axo pid=,command="))?;
     let parsed = lines.lines().filter_map(|line| {
         let (pid, command) = line.trim_start().split_once(' ')?;
-        Some((
-            pid.parse().ok().and_then(Pid::from_raw)?,
-            command.to_owned(),
-        ))
+        let pid = Pid::from_raw(pid.parse().ok()?)?;
+        Some((pid, command.to_owned()))
     });
     Ok(parsed.collect())
 }
