@@ -68,10 +68,15 @@ const FOR_BROWSER_TESTS: &[(&str, &str)] = &[
 /// The other system that people run this on.
 const MACOS: &str = "aarch64-apple-darwin";
 
-/// Stands in for a C compiler and an archiver for macOS: nothing is linked, and so each output may be empty.
+/// Stands in for clang and an archiver for macOS: nothing is linked, and so each output may be empty. `-E` and `-?` are how
+/// the crate cc finds out which compiler it has.
 const EMPTY_OUTPUTS: &str = r#"#!/bin/sh
 for it; do
-  case $it in *.o | *.a) : > "$it" ;; esac
+  case $it in
+    -E) echo '#pragma message "clang"' ;;
+    '-?') exit 1 ;;
+    *.o | *.a) : > "$it" ;;
+  esac
 done
 "#;
 

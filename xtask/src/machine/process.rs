@@ -5,10 +5,7 @@
 
 use std::{
     fs::File,
-    os::unix::{
-        fs::FileExt,
-        process::{CommandExt, ExitStatusExt},
-    },
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     process::{Command, ExitCode, ExitStatus},
     sync::{
         Arc, Mutex, MutexGuard, Once, Weak,
@@ -20,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use duct::{Expression, Handle, unix::HandleExt};
-use rustix::process::{getpgrp, setsid};
+use rustix::process::getpgrp;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::Signals,
@@ -380,7 +377,7 @@ fn end_with_us(expression: Expression) -> Expression {
 #[cfg(target_os = "linux")]
 fn in_own_session(expression: Expression) -> Expression {
     before_exec(expression, || {
-        setsid()?;
+        rustix::process::setsid()?;
         Ok(())
     })
 }
@@ -392,6 +389,8 @@ fn before_exec<F>(expression: Expression, prepare: F) -> Expression
 where
     F: Fn() -> std::io::Result<()> + Copy + Send + Sync + 'static,
 {
+    use std::os::unix::process::CommandExt;
+
     expression.before_spawn(move |command| {
         // SAFETY: between fork and exec our two functions make system calls, and allocate nothing.
         unsafe { command.pre_exec(prepare) };
