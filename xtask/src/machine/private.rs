@@ -1,4 +1,4 @@
-//! What must not reach a disk: files in memory, and folders on tmpfs that go with us.
+//! What must not reach a disk: files in memory, and folders on tmpfs that are removed when we end.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ mod private_file {
     use anyhow::{Context, Result};
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-    /// A file in memory that goes with us, however we end.
+    /// A file in memory. It is gone when this is dropped or we end, however that comes.
     pub(crate) struct PrivateFile {
         path: PathBuf,
         _file: File,
@@ -53,13 +53,13 @@ mod private_file {
             Ok(PrivateFile { path, _file: file })
         }
 
-        /// Where a program that we start can read it.
+        /// Where programs that we start can read it.
         pub(crate) fn path(&self) -> &Path {
             &self.path
         }
     }
 
-    /// They go with us.
+    /// Does nothing: files in memory end with us.
     pub(crate) fn remove_files() {}
 }
 
@@ -70,10 +70,7 @@ mod private_file {
         io::Write,
         os::unix::fs::OpenOptionsExt,
         path::{Path, PathBuf},
-        sync::{
-            Mutex, Once,
-            atomic::{AtomicUsize, Ordering},
-        },
+        sync::{Mutex, Once},
     };
 
     use anyhow::{Context, Result};
@@ -86,20 +83,16 @@ mod private_file {
     }
 
     static WRITTEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-    static SAID: Once = Once::new();
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    static WARNED: Once = Once::new();
 
     impl PrivateFile {
         pub(crate) fn new(content: &[u8]) -> Result<PrivateFile> {
-            SAID.call_once(|| {
-                say!("this system has no files in memory: decrypted files lie in a private folder while we work");
+            WARNED.call_once(|| {
+                say!(
+                    "this system has no files in memory: decrypted files are kept in a private folder until we end"
+                );
             });
-            let name = format!(
-                "{}-{}",
-                std::process::id(),
-                NEXT.fetch_add(1, Ordering::Relaxed)
-            );
-            let path = paths::in_memory()?.join(name);
+            let path = paths::of_this_process("file")?;
             WRITTEN
                 .lock()
                 .expect("nobody panics with it")
@@ -114,7 +107,7 @@ mod private_file {
             Ok(PrivateFile { path })
         }
 
-        /// Where a program that we start can read it.
+        /// Where programs that we start can read it.
         pub(crate) fn path(&self) -> &Path {
             &self.path
         }
@@ -126,7 +119,7 @@ mod private_file {
         }
     }
 
-    /// Removes all that are there, before a signal ends us.
+    /// Removes all private files that are still there, before a signal ends us.
     pub(crate) fn remove_files() {
         for path in WRITTEN.lock().expect("nobody panics with it").iter() {
             let _ = fs::remove_file(path);
@@ -134,7 +127,7 @@ mod private_file {
     }
 }
 
-/// A folder in memory for what programs have to write. It goes with this, or when we end.
+/// A folder in memory for what programs have to write. It is removed when this is dropped, or when we end.
 pub(crate) struct PrivateFolder {
     pub(crate) path: PathBuf,
     // Removes it.
@@ -158,16 +151,16 @@ impl PrivateFolder {
 
 /// A program that removes a folder when we end, however that comes.
 pub(crate) struct Cleaner {
-    waits: Child,
-    /// Closed with us, which is what it waits for.
-    until: Option<ChildStdin>,
+    shell: Child,
+    /// Closed when we end, which is what the shell waits for.
+    stdin: Option<ChildStdin>,
 }
 
 impl Cleaner {
     #[allow(unsafe_code)]
     pub(crate) fn of(sh: &Shell, folder: &Path) -> Result<Cleaner> {
-        let wait = "trap '' HUP INT TERM; read -r _; rm -rf -- \"$0\"";
-        let mut command = Command::from(cmd!(sh, "sh -c {wait} {folder}"));
+        let script = "trap '' HUP INT TERM; read -r _; rm -rf -- \"$0\"";
+        let mut command = Command::from(cmd!(sh, "sh -c {script} {folder}"));
         command
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -175,15 +168,15 @@ impl Cleaner {
             .stderr(Stdio::null());
         // SAFETY: between fork and exec there is one system call.
         unsafe { command.pre_exec(|| Ok(setsid().map(|_| ())?)) };
-        let mut waits = command.spawn().context("cannot run `sh`")?;
-        let until = waits.stdin.take();
-        Ok(Cleaner { waits, until })
+        let mut shell = command.spawn().context("cannot run `sh`")?;
+        let stdin = shell.stdin.take();
+        Ok(Cleaner { shell, stdin })
     }
 }
 
 impl Drop for Cleaner {
     fn drop(&mut self) {
-        self.until = None;
-        let _ = self.waits.wait();
+        self.stdin = None;
+        let _ = self.shell.wait();
     }
 }

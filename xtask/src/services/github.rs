@@ -67,12 +67,6 @@ impl Api {
         http::json(&mut answer, "GitHub")
     }
 
-    /// Gets a file. GitHub may redirect to another server, which does not get the token.
-    pub(crate) fn file(&self, path: &str) -> Result<Vec<u8>> {
-        let mut answer = self.ask("GET", &format!("{}/{path}", self.url), None)?;
-        Ok(answer.body_mut().read_to_vec()?)
-    }
-
     /// Asks GitHub. An answer that is not a success is an error.
     fn ask(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Response<Body>> {
         let request = ureq::http::Request::builder()

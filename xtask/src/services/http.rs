@@ -1,8 +1,9 @@
 //! HTTP, as all services are asked.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use rustls::crypto::ring;
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
@@ -23,6 +24,7 @@ pub(crate) fn agent() -> Agent {
         // As in helm and kubectl: an organization's own certificate authority is known to the system.
         .tls_config(
             ureq::tls::TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
                 .root_certs(ureq::tls::RootCerts::PlatformVerifier)
                 .build(),
         )

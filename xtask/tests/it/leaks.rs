@@ -265,7 +265,7 @@ fn a_helm_that_hangs() {
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr
-            .contains("`hangs` failed: `helm`: didn't end within 40 s"),
+            .contains("`hangs` failed: `helm`: did not end within 40 s"),
         "{}",
         ran.stderr
     );

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::Write,
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
@@ -308,7 +307,6 @@ struct State {
     log: String,
     /// Of the pull requests that brought these commits.
     labels: BTreeMap<String, Vec<&'static str>>,
-    artifact: Vec<u8>,
     /// The newest commit of the pull request.
     head: String,
     comments: Vec<Value>,
@@ -317,19 +315,11 @@ struct State {
 impl GitHub {
     fn start() -> GitHub {
         let state = Arc::new(Mutex::new(State::default()));
-        let store = state.clone();
-        // Where artifacts are: whoever comes there with a token shows it to others.
-        let elsewhere = Server::asked(move |request| {
-            match request.headers.to_lowercase().contains("authorization") {
-                true => Answer::Status(400),
-                false => Answer::File(store.lock().unwrap().artifact.clone()),
-            }
-        });
         let (kept, own) = (state.clone(), Arc::new(Mutex::new(String::new())));
-        let (address, files) = (own.clone(), elsewhere.address);
+        let address = own.clone();
         let server = Server::asked(move |request| {
             let own = address.lock().unwrap().clone();
-            answer(&mut kept.lock().unwrap(), request, &own, &files)
+            answer(&mut kept.lock().unwrap(), request, &own)
         });
         own.lock().unwrap().clone_from(&server.address);
         GitHub {
@@ -358,7 +348,7 @@ impl GitHub {
     }
 }
 
-fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answer {
+fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
     let refused = |status: u16, message: &str| Answer::Json(status, json!({"message": message}));
     let body: Value = serde_json::from_str(&request.body).unwrap_or_default();
     if request.path == "hook" {
@@ -427,17 +417,6 @@ fn answer(state: &mut State, request: &Request, own: &str, files: &str) -> Answe
             )
         }
         ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
-        ("GET", "actions/runs/7/artifacts") => {
-            let artifact = |(id, name): (usize, &str)| json!({"id": id, "name": name});
-            let artifacts: Vec<_> = ["logs", "others", "more", "pr"]
-                .into_iter()
-                .enumerate()
-                .map(|(id, it)| artifact((id, it)))
-                .collect();
-            let there = if state.artifact.is_empty() { 3 } else { 4 };
-            paged(&artifacts[..there], Some("artifacts"))
-        }
-        ("GET", "actions/artifacts/3/zip") => Answer::Redirect(format!("{files}/archive")),
         ("GET", "actions/runs/7") => Answer::Json(
             200,
             json!({"head_sha": state.head, "head_branch": "a&b", "head_repository": {"owner": {"login": "eve"}}}),
@@ -719,15 +698,6 @@ fn a_label_where_nothing_was_deployed(pushes: &Pushes) {
     );
 }
 
-/// A zip file with a file in it.
-fn packed(name: &str, text: &str) -> Vec<u8> {
-    let mut file = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    file.start_file(name, zip::write::SimpleFileOptions::default())
-        .unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-    file.finish().unwrap().into_inner()
-}
-
 /// The repository of a run that comments a pull request.
 struct Commenter {
     repo: Repo,
@@ -749,6 +719,8 @@ impl Commenter {
         for (name, value) in [
             ("GITHUB_TOKEN", "of-the-run"),
             ("RUN_ID", "7"),
+            // Where the workflow unpacks the artifact.
+            ("PLAN_FOLDER", "artifact"),
             ("CI", "true"),
         ] {
             repo.env.push((name.to_owned(), value.to_owned()));
@@ -765,7 +737,7 @@ impl Commenter {
         self.repo
             .ok(&format!("generate helm-upgrade-jobs {changed}"));
         let comment = self.repo.read("comment-body.txt");
-        self.github.state().artifact = packed("comment-body.txt", &comment);
+        self.repo.write("artifact/comment-body.txt", &comment);
     }
 
     fn post(&self) -> String {
@@ -789,7 +761,11 @@ impl Commenter {
 #[test]
 fn a_run_without_a_plan_comments_nothing() {
     let commenter = Commenter::start();
-    assert!(commenter.post().contains("run 7 has no artifact `pr`"));
+    assert!(
+        commenter
+            .post()
+            .contains("run 7 left no plan: there is nothing to post")
+    );
 }
 
 #[test]
@@ -820,24 +796,27 @@ fn a_pull_request_has_one_comment() {
 #[test]
 fn artifacts_that_are_no_plan() {
     let commenter = Commenter::start();
-    for (name, text, part) in [
-        (
-            "comment-body.txt",
-            "Give me your password",
-            "has no plan in `comment-body.txt`",
-        ),
-        (
-            "other.txt",
-            "<!-- deployment-plan -->",
-            "it has no `comment-body.txt`",
-        ),
-    ] {
-        commenter.github.state().artifact = packed(name, text);
+    let repo = &commenter.repo;
+    let file = repo.root.join("artifact/comment-body.txt");
+    let refused = |part: &str| {
         let said = commenter.fails();
+        assert!(said.contains("the artifact of run 7: "), "{said}");
         assert!(said.contains(part), "{said}");
-    }
-    commenter.github.state().artifact = b"no archive".to_vec();
-    assert!(commenter.fails().contains("it isn't a zip file"));
+    };
+    repo.write("artifact/comment-body.txt", "Give me your password");
+    refused("it has no plan in `comment-body.txt`");
+    let long = format!("<!-- deployment-plan -->{}", "x".repeat(65_536));
+    repo.write("artifact/comment-body.txt", &long);
+    refused("it has no plan in `comment-body.txt`");
+    fs::remove_file(&file).unwrap();
+    refused("it has no `comment-body.txt`");
+    repo.write("secret", "<!-- deployment-plan --> of the runner's own");
+    std::os::unix::fs::symlink(repo.root.join("secret"), &file).unwrap();
+    refused("`comment-body.txt` is a link");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    refused("`comment-body.txt` is not a file");
+    assert_eq!(commenter.comments(), OTHERS);
 }
 
 #[test]

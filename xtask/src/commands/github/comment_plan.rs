@@ -1,9 +1,13 @@
 //! The comment of a pull request that says what merging it deploys. A workflow without any rights made its text from the
 //! pull request's files; this one has a token, and runs none of its code.
 
-use std::io::{Cursor, Read};
+use std::{fs::File, io::Read, path::Path};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::Errno,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,9 +18,11 @@ use crate::{
     },
 };
 
-/// What the run hands over: an artifact of this name, with one file.
-const ARTIFACT: &str = "pr";
+/// The file of the artifact that the run handed over. Whoever made the pull request may have written it.
 const FILE: &str = "comment-body.txt";
+
+/// How many bytes of it are read.
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// Who writes comments with a workflow's token.
 const BOT: &str = "github-actions[bot]";
@@ -24,66 +30,78 @@ const BOT: &str = "github-actions[bot]";
 pub(crate) fn comment_plan() -> Result<()> {
     let api = Api::new()?;
     let run = variable("RUN_ID")?;
-    let artifacts = api.all(
-        &format!("actions/runs/{run}/artifacts?per_page=100"),
-        Some("artifacts"),
-    )?;
-    let Some(artifact) = artifacts.iter().find(|it| it["name"] == ARTIFACT) else {
-        say!("run {run} has no artifact `{ARTIFACT}`: there's nothing to say");
+    let folder = variable("PLAN_FOLDER")?;
+    let folder = Path::new(&folder);
+    if !folder.exists() {
+        say!("run {run} left no plan: there is nothing to post");
         return Ok(());
-    };
-    let packed = api.file(&format!("actions/artifacts/{}/zip", artifact["id"]))?;
-    let text =
-        unpacked(packed).with_context(|| format!("the artifact `{ARTIFACT}` of run {run}"))?;
-    let text = text.trim();
-    ensure!(
-        text.starts_with(PLAN) && text.len() <= LONGEST_COMMENT,
-        "the artifact `{ARTIFACT}` of run {run} has no plan in `{FILE}`"
-    );
+    }
+    let plan = plan(folder).with_context(|| format!("the artifact of run {run}"))?;
     let Some(number) = pull_request(&api, &run)? else {
         say!("run {run} belongs to no open pull request any more");
         return Ok(());
     };
-    let comments = api.all(&format!("issues/{number}/comments?per_page=100"), None)?;
-    let is_ours = |it: &&Value| {
-        it["user"]["login"] == BOT && it["body"].as_str().is_some_and(|it| it.starts_with(PLAN))
-    };
-    let body = json!({"body": text});
-    match comments.iter().find(is_ours) {
-        None if NOTHING.iter().all(|it| text.contains(it)) => return Ok(()),
-        Some(ours) => api.send("PATCH", &format!("issues/comments/{}", ours["id"]), &body)?,
-        None => api.send("POST", &format!("issues/{number}/comments"), &body)?,
-    };
-    say!("pull request {number} has the plan of run {run}");
+    if post(&api, &number, &plan)? {
+        say!("pull request {number} has the plan of run {run}");
+    }
     Ok(())
 }
 
-/// The file in the artifact; larger ones aren't read.
-fn unpacked(packed: Vec<u8>) -> Result<String> {
-    let mut files = zip::ZipArchive::new(Cursor::new(packed)).context("it isn't a zip file")?;
-    let file = files
-        .by_name(FILE)
-        .with_context(|| format!("it has no `{FILE}`"))?;
+/// The text in the unpacked artifact, if it is a plan.
+fn plan(folder: &Path) -> Result<String> {
+    let text = read_plain(&folder.join(FILE))?;
+    let text = text.trim();
+    ensure!(
+        text.starts_with(PLAN) && text.len() <= LONGEST_COMMENT,
+        "it has no plan in `{FILE}`"
+    );
+    Ok(text.to_owned())
+}
+
+/// The beginning of a file that somebody else wrote: a link could lead to what only we can read, and a device or a pipe
+/// could have no end.
+fn read_plain(path: &Path) -> Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => bail!("it has no `{FILE}`"),
+        Err(Errno::LOOP) => bail!("`{FILE}` is a link"),
+        Err(err) => return Err(err).with_context(|| format!("cannot open `{FILE}`")),
+    };
+    ensure!(file.metadata()?.is_file(), "`{FILE}` is not a file");
     let mut text = String::new();
-    file.take(1 << 20)
+    file.take(LONGEST_FILE)
         .read_to_string(&mut text)
-        .with_context(|| format!("`{FILE}`"))?;
+        .with_context(|| format!("cannot read `{FILE}`"))?;
     Ok(text)
+}
+
+/// Makes the plan our one comment of a pull request, unless nothing is deployed and we never said anything else. Whether
+/// the comment is there.
+fn post(api: &Api, number: &Value, plan: &str) -> Result<bool> {
+    let comments = api.all(&format!("issues/{number}/comments?per_page=100"), None)?;
+    let body = json!({"body": plan});
+    match comments.iter().find(|comment| is_ours(comment)) {
+        None if NOTHING.iter().all(|it| plan.contains(it)) => return Ok(false),
+        Some(ours) => api.send("PATCH", &format!("issues/comments/{}", ours["id"]), &body)?,
+        None => api.send("POST", &format!("issues/{number}/comments"), &body)?,
+    };
+    Ok(true)
+}
+
+fn is_ours(comment: &Value) -> bool {
+    let body = comment["body"].as_str().unwrap_or_default();
+    comment["user"]["login"] == BOT && body.starts_with(PLAN)
 }
 
 /// The number of the open pull request whose newest commit the run is of, by what GitHub says of that run: what the pull
 /// request's own workflow wrote could name another one.
 fn pull_request(api: &Api, run: &str) -> Result<Option<Value>> {
     let run = api.get(&format!("actions/runs/{run}"))?;
-    let part = |path: &str| {
-        run.pointer(path)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
     let head = format!(
         "{}:{}",
-        part("/head_repository/owner/login"),
-        part("/head_branch")
+        text_at(&run, "/head_repository/owner/login"),
+        text_at(&run, "/head_branch")
     );
     let head = percent_encoded(&head);
     let open = api.all(&format!("pulls?state=open&head={head}&per_page=100"), None)?;
@@ -91,4 +109,9 @@ fn pull_request(api: &Api, run: &str) -> Result<Option<Value>> {
         .into_iter()
         .find(|it| it["head"]["sha"] == run["head_sha"]);
     Ok(pull_request.map(|mut it| it["number"].take()))
+}
+
+fn text_at<'a>(run: &'a Value, pointer: &str) -> &'a str {
+    let value = run.pointer(pointer).and_then(Value::as_str);
+    value.unwrap_or_default()
 }

@@ -41,18 +41,12 @@ pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
 /// The command lines of all running processes.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn command_lines() -> Result<Vec<(Pid, String)>> {
-    use xshell::{Shell, cmd};
-
-    use crate::machine::process;
-
-    let sh = Shell::new()?;
-    let lines = process::read(&sh, cmd!(sh, "ps -axo pid=,command="))?;
+    let sh = xshell::Shell::new()?;
+    let lines = crate::machine::process::read(&sh, xshell::cmd!(sh, "ps -axo pid=,command="))?;
     let parsed = lines.lines().filter_map(|line| {
         let (pid, command) = line.trim_start().split_once(' ')?;
-        Some((
-            pid.parse().ok().and_then(Pid::from_raw)?,
-            command.to_owned(),
-        ))
+        let pid = Pid::from_raw(pid.parse().ok()?)?;
+        Some((pid, command.to_owned()))
     });
     Ok(parsed.collect())
 }
