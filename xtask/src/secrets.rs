@@ -7,5 +7,20 @@ mod sops;
 pub(crate) use self::{
     in_memory::InMemory,
     mask::{Mask, Unmasked},
-    sops::{decrypt, decrypt_binary, not_encrypted, open},
+    sops::{Decrypter, decrypt, decrypt_binary, not_encrypted, open},
 };
+
+/// A password, token or key. It has neither `Debug` nor `Display`, so that no message shows it by accident.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text, for whoever asks for it by its protocol.
+    pub(crate) fn exposed(&self) -> &str {
+        &self.0
+    }
+}

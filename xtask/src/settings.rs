@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::yaml;
+
 /// From the root. A repository without it has the defaults.
 const FILE: &str = "config/xtask.yaml";
 
@@ -71,7 +73,7 @@ impl Settings {
             read => read.with_context(|| format!("cannot read `{FILE}`"))?,
         };
         // A file of comments alone is null.
-        let settings: Option<Settings> = serde_yaml::from_str(&text)
+        let settings: Option<Settings> = yaml::parse(text.as_bytes())
             .with_context(|| format!("{FILE}: not the deployer's settings"))?;
         Ok(settings.unwrap_or_default())
     }

@@ -76,6 +76,19 @@ pub(crate) fn parse<T: DeserializeOwned>(content: &[u8]) -> anyhow::Result<T> {
     Ok(T::deserialize(&first_document(content)?)?)
 }
 
+/// All documents of a stream as a type each; empty ones are left out.
+pub(crate) fn parse_stream<T: DeserializeOwned>(content: &[u8]) -> anyhow::Result<Vec<T>> {
+    let text = text(content).map_err(refused)?;
+    let mut parsed = Vec::new();
+    for document in documents(text).map_err(refused)? {
+        let read = read_document(&document, 0).map_err(refused)?;
+        if let Some(ReadDocument { node, .. }) = read.filter(|it| !it.node.is_null()) {
+            parsed.push(T::deserialize(&node)?);
+        }
+    }
+    Ok(parsed)
+}
+
 fn first_document(content: &[u8]) -> anyhow::Result<Node> {
     let read = text(content).and_then(|text| {
         let document = Document {
@@ -87,8 +100,12 @@ fn first_document(content: &[u8]) -> anyhow::Result<Node> {
     match read {
         Ok(Some(ReadDocument { node, .. })) => Ok(node),
         Ok(None) => Ok(Node::nowhere(Data::Null)),
-        Err(finding) => Err(anyhow!("line {}: {}", finding.line, finding.message)),
+        Err(finding) => Err(refused(finding)),
     }
+}
+
+fn refused(finding: Finding) -> anyhow::Error {
+    anyhow!("line {}: {}", finding.line, finding.message)
 }
 
 /// The text of a file without the byte order mark that it may begin with.

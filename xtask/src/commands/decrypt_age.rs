@@ -12,10 +12,11 @@ use xshell::{Shell, cmd};
 
 use crate::{
     machine::{
-        process, programs,
+        process,
+        programs::{self, Tools},
         terminal::{self, list},
     },
-    secrets,
+    secrets::{self, Decrypter},
 };
 
 /// Where the private key may be, encrypted by sops: paths from the root.
@@ -53,8 +54,8 @@ pub fn decrypt_age(sh: &Shell, root: &Path, args: &DecryptAge) -> Result<ExitCod
             list(KEYS)
         );
     };
-    let sh = &programs::provide(sh, &["age", "sops"], false)?;
-    terminal::print(&decrypt(sh, root, &encrypted, key)?)?;
+    let tools = programs::provide(sh, &["age", "sops"], false)?;
+    terminal::print(&decrypt(&tools, root, &encrypted, key)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -89,8 +90,10 @@ impl Encrypted {
     }
 }
 
-fn decrypt(sh: &Shell, root: &Path, encrypted: &Encrypted, key: &str) -> Result<Vec<u8>> {
-    let identity = secrets::decrypt_binary(sh, root, Path::new(key))?;
+fn decrypt(tools: &Tools, root: &Path, encrypted: &Encrypted, key: &str) -> Result<Vec<u8>> {
+    let decrypter = Decrypter::new(tools, None)?;
+    let sh = tools.sh();
+    let identity = secrets::decrypt_binary(&decrypter, root, Path::new(key))?;
     let path = identity.path();
     let cmd = cmd!(sh, "age --decrypt --identity {path}");
     let output = process::run(sh, cmd, &encrypted.content)?;

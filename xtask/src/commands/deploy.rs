@@ -15,7 +15,7 @@ use crate::{
         run::{HubToDeploy, Run},
     },
     machine::{
-        parallel, process,
+        parallel, process, programs,
         terminal::{self, list, number_of},
     },
     repository::{fleet::Fleet, problem::What},
@@ -29,10 +29,15 @@ pub mod support;
 
 /// Deploys hubs. Fails if one of them did.
 pub fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
+    if !args.options.dry_run {
+        process::end_in_order();
+    }
     let what = [What::Hubs, What::Authenticators];
     let fleet = Fleet::load(root, &what, Some(&args.cluster), &args.hubs)?;
-    fleet.cluster(&args.cluster)?.select_hubs(&args.hubs)?;
-    let (sh, mut run) = Run::prepare(sh, root, fleet, &args.cluster, &args.options)?;
+    let cluster = fleet.cluster(&args.cluster)?;
+    cluster.select_hubs(&args.hubs)?;
+    let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+    let (sh, mut run) = Run::prepare(&tools, root, fleet, &args.cluster, &args.options)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
     }

@@ -19,6 +19,7 @@ use crate::{
         session::Session,
     },
     machine::{
+        process,
         terminal::{self, list, number_of},
         until::Until,
     },
@@ -49,8 +50,10 @@ pub struct Retire {
 
 /// Removes a release.
 pub fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<ExitCode> {
+    process::end_in_order();
     let cluster = Cluster::load(root, &args.cluster)?;
-    let (sh, mask, session) = Session::open(sh, root, &cluster)?;
+    let (sh, session) = Session::open(sh, root, &cluster)?;
+    let mask = session.mask();
     let api = &session.api;
     let hub = &args.hub;
     let newest = newest(api, &cluster, hub)?;

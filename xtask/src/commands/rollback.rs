@@ -11,7 +11,10 @@ use crate::{
         release::HelmRunner,
         session::Session,
     },
-    machine::terminal::{self, Progress, list},
+    machine::{
+        process,
+        terminal::{self, Progress, list},
+    },
     repository::cluster::Cluster,
 };
 
@@ -37,9 +40,11 @@ pub struct Rollback {
 
 /// Returns a release to an earlier revision.
 pub fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<ExitCode> {
+    process::end_in_order();
     let cluster = Cluster::load(root, &args.cluster)?;
     let release = cluster.release(&args.hub)?;
-    let (sh, mask, session) = Session::open(sh, root, &cluster)?;
+    let (sh, session) = Session::open(sh, root, &cluster)?;
+    let mask = session.mask();
     let helm = HelmRunner::new(&sh, &mask, args.timeout);
 
     let shown = format!("`{release}` of `{}`", cluster.name);

@@ -19,9 +19,9 @@ use crate::{
         check::{ATTEMPTS, Attempt, Check, Way, token},
         notebook::Notebook,
     },
-    kubernetes::session::Session,
+    kubernetes::{credentials, session::Session},
     machine::{
-        programs,
+        paths, process, programs,
         terminal::{self, Format},
         workflow,
     },
@@ -90,12 +90,12 @@ struct HealthReport<'a> {
 
 /// Checks one hub; the exit status is 1 if it is not healthy.
 pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -> Result<ExitCode> {
+    process::end_in_order();
     let cluster = Cluster::load(root, &args.cluster)?;
     let hub = cluster.select_hubs(slice::from_ref(&args.hub))?[0];
     let kind = traits(sh, root, &cluster, hub)?;
     let notebooks = args.notebooks(hub, &kind)?;
-    let (login, _, session) = Session::open(sh, root, &cluster)?;
-
+    let (login, session) = Session::open(sh, root, &cluster)?;
     ensure!(
         session.rehearsal != Some(Nodes::Simulated),
         "`{}` has simulated nodes, where nothing runs: there is nothing to check\nhint: `cargo xtask local up --real`",
@@ -138,7 +138,7 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
 
 /// What the values say of the hub, with those of its charts.
 fn traits(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<HubTraits> {
-    let sh = &programs::provide(sh, &["helm"], false)?;
+    let tools = programs::provide(sh, &["helm"], false)?;
     let settings = Settings::load(root)?;
     let fleet = Fleet::load(
         root,
@@ -146,7 +146,9 @@ fn traits(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<HubTr
         Some(&cluster.name),
         slice::from_ref(&hub.name),
     )?;
-    for prepared in prepare::prepare(sh, root, &settings, fleet.charts_wanted())?.into_values() {
+    for prepared in
+        prepare::prepare(tools.sh(), root, &settings, fleet.charts_wanted())?.into_values()
+    {
         prepared?;
     }
     let fleet = fleet.with_charts(fetch::schemas(&settings));
@@ -160,8 +162,10 @@ fn domain(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<(Stri
     let Some(file) = &hub.domain_override_file else {
         return Ok((hub.domain.clone(), Mask::new([])));
     };
-    let sh = &programs::provide(sh, &["sops"], false)?;
-    let file = secrets::open(sh, root, &cluster.dir.join(file))?;
+    let tools = programs::provide(sh, &["sops"], false)?;
+    let decrypter = credentials::decrypter(&tools, root, cluster)?;
+    let path = paths::lexical(&cluster.dir.join(file));
+    let file = secrets::open(&decrypter, root, &path)?;
     Ok((address::domain_in(&file)?, Mask::new([&file])))
 }
 

@@ -14,7 +14,8 @@ use crate::{
         rollout,
     },
     machine::{
-        parallel, process, programs,
+        parallel, process,
+        programs::{self, Tools},
         terminal::{self, Format},
     },
     repository::cluster::Cluster,
@@ -62,9 +63,9 @@ struct Row {
 pub fn status(sh: &Shell, root: &Path, args: &Status) -> Result<ExitCode> {
     let clusters = selected(root, &args.clusters)?;
     let needs_rehearsal = clusters.iter().any(Cluster::is_local);
-    let sh = &programs::provide(sh, programs::FOR_HUBS, needs_rehearsal)?;
-    let rows = parallel::side_by_side(sh, &clusters, |sh, cluster| {
-        rows_of(sh, root, cluster)
+    let tools = programs::provide(sh, programs::FOR_HUBS, needs_rehearsal)?;
+    let rows = parallel::side_by_side(&tools, &clusters, |tools, cluster| {
+        rows_of(tools, root, cluster)
             .unwrap_or_else(|err| vec![Row::without_release(cluster, format!("{err:#}"))])
     });
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
@@ -83,13 +84,14 @@ fn selected(root: &Path, names: &[String]) -> Result<Vec<Cluster>> {
 }
 
 /// The rows of a cluster: its hubs in the order of cluster.yaml, its other releases, and then the releases of others.
-fn rows_of(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
+fn rows_of(tools: &Tools, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
     if credentials::is_down(root, cluster)? {
         let status = "the rehearsal cluster is down".to_owned();
         return Ok(vec![Row::without_release(cluster, status)]);
     }
-    let tools = credentials::with_demo_key(sh, root, cluster)?;
-    let login = credentials::log_in(&tools, root, cluster)?;
+    let sh = tools.sh();
+    let decrypter = credentials::decrypter(tools, root, cluster)?;
+    let login = credentials::log_in(&decrypter, root, cluster)?;
     let mask = login.mask();
     let api = Api::start(&login.sh)?;
     let mut rows = Vec::new();

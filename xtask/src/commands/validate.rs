@@ -123,7 +123,8 @@ fn check(
         let fleet = fleet.with_charts(fetch::cached_schemas());
         return Ok(once(rules::check(&fleet, sh), args.strict));
     }
-    let helm = &programs::provide(sh, &["helm"], false)?;
+    let tools = programs::provide(sh, &["helm"], false)?;
+    let helm = tools.sh();
     let prepared = prepare::prepare(helm, root, settings, fleet.charts_wanted())?;
     let fleet = fleet.with_charts(fetch::schemas(settings));
     let mut found = rules::check(&fleet, sh);

@@ -25,8 +25,9 @@ use crate::{
         until::Until,
     },
     repository::cluster::Hub,
-    secrets::InMemory,
+    secrets::{InMemory, Secret},
     services::http,
+    yaml::Node,
 };
 
 /// How long `kubectl port-forward` may take to listen.
@@ -138,7 +139,7 @@ impl Address {
         &self,
         method: &str,
         path: &str,
-        token: &str,
+        token: &Secret,
         body: Option<&Value>,
         until: Until,
     ) -> Result<Response<Body>> {
@@ -150,7 +151,7 @@ impl Address {
         &self,
         method: &str,
         path: &str,
-        token: &str,
+        token: &Secret,
         body: Option<&Value>,
         until: Until,
         reading: Duration,
@@ -159,7 +160,7 @@ impl Address {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
-            .header("Authorization", format!("token {token}"))
+            .header("Authorization", format!("token {}", token.exposed()))
             .header("Content-Type", "application/json")
             .body(body.map_or_else(String::new, Value::to_string))
             .with_context(|| format!("`{}` is not an address", self.url))?;
@@ -260,7 +261,7 @@ impl Address {
     pub(crate) fn websocket(
         &self,
         path: &str,
-        token: &str,
+        token: &Secret,
         until: Until,
         check_waiting: impl Fn() -> Result<()>,
     ) -> Result<WebSocket<Box<dyn Stream>>> {
@@ -279,8 +280,8 @@ impl Address {
         } else {
             Box::new(tcp)
         };
-        let request =
-            ClientRequestBuilder::new(uri).with_header("Authorization", format!("token {token}"));
+        let request = ClientRequestBuilder::new(uri)
+            .with_header("Authorization", format!("token {}", token.exposed()));
         let mut result = tungstenite::client(request, stream);
         while let Err(HandshakeError::Interrupted(part)) = result {
             check_waiting()?;
@@ -401,10 +402,8 @@ fn own_port(written: &str) -> Option<String> {
 /// Reads the domain in a `domain_override_file`.
 pub(crate) fn domain_in(file: &InMemory) -> Result<String> {
     let shown = file.source.display();
-    let yaml: serde_yaml::Value = serde_yaml::from_str(&file.text()?)
-        .ok()
-        .with_context(|| format!("`{shown}` is not YAML"))?;
-    let domain = yaml.get("domain").and_then(serde_yaml::Value::as_str);
+    let values = file.values()?;
+    let domain = values.get(&["domain"]).and_then(Node::as_text);
     Ok(domain
         .with_context(|| format!("`{shown}` has no `domain`"))?
         .to_owned())

@@ -21,7 +21,7 @@ use crate::{
         cluster::{Hub, Nodes},
         hub_traits::HubTraits,
     },
-    secrets::Mask,
+    secrets::{Mask, Secret},
 };
 
 /// How often a hub is tried, and how long each attempt may take, unless options say otherwise.
@@ -148,7 +148,7 @@ pub(crate) struct Check<'a> {
 pub(crate) enum Way {
     /// Start a server for the test user, with the token of the hub's service, and run these notebooks in it.
     Server {
-        token: String,
+        token: Secret,
         notebooks: Vec<Notebook>,
     },
     /// Ask the hub whether it is well, and get its page, if there is one: BinderHub's is not behind a node's port, nor behind
@@ -211,7 +211,7 @@ fn wait(pause: Duration) -> Result<()> {
 }
 
 /// The token of the service `hub-health`, which z2jh's chart keeps in a Secret; or why there is none.
-pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
+pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<Secret, String>> {
     const KEY: &str = "hub.services.hub-health.apiToken";
     let secret = api.find(&format!("/api/v1/namespaces/{}/secrets/hub", hub.name))?;
     let Some(secret) = secret else {
@@ -230,7 +230,7 @@ pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<String, String>> {
     Ok(if token.is_empty() {
         Err(format!("its Secret `hub` has no `{KEY}`"))
     } else {
-        Ok(token.to_owned())
+        Ok(Secret::new(token.to_owned()))
     })
 }
 

@@ -17,7 +17,7 @@ use crate::{
         kernel::Kernel,
     },
     machine::until::Until,
-    secrets::Mask,
+    secrets::{Mask, Secret},
     services::http,
 };
 
@@ -40,7 +40,7 @@ const HUB: &str = "hub";
 /// The user that checks. It is deleted, and its server stopped, when this is dropped.
 pub(crate) struct TestUser<'a> {
     address: &'a Address,
-    token: &'a str,
+    token: &'a Secret,
     mask: &'a Mask,
     is_there: Cell<bool>,
 }
@@ -57,7 +57,7 @@ impl<'a> TestUser<'a> {
     /// Creates the user. What an earlier check left is removed first.
     pub(crate) fn make(
         address: &'a Address,
-        token: &'a str,
+        token: &'a Secret,
         mask: &'a Mask,
         until: Until,
     ) -> Result<TestUser<'a>> {
@@ -173,7 +173,7 @@ impl<'a> TestUser<'a> {
     }
 
     /// A token that can do nothing but what the user can: use its server.
-    fn make_token(&self, until: Until) -> Result<String> {
+    fn make_token(&self, until: Until) -> Result<Secret> {
         let answer = self.address.ask(
             "POST",
             &format!("/hub/api/users/{USER}/tokens"),
@@ -183,7 +183,8 @@ impl<'a> TestUser<'a> {
         )?;
         let made = expect(HUB, "POST", "a token", answer, &[200, 201])?;
         let token = made["token"].as_str();
-        Ok(token.context("the hub gives the user no token")?.to_owned())
+        let token = token.context("the hub gives the user no token")?;
+        Ok(Secret::new(token.to_owned()))
     }
 
     /// Asks the user's server, which must succeed.
@@ -191,7 +192,7 @@ impl<'a> TestUser<'a> {
         &self,
         method: &str,
         path: &str,
-        token: &str,
+        token: &Secret,
         body: Option<&Value>,
         until: Until,
     ) -> Result<Value> {

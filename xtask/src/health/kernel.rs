@@ -12,6 +12,7 @@ use tungstenite::{Message, WebSocket};
 use crate::{
     health::address::{Address, Stream},
     machine::until::Until,
+    secrets::Secret,
     services::http,
 };
 
@@ -22,7 +23,7 @@ pub(crate) struct Kernel<'a> {
     address: &'a Address,
     /// The path of the kernel in the server's API.
     path: String,
-    token: String,
+    token: Secret,
     socket: WebSocket<Box<dyn Stream>>,
     cells: usize,
 }
@@ -39,7 +40,7 @@ impl Kernel<'_> {
     pub(crate) fn connect(
         address: &Address,
         path: String,
-        token: String,
+        token: Secret,
         until: Until,
     ) -> Result<Kernel<'_>> {
         let channels = format!("{path}/channels");
@@ -132,7 +133,7 @@ impl Kernel<'_> {
 }
 
 /// What the server says of a kernel that starts: `starting`, `idle`, `unknown`.
-fn state(address: &Address, path: &str, token: &str, until: Until) -> Result<String> {
+fn state(address: &Address, path: &str, token: &Secret, until: Until) -> Result<String> {
     until.check("the kernel's start")?;
     let mut answer = address.ask("GET", path, token, None, until)?;
     ensure!(

@@ -5,7 +5,7 @@ mod azure;
 mod gcp;
 pub(crate) mod login;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
@@ -15,17 +15,21 @@ use crate::{
         credentials::login::Login,
         rehearsal::{Rehearsal, RehearsalState},
     },
-    machine::{process, programs},
+    machine::{
+        process,
+        programs::{self, Tools},
+    },
     repository::cluster::{Cluster, Provider},
-    secrets,
+    secrets::{self, Decrypter},
     settings::Settings,
 };
 
 /// Logs in to a cluster, and makes sure that it answers. A rehearsal cluster is brought up for that.
 ///
-/// `sh` is the person's own environment, which sops needs. With a `key` in cluster.yaml nothing of the person's own logins
+/// `decrypter` has the person's own environment. With a `key` in cluster.yaml nothing of the person's own logins
 /// is used; without one it is their own login, or that of the machine.
-pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
+pub(crate) fn log_in(decrypter: &Decrypter, root: &Path, cluster: &Cluster) -> Result<Login> {
+    let sh = decrypter.sh();
     let mut login = Login::new(sh)?;
     match &cluster.provider {
         Provider::Local(_) => {
@@ -37,14 +41,14 @@ pub(crate) fn log_in(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login
             return Ok(login);
         }
         Provider::Kubeconfig(file) => {
-            let kubeconfig = secrets::open(sh, root, file)?;
+            let kubeconfig = secrets::open(decrypter, root, file)?;
             login.hold_kubeconfig(kubeconfig, root.join(file).parent().unwrap_or(root))?;
             login.isolate();
         }
-        Provider::Gcp(gcp) => gcp::log_in(&mut login, sh, root, gcp)?,
-        Provider::Aws(aws) => aws::log_in(&mut login, sh, root, aws)?,
+        Provider::Gcp(gcp) => gcp::log_in(&mut login, decrypter, root, gcp)?,
+        Provider::Aws(aws) => aws::log_in(&mut login, decrypter, root, aws)?,
         Provider::Azure(azure) => {
-            azure::log_in(&mut login, sh, root, azure, &Settings::load(root)?)?
+            azure::log_in(&mut login, decrypter, root, azure, &Settings::load(root)?)?
         }
     }
     ask_for_version(&login)?;
@@ -71,9 +75,10 @@ fn ask_for_version(login: &Login) -> Result<()> {
 
 /// Provides the programs that a hub's cluster needs, and logs in: for a command that runs nothing else before.
 pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
-    let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let sh = &with_demo_key(sh, root, cluster)?;
-    log_in(sh, root, cluster).with_context(|| format!("cannot log in to `{}`", cluster.name))
+    let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+    let decrypter = decrypter(&tools, root, cluster)?;
+    log_in(&decrypter, root, cluster)
+        .with_context(|| format!("cannot log in to `{}`", cluster.name))
 }
 
 /// Whether logging in would first have to bring up a rehearsal cluster.
@@ -85,20 +90,8 @@ pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
     Ok(!matches!(state, RehearsalState::Up(_)))
 }
 
-/// A `Shell` in which sops finds the demo key of a rehearsal cluster, beside the person's own keys.
-pub(crate) fn with_demo_key(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Shell> {
-    let sh = sh.clone();
-    let file = root.join(&cluster.dir).join("demo.age.key");
-    if !file.is_file() {
-        return Ok(sh);
-    }
-    if sh.var_os("SOPS_AGE_KEY_FILE").is_none() {
-        sh.set_var("SOPS_AGE_KEY_FILE", file);
-    } else {
-        let key = fs::read_to_string(&file)
-            .with_context(|| format!("cannot read `{}`", file.display()))?;
-        let own = sh.var("SOPS_AGE_KEY").unwrap_or_default();
-        sh.set_var("SOPS_AGE_KEY", format!("{own}\n{key}"));
-    }
-    Ok(sh)
+/// What decrypts the files of a cluster. A rehearsal cluster has a demo key in its folder.
+pub(crate) fn decrypter(tools: &Tools, root: &Path, cluster: &Cluster) -> Result<Decrypter> {
+    let demo_key = root.join(&cluster.dir).join("demo.age.key");
+    Decrypter::new(tools, demo_key.is_file().then_some(&demo_key))
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::Deserialize;
 use serde_json::Value;
 use similar::TextDiff;
 
@@ -17,7 +16,7 @@ use crate::{
     },
     repository::hub_traits::PlainValues,
     secrets::Mask,
-    yaml::split_documents,
+    yaml,
 };
 
 /// The field manager in whose name we ask, under which helm keeps what it set:
@@ -286,7 +285,7 @@ fn decoded(data: &Value) -> Value {
 
 /// What a text says if it's YAML or JSON of a map or list, else the text.
 fn structured(text: &str) -> Value {
-    match serde_yaml::from_str(text) {
+    match yaml::parse(text.as_bytes()) {
         Ok(content @ (Value::Object(_) | Value::Array(_))) => content,
         _ => text.into(),
     }
@@ -295,17 +294,15 @@ fn structured(text: &str) -> Value {
 /// A manifest's objects, with those of a `List` by themselves.
 fn objects(manifest: &str) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
-    for document in split_documents(manifest) {
-        for document in serde_yaml::Deserializer::from_str(document) {
-            let mut object = Value::deserialize(document).context("a manifest is not YAML")?;
-            let is_list = text(&object["kind"]).ends_with("List");
-            if let Some(Value::Array(items)) = object.get_mut("items")
-                && is_list
-            {
-                objects.append(items);
-            } else if !object.is_null() {
-                objects.push(object);
-            }
+    let read = yaml::parse_stream::<Value>(manifest.as_bytes());
+    for mut object in read.context("a manifest is not YAML")? {
+        let is_list = text(&object["kind"]).ends_with("List");
+        if let Some(Value::Array(items)) = object.get_mut("items")
+            && is_list
+        {
+            objects.append(items);
+        } else {
+            objects.push(object);
         }
     }
     Ok(objects)

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     kubernetes::{api::Api, objects::PartialObject},
-    yaml::split_documents,
+    yaml::{self, split_documents},
 };
 
 /// A revision, as far as its Secret's labels describe it.
@@ -165,9 +165,11 @@ pub(crate) fn forget_volumes(api: &Api, newest: &Newest) -> Result<()> {
 }
 
 fn is_volume(document: &str) -> bool {
-    let yaml: serde_yaml::Value = serde_yaml::from_str(document).unwrap_or_default();
-    let kind = yaml.get("kind").and_then(serde_yaml::Value::as_str);
-    matches!(kind, Some("PersistentVolumeClaim" | "PersistentVolume"))
+    let object: Value = yaml::parse(document.as_bytes()).unwrap_or_default();
+    matches!(
+        object["kind"].as_str(),
+        Some("PersistentVolumeClaim" | "PersistentVolume")
+    )
 }
 
 /// The opposite of `content`.

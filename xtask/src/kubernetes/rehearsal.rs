@@ -137,7 +137,10 @@ impl Rehearsal {
     /// A `Shell` with the programs that these nodes need, and the real node if it is to be one.
     fn provide(&self, sh: &Shell, nodes: Nodes) -> Result<(Shell, Option<Node>)> {
         match nodes {
-            Nodes::Simulated => Ok((programs::provide(sh, programs::FOR_REHEARSALS, true)?, None)),
+            Nodes::Simulated => {
+                let tools = programs::provide(sh, programs::FOR_REHEARSALS, true)?;
+                Ok((tools.sh().clone(), None))
+            }
             Nodes::Real => {
                 let (sh, node) = node::provide(sh, &self.id, &self.root)?;
                 Ok((sh, Some(node)))

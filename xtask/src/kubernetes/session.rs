@@ -18,48 +18,45 @@ use crate::{
     secrets::{InMemory, Mask},
 };
 
+/// A login with what is needed to change releases.
 pub(crate) struct Session {
     pub(crate) api: Arc<Api>,
     pub(crate) leases: Leases,
     pub(crate) record: Record,
     /// What the pods run on, if it's a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
-    /// What is read and written while the login is used.
-    _login: (Vec<InMemory>, PrivateFolder),
+    /// What of the login must not show, and is read while it is used.
+    keys: Vec<InMemory>,
+    /// What programs write while the login is used.
+    _folder: PrivateFolder,
 }
 
 impl Session {
     pub(crate) fn start(login: Login, record: Record) -> Result<Session> {
-        let Login {
-            sh,
-            keys,
-            rehearsal,
-            folder,
-            ..
-        } = login;
-        let api = Arc::new(Api::start(&sh)?);
+        let api = Arc::new(Api::start(&login.sh)?);
         let leases = Leases::new(api.clone(), &record)?;
         Ok(Session {
             api,
             leases,
             record,
-            rehearsal,
-            _login: (keys, folder),
+            rehearsal: login.rehearsal,
+            keys: login.keys,
+            _folder: login.folder,
         })
     }
 
-    /// Logs in to change releases without their charts and values; with what of the login must not show.
-    pub(crate) fn open(
-        sh: &Shell,
-        root: &Path,
-        cluster: &Cluster,
-    ) -> Result<(Shell, Mask, Session)> {
+    /// Logs in to change releases without their charts and values. Returns also a `Shell` whose helm and kubectl talk to
+    /// the cluster.
+    pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<(Shell, Session)> {
         let login = credentials::open(sh, root, cluster)?;
+        let sh = login.sh.clone();
+        let record = Record::new(&sh, root);
+        Ok((sh, Session::start(login, record)?))
+    }
 
-        let (sh, mask) = (login.sh.clone(), login.mask());
-        process::end_in_order();
-        let session = Session::start(login, Record::new(&sh, root))?;
-        Ok((sh, mask, session))
+    /// Hides what of the login must not show.
+    pub(crate) fn mask(&self) -> Mask {
+        Mask::new(&self.keys)
     }
 
     /// What was done to a release, with the state that it's left in if a signal cut that off.

@@ -5,33 +5,34 @@ use std::{
     thread,
 };
 
-use xshell::Shell;
-
 /// Calls `f` with each item, up to eight at once, and returns the results in the items' order.
-pub(crate) fn side_by_side<T: Sync, R: Send>(
-    sh: &Shell,
+///
+/// `context` is a `Shell`, or what holds one: each thread gets its own.
+pub(crate) fn side_by_side<C: Clone + Send, T: Sync, R: Send>(
+    context: &C,
     items: &[T],
-    f: impl Fn(&Shell, &T) -> R + Sync,
+    f: impl Fn(&C, &T) -> R + Sync,
 ) -> Vec<R> {
-    in_order(sh, 8, &vec![Vec::new(); items.len()], |sh, index| {
-        f(sh, &items[index])
+    let after = vec![Vec::new(); items.len()];
+    in_order(context, 8, &after, |context, index| {
+        f(context, &items[index])
     })
 }
 
 /// Calls `f` with each number below `after.len()`, up to `jobs` at once. A number waits until `f` has returned for all numbers
 /// that `after` lists for it; they must not wait for one another in a circle. The results are in the numbers' order.
-pub(crate) fn in_order<R: Send>(
-    sh: &Shell,
+pub(crate) fn in_order<C: Clone + Send, R: Send>(
+    context: &C,
     jobs: usize,
     after: &[Vec<usize>],
-    f: impl Fn(&Shell, usize) -> R + Sync,
+    f: impl Fn(&C, usize) -> R + Sync,
 ) -> Vec<R> {
     let queue = &Queue::new(after);
     let f = &f;
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-        let shells = (0..after.len().min(jobs)).map(|_| sh.clone());
-        let workers: Vec<_> = shells
-            .map(|sh| scope.spawn(move || work(&sh, queue, f)))
+        let contexts = (0..after.len().min(jobs)).map(|_| context.clone());
+        let workers: Vec<_> = contexts
+            .map(|context| scope.spawn(move || work(&context, queue, f)))
             .collect();
         workers
             .into_iter()
@@ -43,10 +44,10 @@ pub(crate) fn in_order<R: Send>(
 }
 
 /// What one thread does: it takes numbers from the queue until none is left.
-fn work<R>(sh: &Shell, queue: &Queue, f: &impl Fn(&Shell, usize) -> R) -> Vec<(usize, R)> {
+fn work<C, R>(context: &C, queue: &Queue, f: &impl Fn(&C, usize) -> R) -> Vec<(usize, R)> {
     let mut results = Vec::new();
     while let Some(index) = queue.take() {
-        results.push((index, f(sh, index)));
+        results.push((index, f(context, index)));
         queue.finish(index);
     }
     results

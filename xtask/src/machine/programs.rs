@@ -138,9 +138,18 @@ pub(crate) fn build_missing(sh: &Shell) -> Result<()> {
     Found::look(sh, PROGRAMS.iter().collect())?.build_missing(sh)
 }
 
-/// A `Shell` whose PATH has these programs in versions that work. One that is missing is built if `build` is set, and is an
-/// error otherwise.
-pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Shell> {
+/// A `Shell` whose PATH has the programs that somebody asked for, in versions that work.
+#[derive(Clone)]
+pub(crate) struct Tools(Shell);
+
+impl Tools {
+    pub(crate) fn sh(&self) -> &Shell {
+        &self.0
+    }
+}
+
+/// Provides programs by their names. One that is missing is built if `build` is set, and is an error otherwise.
+pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Tools> {
     let wanted = PROGRAMS.iter().filter(|it| names.contains(&it.name));
     let found = Found::look(sh, wanted.collect())?;
     if build {
@@ -152,7 +161,7 @@ pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Shell> 
     folders.extend(env::split_paths(&sh.var_os("PATH").unwrap_or_default()));
     let sh = sh.clone();
     sh.set_var("PATH", env::join_paths(folders)?);
-    Ok(sh)
+    Ok(Tools(sh))
 }
 
 /// The file on PATH that running `name` would start.

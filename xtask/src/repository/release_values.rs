@@ -1,12 +1,12 @@
 //! The values of one release, for commands that look something up in them.
 
 use anyhow::Result;
-use xshell::Shell;
 
 use crate::{
     charts::values::EnabledChart,
     machine::parallel,
     repository::{fleet::Fleet, hub_traits::text_at, release_config::ReleaseConfig},
+    secrets::Decrypter,
     yaml::{self, Data, Map, Node},
 };
 
@@ -24,13 +24,13 @@ impl<'a> ReleaseValues<'a> {
 
     /// With all of its files decrypted.
     pub(crate) fn decrypted(
-        sh: &Shell,
+        decrypter: &Decrypter,
         fleet: &'a Fleet,
         release: &ReleaseConfig,
     ) -> Result<ReleaseValues<'a>> {
         let files: Vec<_> = release.values_files().collect();
-        let read = parallel::side_by_side(sh, &files, |sh, path| {
-            fleet.values[*path].open(sh, path)?.values()
+        let read = parallel::side_by_side(decrypter, &files, |decrypter, path| {
+            fleet.values[*path].open(decrypter, path)?.values()
         });
         let mut set = Map::new();
         for values in read {

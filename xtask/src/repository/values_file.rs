@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use xshell::Shell;
 
 use crate::{
     machine::paths::is_called_secret,
     repository::encrypted,
-    secrets::{self, InMemory},
+    secrets::{self, Decrypter, InMemory},
     yaml::{self, Data, Finding, Map, Node},
 };
 
@@ -72,9 +71,9 @@ impl ValuesFile {
     }
 
     /// What it holds for programs that we start, decrypted if it is encrypted.
-    pub(crate) fn open(&self, sh: &Shell, path: &Path) -> Result<InMemory> {
+    pub(crate) fn open(&self, decrypter: &Decrypter, path: &Path) -> Result<InMemory> {
         match &self.state {
-            ValuesContent::Encrypted(..) => secrets::decrypt(sh, path, &self.content),
+            ValuesContent::Encrypted(..) => secrets::decrypt(decrypter, path, &self.content),
             ValuesContent::Plain(..) => InMemory::plain(path, &self.content),
             ValuesContent::Exposed => bail!(secrets::not_encrypted(path)),
             ValuesContent::Unreadable(why) => bail!("{why}"),

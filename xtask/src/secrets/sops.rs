@@ -1,19 +1,47 @@
 //! sops, which nothing else runs. It gets files on its stdin and writes into memory.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 use xshell::{Shell, cmd};
 
 use crate::{
-    machine::{paths::is_called_secret, private::PrivateFile, process},
+    machine::{paths::is_called_secret, private::PrivateFile, process, programs::Tools},
     secrets::in_memory::{InMemory, leaves},
     yaml::{self, Node},
 };
 
+/// Decrypts with the person's own keys and, for a rehearsal cluster, with its demo key.
+#[derive(Clone)]
+pub(crate) struct Decrypter(Shell);
+
+impl Decrypter {
+    /// `tools` has sops. `demo_key` is the file with a rehearsal cluster's key.
+    pub(crate) fn new(tools: &Tools, demo_key: Option<&Path>) -> Result<Decrypter> {
+        let sh = tools.sh().clone();
+        let Some(file) = demo_key else {
+            return Ok(Decrypter(sh));
+        };
+        if sh.var_os("SOPS_AGE_KEY_FILE").is_none() {
+            sh.set_var("SOPS_AGE_KEY_FILE", file);
+        } else {
+            let key = fs::read_to_string(file)
+                .with_context(|| format!("cannot read `{}`", file.display()))?;
+            let own = sh.var("SOPS_AGE_KEY").unwrap_or_default();
+            sh.set_var("SOPS_AGE_KEY", format!("{own}\n{key}"));
+        }
+        Ok(Decrypter(sh))
+    }
+
+    /// Finds the same programs.
+    pub(crate) fn sh(&self) -> &Shell {
+        &self.0
+    }
+}
+
 /// Reads a file, given by its path from the root, and decrypts it if it is encrypted. One that is called secret and is not
 /// encrypted is refused.
-pub(crate) fn open(sh: &Shell, root: &Path, file: &Path) -> Result<InMemory> {
+pub(crate) fn open(decrypter: &Decrypter, root: &Path, file: &Path) -> Result<InMemory> {
     let shown = file.display();
     let full = root.join(file);
     if !full.exists() {
@@ -21,7 +49,7 @@ pub(crate) fn open(sh: &Shell, root: &Path, file: &Path) -> Result<InMemory> {
     }
     let content = yaml::content(&full).with_context(|| format!("`{shown}`"))?;
     match yaml::read(&content, 0) {
-        Ok((values, _)) if is_encrypted(&values) => decrypt(sh, file, &content),
+        Ok((values, _)) if is_encrypted(&values) => decrypt(decrypter, file, &content),
         Err(finding) if is_called_secret(file) => bail!(
             "{shown}:{}: this is called secret, and isn't the YAML that sops writes",
             finding.line
@@ -49,14 +77,14 @@ pub(crate) fn not_encrypted(file: &Path) -> String {
 }
 
 /// Decrypts what an encrypted file holds; `file` is its path from the root.
-pub(crate) fn decrypt(sh: &Shell, file: &Path, encrypted: &[u8]) -> Result<InMemory> {
+pub(crate) fn decrypt(decrypter: &Decrypter, file: &Path, encrypted: &[u8]) -> Result<InMemory> {
     let shown = file.display();
     let format = if encrypted.trim_ascii_start().starts_with(b"{") {
         "json"
     } else {
         "yaml"
     };
-    let text = String::from_utf8(run(sh, file, encrypted, format)?)
+    let text = String::from_utf8(run(decrypter, file, encrypted, format)?)
         .with_context(|| format!("`{shown}` holds something else than text"))?;
     // The problem's own text may quote what was decrypted.
     let (decrypted, _) = yaml::read(text.as_bytes(), 0)
@@ -72,13 +100,18 @@ pub(crate) fn decrypt(sh: &Shell, file: &Path, encrypted: &[u8]) -> Result<InMem
 }
 
 /// Decrypts a file that sops took for a single text.
-pub(crate) fn decrypt_binary(sh: &Shell, root: &Path, file: &Path) -> Result<PrivateFile> {
+pub(crate) fn decrypt_binary(
+    decrypter: &Decrypter,
+    root: &Path,
+    file: &Path,
+) -> Result<PrivateFile> {
     let encrypted =
         yaml::content(&root.join(file)).with_context(|| format!("`{}`", file.display()))?;
-    PrivateFile::new(&run(sh, file, &encrypted, "binary")?)
+    PrivateFile::new(&run(decrypter, file, &encrypted, "binary")?)
 }
 
-fn run(sh: &Shell, file: &Path, encrypted: &[u8], format: &str) -> Result<Vec<u8>> {
+fn run(decrypter: &Decrypter, file: &Path, encrypted: &[u8], format: &str) -> Result<Vec<u8>> {
+    let sh = decrypter.sh();
     let sops = cmd!(
         sh,
         "sops decrypt --input-type {format} --output-type {format}"

@@ -6,14 +6,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
-use crate::services::http;
+use crate::{secrets::Secret, services::http};
 
 /// The API of a workflow's repository.
 pub(crate) struct Api {
     agent: Agent,
     /// `https://api.github.com/repos/OWNER/REPOSITORY`
     url: String,
-    token: String,
+    token: Secret,
 }
 
 /// A variable that GitHub or our workflow sets for each step. An error if it is empty or missing.
@@ -30,7 +30,7 @@ impl Api {
         Ok(Api {
             agent: http::agent(),
             url: format!("{server}/repos/{repository}"),
-            token: variable("GITHUB_TOKEN")?,
+            token: Secret::new(variable("GITHUB_TOKEN")?),
         })
     }
 
@@ -74,7 +74,7 @@ impl Api {
             .uri(url)
             .header("Accept", "application/vnd.github+json")
             .header("X-GitHub-Api-Version", "2022-11-28")
-            .header("Authorization", format!("Bearer {}", self.token))
+            .header("Authorization", format!("Bearer {}", self.token.exposed()))
             .header("Content-Type", "application/json")
             .body(body.map_or_else(String::new, Value::to_string))
             .with_context(|| format!("`{url}` is not a URL"))?;

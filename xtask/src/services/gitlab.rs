@@ -4,7 +4,7 @@ use std::env;
 
 use anyhow::{Context, Result};
 
-use crate::services::http;
+use crate::{secrets::Secret, services::http};
 
 /// The environment of the job in .gitlab-ci.yml that runs after all deploys. A job's token may read deployments, but not
 /// pipelines.
@@ -16,7 +16,7 @@ const ENVIRONMENT: &str = "hubs";
 pub(crate) fn last_deployed() -> Result<Option<String>> {
     let api = variable("CI_API_V4_URL")?;
     let project = variable("CI_PROJECT_ID")?;
-    let token = variable("CI_JOB_TOKEN")?;
+    let token = Secret::new(variable("CI_JOB_TOKEN")?);
     let url = format!("{api}/projects/{project}/deployments");
     let newest = [
         ("environment", ENVIRONMENT),
@@ -28,7 +28,7 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
     let answer = http::agent()
         .get(&url)
         .query_pairs(newest)
-        .header("JOB-TOKEN", token)
+        .header("JOB-TOKEN", token.exposed())
         .call()
         .with_context(|| format!("cannot reach GitLab: GET {url}"))?;
     let mut answer = http::success(answer, &format!("GET {url}"), "GitLab")?;

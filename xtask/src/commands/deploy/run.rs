@@ -30,7 +30,7 @@ use crate::{
         rollout,
         session::Session,
     },
-    machine::{parallel, process, programs, terminal::Progress},
+    machine::{parallel, process, programs::Tools, terminal::Progress},
     repository::{
         cluster::{Cluster, Hub, Nodes},
         fleet::Fleet,
@@ -38,7 +38,7 @@ use crate::{
         release_config::ReleaseConfig,
         rules,
     },
-    secrets::{InMemory, Mask},
+    secrets::{Decrypter, InMemory, Mask},
     settings::Settings,
 };
 
@@ -71,29 +71,26 @@ impl Run {
     /// Checks what is to be deployed, prepares its charts, decrypts its files and logs in to the cluster. Returns also a
     /// `Shell` that is logged in.
     pub(crate) fn prepare(
-        sh: &Shell,
+        tools: &Tools,
         root: &Path,
         fleet: Fleet,
         cluster: &str,
         options: &DeployOptions,
     ) -> Result<(Shell, Run)> {
-        let is_local = fleet.cluster(cluster)?.is_local();
-        let sh = &programs::provide(sh, programs::FOR_HUBS, is_local)?;
         let settings = Settings::load(root)?;
-        let charts = prepare::prepare(sh, root, &settings, fleet.charts_wanted())?;
-        let fleet = rules::before_deploy(sh, &settings, fleet)?;
+        let charts = prepare::prepare(tools.sh(), root, &settings, fleet.charts_wanted())?;
+        let fleet = rules::before_deploy(tools.sh(), &settings, fleet)?;
         let cluster = fleet.cluster(cluster)?;
-        let sh = &credentials::with_demo_key(sh, root, cluster)?;
-        let files = open_files(sh, &fleet);
-        let login = log_in(sh, root, cluster, options)?;
+        let decrypter = credentials::decrypter(tools, root, cluster)?;
+        let files = open_files(&decrypter, &fleet);
+        let login = log_in(&decrypter, root, cluster, options)?;
         let keys = login.iter().flat_map(|it| &it.keys);
         let mask = Mask::new(files.values().flatten().chain(keys));
         mask.announce();
-        let sh = login.as_ref().map_or(sh, |it| &it.sh).clone();
+        let sh = login.as_ref().map_or(decrypter.sh(), |it| &it.sh).clone();
         let record = Record::new(&sh, root);
         if !options.dry_run {
             record.warn();
-            process::end_in_order();
         }
         let session = login.map(|it| Session::start(it, record)).transpose()?;
         let run = Run {
@@ -393,16 +390,18 @@ impl Run {
 }
 
 /// Opens all files that the fleet's releases list, decrypted where they are encrypted, by their paths from the root.
-fn open_files(sh: &Shell, fleet: &Fleet) -> BTreeMap<PathBuf, Result<InMemory>> {
+fn open_files(decrypter: &Decrypter, fleet: &Fleet) -> BTreeMap<PathBuf, Result<InMemory>> {
     let files: Vec<_> = fleet.values.iter().collect();
-    let opened = parallel::side_by_side(sh, &files, |sh, (path, file)| file.open(sh, path));
+    let opened = parallel::side_by_side(decrypter, &files, |decrypter, (path, file)| {
+        file.open(decrypter, path)
+    });
     let paths = files.iter().map(|(path, _)| (*path).clone());
     paths.zip(opened).collect()
 }
 
 /// Logs in to the cluster, unless it is a rehearsal cluster that is down and a dry run can do without.
 fn log_in(
-    sh: &Shell,
+    decrypter: &Decrypter,
     root: &Path,
     cluster: &Cluster,
     options: &DeployOptions,
@@ -412,7 +411,7 @@ fn log_in(
         say!("the rehearsal cluster `{name}` is down: rendering without it");
         return Ok(None);
     }
-    let login = credentials::log_in(sh, root, cluster);
+    let login = credentials::log_in(decrypter, root, cluster);
     Ok(Some(
         login.with_context(|| format!("cannot log in to `{name}`"))?,
     ))

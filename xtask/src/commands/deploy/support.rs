@@ -23,7 +23,7 @@ use crate::{
         helm::Release,
         release::{HelmRunner, UpgradePolicy},
     },
-    machine::{programs, terminal},
+    machine::{process, programs, terminal},
     repository::{
         fleet::Fleet,
         hub_traits::{self, PlainValues},
@@ -53,6 +53,9 @@ pub struct DeploySupport {
 
 /// Deploys cert-manager and the chart `support`.
 pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<ExitCode> {
+    if !args.options.dry_run {
+        process::end_in_order();
+    }
     let fleet = Fleet::load(root, &[What::Support], Some(&args.cluster), &[])?;
     let cluster = fleet.cluster(&args.cluster)?;
     let Some(support) = &cluster.support else {
@@ -62,14 +65,14 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
     };
     refuse_old_cert_manager(&args.cert_manager_version)?;
     let wants_cert_manager = support.cert_manager;
-    let person_s = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let (sh, run) = Run::prepare(person_s, root, fleet, &args.cluster, &args.options)?;
+    let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+    let (sh, run) = Run::prepare(&tools, root, fleet, &args.cluster, &args.options)?;
 
     let releases = run.fleet.releases();
     let config = releases.first().context("`support` has no release")?;
     // By the person's own logins to registries.
     let cert_manager = wants_cert_manager
-        .then(|| cert_manager_chart(args).fetch(person_s, &run.settings))
+        .then(|| cert_manager_chart(args).fetch(tools.sh(), &run.settings))
         .transpose();
     let (cert_manager, release) = both(cert_manager, run.release(config))?;
     let crds = match &run.session {

@@ -14,7 +14,10 @@ use crate::{
         target::open,
     },
     kubernetes::api::Api,
-    machine::terminal::{self, list},
+    machine::{
+        process,
+        terminal::{self, list},
+    },
     settings::Settings,
 };
 
@@ -47,6 +50,8 @@ struct Copy {
 }
 
 pub(crate) fn copy(sh: &Shell, root: &Path, args: &CopyHomedirIntoAnother) -> Result<ExitCode> {
+    // A signal ends the work that goes on, and what was made for it is deleted.
+    process::end_in_order();
     let image = &Settings::load(root)?.shell_image;
     let (cluster, login) = open(sh, root, &args.cluster, &args.hub)?;
     let api = Api::start(&login.sh)?;

@@ -42,6 +42,7 @@ pub(crate) fn start_docker_proxy(
     root: &Path,
     args: &StartDockerProxy,
 ) -> Result<ExitCode> {
+    process::end_in_order();
     let settings = Settings::load(root)?;
     let cluster = args
         .cluster
@@ -53,7 +54,6 @@ pub(crate) fn start_docker_proxy(
     let cluster = Cluster::load(root, cluster)?;
     let login = credentials::open(sh, root, &cluster)?;
     let api = Api::start(&login.sh)?;
-    process::end_in_order();
     let mut proxy = DockerProxy {
         sh: &login.sh,
         api: &api,

@@ -45,8 +45,6 @@ impl<'a> Helper<'a> {
         mount: &str,
         volume: &Value,
     ) -> Result<Helper<'a>> {
-        // From here on a signal ends the work that goes on, and the pod is deleted.
-        process::end_in_order();
         let path = format!("/apis/batch/v1/namespaces/{namespace}/jobs?fieldValidation=Strict");
         let made = api
             .send("POST", &path, &job(image, mount, volume))

@@ -16,12 +16,18 @@ use crate::{
         api::Api,
         credentials::{self, login::Login},
     },
-    machine::{programs, terminal::list},
+    machine::{
+        process,
+        programs::{self, Tools},
+        terminal::list,
+    },
     repository::{cluster::Cluster, fleet::Fleet, problem::What, release_values::ReleaseValues},
     settings::Settings,
 };
 
 pub(crate) fn homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCode> {
+    // A signal ends the work that goes on, and what was made for it is deleted.
+    process::end_in_order();
     let image = &Settings::load(root)?.shell_image;
     let (cluster, login) = open(sh, root, &args.cluster, &args.hub)?;
     let api = Api::start(&login.sh)?;
@@ -53,13 +59,15 @@ pub(crate) fn with_homes<'a>(
 }
 
 pub(crate) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCode> {
+    // A signal ends the work that goes on, and what was made for it is deleted.
+    process::end_in_order();
     let image = &Settings::load(root)?.shell_image;
     let hubs = std::slice::from_ref(&args.hub);
     let fleet = Fleet::load(root, &[What::Hubs], Some(&args.cluster), hubs)?;
     let fleet = fleet.with_charts(fetch::cached_schemas());
     let cluster = fleet.cluster(&args.cluster)?;
-    let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let volume = nfs_volume(sh, root, &fleet, cluster)?;
+    let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+    let volume = nfs_volume(&tools, root, &fleet, cluster)?;
     let login = credentials::open(sh, root, cluster)?;
     let api = Api::start(&login.sh)?;
     let helper = Helper::start(&login.sh, &api, image, &args.hub, "/root-homes", &volume)?;
@@ -67,7 +75,7 @@ pub(crate) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCo
 }
 
 /// The volume with all homes of the fleet's one hub, as its values name it.
-fn nfs_volume(sh: &Shell, root: &Path, fleet: &Fleet, cluster: &Cluster) -> Result<Value> {
+fn nfs_volume(tools: &Tools, root: &Path, fleet: &Fleet, cluster: &Cluster) -> Result<Value> {
     let releases = fleet.releases();
     let config = releases.first().context("the hub has no release")?;
     if let Some(volume) = nfs_volume_in(&ReleaseValues::plain(fleet, config)) {
@@ -77,8 +85,8 @@ fn nfs_volume(sh: &Shell, root: &Path, fleet: &Fleet, cluster: &Cluster) -> Resu
         .files_of(config)
         .any(|(_, _, file)| file.is_encrypted())
     {
-        let sh = &credentials::with_demo_key(sh, root, cluster)?;
-        let values = ReleaseValues::decrypted(sh, fleet, config)?;
+        let decrypter = credentials::decrypter(tools, root, cluster)?;
+        let values = ReleaseValues::decrypted(&decrypter, fleet, config)?;
         if let Some(volume) = nfs_volume_in(&values) {
             return Ok(volume);
         }

@@ -15,6 +15,7 @@ use crate::{
         terminal::{self, Format},
     },
     repository::{cluster::Cluster, fleet::Fleet, problem::What, release_values::ReleaseValues},
+    secrets::Secret,
     services::http,
     settings::Settings,
     yaml::Node,
@@ -43,9 +44,9 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
     let Some(config) = releases.first() else {
         bail!("{} has no `support`", cluster.file().display());
     };
-    let sh = &programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let sh = &credentials::with_demo_key(sh, root, cluster)?;
-    let values = ReleaseValues::decrypted(sh, &fleet, config)?;
+    let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
+    let decrypter = credentials::decrypter(&tools, root, cluster)?;
+    let values = ReleaseValues::decrypted(&decrypter, &fleet, config)?;
     let hosts = values
         .values
         .get(&["prometheus", "server", "ingress", "hosts", "0"]);
@@ -57,8 +58,8 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
     })?;
     let username = auth(&values, "username").unwrap_or("prometheus");
     let password = match auth(&values, "password") {
-        Some(password) => password.to_owned(),
-        None => made_password(sh, root, cluster)?,
+        Some(password) => Secret::new(password.to_owned()),
+        None => made_password(tools.sh(), root, cluster)?,
     };
 
     let url = Settings::load(root)?.mirrored(&format!("https://{host}/api/v1/query"));
@@ -76,8 +77,8 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
 }
 
 /// The `data` of Prometheus's answer; none if it refuses the password.
-fn query(url: &str, username: &str, password: &str, query: &str) -> Result<Option<Value>> {
-    let login = BASE64_STANDARD.encode(format!("{username}:{password}"));
+fn query(url: &str, username: &str, password: &Secret, query: &str) -> Result<Option<Value>> {
+    let login = BASE64_STANDARD.encode(format!("{username}:{}", password.exposed()));
     let asked = format!("POST {url}");
     let answer = http::agent()
         .post(url)
@@ -107,7 +108,7 @@ fn auth<'a>(values: &'a ReleaseValues, key: &str) -> Option<&'a str> {
 }
 
 /// The password that the support chart made.
-fn made_password(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<String> {
+fn made_password(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Secret> {
     let login = credentials::open(sh, root, cluster)?;
     let sh = &login.sh;
     let field = "jsonpath={.data.password}";
@@ -120,7 +121,8 @@ fn made_password(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<String> {
     let password = BASE64_STANDARD
         .decode(password.trim())
         .context("the password is not base64")?;
-    String::from_utf8(password).context("the password is not text")
+    let password = String::from_utf8(password).context("the password is not text")?;
+    Ok(Secret::new(password))
 }
 
 /// A row for each series, with its labels and its value, or its values and their times

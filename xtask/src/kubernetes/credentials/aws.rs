@@ -3,22 +3,28 @@
 use std::path::Path;
 
 use anyhow::Result;
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
 use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
     repository::cluster::Aws,
+    secrets::Decrypter,
 };
 
 /// Without a `key` it is the person's own login, or that of the machine.
-pub(crate) fn log_in(login: &mut Login, sh: &Shell, root: &Path, aws: &Aws) -> Result<()> {
+pub(crate) fn log_in(
+    login: &mut Login,
+    decrypter: &Decrypter,
+    root: &Path,
+    aws: &Aws,
+) -> Result<()> {
     require_on_path(
         &login.sh,
         &["aws"],
         "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html, or the package `awscli`",
     )?;
     let hint = match &aws.key {
-        Some(file) => use_key(login, sh, root, file, &aws.region)?,
+        Some(file) => use_key(login, decrypter, root, file, &aws.region)?,
         None => {
             "`aws sts get-caller-identity` shows whose login this is, since cluster.yaml names no `key`"
                 .to_owned()
@@ -40,13 +46,13 @@ pub(crate) fn log_in(login: &mut Login, sh: &Shell, root: &Path, aws: &Aws) -> R
 /// Takes the access key in a file for the login. Returns what to check if it is refused.
 fn use_key(
     login: &mut Login,
-    sh: &Shell,
+    decrypter: &Decrypter,
     root: &Path,
     file: &Path,
     region: &str,
 ) -> Result<String> {
     let paths = ["/AccessKey/AccessKeyId", "*/AccessKey/SecretAccessKey"];
-    let (key, [id, secret]) = read_key(sh, root, file, paths)?;
+    let (key, [id, secret]) = read_key(decrypter, root, file, paths)?;
     let hint = format!(
         "the access key is {id}: it must still be active, and its user needs access to the cluster \
          (`eks:DescribeCluster`, and an access entry)"

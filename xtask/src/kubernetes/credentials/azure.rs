@@ -6,12 +6,12 @@ use anyhow::{Context, Result, anyhow};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use ureq::{Body, http::Response};
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
 use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
     repository::cluster::Azure,
-    secrets::InMemory,
+    secrets::{Decrypter, InMemory, Secret},
     services::http,
     settings::Settings,
 };
@@ -23,7 +23,7 @@ const API_VERSION: &str = "2025-10-01";
 struct Key<'a> {
     file: &'a Path,
     id: String,
-    password: String,
+    password: Secret,
     tenant: String,
     subscription: String,
 }
@@ -31,7 +31,7 @@ struct Key<'a> {
 /// Without a `key` it is the person's own login.
 pub(crate) fn log_in(
     login: &mut Login,
-    sh: &Shell,
+    decrypter: &Decrypter,
     root: &Path,
     azure: &Azure,
     settings: &Settings,
@@ -45,11 +45,11 @@ pub(crate) fn log_in(
         "/tenant_id",
         "/subscription_id",
     ];
-    let (in_memory, [id, password, tenant, subscription]) = read_key(sh, root, file, paths)?;
+    let (in_memory, [id, password, tenant, subscription]) = read_key(decrypter, root, file, paths)?;
     let key = Key {
         file,
         id,
-        password,
+        password: Secret::new(password),
         tenant,
         subscription,
     };
@@ -64,7 +64,7 @@ pub(crate) fn log_in(
 
     login.set("AAD_LOGIN_METHOD", "spn");
     login.set("AZURE_CLIENT_ID", key.id);
-    login.set("AZURE_CLIENT_SECRET", key.password);
+    login.set("AZURE_CLIENT_SECRET", key.password.exposed());
     login.set("AZURE_TENANT_ID", key.tenant);
     login.keys.push(in_memory);
     Ok(())
@@ -91,12 +91,12 @@ fn log_in_without_key(login: &Login, azure: &Azure) -> Result<()> {
 
 /// A token for Azure's API
 /// (<https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow>).
-fn get_token(key: &Key, settings: &Settings) -> Result<String> {
+fn get_token(key: &Key, settings: &Settings) -> Result<Secret> {
     let login = settings.azure.login.trim_end_matches('/');
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", &key.id),
-        ("client_secret", &key.password),
+        ("client_secret", key.password.exposed()),
         ("scope", &format!("{}/.default", management(settings))),
     ];
     let url = format!("{login}/{}/oauth2/v2.0/token", key.tenant);
@@ -112,11 +112,16 @@ fn get_token(key: &Key, settings: &Settings) -> Result<String> {
     let token = answer["access_token"]
         .as_str()
         .context("the answer to the log-in has no token")?;
-    Ok(token.to_owned())
+    Ok(Secret::new(token.to_owned()))
 }
 
 /// The kubeconfig that Azure makes for the service principal.
-fn get_kubeconfig(key: &Key, azure: &Azure, settings: &Settings, token: &str) -> Result<InMemory> {
+fn get_kubeconfig(
+    key: &Key,
+    azure: &Azure,
+    settings: &Settings,
+    token: &Secret,
+) -> Result<InMemory> {
     let cluster = format!(
         "subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService/managedClusters/{}",
         key.subscription, azure.resource_group, azure.cluster
@@ -127,7 +132,7 @@ fn get_kubeconfig(key: &Key, azure: &Azure, settings: &Settings, token: &str) ->
     );
     let answer = http::agent()
         .post(&url)
-        .header("Authorization", format!("Bearer {token}"))
+        .header("Authorization", format!("Bearer {}", token.exposed()))
         .send_empty();
     let answer = read(answer, &url).map_err(|err| {
         anyhow!(

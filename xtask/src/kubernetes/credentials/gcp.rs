@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::Result;
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
 use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
     repository::cluster::Gcp,
+    secrets::Decrypter,
 };
 
 /// Variables of a person's environment that gcloud would prefer to the key
@@ -23,7 +24,12 @@ const OTHER_LOGINS: &[&str] = &[
 ];
 
 /// Without a `key` it is the person's own login, or that of the machine.
-pub(crate) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> Result<()> {
+pub(crate) fn log_in(
+    login: &mut Login,
+    decrypter: &Decrypter,
+    root: &Path,
+    gcp: &Gcp,
+) -> Result<()> {
     require_on_path(
         &login.sh,
         &["gcloud", "gke-gcloud-auth-plugin"],
@@ -31,7 +37,7 @@ pub(crate) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> R
          the package `google-cloud-cli-gke-gcloud-auth-plugin` where gcloud came as one",
     )?;
     let hint = match &gcp.key {
-        Some(file) => use_key(login, sh, root, file, &gcp.project)?,
+        Some(file) => use_key(login, decrypter, root, file, &gcp.project)?,
         None => "`gcloud auth list` shows whose login this is, since cluster.yaml names no `key`"
             .to_owned(),
     };
@@ -54,13 +60,13 @@ pub(crate) fn log_in(login: &mut Login, sh: &Shell, root: &Path, gcp: &Gcp) -> R
 /// Takes the service account's key in a file for the login. Returns what to check if it is refused.
 fn use_key(
     login: &mut Login,
-    sh: &Shell,
+    decrypter: &Decrypter,
     root: &Path,
     file: &Path,
     project: &str,
 ) -> Result<String> {
     let paths = ["/client_email", "*/private_key", "*/private_key_id"];
-    let (key, [account, ..]) = read_key(sh, root, file, paths)?;
+    let (key, [account, ..]) = read_key(decrypter, root, file, paths)?;
     login.unset(|name| OTHER_LOGINS.contains(&name));
     login.set("CLOUDSDK_CONFIG", login.folder.path.join("gcloud"));
     login.set("CLOUDSDK_CORE_PROJECT", project);

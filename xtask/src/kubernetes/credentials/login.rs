@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::OpenOptionsExt;
-use serde_yaml::Value;
+use serde_json::Value;
 use xshell::{Cmd, Shell};
 
 use crate::{
     machine::{paths, private::PrivateFolder, process, programs, shell::Env},
     repository::cluster::Nodes,
-    secrets::{self, InMemory, Mask},
+    secrets::{self, Decrypter, InMemory, Mask},
+    yaml,
 };
 
 /// A login to one cluster, as long as this lives. Our own environment knows nothing of it.
@@ -155,15 +156,15 @@ pub(crate) fn require_on_path(sh: &Shell, programs: &[&str], hint: &str) -> Resu
 /// Reads a key file in JSON, and the texts at `paths` in it, which are JSON pointers. Those that begin with `*` are secret,
 /// and nothing else of the file is: a message may say whose key was refused.
 pub(crate) fn read_key<const N: usize>(
-    sh: &Shell,
+    decrypter: &Decrypter,
     root: &Path,
     file: &Path,
     paths: [&str; N],
 ) -> Result<(InMemory, [String; N])> {
-    let key = secrets::open(sh, root, file)?;
+    let key = secrets::open(decrypter, root, file)?;
     let shown = file.display();
     // An error's own text may quote the file.
-    let json: serde_json::Value = serde_json::from_str(&key.text()?)
+    let json: Value = serde_json::from_str(&key.text()?)
         .map_err(|_| anyhow!("`{shown}` is not a key: it is not JSON"))?;
     let texts = paths.map(|path| json.pointer(pointer(path))?.as_str());
     let missing: Vec<_> = paths
@@ -196,7 +197,7 @@ fn pointer(path: &str) -> &str {
 /// to its own folder (<https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/>).
 fn with_absolute_paths(kubeconfig: InMemory, dir: &Path) -> Result<InMemory> {
     let text = kubeconfig.text()?;
-    let Ok(mut yaml) = serde_yaml::from_str::<Value>(&text) else {
+    let Ok(mut yaml) = yaml::parse::<Value>(text.as_bytes()) else {
         // kubectl says what is wrong with it.
         return Ok(kubeconfig);
     };
@@ -222,7 +223,7 @@ fn entries<'a>(
 ) -> impl Iterator<Item = &'a mut Value> {
     kubeconfig
         .get_mut(list)
-        .and_then(Value::as_sequence_mut)
+        .and_then(Value::as_array_mut)
         .into_iter()
         .flatten()
         .filter_map(move |entry| entry.get_mut(key))

@@ -122,7 +122,7 @@ pub(crate) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)
         root.display()
     );
     let programs = [programs::FOR_REHEARSALS, programs::FOR_REAL_NODES].concat();
-    let sh = programs::provide(&sh, &programs, true)?;
+    let sh = programs::provide(&sh, &programs, true)?.sh().clone();
     image::build(&sh, &node.image)?;
     Ok((sh, node))
 }

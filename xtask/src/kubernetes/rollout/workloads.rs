@@ -10,7 +10,7 @@ use crate::{
     kubernetes::objects::{LabelSelector, LabelSelectorRequirement, WorkloadObject},
     machine::terminal::Pods,
     services::http::percent_encoded,
-    yaml::split_documents,
+    yaml::{self, split_documents},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn workload(document: &str, namespace: &str) -> Result<Option<Workload>> {
     if !kinds.iter().any(|it| document.contains(it)) {
         return Ok(None);
     }
-    let object: Option<ManifestObject> = serde_yaml::from_str(document)
+    let object: Option<ManifestObject> = yaml::parse(document.as_bytes())
         .context("cannot find the workloads in the release's manifest")?;
     let Some(object) = object.filter(|it| !it.is_left_alone()) else {
         return Ok(None);
