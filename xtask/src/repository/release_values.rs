@@ -57,11 +57,11 @@ impl<'a> ReleaseValues<'a> {
     /// The text at a path, in the values of the chart or of one of its subcharts: charts that are built on basehub have
     /// its values below its name.
     pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
-        if let Some(enabled) = &self.enabled {
-            return text_at(&self.values, enabled, path);
-        }
-        let own = self.values.get(path);
-        let own = own.or_else(|| self.values.get(&["basehub"])?.get(path));
-        own.and_then(Node::as_text)
+        let enabled = self.enabled.as_ref();
+        let found = enabled.and_then(|enabled| text_at(&self.values, enabled, path));
+        let of_basehub = self.values.get(&["basehub"]);
+        found
+            .or_else(|| self.values.get(path)?.as_text())
+            .or_else(|| of_basehub?.get(path)?.as_text())
     }
 }

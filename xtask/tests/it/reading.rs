@@ -65,7 +65,7 @@ const LOGS_IN: &str = "cannot log in to `lake`";
 #[test]
 fn root_homes_sees_values_as_helm_does() {
     let repo = Repo::new();
-    let not_on_nfs = "its homes aren't on NFS";
+    let not_on_nfs = "its homes are not on NFS";
     let said = repo.fails("exec shell root-homes lake staging");
     assert!(said.contains(not_on_nfs), "{said}");
 
