@@ -77,8 +77,7 @@ fn deploy_hubs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Re
         if process::check_stopped().is_err() {
             return report.not_begun(index);
         }
-        let missing = gates[index].iter().filter(|gate| !report.is_ready(**gate));
-        let missing: Vec<_> = missing.map(|gate| hubs[*gate].name()).collect();
+        let missing = missing_gates(hubs, &gates[index], &report);
         if !missing.is_empty() {
             let missing = list(missing);
             match &args.ignore_staging {
@@ -90,6 +89,16 @@ fn deploy_hubs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Re
         report.add(index, started, run.deploy_hub(sh, hub, args, &crds));
     });
     report.finish(&format!("{} hubs", hubs.len()))
+}
+
+/// The names of the hubs among these gates that are not ready.
+fn missing_gates<'a>(
+    hubs: &'a [HubToDeploy],
+    gates: &[usize],
+    report: &DeployReport,
+) -> Vec<&'a str> {
+    let missing = gates.iter().filter(|gate| !report.is_ready(**gate));
+    missing.map(|gate| hubs[*gate].name()).collect()
 }
 
 /// For each hub the numbers of those which have to be ready before it is deployed. A dry run changes nothing, and so

@@ -15,7 +15,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use xshell::Shell;
 
-/// Look into what runs, with logs, shells and Prometheus
+/// Inspect what runs on a cluster, with logs, shells and Prometheus
 #[derive(clap::Subcommand)]
 #[allow(
     missing_docs,

@@ -11,9 +11,13 @@ use anyhow::Result;
 /// Run a step of this repository's GitHub workflows
 #[derive(clap::Subcommand)]
 pub enum Github {
-    /// Post the plan in `PLAN_FOLDER`, of a pull request's workflow run (`RUN_ID`), as its one comment, or update that comment
+    /// Post the plan of a pull request as a comment, or update that comment
+    ///
+    /// The plan is in the folder `PLAN_FOLDER`, and comes from the pull request's workflow run `RUN_ID`.
     CommentPlan,
-    /// Set the output `jobs` to the jobs in `JOBS` of clusters whose job for support and staging succeeded
+    /// Keep only the jobs of clusters whose job for support and staging succeeded
+    ///
+    /// Sets the output `jobs` to what is left of the list in `JOBS`.
     FilterJobs,
     /// Tell the webhook in `WEBHOOK_URL` which jobs of this run failed
     Notify,

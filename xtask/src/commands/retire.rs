@@ -71,13 +71,20 @@ pub fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<ExitCode> {
         delete_namespace(api, hub)?;
         ", with its volume claims and its namespace".to_owned()
     } else {
-        match volume_claims(api, hub)? {
-            claims if claims.is_empty() => String::new(),
-            claims => format!("; its volume claims stay: {}", list(claims)),
-        }
+        claims_left(api, hub)?
     };
     terminal::print(&format!("{hub} is gone{rest}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The end of the message, where volume claims are left.
+fn claims_left(api: &Api, hub: &str) -> Result<String> {
+    let claims = volume_claims(api, hub)?;
+    Ok(if claims.is_empty() {
+        String::new()
+    } else {
+        format!("; its volume claims stay: {}", list(claims))
+    })
 }
 
 /// The newest revision of the release. An error if it is not in the cluster.

@@ -56,24 +56,23 @@ pub fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<ExitCode> {
         Some(number) => numbered(&revisions, number, &shown)?,
         None => deployed_before(&revisions, last, &shown)?,
     };
-    let question = format!(
-        "Return {shown} from revision {} to {}",
-        last.shown(),
-        wanted.shown()
-    );
+    let from = last.shown();
+    let question = format!("Return {shown} from revision {from} to {}", wanted.shown());
     terminal::confirm(&question, args.yes)?;
-    let lease = session.leases.take(release);
-    let progress = Progress::new(release);
-    let result =
-        lease.and_then(|_lease| helm.roll_back(release, wanted.number, &session, &progress));
-    session
-        .unless_stopped(release, result)
-        .with_context(|| shown)?;
     let number = wanted.number;
+    return_to(&helm, &session, release, number).with_context(|| shown)?;
     terminal::print(&format!(
         "{release} is as in revision {number}, and ready\n"
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the release to a revision while it holds the release's Lease.
+fn return_to(helm: &HelmRunner, session: &Session, release: &str, revision: u32) -> Result<()> {
+    let lease = session.leases.take(release);
+    let progress = Progress::new(release);
+    let result = lease.and_then(|_lease| helm.roll_back(release, revision, session, &progress));
+    session.unless_stopped(release, result)
 }
 
 /// The revision with this number.

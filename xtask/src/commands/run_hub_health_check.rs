@@ -19,7 +19,7 @@ use crate::{
         check::{ATTEMPTS, Attempt, Check, Way, token},
         notebook::Notebook,
     },
-    kubernetes::{credentials, session::Session},
+    kubernetes::{credentials, lease::Lease, session::Session},
     machine::{
         paths, process, programs,
         terminal::{self, Format},
@@ -37,34 +37,34 @@ use crate::{
 
 /// Check that a person can work on a hub
 ///
-/// Starts a server for the user `deployment-service-check`, and runs notebooks in its kernels from their first to their last
-/// cell; then stops the server and deletes the user. The hub's service `hub-health` does that, with its token in the Secret
-/// `hub`. On a hub with dask-gateway, a Dask worker computes too. A hub on which nobody logs in, such as BinderHub's, is
-/// only asked whether it is well. Exits with 1 if every attempt failed.
+/// Starts a server for the user `deployment-service-check`, runs notebooks there from the first to the last cell, stops the
+/// server and deletes the user. This is done as the hub's service `hub-health`, whose token is in the Secret `hub`. On a hub
+/// with dask-gateway, a Dask worker computes, too. On a hub where nobody logs in, such as BinderHub's, only the health
+/// endpoint and the first page are requested. Exits with 1 if every attempt failed.
 #[derive(clap::Args)]
 pub struct RunHubHealthCheck {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
-    /// One of its hubs
+    /// Hub of the cluster
     hub: String,
-    /// Check too that Dask's workers come when there is more to do, and go again
+    /// Also check that Dask adds workers when there is more to do, and removes them afterwards
     #[arg(long, overrides_with = "no_check_dask_scaling")]
     check_dask_scaling: bool,
     #[arg(long, hide = true)]
     no_check_dask_scaling: bool,
-    /// Try this often before the hub counts as broken
+    /// Check up to N times before the hub counts as not healthy
     #[arg(long, default_value_t = ATTEMPTS, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     attempts: u32,
-    /// Give each attempt this much time
+    /// How long each attempt may take
     #[arg(long, default_value = "10m", value_parser = attempt_timeout, value_name = "TIME")]
     attempt_timeout: Duration,
-    /// Reach the hub through `kubectl port-forward`, and not by its address
+    /// Reach the hub through `kubectl port-forward` instead of its address
     #[arg(long)]
     port_forward: bool,
-    /// Run this notebook too
+    /// Run this notebook, too
     #[arg(long, value_name = "FILE")]
     notebook: Option<PathBuf>,
-    /// How to print the outcome: `json` has all attempts and their phases
+    /// How to print the result: `json` has all attempts and their phases
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -96,28 +96,18 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
     let kind = traits(sh, root, &cluster, hub)?;
     let notebooks = args.notebooks(hub, &kind)?;
     let (login, session) = Session::open(sh, root, &cluster)?;
-    ensure!(
-        session.rehearsal != Some(Nodes::Simulated),
-        "`{}` has simulated nodes, where nothing runs: there is nothing to check\nhint: `cargo xtask local up --real`",
-        cluster.name
-    );
-    let api = &session.api;
+    refuse_simulated_nodes(&session, &cluster)?;
     let (domain, mask) = domain(sh, root, &cluster, hub)?;
     let address = args.address(&login, &session, hub, &kind, &domain)?;
     let way = if kind.has_login {
         Way::Server {
-            token: token(api, hub)?.map_err(|why| no_token(hub, &why))?,
+            token: token(&session.api, hub)?.map_err(|why| no_token(hub, &why))?,
             notebooks,
         }
     } else {
-        let is_public = !args.port_forward && session.rehearsal.is_none();
-        Way::Pages(is_public.then(|| Address::public(kind.page(&domain))))
+        args.pages(&session, &kind, &domain)
     };
-    // All checks of a hub share one user.
-    let _lease = match way {
-        Way::Server { .. } => Some(session.leases.take(&hub.name)?),
-        Way::Pages(_) => None,
-    };
+    let _lease = lease_of_user(&session, hub, &way)?;
     let check = Check {
         address,
         way,
@@ -134,6 +124,23 @@ pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -
         attempts,
     };
     report.print(args.format)
+}
+
+fn refuse_simulated_nodes(session: &Session, cluster: &Cluster) -> Result<()> {
+    ensure!(
+        session.rehearsal != Some(Nodes::Simulated),
+        "`{}` has simulated nodes, where nothing runs: there is nothing to check\nhint: `cargo xtask local up --real`",
+        cluster.name
+    );
+    Ok(())
+}
+
+/// Takes the hub's Lease if its test user is needed, which all checks of the hub share.
+fn lease_of_user<'a>(session: &'a Session, hub: &Hub, way: &Way) -> Result<Option<Lease<'a>>> {
+    match way {
+        Way::Server { .. } => Ok(Some(session.leases.take(&hub.name)?)),
+        Way::Pages(_) => Ok(None),
+    }
 }
 
 /// What the values say of the hub, with those of its charts.
@@ -194,6 +201,12 @@ impl RunHubHealthCheck {
         Ok(Address::local(url + &kind.base))
     }
 
+    /// The check of a hub without a login. Its page is only behind its public address.
+    fn pages(&self, session: &Session, kind: &HubTraits, domain: &str) -> Way {
+        let is_public = !self.port_forward && session.rehearsal.is_none();
+        Way::Pages(is_public.then(|| Address::public(kind.page(domain))))
+    }
+
     /// The notebooks to run on a hub of this kind.
     fn notebooks(&self, hub: &Hub, kind: &HubTraits) -> Result<Vec<Notebook>> {
         let mut notebooks = Notebook::of(kind);
@@ -237,18 +250,23 @@ impl HealthReport<'_> {
         if self.attempts.len() > 1 {
             state += &format!(", at attempt {}", self.attempts.len());
         }
+        format!(
+            "`{}` of `{}` {state}: {}\n",
+            self.hub,
+            self.cluster,
+            self.last_phases()
+        )
+    }
+
+    /// The phases of the last attempt: `user 0.1 s, server 2.0 s`.
+    fn last_phases(&self) -> String {
         let last = self.attempts.last();
         let phases: Vec<_> = last
             .iter()
             .flat_map(|it| &it.phases)
             .map(|it| format!("{} {:.1} s", it.name, it.seconds))
             .collect();
-        format!(
-            "`{}` of `{}` {state}: {}\n",
-            self.hub,
-            self.cluster,
-            phases.join(", ")
-        )
+        phases.join(", ")
     }
 
     /// Prints the report, and says on stderr and on a workflow's page what failed.

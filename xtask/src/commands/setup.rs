@@ -90,22 +90,25 @@ fn find(sh: &Shell, program: &Program) -> Result<Row> {
     if probe(sh, program, &cached) == Some(program.version) {
         return Ok(good(program.version, cached));
     }
-    let (version, place) = match on_path {
-        Some((Some(version), file)) => (
-            version.to_string(),
-            format!("{} is not a version that works", file.display()),
-        ),
-        Some((None, file)) => (
-            "?".to_owned(),
-            format!("{} does not report its version", file.display()),
-        ),
-        None => ("missing".to_owned(), String::new()),
-    };
-    Ok(Row {
-        version,
-        place,
-        is_good: false,
+    Ok(match on_path {
+        Some((Some(version), file)) => {
+            let why = format!("{} is not a version that works", file.display());
+            unusable(&version.to_string(), why)
+        }
+        Some((None, file)) => {
+            let why = format!("{} does not report its version", file.display());
+            unusable("?", why)
+        }
+        None => unusable("missing", String::new()),
     })
+}
+
+fn unusable(version: &str, why: String) -> Row {
+    Row {
+        version: version.to_owned(),
+        place: why,
+        is_good: false,
+    }
 }
 
 fn good(version: Version, file: PathBuf) -> Row {

@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     machine::{
         parallel, process,
         programs::{self, Tools},
-        terminal::{self, Format},
+        terminal::{self, Format, Pods},
     },
     repository::cluster::Cluster,
     secrets::Mask,
@@ -111,35 +112,47 @@ fn deployed(api: &Api, mask: &Mask, cluster: &Cluster, release: &Newest) -> Resu
     let revision = &release.revision;
     let is_ours = release.is(name) && cluster.release(name).is_ok();
     let content = release.content(api)?;
-    let manifest = content["manifest"].as_str().unwrap_or_default();
-    let pods = rollout::look(api, &release.namespace, manifest)
-        .inspect_err(|err| say!("{name}: {}", mask.hide(&format!("{err:#}"))))
-        .ok()
-        .map(|status| status.pods);
-    let chart = &content["chart"]["metadata"];
-    // "2026-01-31T12:00:00.123456789Z"
-    let deployed = content["info"]["last_deployed"].as_str();
-    let deployed = deployed.and_then(|it| it.get(..16));
+    let pods = pods(api, mask, release, &content);
     let hub = cluster.hubs.iter().find(|it| is_ours && it.name == *name);
     Ok(Row {
         cluster: cluster.name.clone(),
         release: Some(name.clone()),
         is_ours,
         revision: Some(revision.number),
-        chart: Some(format!(
-            "{} {}",
-            chart["name"].as_str().unwrap_or("?"),
-            chart["version"].as_str().unwrap_or("?")
-        )),
+        chart: Some(chart(&content)),
         status: revision.status.clone(),
         pods_ready: pods.map(|it| it.ready),
         pods_wanted: pods.map(|it| it.wanted),
-        deployed: deployed.map(|it| it.replace('T', " ")),
+        deployed: time_deployed(&content),
         actor: revision.actor.clone(),
         commit: revision.commit.clone(),
         behind: None,
         address: hub.map(|it| format!("https://{}", it.domain)),
     })
+}
+
+/// How many pods of the release are ready. Why that cannot be told goes to stderr.
+fn pods(api: &Api, mask: &Mask, release: &Newest, content: &Value) -> Option<Pods> {
+    let manifest = content["manifest"].as_str().unwrap_or_default();
+    let looked = rollout::look(api, &release.namespace, manifest);
+    let looked = looked
+        .inspect_err(|err| say!("{}: {}", release.name, mask.hide(&format!("{err:#}"))))
+        .ok()?;
+    Some(looked.pods)
+}
+
+/// The name and version of a revision's chart.
+fn chart(content: &Value) -> String {
+    let chart = &content["chart"]["metadata"];
+    let name = chart["name"].as_str().unwrap_or("?");
+    let version = chart["version"].as_str().unwrap_or("?");
+    format!("{name} {version}")
+}
+
+/// When a revision was deployed, to the minute: helm has "2026-01-31T12:00:00.123456789Z".
+fn time_deployed(content: &Value) -> Option<String> {
+    let time = content["info"]["last_deployed"].as_str()?;
+    Some(time.get(..16)?.replace('T', " "))
 }
 
 /// Adds rows for the hubs and the support chart of cluster.yaml that are not in the cluster.

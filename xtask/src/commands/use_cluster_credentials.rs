@@ -9,17 +9,17 @@ use crate::{kubernetes::credentials, machine::shell, repository::cluster::Cluste
 
 /// Open a shell that is logged in to a cluster, or run a command there
 ///
-/// In it kubectl, helm and the provider's own command (gcloud, aws) use this cluster and no other, with the deployer's login.
-/// Your own logins are never changed, and not used where cluster.yaml names a key. The login ends with the shell or command,
+/// There kubectl, helm and the provider's own program (gcloud, aws) use this cluster and no other, with the deployer's login.
+/// Your own logins are never changed, and are not used if cluster.yaml names a key. The login ends with the shell or command,
 /// whose exit status is passed on. The shell's prompt begins with the cluster's name.
 #[derive(clap::Args)]
 pub struct UseClusterCredentials {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
-    /// Allow it in a shell that is logged in to another cluster
+    /// Allow this in a shell that is already logged in to another cluster
     #[arg(long)]
     nested: bool,
-    /// A program and its arguments, or a line for $SHELL in one argument
+    /// A program and its arguments, or one argument with a command line for $SHELL
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }

@@ -15,7 +15,10 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_type
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::Value;
 use tungstenite::{ClientRequestBuilder, HandshakeError, WebSocket, http::Uri};
-use ureq::{Agent, Body, Proxy, ResponseExt, http::Response};
+use ureq::{
+    Agent, Body, Proxy, ResponseExt,
+    http::{Request, Response},
+};
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -157,13 +160,7 @@ impl Address {
         reading: Duration,
     ) -> Result<Response<Body>> {
         self.renew(until)?;
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url))
-            .header("Authorization", format!("token {}", token.exposed()))
-            .header("Content-Type", "application/json")
-            .body(body.map_or_else(String::new, Value::to_string))
-            .with_context(|| format!("`{}` is not an address", self.url))?;
+        let request = self.request(method, path, token, body)?;
         let left = Some(until.left());
         let request = self
             .agent
@@ -179,12 +176,33 @@ impl Address {
             .agent
             .run(request)
             .map_err(|err| self.unreachable(&what, &err))?;
+        self.refuse_redirection(&what, &answer)?;
+        Ok(answer)
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        token: &Secret,
+        body: Option<&Value>,
+    ) -> Result<Request<String>> {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("Authorization", format!("token {}", token.exposed()))
+            .header("Content-Type", "application/json")
+            .body(body.map_or_else(String::new, Value::to_string))
+            .with_context(|| format!("`{}` is not an address", self.url))
+    }
+
+    fn refuse_redirection(&self, what: &str, answer: &Response<Body>) -> Result<()> {
         if answer.status().is_redirection() {
             let location = answer.headers().get("location");
             let to = location.and_then(|it| it.to_str().ok()).unwrap_or_default();
-            bail!(self.elsewhere(&what, to));
+            bail!(self.elsewhere(what, to));
         }
-        Ok(answer)
+        Ok(())
     }
 
     /// A page that everybody may see, at the end of all redirections within the host.
@@ -268,18 +286,7 @@ impl Address {
         let uri: Uri = format!("{}{path}", self.url)
             .replacen("http", "ws", 1)
             .parse()?;
-        let host = uri.host().context("the address has no host")?;
-        let is_secure = uri.scheme_str() == Some("wss");
-        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        let tcp = self
-            .connect(host, port, until)
-            .context("the kernel's websocket does not open")?;
-        tcp.set_read_timeout(Some(MOMENT))?;
-        let stream: Box<dyn Stream> = if is_secure {
-            Box::new(with_tls(tcp, host)?)
-        } else {
-            Box::new(tcp)
-        };
+        let stream = self.stream(&uri, until)?;
         let request = ClientRequestBuilder::new(uri)
             .with_header("Authorization", format!("token {}", token.exposed()));
         let mut result = tungstenite::client(request, stream);
@@ -291,6 +298,22 @@ impl Address {
             Ok((socket, _)) => Ok(socket),
             Err(err) => bail!("the kernel's websocket does not open: {err}"),
         }
+    }
+
+    /// Connects to the host of a websocket's address, with TLS for `wss`.
+    fn stream(&self, uri: &Uri, until: Until) -> Result<Box<dyn Stream>> {
+        let host = uri.host().context("the address has no host")?;
+        let is_secure = uri.scheme_str() == Some("wss");
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        let tcp = self
+            .connect(host, port, until)
+            .context("the kernel's websocket does not open")?;
+        tcp.set_read_timeout(Some(MOMENT))?;
+        Ok(if is_secure {
+            Box::new(with_tls(tcp, host)?)
+        } else {
+            Box::new(tcp)
+        })
     }
 
     /// Connects to a port of a host, through the proxy if there is one for it: ureq does not hand out its own connections.
@@ -329,32 +352,38 @@ fn connect_directly(host: &str, port: u16, until: Until) -> Result<TcpStream> {
 /// Has the proxy of a connection lead it to a port of a host
 /// (<https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Methods/CONNECT>).
 fn tunnel(mut tcp: TcpStream, proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream> {
-    let login = match proxy.username() {
-        Some(user) => {
-            let password = proxy.password().unwrap_or_default();
-            let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
-            format!("Proxy-Authorization: Basic {login}\r\n")
-        }
-        None => String::new(),
-    };
+    let login = login_header(proxy).unwrap_or_default();
     write!(
         tcp,
         "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{login}\r\n"
     )?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        tcp.read_exact(&mut byte)
-            .context("the proxy of `HTTPS_PROXY` closes the connection")?;
-        answer.push(byte[0]);
-    }
-    let answer = String::from_utf8_lossy(&answer);
+    let answer = read_head(&mut tcp)?;
     let first = answer.lines().next().unwrap_or_default();
     ensure!(
         first.split(' ').nth(1) == Some("200"),
         "the proxy of `HTTPS_PROXY` answers {first}"
     );
     Ok(tcp)
+}
+
+/// The header with the proxy's user and password, if it has them.
+fn login_header(proxy: &Proxy) -> Option<String> {
+    let user = proxy.username()?;
+    let password = proxy.password().unwrap_or_default();
+    let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    Some(format!("Proxy-Authorization: Basic {login}\r\n"))
+}
+
+/// Reads the status line and the headers of a proxy's answer, and nothing of what follows.
+fn read_head(tcp: &mut TcpStream) -> Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        tcp.read_exact(&mut byte)
+            .context("the proxy of `HTTPS_PROXY` closes the connection")?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 fn with_tls(tcp: TcpStream, host: &str) -> Result<StreamOwned<ClientConnection, TcpStream>> {

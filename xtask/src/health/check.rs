@@ -97,12 +97,9 @@ fn target(
         let page = is_public.then(|| Address::public(kind.page(domain)));
         return Ok(Ok((address, Way::Pages(page))));
     }
-    let token = match token(api, hub)? {
-        Ok(token) => token,
-        Err(why) => return Ok(Err(why)),
-    };
     let notebooks = Notebook::of(kind);
-    Ok(Ok((address, Way::Server { token, notebooks })))
+    let token = token(api, hub)?;
+    Ok(token.map(|token| (address, Way::Server { token, notebooks })))
 }
 
 /// Waits until the hub's addresses answer. What is still missing when the time is over fails the check.
@@ -111,12 +108,8 @@ fn wait_for_arrival(hub: &Hub, address: &Address, way: &Way, mask: &Mask) -> Res
         at: Instant::now() + ARRIVAL,
         heeds_signals: true,
     };
-    let page = match way {
-        Way::Pages(page) => page.as_ref(),
-        Way::Server { .. } => None,
-    };
     let mut told = String::new();
-    for address in iter::once(address).chain(page) {
+    for address in iter::once(address).chain(way.page()) {
         while let Some(missing) = address.missing(until)
             && until.check("it").is_ok()
         {
@@ -154,6 +147,16 @@ pub(crate) enum Way {
     /// Ask the hub whether it is well, and get its page, if there is one: BinderHub's is not behind a node's port, nor behind
     /// `--port-forward`.
     Pages(Option<Address>),
+}
+
+impl Way {
+    /// The page that is checked besides the hub.
+    fn page(&self) -> Option<&Address> {
+        match self {
+            Way::Pages(page) => page.as_ref(),
+            Way::Server { .. } => None,
+        }
+    }
 }
 
 impl Check<'_> {

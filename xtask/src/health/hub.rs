@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
-use ureq::{Body, http::Response};
+use ureq::{
+    Body,
+    http::{Response, StatusCode},
+};
 
 use crate::{
     health::{
@@ -51,6 +54,19 @@ struct Start {
     last: String,
     /// When the hub answered for the last time.
     heard: Instant,
+}
+
+impl Start {
+    /// The error of a start that failed with this event.
+    fn failed(&self, event: &Value) -> Error {
+        let message = event["message"].as_str().unwrap_or_default();
+        // The spawner's events have the reason: an image that can't be pulled, nodes that are full.
+        let reason = match self.last.as_str() {
+            "" => String::new(),
+            last => format!("; before that: {last}"),
+        };
+        anyhow!("the server did not start: {message}{reason}")
+    }
 }
 
 impl<'a> TestUser<'a> {
@@ -105,15 +121,7 @@ impl<'a> TestUser<'a> {
         loop {
             let cut = match self.decisive_event(&mut start, until) {
                 Ok(event) if event["ready"] == true => return Ok(()),
-                Ok(event) => {
-                    let message = event["message"].as_str().unwrap_or_default();
-                    // The spawner's events have the reason: an image that can't be pulled, nodes that are full.
-                    let reason = match start.last.as_str() {
-                        "" => String::new(),
-                        last => format!("; before that: {last}"),
-                    };
-                    bail!("the server did not start: {message}{reason}");
-                }
+                Ok(event) => return Err(start.failed(&event)),
                 Err(err) => err,
             };
             // Before an error that is nothing but the end of the time.
@@ -140,11 +148,9 @@ impl<'a> TestUser<'a> {
         let mut lines = BufReader::new(answer.into_body().into_reader()).lines();
         while let Some(Ok(line)) = lines.next() {
             until.check("it")?;
-            let Some(event) = line.strip_prefix("data: ") else {
+            let Some(event) = event_in(&line)? else {
                 continue;
             };
-            let event: Value =
-                serde_json::from_str(event).context("the hub's progress is not JSON")?;
             if event["ready"] == true || event["failed"] == true {
                 return Ok(event);
             }
@@ -267,6 +273,12 @@ impl Drop for TestUser<'_> {
     }
 }
 
+/// The event in a line of the hub's progress; none in the lines between events.
+fn event_in(line: &str) -> Result<Option<Value>> {
+    let event = line.strip_prefix("data: ").map(serde_json::from_str);
+    event.transpose().context("the hub's progress is not JSON")
+}
+
 /// The content of an answer of the hub or of a user's server, which must have one of these statuses.
 fn expect(
     who: &str,
@@ -285,17 +297,22 @@ fn expect(
     if statuses.contains(&status.as_u16()) {
         return Ok(json);
     }
+    bail!("{method} {path}: {}", refusal(who, status, &json))
+}
+
+/// What an answer says that has a status of failure.
+fn refusal(who: &str, status: StatusCode, json: &Value) -> String {
     let answers = match json["message"].as_str() {
         Some(message) => format!("the {who} answers {status}: {message}"),
         None => format!("the {who} answers {status}"),
     };
     match status.as_u16() {
         401 | 403 if who == HUB => {
-            bail!("{method} {path}: its service `hub-health` lacks the rights for that: {answers}")
+            format!("its service `hub-health` lacks the rights for that: {answers}")
         }
-        502..=504 => bail!(
-            "{method} {path}: the proxy answers {status}: the hub or the server behind it is away"
-        ),
-        _ => bail!("{method} {path}: {answers}"),
+        502..=504 => {
+            format!("the proxy answers {status}: the hub or the server behind it is away")
+        }
+        _ => answers,
     }
 }

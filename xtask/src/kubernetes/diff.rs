@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use similar::TextDiff;
 
 use crate::{
@@ -83,6 +83,12 @@ impl<'a> Differ<'a> {
             text += &unified(&name, &self.versions(&live, &applied));
             paths.insert(path);
         }
+        Ok(text + &self.removed(paths)?)
+    }
+
+    /// The differences of the objects that a deploy removes: those of the newest revision that are not at these paths.
+    fn removed(&mut self, mut paths: BTreeSet<String>) -> Result<String> {
+        let mut text = String::new();
         for object in objects(&self.deployed_manifest()?)? {
             if let Some(path) = self.path(&object)?
                 && !is_kept(&object)
@@ -106,12 +112,7 @@ impl<'a> Differ<'a> {
 
     /// The path of an object; none if the API server doesn't know its kind.
     fn path(&mut self, object: &Value) -> Result<Option<String>> {
-        let version = text(&object["apiVersion"]);
-        let base = if version.contains('/') {
-            format!("/apis/{version}")
-        } else {
-            format!("/api/{version}")
-        };
+        let base = version_path(text(&object["apiVersion"]));
         let kind = text(&object["kind"]);
         let namespace = object["metadata"]["namespace"].as_str();
         let namespace = namespace.unwrap_or(self.release);
@@ -232,6 +233,15 @@ impl<'a> Differ<'a> {
     }
 }
 
+/// The path of an API group's version: `/api/v1` or `/apis/apps/v1`.
+fn version_path(version: &str) -> String {
+    if version.contains('/') {
+        format!("/apis/{version}")
+    } else {
+        format!("/api/{version}")
+    }
+}
+
 /// The old and the new side.
 fn sides(is_secret: bool) -> [Side; 2] {
     ["old", "new"].map(|name| Side { name, is_secret })
@@ -260,13 +270,17 @@ fn tidied(object: &Value) -> Value {
         ] {
             metadata.remove(key);
         }
-        if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
-            annotations.remove("deployment.kubernetes.io/revision");
-            // It repeats the object, a Secret's data too.
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
+        tidy_annotations(metadata);
     }
     object
+}
+
+fn tidy_annotations(metadata: &mut Map<String, Value>) {
+    if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+        annotations.remove("deployment.kubernetes.io/revision");
+        // It repeats the object, a Secret's data too.
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
 }
 
 /// A Secret's data as texts, and what is YAML or JSON in them as that; null if there is none.

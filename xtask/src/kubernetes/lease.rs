@@ -67,20 +67,23 @@ struct FirstLook {
     at: Instant,
 }
 
+impl FirstLook {
+    fn at(lease: &objects::Lease) -> FirstLook {
+        FirstLook {
+            renewed: lease.spec.renew_time.clone(),
+            at: Instant::now(),
+        }
+    }
+}
+
 impl Leases {
     /// Starts a thread that renews the Leases.
     pub(crate) fn new(api: Arc<Api>, record: &Record) -> Result<Leases> {
         let lock_file = LockFile::new()?;
-        let annotations = json!({
-            "xtask/actor": record.actor(),
-            "xtask/host": host(),
-            "xtask/file": lock_file.path.display().to_string(),
-            "xtask/run": record.run().unwrap_or_default(),
-        });
         let shared = Arc::new(Shared {
             api,
+            annotations: annotations(record, &lock_file),
             lock_file,
-            annotations,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -128,6 +131,16 @@ impl Leases {
     }
 }
 
+/// What every Lease says of who holds it.
+fn annotations(record: &Record, lock_file: &LockFile) -> Value {
+    json!({
+        "xtask/actor": record.actor(),
+        "xtask/host": host(),
+        "xtask/file": lock_file.path.display().to_string(),
+        "xtask/run": record.run().unwrap_or_default(),
+    })
+}
+
 fn create_namespace(api: &Api, name: &str) -> Result<()> {
     match api.find(&format!("/api/v1/namespaces/{name}")) {
         Ok(None) => {}
@@ -167,10 +180,7 @@ fn has_ended(
             "{release}: {} is at work on it, or was cut off: waiting to see",
             holder(lease)
         );
-        *first_look = Some(FirstLook {
-            renewed: lease.spec.renew_time.clone(),
-            at: Instant::now(),
-        });
+        *first_look = Some(FirstLook::at(lease));
         return Ok(false);
     };
     ensure!(

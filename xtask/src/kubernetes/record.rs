@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::machine::process;
 
@@ -25,28 +25,16 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(sh: &Shell, root: &Path) -> Record {
-        let read = |cmd: xshell::Cmd| process::read(sh, cmd).ok().map(|it| it.trim().to_owned());
-        let variable = |name: &str| env::var(name).ok().filter(|it| !it.is_empty());
-        let of_github = || {
-            let [server, repository, run] =
-                ["GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"].map(variable);
-            Some(format!("{}/{}/actions/runs/{}", server?, repository?, run?))
-        };
-        let actor = ["GITHUB_ACTOR", "GITLAB_USER_LOGIN", "USER", "LOGNAME"]
-            .into_iter()
-            .find_map(variable);
-        let commit = read(cmd!(sh, "git -C {root} rev-parse HEAD"));
+        let commit = read(sh, cmd!(sh, "git -C {root} rev-parse HEAD"));
         let changes = commit
             .as_ref()
-            .and_then(|_| read(cmd!(sh, "git -C {root} status --porcelain")));
+            .and_then(|_| read(sh, cmd!(sh, "git -C {root} status --porcelain")));
         Record {
             root: root.to_owned(),
             commit,
             is_changed: changes.is_some_and(|it| !it.is_empty()),
-            actor: actor
-                .or_else(|| read(cmd!(sh, "id -un")))
-                .unwrap_or_else(|| "somebody".to_owned()),
-            run: of_github().or_else(|| variable("CI_JOB_URL")),
+            actor: actor(sh),
+            run: run_on_github().or_else(|| variable("CI_JOB_URL")),
             ignore_staging: None,
         }
     }
@@ -93,22 +81,13 @@ impl Record {
             } else {
                 ""
             };
-            parts.push(format!(
-                "commit {}{changed}",
-                &commit[..commit.len().min(12)]
-            ));
+            let short = &commit[..commit.len().min(12)];
+            parts.push(format!("commit {short}{changed}"));
         }
         parts.extend(self.run.clone());
-        parts.extend(
-            self.ignore_staging
-                .iter()
-                .map(|it| format!("staging ignored: {it}")),
-        );
-        let text = parts.join(", ");
-        match text.char_indices().nth(255) {
-            Some((end, _)) if text.chars().count() > 256 => format!("{}…", &text[..end]),
-            _ => text,
-        }
+        let ignored = self.ignore_staging.as_ref();
+        parts.extend(ignored.map(|it| format!("staging ignored: {it}")));
+        shortened(parts.join(", "))
     }
 
     /// For `helm upgrade`.
@@ -129,6 +108,43 @@ impl Record {
         ];
         flags.map(str::to_owned).to_vec()
     }
+}
+
+/// A text with an ellipsis in place of what is beyond 256 characters.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(255) {
+        Some((end, _)) if text.chars().count() > 256 => format!("{}…", &text[..end]),
+        _ => text,
+    }
+}
+
+/// The person who deploys, as far as the environment tells.
+fn actor(sh: &Shell) -> String {
+    let variables = ["GITHUB_ACTOR", "GITLAB_USER_LOGIN", "USER", "LOGNAME"];
+    variables
+        .into_iter()
+        .find_map(variable)
+        .or_else(|| read(sh, cmd!(sh, "id -un")))
+        .unwrap_or_else(|| "somebody".to_owned())
+}
+
+/// The address of the run of a GitHub workflow.
+fn run_on_github() -> Option<String> {
+    let server = variable("GITHUB_SERVER_URL")?;
+    let repository = variable("GITHUB_REPOSITORY")?;
+    let run = variable("GITHUB_RUN_ID")?;
+    Some(format!("{server}/{repository}/actions/runs/{run}"))
+}
+
+/// A variable of the environment that is not empty.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|it| !it.is_empty())
+}
+
+/// What a program writes; none if it fails.
+fn read(sh: &Shell, cmd: Cmd) -> Option<String> {
+    let output = process::read(sh, cmd).ok()?;
+    Some(output.trim().to_owned())
 }
 
 /// A label's value holds letters, digits, `-`, `_` and `.`, 63 at most, and begins and ends with one of the first two:

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
@@ -98,28 +98,33 @@ impl Rehearsal {
             // Another process was faster.
             RehearsalState::Up(nodes) => return self.accept(nodes, wanted),
             RehearsalState::Down => {}
-            RehearsalState::Broken(why) => {
-                say!(
-                    "the rehearsal cluster `{}` is broken ({why}): making it again",
-                    self.id
-                );
-                remove(&self.id, &self.dir)?;
-            }
+            RehearsalState::Broken(why) => self.remove_broken(&why)?,
         }
         let started = Instant::now();
-        self.create_with_retry(&sh, node.as_ref()).map_err(|err| {
-            anyhow!(
-                "cannot bring up the rehearsal cluster `{}`: {err:#}\nhint: its programs' logs are in `{}`",
-                self.id,
-                self.dir.display()
-            )
-        })?;
+        self.create_with_retry(&sh, node.as_ref())
+            .map_err(|err| self.not_created(&err))?;
         say!(
             "the rehearsal cluster `{}` is up on {nodes} after {:.1} s",
             self.id,
             started.elapsed().as_secs_f32()
         );
         Ok(nodes)
+    }
+
+    fn remove_broken(&self, why: &str) -> Result<()> {
+        say!(
+            "the rehearsal cluster `{}` is broken ({why}): making it again",
+            self.id
+        );
+        remove(&self.id, &self.dir)
+    }
+
+    fn not_created(&self, err: &Error) -> Error {
+        anyhow!(
+            "cannot bring up the rehearsal cluster `{}`: {err:#}\nhint: its programs' logs are in `{}`",
+            self.id,
+            self.dir.display()
+        )
     }
 
     /// Refuses a cluster that is up on other nodes than wanted: it has one kind of nodes all its life.
@@ -262,31 +267,26 @@ impl Rehearsal {
 
     fn create_real(&self, sh: &Shell, node: &Node) -> Result<()> {
         node.refuse_another()?;
-        if let Some(gone) = node.another() {
-            say!(
-                "`{}` is gone: removing its rehearsal cluster `{}`",
-                gone.root,
-                gone.id
-            );
-            remove(&gone.id, &paths::in_memory()?.join(&gone.id))?;
-        }
+        remove_gone(node)?;
         let inside = node.start(sh, &self.dir, &self.workdir())?;
         self.start_control_plane(sh, node::CONFIG, &inside)?;
 
-        // kwokctl asked the API server on the node's own loopback.
-        let kubeconfig = fs::read_to_string(self.kubeconfig())?;
-        let here = format!("https://{}:", node::ADDRESS);
-        fs::write(
-            self.kubeconfig(),
-            kubeconfig.replace("https://127.0.0.1:", &here),
-        )?;
-
+        self.point_kubeconfig_at_node()?;
         create_objects(sh, VOLUMES)?;
         fs::write(self.dir.join("control-plane-is-up"), "")?;
         process::read(
             sh,
             cmd!(sh, "kubectl wait --for=create node/node-0 --timeout=60s"),
         )?;
+        Ok(())
+    }
+
+    /// Puts the node's address into the kubeconfig: kwokctl asked the API server on the node's own loopback.
+    fn point_kubeconfig_at_node(&self) -> Result<()> {
+        let kubeconfig = fs::read_to_string(self.kubeconfig())?;
+        let here = format!("https://{}:", node::ADDRESS);
+        let kubeconfig = kubeconfig.replace("https://127.0.0.1:", &here);
+        fs::write(self.kubeconfig(), kubeconfig)?;
         Ok(())
     }
 
@@ -337,6 +337,19 @@ fn missing_program(running: &[(Pid, String)], nodes: Nodes) -> Option<&'static s
                     .is_some_and(|(started, _)| started.ends_with(&end))
             })
         })
+}
+
+/// Removes the rehearsal cluster that a checkout, which is gone, has left on the node.
+fn remove_gone(node: &Node) -> Result<()> {
+    let Some(gone) = node.another() else {
+        return Ok(());
+    };
+    say!(
+        "`{}` is gone: removing its rehearsal cluster `{}`",
+        gone.root,
+        gone.id
+    );
+    remove(&gone.id, &paths::in_memory()?.join(&gone.id))
 }
 
 /// Puts the first objects into a new cluster.

@@ -305,13 +305,7 @@ impl<'a> HelmRunner<'a> {
         let lines: Vec<_> = lines
             .filter(|line| !(is_said_twice && line.starts_with("level=")))
             .collect();
-        let is_conflict = log.contains("Apply failed with") && log.contains("conflict");
-        let hint = if is_conflict {
-            "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
-        } else {
-            ""
-        };
-        anyhow!("{}{hint}", lines.join("\n"))
+        anyhow!("{}{}", lines.join("\n"), hint_of_failure(log))
     }
 
     fn shown(&self, release: &Release, manifest: &Unmasked) -> String {
@@ -365,6 +359,16 @@ impl<'a> HelmRunner<'a> {
                 Ok(())
             }
         }
+    }
+}
+
+/// What to do about a failure that helm has logged, with its line feed; empty if that is not known.
+fn hint_of_failure(log: &str) -> &'static str {
+    let is_conflict = log.contains("Apply failed with") && log.contains("conflict");
+    if is_conflict {
+        "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
+    } else {
+        ""
     }
 }
 

@@ -131,9 +131,7 @@ fn is_over(
         bail!("stopped before its pods were ready");
     }
     let is_late = until.left().is_zero();
-    let has_failed = unready
-        .iter()
-        .any(|(_, state)| matches!(state, WorkloadState::Failed(_)));
+    let has_failed = unready.iter().any(|(_, state)| is_failure(state));
     if unready.is_empty() {
         return Ok(true);
     }
@@ -148,6 +146,10 @@ fn is_over(
         "{}\nhint: `kubectl -n {namespace} get pods` and `kubectl -n {namespace} describe pod` tell more",
         described.join("\n")
     )
+}
+
+fn is_failure(state: &WorkloadState) -> bool {
+    matches!(state, WorkloadState::Failed(_))
 }
 
 /// Takes over what has changed, as soon as something has, or after a while.

@@ -180,15 +180,7 @@ fn normal(id: &str) -> String {
 pub(crate) fn other_recipients(rules: &[Rule], path: &Path, sops: &Node) -> Option<String> {
     let shown = path.display().to_string();
     let rule = rules.iter().find(|it| it.is_for(&shown))?;
-    let found: BTreeSet<String> = with_key_groups(sops)
-        .flat_map(|group| {
-            BLOCK_KEYS
-                .iter()
-                .filter_map(|key| group.get(&[key])?.as_list())
-        })
-        .flatten()
-        .filter_map(recipient)
-        .collect();
+    let found = recipients_of_block(sops);
     let mut wrong = Vec::new();
     let missing: Vec<_> = rule.recipients.difference(&found).collect();
     if !missing.is_empty() {
@@ -213,6 +205,16 @@ pub(crate) fn other_recipients(rules: &[Rule], path: &Path, sops: &Node) -> Opti
         "{}: `sops updatekeys {shown}`",
         wrong.join(", and ")
     ))
+}
+
+/// The keys that a `sops` block names.
+fn recipients_of_block(sops: &Node) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for group in with_key_groups(sops) {
+        let lists = BLOCK_KEYS.map(|key| group.get(&[key]).and_then(Node::as_list));
+        found.extend(lists.into_iter().flatten().flatten().filter_map(recipient));
+    }
+    found
 }
 
 fn recipients(ids: &[&String]) -> String {

@@ -128,8 +128,14 @@ impl Fleet {
     fn read_recipients(&mut self) {
         let (rules, problem) = encrypted::rules(&self.root, &mut self.files);
         self.recipients = rules;
+        self.add_findings(problem);
+    }
+
+    /// Adds what came up while files were read that belong to no cluster, by the numbers of the files.
+    fn add_findings(&mut self, findings: impl IntoIterator<Item = (u32, Finding)>) {
+        let findings = findings.into_iter();
         self.findings
-            .extend(problem.map(|(file, finding)| ReadFinding {
+            .extend(findings.map(|(file, finding)| ReadFinding {
                 file,
                 finding,
                 cluster: None,
@@ -190,12 +196,7 @@ impl Fleet {
                 findings.push((number, finding));
             }
         }
-        self.findings
-            .extend(findings.into_iter().map(|(file, finding)| ReadFinding {
-                file,
-                finding,
-                cluster: None,
-            }));
+        self.add_findings(findings);
         self
     }
 
@@ -354,21 +355,7 @@ fn files_of_release<'a>(release: &'a ReleaseConfig) -> impl Iterator<Item = &'a 
 
 /// Files in a cluster's folder that may matter, and that its cluster.yaml does not list.
 fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {
-    let mut listed = BTreeSet::new();
-    for hub in &cluster.hubs {
-        listed.extend(
-            hub.helm_chart_values_files
-                .iter()
-                .chain(&hub.domain_override_file),
-        );
-    }
-    if let Some(support) = &cluster.support {
-        listed.extend(&support.helm_chart_values_files);
-    }
-    let listed = listed
-        .into_iter()
-        .map(|it| paths::lexical(&cluster.dir.join(it)));
-    let listed: BTreeSet<_> = listed.collect();
+    let listed = listed_files(cluster);
     let entries = fs::read_dir(root.join(&cluster.dir))
         .into_iter()
         .flatten()
@@ -377,6 +364,21 @@ fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {
         .filter(|entry| entry.path().is_file())
         .map(|entry| cluster.dir.join(entry.file_name()))
         .filter(|file| (is_called_secret(file) || is_called_values(file)) && !listed.contains(file))
+        .collect()
+}
+
+/// All files that a cluster.yaml lists for its releases, from the root.
+fn listed_files(cluster: &Cluster) -> BTreeSet<PathBuf> {
+    let mut listed = Vec::new();
+    for hub in &cluster.hubs {
+        listed.extend(&hub.helm_chart_values_files);
+        listed.extend(&hub.domain_override_file);
+    }
+    let support = cluster.support.iter();
+    listed.extend(support.flat_map(|it| &it.helm_chart_values_files));
+    let listed = listed.into_iter();
+    listed
+        .map(|it| paths::lexical(&cluster.dir.join(it)))
         .collect()
 }
 

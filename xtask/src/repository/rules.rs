@@ -15,7 +15,7 @@ use crate::{
         authenticator::{self, AuthenticatorConfig},
         cluster::{Cluster, Hub},
         encrypted,
-        fleet::Fleet,
+        fleet::{Fleet, ReadFinding},
         plain_secrets::kind_of_secret,
         problem::{Level, Problem, Problems, What, count, once, start_of, text},
         release_config::ReleaseConfig,
@@ -23,7 +23,7 @@ use crate::{
         values_rules,
     },
     settings::Settings,
-    yaml::{Data, Node, Place},
+    yaml::{Data, Map, Node, Place},
 };
 
 type ClusterRule = fn(&Fleet, &Cluster, &mut Problems);
@@ -53,10 +53,7 @@ const RELEASE_RULES: &[ReleaseRule] = &[
 pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     let mut found = Vec::new();
     for read in &fleet.findings {
-        let mut problems = fleet.problems(None, start_of(read.file));
-        problems.cluster = read.cluster.as_deref();
-        problems.finding(read.file, &read.finding);
-        found.extend(problems.found);
+        found.extend(problems_of_finding(fleet, read));
     }
     for cluster in fleet.selected_clusters() {
         let mut problems = fleet.problems(Some(cluster), cluster.at());
@@ -71,6 +68,13 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     });
     found.extend(checked.into_iter().flatten());
     found
+}
+
+fn problems_of_finding(fleet: &Fleet, read: &ReadFinding) -> Vec<Problem> {
+    let mut problems = fleet.problems(None, start_of(read.file));
+    problems.cluster = read.cluster.as_deref();
+    problems.finding(read.file, &read.finding);
+    problems.found
 }
 
 fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
@@ -103,13 +107,16 @@ fn check_release(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems
             }
             check_authenticator(fleet, release, &values, problems);
         }
-        Err(subchart) if is_wanted => {
-            let at = set.get(subchart.as_str()).and_then(|it| it.at);
-            let message = format!("`{subchart}` holds the values of a subchart, and must be a map");
-            problems.problem("values", at, message);
-        }
+        Err(subchart) if is_wanted => no_map(&subchart, &set, problems),
         Err(_) => {}
     }
+}
+
+/// Adds that the values for a subchart are something else than a map.
+fn no_map(subchart: &str, set: &Map, problems: &mut Problems) {
+    let at = set.get(subchart).and_then(|it| it.at);
+    let message = format!("`{subchart}` holds the values of a subchart, and must be a map");
+    problems.problem("values", at, message);
 }
 
 fn check_authenticator(
@@ -141,16 +148,7 @@ fn name_is_the_folders(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
 }
 
 fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    let mut taken: BTreeMap<String, Vec<(&str, &str)>> = BTreeMap::new();
-    for other in &fleet.clusters {
-        for hub in &other.hubs {
-            let domain = hub.domain.to_ascii_lowercase();
-            taken
-                .entry(domain)
-                .or_default()
-                .push((&other.name, &hub.name));
-        }
-    }
+    let taken = hubs_by_domain(fleet);
     for (index, hub) in cluster.hubs.iter().enumerate() {
         let own = (cluster.name.as_str(), hub.name.as_str());
         let mut hubs = taken[&hub.domain.to_ascii_lowercase()].iter();
@@ -164,6 +162,18 @@ fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
             problems.problem("domains", at, message);
         }
     }
+}
+
+/// The clusters and names of all hubs, by their domains in lowercase.
+fn hubs_by_domain(fleet: &Fleet) -> BTreeMap<String, Vec<(&str, &str)>> {
+    let mut hubs: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for cluster in &fleet.clusters {
+        for hub in &cluster.hubs {
+            let same = hubs.entry(hub.domain.to_ascii_lowercase()).or_default();
+            same.push((cluster.name.as_str(), hub.name.as_str()));
+        }
+    }
+    hubs
 }
 
 /// Staging hubs are upgraded before the others of their cluster.

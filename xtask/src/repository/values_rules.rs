@@ -59,16 +59,20 @@ impl ChartValues<'_> {
         }
         for enabled in &self.enabled.parts {
             if let Some(values) = self.values.get(&[enabled.name]) {
-                let mut path = self.path.clone();
-                path.push(enabled.name);
-                let below = ChartValues {
-                    enabled,
-                    values,
-                    path,
-                    ..*self
-                };
-                below.check(problems);
+                self.below(enabled, values).check(problems);
             }
+        }
+    }
+
+    /// The values of an enabled subchart.
+    fn below<'a>(&'a self, enabled: &'a EnabledChart<'a>, values: &'a Node) -> ChartValues<'a> {
+        let mut path = self.path.clone();
+        path.push(enabled.name);
+        ChartValues {
+            enabled,
+            values,
+            path,
+            ..*self
         }
     }
 

@@ -117,27 +117,35 @@ fn forms(secret: &str) -> BTreeSet<String> {
         forms.extend(secret.split_whitespace().map(str::to_owned));
     }
     for form in forms.clone() {
-        let json = serde_json::to_string(&form).expect("a string is JSON");
-        let json = json[1..json.len() - 1].to_owned();
-        // Go's JSON also escapes what could end a script element.
-        forms.insert(
-            json.replace('<', "\\u003c")
-                .replace('>', "\\u003e")
-                .replace('&', "\\u0026"),
-        );
-        forms.insert(json);
-        forms.insert(form.replace('\'', "''"));
+        forms.extend(escaped(&form));
     }
     for before in 0..3 {
-        let mut bytes = vec![0; before];
-        bytes.extend(secret.as_bytes());
-        let text = BASE64_STANDARD_NO_PAD.encode(&bytes);
-        // The first characters also hold bits of what comes before, the last one of what follows.
-        let end = text.len() - usize::from(bytes.len() % 3 != 0);
-        forms.insert(text[[0, 2, 3][before]..end].to_owned());
+        forms.insert(in_base64(secret, before));
     }
     forms.retain(|it| it.len() >= LONG_ENOUGH);
     forms
+}
+
+/// A text as JSON has it, as Go's JSON has it, and as YAML has it in single quotes.
+fn escaped(text: &str) -> [String; 3] {
+    let json = serde_json::to_string(text).expect("a string is JSON");
+    let json = json[1..json.len() - 1].to_owned();
+    // Go also escapes what could end a script element.
+    let go = json
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026");
+    [json, go, text.replace('\'', "''")]
+}
+
+/// What is certain of a secret's base64 where it follows on so many bytes, beyond a multiple of three.
+fn in_base64(secret: &str, before: usize) -> String {
+    let mut bytes = vec![0; before];
+    bytes.extend(secret.as_bytes());
+    let text = BASE64_STANDARD_NO_PAD.encode(&bytes);
+    // The first characters also hold bits of what comes before, the last one of what follows.
+    let end = text.len() - usize::from(!bytes.len().is_multiple_of(3));
+    text[[0, 2, 3][before]..end].to_owned()
 }
 
 /// One document of a manifest, with the data left out if it is a Secret or holds one.

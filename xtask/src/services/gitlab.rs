@@ -3,6 +3,7 @@
 use std::env;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::{secrets::Secret, services::http};
 
@@ -32,7 +33,11 @@ pub(crate) fn last_deployed() -> Result<Option<String>> {
         .call()
         .with_context(|| format!("cannot reach GitLab: GET {url}"))?;
     let mut answer = http::success(answer, &format!("GET {url}"), "GitLab")?;
-    let answer = http::json(&mut answer, "GitLab")?;
+    newest_commit(&http::json(&mut answer, "GitLab")?)
+}
+
+/// The commit of the first deployment in a list; none if there is none.
+fn newest_commit(answer: &Value) -> Result<Option<String>> {
     let deployments = answer
         .as_array()
         .context("GitLab's answer is no list of deployments")?;

@@ -58,7 +58,7 @@ impl DeployOptions {
 /// Ctrl-C stops in order and reports the state of each hub. The next deploy repairs whatever was interrupted.
 #[derive(clap::Args)]
 pub struct Deploy {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     pub(crate) cluster: String,
     /// Deploy only these hubs, not every hub of the cluster
     pub(crate) hubs: Vec<String>,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
         helm::Release,
         history,
         record::Record,
-        release::{HelmRunner, UpgradePolicy},
+        release::{HelmRunner, Rendered, UpgradePolicy},
         rollout,
         session::Session,
     },
@@ -88,11 +89,7 @@ impl Run {
         let mask = Mask::new(files.values().flatten().chain(keys));
         mask.announce();
         let sh = login.as_ref().map_or(decrypter.sh(), |it| &it.sh).clone();
-        let record = Record::new(&sh, root);
-        if !options.dry_run {
-            record.warn();
-        }
-        let session = login.map(|it| Session::start(it, record)).transpose()?;
+        let session = start_session(&sh, root, login, options)?;
         let run = Run {
             settings,
             charts,
@@ -233,11 +230,7 @@ impl Run {
             self.apply_dask_crds(sh, &release, wanted, crds)?;
         }
         let (revision, health) = self.upgrade(&helm, &release, args.policy(), |progress| {
-            if args.skip_hub_health_check {
-                return Ok(None);
-            }
-            self.check_health(hub.hub, &traits, &domain, progress)
-                .map(Some)
+            self.check_health(hub.hub, &traits, &domain, args, progress)
         })?;
         Ok(DeployedRelease {
             revision: Some(revision),
@@ -247,23 +240,21 @@ impl Run {
         })
     }
 
-    /// Checks a hub after its rollout: "healthy", or why it couldn't be checked.
+    /// Checks a hub after its rollout, unless that is skipped: "healthy", or why it couldn't be checked.
     fn check_health(
         &self,
         hub: &Hub,
         traits: &HubTraits,
         domain: &str,
+        args: &Deploy,
         progress: &Progress,
-    ) -> Result<String> {
+    ) -> Result<Option<String>> {
+        if args.skip_hub_health_check {
+            return Ok(None);
+        }
         progress.phase("its pods are ready, checking its health");
-        check::after_rollout(
-            self.api()?,
-            hub,
-            traits,
-            self.rehearsal(),
-            domain,
-            &self.mask,
-        )
+        let rehearsal = self.rehearsal();
+        check::after_rollout(self.api()?, hub, traits, rehearsal, domain, &self.mask).map(Some)
     }
 
     /// Where people find a hub.
@@ -293,11 +284,7 @@ impl Run {
         };
         let rendered = helm.manifests(release)?;
         let manifest = rendered.manifest.with_secrets();
-        let deployed = newest.content(api)?;
-        let hooks = deployed["hooks"].as_array().into_iter().flatten();
-        let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
-        let is_same = deployed["manifest"] == *manifest
-            && hooks.eq(rendered.hooks.iter().map(|it| it.with_secrets()))
+        let is_same = has_manifests(&newest.content(api)?, &rendered)
             && rollout::look(api, release.name, manifest)?.is_ready
             && Differ::new(api, &self.mask, release.name, PlainValues::new())
                 .diff(manifest)?
@@ -387,6 +374,28 @@ impl Run {
         let traefik = fetch::manifest(&self.settings, &format!("{folder}/traefik.yaml"))?;
         Ok(format!("{clusters}\n---\n{traefik}"))
     }
+}
+
+/// Starts the session of a login, with the record of this run; none without a login.
+fn start_session(
+    sh: &Shell,
+    root: &Path,
+    login: Option<Login>,
+    options: &DeployOptions,
+) -> Result<Option<Session>> {
+    let record = Record::new(sh, root);
+    if !options.dry_run {
+        record.warn();
+    }
+    login.map(|it| Session::start(it, record)).transpose()
+}
+
+/// Whether a revision has the manifests that a deploy would apply, with those of its hooks.
+fn has_manifests(content: &Value, rendered: &Rendered) -> bool {
+    let hooks = content["hooks"].as_array().into_iter().flatten();
+    let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
+    content["manifest"] == *rendered.manifest.with_secrets()
+        && hooks.eq(rendered.hooks.iter().map(|it| it.with_secrets()))
 }
 
 /// Opens all files that the fleet's releases list, decrypted where they are encrypted, by their paths from the root.

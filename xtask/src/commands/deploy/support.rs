@@ -39,7 +39,7 @@ use crate::{
 /// has a cert-manager of its own.
 #[derive(clap::Args)]
 pub struct DeploySupport {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
     /// The version of cert-manager's chart, v1.15.0 or newer
     #[arg(long, value_name = "VERSION", default_value = "v1.20.3")]
@@ -75,10 +75,8 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
         .then(|| cert_manager_chart(args).fetch(tools.sh(), &run.settings))
         .transpose();
     let (cert_manager, release) = both(cert_manager, run.release(config))?;
-    let crds = match &run.session {
-        Some(session) => CertManagerCrds::find(&session.api)?,
-        None => None,
-    };
+    let session = run.session.as_ref();
+    let crds = session.map_or(Ok(None), |it| CertManagerCrds::find(&it.api))?;
     let cert_manager = cert_manager.as_deref();
     let support = SupportReleases {
         run: &run,
@@ -231,19 +229,9 @@ fn cert_manager_release<'a>(
     };
     let mut flags = vec!["--set", crds];
     match found {
-        Some(crds) if args.skip_crds && crds.in_release && !crds.kept => bail!(
-            "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
-             hint: leave `--skip-crds` out once"
-        ),
-        // Applied by kubectl, as cert-manager's own guide has it: from now on they are in the release.
-        Some(crds) if !args.skip_crds && !crds.in_a_release => {
-            flags.extend([
-                "--take-ownership",
-                "--server-side=true",
-                "--force-conflicts",
-            ]);
-        }
-        _ => {}
+        Some(crds) if args.skip_crds => crds.refuse_removal()?,
+        Some(crds) => flags.extend(crds.takeover_flags()),
+        None => {}
     }
     Ok(Release {
         name: "cert-manager",
@@ -277,5 +265,27 @@ impl CertManagerCrds {
             in_release: release == "cert-manager",
             kept: annotations["helm.sh/resource-policy"] == "keep",
         }))
+    }
+
+    /// An error if helm removes the CRDs when they are left out of the release.
+    fn refuse_removal(&self) -> Result<()> {
+        ensure!(
+            self.kept || !self.in_release,
+            "with `--skip-crds` helm would remove the CRDs that this release holds, and with them all certificates\n\
+             hint: leave `--skip-crds` out once"
+        );
+        Ok(())
+    }
+
+    /// The flags with which helm takes CRDs into the release that kubectl applied, as cert-manager's own guide has it.
+    fn takeover_flags(&self) -> &'static [&'static str] {
+        if self.in_a_release {
+            return &[];
+        }
+        &[
+            "--take-ownership",
+            "--server-side=true",
+            "--force-conflicts",
+        ]
     }
 }

@@ -23,13 +23,13 @@ use crate::{
 
 /// Copy a user's home into another user's
 ///
-/// Home S becomes the folder `S-homedir` in home D, with owners and times. Nothing that is in D changes. The folder gets
-/// this name when it is complete. Shows the sizes of both homes and asks first.
+/// Home S is copied to the folder `S-homedir` in home D, with owners and times. The folder gets this name when it is
+/// complete, and nothing else in D changes. Shows the sizes of both homes and asks first.
 #[derive(clap::Args)]
 pub struct CopyHomedirIntoAnother {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
-    /// One of its hubs
+    /// Hub of the cluster
     hub: String,
     /// The home to copy: a user's name, or a folder in /home; without it you are asked
     #[arg(long, value_name = "S")]
@@ -55,13 +55,9 @@ pub(crate) fn copy(sh: &Shell, root: &Path, args: &CopyHomedirIntoAnother) -> Re
     let image = &Settings::load(root)?.shell_image;
     let (cluster, login) = open(sh, root, &args.cluster, &args.hub)?;
     let api = Api::start(&login.sh)?;
-    let is_given = args.source_homedir.is_some() && args.destination_homedir.is_some();
-    ensure!(
-        is_given || terminal::can_ask(),
-        "`--source-homedir` and `--destination-homedir` are required without a terminal"
-    );
+    args.require_homes_or_terminal()?;
     let helper = with_homes(&login, &api, image, &cluster, &args.hub)?;
-    if !is_given {
+    if !args.has_homes() {
         say!("{}", helper.read("ls -lath /home", &[])?);
     }
     let copy = Copy::ask(&helper, args)?;
@@ -71,21 +67,23 @@ pub(crate) fn copy(sh: &Shell, root: &Path, args: &CopyHomedirIntoAnother) -> Re
 
     copy.remove_leftovers(&helper)?;
     copy.run(&helper, &size)?;
-    let copied = helper.size(&copy.target)?;
-    terminal::print(&format!(
-        "copied /home/{} to {}: {}\n",
-        copy.from,
-        copy.target,
-        copied.shown()
-    ))?;
-    if copied.files != size.files {
-        say!(
-            "warning: there were {} files before: somebody is working in /home/{}",
-            HumanCount(size.files),
-            copy.from
-        );
-    }
+    copy.report(&helper, &size)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl CopyHomedirIntoAnother {
+    /// Whether both homes are named, so that nobody need be asked.
+    fn has_homes(&self) -> bool {
+        self.source_homedir.is_some() && self.destination_homedir.is_some()
+    }
+
+    fn require_homes_or_terminal(&self) -> Result<()> {
+        ensure!(
+            self.has_homes() || terminal::can_ask(),
+            "`--source-homedir` and `--destination-homedir` are required without a terminal"
+        );
+        Ok(())
+    }
 }
 
 impl Copy {
@@ -95,11 +93,7 @@ impl Copy {
         let to = helper.home(args.destination_homedir.as_deref(), "Into whose home")?;
         ensure!(from != to, "/home/{from} cannot be copied into itself");
         let target = format!("/home/{to}/{from}-homedir");
-        let is_there = helper.read("[ ! -e \"$1\" ] && [ ! -L \"$1\" ] || echo yes", &[&target])?;
-        ensure!(
-            is_there.is_empty(),
-            "{target} exists already, and is left as it is\nhint: move it away first"
-        );
+        refuse_existing(helper, &target)?;
         Ok(Copy { from, to, target })
     }
 
@@ -154,13 +148,46 @@ impl Copy {
         if code == ExitCode::SUCCESS {
             return Ok(());
         }
-        // `cp` may still be running.
-        let stop = "kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"";
-        match helper.read(stop, &[&part]) {
-            Ok(_) => bail!("{source} was not copied"),
+        match stop_and_remove(helper, &part) {
+            Ok(()) => bail!("{source} was not copied"),
             Err(_) => bail!("{source} was not copied; a part of it is left in {part}"),
         }
     }
+
+    /// Says what was copied, and warns if that is not what there was before.
+    fn report(&self, helper: &Helper, before: &Size) -> Result<()> {
+        let copied = helper.size(&self.target)?;
+        terminal::print(&format!(
+            "copied /home/{} to {}: {}\n",
+            self.from,
+            self.target,
+            copied.shown()
+        ))?;
+        if copied.files != before.files {
+            say!(
+                "warning: there were {} files before: somebody is working in /home/{}",
+                HumanCount(before.files),
+                self.from
+            );
+        }
+        Ok(())
+    }
+}
+
+fn refuse_existing(helper: &Helper, target: &str) -> Result<()> {
+    let found = helper.read("[ ! -e \"$1\" ] && [ ! -L \"$1\" ] || echo yes", &[target])?;
+    ensure!(
+        found.is_empty(),
+        "{target} exists already, and is left as it is\nhint: move it away first"
+    );
+    Ok(())
+}
+
+/// Ends a `cp` that may still be running, and removes what it has copied.
+fn stop_and_remove(helper: &Helper, part: &str) -> Result<()> {
+    let stop = "kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"";
+    helper.read(stop, &[part])?;
+    Ok(())
 }
 
 /// Copies `$1` to `$2` and renames that to `$3` when it is complete. Says every half minute how many of `$4` files it has.
@@ -202,9 +229,7 @@ impl Helper<'_> {
             !name.is_empty() && !name.contains('/') && ![".", ".."].contains(&name),
             "`{name}` is not the name of a folder in /home"
         );
-        let escaped = logs::escaped(name);
-        let script = "for it; do if [ -d \"/home/$it\" ] && [ ! -L \"/home/$it\" ]; then echo \"$it\"; exit; fi; done";
-        let found = self.read(script, &[name, &escaped])?;
+        let found = self.find_home(name)?;
         if found.is_empty() {
             let there = self.read("cd /home && ls -t | head -n 30", &[])?;
             bail!(
@@ -213,6 +238,13 @@ impl Helper<'_> {
             );
         }
         Ok(found)
+    }
+
+    /// The folder in /home of this name, or of the name as older KubeSpawners escape it; empty if there is none.
+    fn find_home(&self, name: &str) -> Result<String> {
+        let escaped = logs::escaped(name);
+        let script = "for it; do if [ -d \"/home/$it\" ] && [ ! -L \"/home/$it\" ]; then echo \"$it\"; exit; fi; done";
+        self.read(script, &[name, &escaped])
     }
 
     fn size(&self, folder: &str) -> Result<Size> {

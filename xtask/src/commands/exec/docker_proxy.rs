@@ -9,7 +9,10 @@ use xshell::{Shell, cmd};
 use crate::{
     commands::exec::pods,
     kubernetes::{api::Api, credentials},
-    machine::{process, terminal},
+    machine::{
+        process::{self, Beside},
+        terminal,
+    },
     repository::cluster::Cluster,
     settings::Settings,
 };
@@ -19,11 +22,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Connect port 23760 of this machine to the Docker that runs in a cluster
 ///
-/// That is the deployment `dind` in the namespace `default`. Prints the setting that makes docker use it, and stays
-/// connected until Ctrl-C.
+/// The Docker is that of the deployment `dind` in the namespace `default`. Prints the setting that makes docker use it, and
+/// stays connected until Ctrl-C.
 #[derive(clap::Args)]
 pub struct StartDockerProxy {
-    /// A folder in config/clusters/; by default `docker_proxy_cluster` of config/xtask.yaml
+    /// Cluster, by its folder in config/clusters/ [default: `docker_proxy_cluster` of config/xtask.yaml]
     cluster: Option<String>,
 }
 
@@ -44,14 +47,7 @@ pub(crate) fn start_docker_proxy(
 ) -> Result<ExitCode> {
     process::end_in_order();
     let settings = Settings::load(root)?;
-    let cluster = args
-        .cluster
-        .as_ref()
-        .or(settings.docker_proxy_cluster.as_ref())
-        .context(
-            "which cluster?\nhint: name one, or set `docker_proxy_cluster` in config/xtask.yaml",
-        )?;
-    let cluster = Cluster::load(root, cluster)?;
+    let cluster = Cluster::load(root, args.cluster(&settings)?)?;
     let login = credentials::open(sh, root, &cluster)?;
     let api = Api::start(&login.sh)?;
     let mut proxy = DockerProxy {
@@ -65,6 +61,16 @@ pub(crate) fn start_docker_proxy(
         proxy.connect(&pod)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl StartDockerProxy {
+    /// The name of the cluster that is given, or else set.
+    fn cluster<'a>(&'a self, settings: &'a Settings) -> Result<&'a str> {
+        let default = settings.docker_proxy_cluster.as_deref();
+        self.cluster.as_deref().or(default).context(
+            "which cluster?\nhint: name one, or set `docker_proxy_cluster` in config/xtask.yaml",
+        )
+    }
 }
 
 /// The labels by which the deployment finds its pods.
@@ -106,19 +112,12 @@ impl DockerProxy<'_> {
 
     /// Keeps a connection to a pod until it is lost, the pod goes away, or somebody wants us to stop.
     fn connect(&mut self, pod: &Value) -> Result<()> {
-        let sh = self.sh;
         let target = format!("pod/{}", pods::name(pod));
-        let forward = cmd!(
-            sh,
-            "kubectl port-forward --namespace default {target} 23760:2376"
-        );
-        let mut forward = process::start(sh, forward)?;
+        let mut forward = self.start_forward(&target)?;
         let mut is_connected = false;
         while process::check_stopped().is_ok() {
             if let Some(stderr) = forward.ended()? {
-                let reason = stderr.trim();
-                ensure!(self.was_connected, "`kubectl port-forward` ended: {reason}");
-                say!("the connection is lost: {reason}");
+                self.tell_lost(stderr.trim())?;
                 thread::sleep(PAUSE);
                 return Ok(());
             }
@@ -140,12 +139,28 @@ impl DockerProxy<'_> {
         Ok(())
     }
 
+    fn start_forward(&self, target: &str) -> Result<Beside> {
+        let sh = self.sh;
+        let forward = cmd!(
+            sh,
+            "kubectl port-forward --namespace default {target} 23760:2376"
+        );
+        process::start(sh, forward)
+    }
+
     fn tell_connected(&mut self, target: &str) -> Result<()> {
         if !self.was_connected {
             terminal::print("export DOCKER_HOST=tcp://localhost:23760\n")?;
         }
         say!("connected to {target} of `{}`, until Ctrl-C", self.cluster);
         self.was_connected = true;
+        Ok(())
+    }
+
+    /// Says that the connection is lost. An error if there never was one.
+    fn tell_lost(&self, reason: &str) -> Result<()> {
+        ensure!(self.was_connected, "`kubectl port-forward` ended: {reason}");
+        say!("the connection is lost: {reason}");
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Show logs, or connect to a Docker that runs in a cluster
+/// Show logs, or connect to the Docker that runs in a cluster
 #[derive(clap::Subcommand)]
 pub enum Debug {
     ComponentLogs(ComponentLogs),
@@ -29,12 +29,12 @@ pub enum Debug {
 
 /// Show the logs of a component of a hub
 ///
-/// Shows all lines of all its pods. If there is more than one, each line begins with its pod and container.
+/// Shows the logs of all its pods. If these have more than one container, each line begins with its pod and container.
 #[derive(clap::Args)]
 pub struct ComponentLogs {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
-    /// One of its hubs
+    /// Hub of the cluster
     hub: String,
     /// hub, proxy, autohttps, traefik (of autohttps), user-scheduler, dask-gateway-api, dask-gateway-controller or
     /// dask-gateway-traefik
@@ -46,9 +46,9 @@ pub struct ComponentLogs {
 /// Show the logs of a user's server
 #[derive(clap::Args)]
 pub struct UserLogs {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
-    /// One of its hubs
+    /// Hub of the cluster
     hub: String,
     /// The user's name, also in its escaped form (`user-402i2c-2eorg`); followed by `/NAME` for a named server
     username: String,
@@ -62,13 +62,13 @@ struct Which {
     /// Continue with new lines until Ctrl-C, which is the default
     #[arg(long, overrides_with = "no_follow")]
     follow: bool,
-    /// End with the newest line that there is now
+    /// Stop after the newest line that there is now
     #[arg(long, overrides_with = "follow")]
     no_follow: bool,
-    /// Show the container that ran before the last restart
+    /// Show the logs of the container that ran before the last restart
     #[arg(long, overrides_with = "no_previous")]
     previous: bool,
-    /// Show the container that runs now, which is the default
+    /// Show the logs of the container that runs now, which is the default
     #[arg(long, overrides_with = "previous")]
     no_previous: bool,
 }
@@ -92,6 +92,24 @@ struct Component {
     labels: &'static str,
     /// The container, if it is not all of them.
     container: Option<&'static str>,
+}
+
+impl Component {
+    /// The flags with which kubectl shows its containers.
+    fn flags(&self) -> Vec<&'static str> {
+        match self.container {
+            Some(container) => vec!["--container", container],
+            None => vec!["--all-containers"],
+        }
+    }
+
+    /// How many containers of these pods belong to it.
+    fn count_containers(&self, pods: &[Value]) -> usize {
+        match self.container {
+            Some(_) => pods.len(),
+            None => pods.iter().map(|pod| pods::containers(pod).len()).sum(),
+        }
+    }
 }
 
 const COMPONENTS: &[Component] = &[
@@ -162,17 +180,9 @@ fn show_component_logs(
         "`{hub}` of `{}` has no pod with {labels}",
         args.cluster
     );
+    let count = component.count_containers(&pods);
     let mut flags = args.which.flags();
-    let count: usize = match component.container {
-        Some(container) => {
-            flags.extend(["--container", container]);
-            pods.len()
-        }
-        None => {
-            flags.push("--all-containers");
-            pods.iter().map(|pod| pods::containers(pod).len()).sum()
-        }
-    };
+    flags.extend(component.flags());
     if count > 1 {
         flags.push("--prefix");
     }

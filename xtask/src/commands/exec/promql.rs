@@ -23,15 +23,15 @@ use crate::{
 
 /// Query a cluster's Prometheus
 ///
-/// Its address and password are those of the values of `support`; a password that is in none of them is read from the
-/// Secret `prometheus-auth` in the cluster.
+/// The address and the password are taken from the values of `support`. If they have no password, it is read from the Secret
+/// `prometheus-auth` in the cluster.
 #[derive(clap::Args)]
 pub struct Promql {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     cluster: String,
     /// A query in PromQL, such as `sum by (namespace) (kube_pod_info)`
     query: String,
-    /// How to print the answer: `json` is `data` of Prometheus's own answer
+    /// How to print the answer: `json` is the field `data` of Prometheus's own answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -47,15 +47,7 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
     let decrypter = credentials::decrypter(&tools, root, cluster)?;
     let values = ReleaseValues::decrypted(&decrypter, &fleet, config)?;
-    let hosts = values
-        .values
-        .get(&["prometheus", "server", "ingress", "hosts", "0"]);
-    let host = hosts.and_then(Node::as_text).with_context(|| {
-        format!(
-            "the support values of `{}` have no `prometheus.server.ingress.hosts`",
-            cluster.name
-        )
-    })?;
+    let host = host(&values, cluster)?;
     let username = auth(&values, "username").unwrap_or("prometheus");
     let password = match auth(&values, "password") {
         Some(password) => Secret::new(password.to_owned()),
@@ -69,11 +61,25 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
             cluster.name
         );
     };
-    terminal::print(&match args.format {
-        Format::Json => serde_json::to_string_pretty(&data)? + "\n",
-        Format::Text => table(&data),
-    })?;
+    print(&data, args.format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The domain of Prometheus in the values of `support`.
+fn host<'a>(values: &'a ReleaseValues, cluster: &Cluster) -> Result<&'a str> {
+    let path = ["prometheus", "server", "ingress", "hosts", "0"];
+    let host = values.values.get(&path).and_then(Node::as_text);
+    host.with_context(|| {
+        let cluster = &cluster.name;
+        format!("the support values of `{cluster}` have no `prometheus.server.ingress.hosts`")
+    })
+}
+
+fn print(data: &Value, format: Format) -> Result<()> {
+    terminal::print(&match format {
+        Format::Json => serde_json::to_string_pretty(data)? + "\n",
+        Format::Text => table(data),
+    })
 }
 
 /// The `data` of Prometheus's answer; none if it refuses the password.

@@ -21,19 +21,19 @@ use crate::{
     },
 };
 
-/// Open a shell in a hub, with its users' files, or in an AWS account
+/// Open a shell: in a hub, at its users' home directories, or with a login to AWS
 #[derive(clap::Subcommand)]
 pub enum Shells {
     /// Open a shell in the pod of a hub, or run a command there
     Hub(InHub),
-    /// Open a shell, or run a command, where a hub's homes are at /home
+    /// Open a shell with a hub's home directories at /home, or run a command there
     ///
-    /// It runs in a pod of its own with the claim `home-nfs`, which is deleted at the end, and after twelve hours in any
-    /// case. Its image is `shell_image` of config/xtask.yaml.
+    /// The shell runs in a new pod that mounts the claim `home-nfs`. The pod is deleted at the end, and after twelve hours in
+    /// any case. Its image is `shell_image` of config/xtask.yaml.
     Homes(InHub),
-    /// Open a shell where everything on the homes' NFS server is at /root-homes
+    /// Open a shell with the root of the homes' NFS server at /root-homes
     ///
-    /// It runs in a pod of its own, as for `homes`. The NFS server and the path are `nfs.pv.serverIP` and
+    /// The shell runs in a new pod, as for `homes`. The NFS server and the path are `nfs.pv.serverIP` and
     /// `nfs.pv.baseShareName` of the hub's values.
     RootHomes(InHub),
     CopyHomedirIntoAnother(CopyHomedirIntoAnother),

@@ -15,9 +15,9 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct InHub {
-    /// A folder in config/clusters/
+    /// Cluster, by its folder in config/clusters/
     pub(crate) cluster: String,
-    /// One of its hubs
+    /// Hub of the cluster
     pub(crate) hub: String,
     /// A program and its arguments, in place of a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

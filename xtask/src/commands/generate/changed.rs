@@ -23,8 +23,8 @@ pub(super) struct ChangeSource {
     /// Changed files as paths from the root, separated by commas. A path that has a comma is quoted, as in CSV
     pub(crate) changed_filepaths: Option<String>,
     /// Take the files that differ between HEAD and its common ancestor with REF. With `last-deployed`, GitHub or GitLab is
-    /// asked for the newest successful run of this workflow or pipeline, and every file changed since then is taken, also one
-    /// that was changed back
+    /// asked for the newest successful run of this workflow or pipeline, and every file that a commit since then changed is
+    /// taken, even if a later one changed it back
     #[arg(long, value_name = "REF")]
     pub(crate) base: Option<String>,
 }
@@ -169,16 +169,20 @@ fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
         base => base?,
     };
     let mut steps = commits_since(sh, &base)?;
-    // The differences that no commit on the way made, if history was rewritten.
-    let mut rest = differing(sh, &base)?;
-    if let Changed::Files(files) = &mut rest {
+    let rest = rest_of(differing(sh, &base)?, &steps);
+    steps.push(rest);
+    Ok(steps)
+}
+
+/// The differences that none of these steps made: there are some if history was rewritten.
+fn rest_of(mut changed: Changed, steps: &[Step]) -> Step {
+    if let Changed::Files(files) = &mut changed {
         files.retain(|file| !steps.iter().any(|it| it.changed.has(file)));
     }
-    steps.push(Step {
+    Step {
         commit: None,
-        changed: rest,
-    });
-    Ok(steps)
+        changed,
+    }
 }
 
 /// The commit that GitHub or GitLab knows as deployed last.
@@ -210,9 +214,12 @@ fn commits_since(sh: &Shell, base: &str) -> Result<Vec<Step>> {
         "-z",
     ];
     let log = process::read_bytes(sh, cmd!(sh, "git log {options...} {base}..HEAD"))?;
-    let prefix = prefix(sh)?;
+    Ok(steps_in_log(&log, &prefix(sh)?))
+}
+
+/// Reads what `git log` writes of each commit: an empty field, its hash, and its files, the first one after a line feed.
+fn steps_in_log(log: &[u8], prefix: &Path) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    // For each commit: an empty field, its hash, and its files, the first one after a line feed.
     let mut fields = log.split(|it| *it == 0);
     while let Some(field) = fields.next() {
         if field.is_empty() {
@@ -223,10 +230,10 @@ fn commits_since(sh: &Shell, base: &str) -> Result<Vec<Step>> {
             }));
         } else if let Some(step) = steps.last_mut() {
             let file = path(field.strip_prefix(b"\n").unwrap_or(field));
-            step.changed.add(&Changed::of([paths::from(&prefix, file)]));
+            step.changed.add(&Changed::of([paths::from(prefix, file)]));
         }
     }
-    Ok(steps)
+    steps
 }
 
 /// The hash of a commit that is named in any way. An error if git does not know it.

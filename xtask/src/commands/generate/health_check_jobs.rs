@@ -18,7 +18,7 @@ use crate::{
     repository::cluster::{Cluster, Hub},
 };
 
-/// List the hubs to check after a change of Terraform or eksctl files
+/// List the hubs to check after a change to Terraform or eksctl files
 ///
 /// These are the hubs of each cluster whose own file changed (terraform/PROVIDER/projects/CLUSTER.tfvars or
 /// eksctl/CLUSTER.jsonnet), and the hubs of all clusters of a provider whose shared files changed. In a workflow the lists

@@ -127,11 +127,16 @@ impl Rendering<'_> {
             let message = self.message_of_helm(&output.stderr, &inputs);
             return Ok(vec![Remark::problem(message)]);
         }
-        let manifests =
-            String::from_utf8(output.stdout).context("helm wrote something that is not UTF-8")?;
-        let verdict = look_at(&manifests, self.release.name());
+        let verdict = self.judge(output.stdout)?;
         paths::write_whole(&file, &serde_json::to_vec(&verdict)?)?;
         Ok(verdict)
+    }
+
+    /// What is wrong with the manifests that helm wrote.
+    fn judge(&self, manifests: Vec<u8>) -> Result<Verdict> {
+        let manifests =
+            String::from_utf8(manifests).context("helm wrote something that is not UTF-8")?;
+        Ok(look_at(&manifests, self.release.name()))
     }
 
     /// The verdict's name in the cache: a hash of everything that the rendering comes from.

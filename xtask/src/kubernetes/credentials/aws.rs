@@ -30,6 +30,11 @@ pub(crate) fn log_in(
                 .to_owned()
         }
     };
+    write_kubeconfig(login, aws, &hint)
+}
+
+/// Has `aws` write the kubeconfig; `hint` is what to do if it does not.
+fn write_kubeconfig(login: &Login, aws: &Aws, hint: &str) -> Result<()> {
     let name = &aws.cluster;
     let region = &aws.region;
     let kubeconfig = login.kubeconfig();
@@ -39,7 +44,7 @@ pub(crate) fn log_in(
             sh,
             "aws eks update-kubeconfig --name {name} --region {region} --kubeconfig {kubeconfig}"
         ),
-        &hint,
+        hint,
     )
 }
 

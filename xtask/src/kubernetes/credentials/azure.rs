@@ -39,35 +39,48 @@ pub(crate) fn log_in(
     let Some(file) = &azure.key else {
         return log_in_without_key(login, azure);
     };
-    let paths = [
-        "/service_principal_id",
-        "*/service_principal_password",
-        "/tenant_id",
-        "/subscription_id",
-    ];
-    let (in_memory, [id, password, tenant, subscription]) = read_key(decrypter, root, file, paths)?;
-    let key = Key {
-        file,
-        id,
-        password: Secret::new(password),
-        tenant,
-        subscription,
-    };
+    let (in_memory, key) = Key::read(decrypter, root, file)?;
     login.isolate();
 
     let token = get_token(&key, settings)?;
     let kubeconfig = get_kubeconfig(&key, azure, settings, &token)?;
     login.hold_kubeconfig(kubeconfig, root)?;
-    // Where Entra ID guards the cluster, kubelogin gets tokens
-    // (https://azure.github.io/kubelogin/concepts/login-modes/sp.html).
+    set_up_kubelogin(login, key);
+    login.keys.push(in_memory);
+    Ok(())
+}
+
+impl Key<'_> {
+    /// Reads the key in a file. Returns also the file, which must not show.
+    fn read<'a>(decrypter: &Decrypter, root: &Path, file: &'a Path) -> Result<(InMemory, Key<'a>)> {
+        let paths = [
+            "/service_principal_id",
+            "*/service_principal_password",
+            "/tenant_id",
+            "/subscription_id",
+        ];
+        let (in_memory, texts) = read_key(decrypter, root, file, paths)?;
+        let [id, password, tenant, subscription] = texts;
+        let key = Key {
+            file,
+            id,
+            password: Secret::new(password),
+            tenant,
+            subscription,
+        };
+        Ok((in_memory, key))
+    }
+}
+
+/// Where Entra ID guards the cluster, kubelogin gets tokens with the key
+/// (<https://azure.github.io/kubelogin/concepts/login-modes/sp.html>).
+fn set_up_kubelogin(login: &mut Login, key: Key) {
     login.unset(|name| name.starts_with("AAD_") || name.starts_with("AZURE_"));
 
     login.set("AAD_LOGIN_METHOD", "spn");
     login.set("AZURE_CLIENT_ID", key.id);
     login.set("AZURE_CLIENT_SECRET", key.password.exposed());
     login.set("AZURE_TENANT_ID", key.tenant);
-    login.keys.push(in_memory);
-    Ok(())
 }
 
 fn log_in_without_key(login: &Login, azure: &Azure) -> Result<()> {
@@ -141,14 +154,19 @@ fn get_kubeconfig(
             key.id
         )
     })?;
+    let text = kubeconfig_in(&answer)?;
+    InMemory::secret(&text, format!("the kubeconfig of {cluster}").into())
+}
+
+/// The kubeconfig in an answer of Azure, which has it in base64.
+fn kubeconfig_in(answer: &Value) -> Result<String> {
     let encoded = answer["kubeconfigs"][0]["value"]
         .as_str()
         .context("the answer has no kubeconfig")?;
     let bytes = BASE64_STANDARD
         .decode(encoded)
         .context("the answer's kubeconfig is not base64")?;
-    let text = String::from_utf8(bytes).context("the answer's kubeconfig is not text")?;
-    InMemory::secret(&text, format!("the kubeconfig of {cluster}").into())
+    String::from_utf8(bytes).context("the answer's kubeconfig is not text")
 }
 
 fn management(settings: &Settings) -> &str {

@@ -42,6 +42,11 @@ pub(crate) fn log_in(
             .to_owned(),
     };
     login.set("USE_GKE_GCLOUD_AUTH_PLUGIN", "True");
+    write_kubeconfig(login, gcp, &hint)
+}
+
+/// Has `gcloud` write the kubeconfig; `hint` is what to do if it does not.
+fn write_kubeconfig(login: &Login, gcp: &Gcp, hint: &str) -> Result<()> {
     let name = &gcp.cluster;
     let project = &gcp.project;
     // `--zone` accepts a region, too.
@@ -53,7 +58,7 @@ pub(crate) fn log_in(
             sh,
             "gcloud container clusters get-credentials {name} {zone...} --project {project}"
         ),
-        &hint,
+        hint,
     )
 }
 

@@ -166,20 +166,14 @@ pub(crate) fn read_key<const N: usize>(
     // An error's own text may quote the file.
     let json: Value = serde_json::from_str(&key.text()?)
         .map_err(|_| anyhow!("`{shown}` is not a key: it is not JSON"))?;
-    let texts = paths.map(|path| json.pointer(pointer(path))?.as_str());
-    let missing: Vec<_> = paths
-        .into_iter()
-        .zip(&texts)
-        .filter(|(_, text)| text.is_none())
-        .map(|(path, _)| format!("`{}`", pointer(path)[1..].replace('/', ".")))
-        .collect();
+    let missing = missing_texts(&json, &paths);
     if !missing.is_empty() {
         bail!(
             "`{shown}` is not a key of this provider: it has no text {}",
             missing.join(", ")
         );
     }
-    let texts = texts.map(|text| text.unwrap_or_default().to_owned());
+    let texts = paths.map(|path| text_at(&json, path).unwrap_or_default().to_owned());
     let secrets = paths
         .into_iter()
         .zip(&texts)
@@ -187,6 +181,19 @@ pub(crate) fn read_key<const N: usize>(
         .map(|(_, text)| text.clone())
         .collect();
     Ok((key.hiding(secrets), texts))
+}
+
+/// The paths at which there is no text, as messages show them: `AccessKey.AccessKeyId`.
+fn missing_texts(json: &Value, paths: &[&str]) -> Vec<String> {
+    paths
+        .iter()
+        .filter(|path| text_at(json, path).is_none())
+        .map(|path| format!("`{}`", pointer(path)[1..].replace('/', ".")))
+        .collect()
+}
+
+fn text_at<'a>(json: &'a Value, path: &str) -> Option<&'a str> {
+    json.pointer(pointer(path))?.as_str()
 }
 
 fn pointer(path: &str) -> &str {

@@ -81,18 +81,11 @@ fn container_problem(
 ) -> Option<PodProblem> {
     let ContainerStatus { name, state, .. } = container;
     let described = format!("container `{name}` of pod `{pod}`");
-    let (reason, message) = match &state.waiting {
-        Some(Waiting { reason, message }) => (reason.as_str(), message.as_str()),
-        None => ("", ""),
-    };
-    if PERMANENT_REASONS.contains(&reason) {
-        return Some(PodProblem {
-            message: format!("{described}: {reason}: {message}"),
-            is_permanent: true,
-            log: None,
-        });
+    let waiting = state.waiting.as_ref();
+    if let Some(waiting) = waiting.filter(|it| is_permanent(it)) {
+        return Some(stuck(&described, waiting));
     }
-    let is_backing_off = reason == "CrashLoopBackOff";
+    let is_backing_off = waiting.is_some_and(|it| it.reason == "CrashLoopBackOff");
     let exits = container.restart_count + u64::from(state.terminated.is_some());
     let has_crashed = exit_code(container).is_some_and(|code| code != 0 || exits > 2);
     if !is_backing_off && !has_crashed {
@@ -107,6 +100,21 @@ fn container_problem(
             is_previous: state.terminated.is_none(),
         }),
     })
+}
+
+/// Whether what a container waits for will not come by itself.
+fn is_permanent(waiting: &Waiting) -> bool {
+    PERMANENT_REASONS.contains(&waiting.reason.as_str())
+}
+
+/// The problem of a container that waits for what will not come.
+fn stuck(described: &str, waiting: &Waiting) -> PodProblem {
+    let Waiting { reason, message } = waiting;
+    PodProblem {
+        message: format!("{described}: {reason}: {message}"),
+        is_permanent: true,
+        log: None,
+    }
 }
 
 /// How a container has ended last.

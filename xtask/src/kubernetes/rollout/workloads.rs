@@ -21,6 +21,18 @@ pub(crate) enum WorkloadKind {
     Job,
 }
 
+impl WorkloadKind {
+    fn named(kind: &str) -> Option<WorkloadKind> {
+        match kind {
+            "Deployment" => Some(WorkloadKind::Deployment),
+            "StatefulSet" => Some(WorkloadKind::StatefulSet),
+            "DaemonSet" => Some(WorkloadKind::DaemonSet),
+            "Job" => Some(WorkloadKind::Job),
+            _ => None,
+        }
+    }
+}
+
 /// What has to be ready before its release is.
 pub(crate) struct Workload {
     pub(crate) kind: WorkloadKind,
@@ -93,12 +105,8 @@ fn workload(document: &str, namespace: &str) -> Result<Option<Workload>> {
     let Some(object) = object.filter(|it| !it.is_left_alone()) else {
         return Ok(None);
     };
-    let kind = match object.kind.as_str() {
-        "Deployment" => WorkloadKind::Deployment,
-        "StatefulSet" => WorkloadKind::StatefulSet,
-        "DaemonSet" => WorkloadKind::DaemonSet,
-        "Job" => WorkloadKind::Job,
-        _ => return Ok(None),
+    let Some(kind) = WorkloadKind::named(&object.kind) else {
+        return Ok(None);
     };
     let ManifestMetadata {
         name,
@@ -243,14 +251,8 @@ fn state_of_replicas(kind: WorkloadKind, object: &WorkloadObject, pods: Pods) ->
         return WorkloadState::Failed(progressing.message.clone());
     }
     let Pods { ready, wanted } = pods;
-    let (updated, to_update) = match kind {
-        WorkloadKind::DaemonSet => (status.updated_number_scheduled, wanted),
-        WorkloadKind::StatefulSet => {
-            let partition = object.spec.update_strategy.rolling_update.partition;
-            (status.updated_replicas, wanted.saturating_sub(partition))
-        }
-        WorkloadKind::Deployment | WorkloadKind::Job => (status.updated_replicas, wanted),
-    };
+    let updated = updated_pods(kind, object);
+    let to_update = pods_to_update(kind, object, wanted);
     if updated < to_update {
         return WorkloadState::Waiting(format!("{updated} of {to_update} pods are new"));
     }
@@ -262,4 +264,22 @@ fn state_of_replicas(kind: WorkloadKind, object: &WorkloadObject, pods: Pods) ->
         return WorkloadState::Waiting(format!("{ready} of {wanted} pods are ready"));
     }
     WorkloadState::Ready
+}
+
+/// How many pods a workload has of its newest revision.
+fn updated_pods(kind: WorkloadKind, object: &WorkloadObject) -> u64 {
+    match kind {
+        WorkloadKind::DaemonSet => object.status.updated_number_scheduled,
+        _ => object.status.updated_replicas,
+    }
+}
+
+/// How many pods of the newest revision a workload is to have: not those below the partition of a StatefulSet.
+fn pods_to_update(kind: WorkloadKind, object: &WorkloadObject, wanted: u64) -> u64 {
+    match kind {
+        WorkloadKind::StatefulSet => {
+            wanted.saturating_sub(object.spec.update_strategy.rolling_update.partition)
+        }
+        _ => wanted,
+    }
 }

@@ -73,6 +73,21 @@ impl Change {
         self.deploy_support |= labels.deploy_support;
         self.deploy_hubs |= labels.deploy_hubs;
     }
+
+    /// Why a cluster's support chart is upgraded, if it is.
+    fn reason_for_support(&self, cluster: &Cluster, touched: &Touched) -> Option<String> {
+        let support = cluster.support.as_ref()?;
+        forced(self.deploy_support, "deploy-support").or_else(|| touched.support(cluster, support))
+    }
+
+    /// The hubs of a cluster that are redeployed, and why.
+    fn todos<'a>(&self, cluster: &'a Cluster, touched: &Touched) -> impl Iterator<Item = Todo<'a>> {
+        cluster.hubs.iter().filter_map(|hub| {
+            let forced = forced(self.deploy_hubs, "deploy-hubs");
+            let reason = forced.or_else(|| touched.hub(cluster, hub))?;
+            Some(Todo { hub, reason })
+        })
+    }
 }
 
 impl Labels {
@@ -116,24 +131,16 @@ pub(crate) fn plan<'a>(
     let for_hubs = Touched::find(&change.for_hubs, links, settings, clusters)?;
     let mut plan = Vec::new();
     for cluster in clusters {
-        let support = cluster.support.as_ref().and_then(|support| {
-            forced(change.deploy_support, "deploy-support")
-                .or_else(|| for_support.support(cluster, support))
-        });
-        let todos = cluster.hubs.iter().filter_map(|hub| {
-            let reason =
-                forced(change.deploy_hubs, "deploy-hubs").or_else(|| for_hubs.hub(cluster, hub))?;
-            Some(Todo { hub, reason })
-        });
+        let todos = change.todos(cluster, &for_hubs);
         let (staging, prod) = todos.partition(|it| it.hub.is_staging());
         let mut upgrades = Upgrades {
             cluster,
-            support,
+            support: change.reason_for_support(cluster, &for_support),
             staging,
             prod,
         };
         upgrades.add_gates();
-        if upgrades.support.is_some() || !upgrades.staging.is_empty() || !upgrades.prod.is_empty() {
+        if !upgrades.is_empty() {
             plan.push(upgrades);
         }
     }
@@ -164,11 +171,8 @@ impl<'a> Touched<'a> {
     ) -> Result<Touched<'a>> {
         let patterns = core_patterns(settings)?;
         let mut files = changed.files();
-        let hubs = clusters.iter().flat_map(|it| &it.hubs);
-        let mut all: BTreeSet<PathBuf> = hubs.map(Hub::chart).collect();
-        all.insert(PathBuf::from(SUPPORT));
         let mut charts = BTreeSet::new();
-        for chart in all {
+        for chart in all_charts(clusters) {
             if is_changed(&chart, changed, links)? {
                 charts.insert(chart);
             }
@@ -254,6 +258,14 @@ impl<'a> Touched<'a> {
     }
 }
 
+/// The charts of all hubs, and that of what they share.
+fn all_charts(clusters: &[Cluster]) -> BTreeSet<PathBuf> {
+    let hubs = clusters.iter().flat_map(|it| &it.hubs);
+    let mut charts: BTreeSet<_> = hubs.map(Hub::chart).collect();
+    charts.insert(PathBuf::from(SUPPORT));
+    charts
+}
+
 fn core_patterns(settings: &Settings) -> Result<Vec<Pattern>> {
     let patterns = settings.core_files.iter().map(|it| {
         Pattern::new(it).with_context(|| {
@@ -300,6 +312,9 @@ impl Links {
 }
 
 impl Upgrades<'_> {
+    fn is_empty(&self) -> bool {
+        self.support.is_none() && self.staging.is_empty() && self.prod.is_empty()
+    }
     /// Adds the staging hubs that are not redeployed themselves, but that must be ready before a production hub is upgraded.
     fn add_gates(&mut self) {
         for gate in self.cluster.hubs.iter().filter(|it| it.is_staging()) {
