@@ -9,7 +9,7 @@ use std::{
 };
 
 use jsonschema::{
-    JsonType, PatternOptions, Retrieve, Uri, ValidationError, Validator,
+    JsonType, PatternOptions, Retrieve, Uri, ValidationError, ValidationOptions, Validator,
     error::{TypeKind, ValidationErrorKind},
 };
 use serde_json::{Map, Value};
@@ -86,23 +86,10 @@ impl Schema {
             return Err(Unusable::Broken(problems.join("\n")));
         }
         let missing = Arc::new(Mutex::new(BTreeSet::new()));
-        let elsewhere = Elsewhere {
+        let options = options().with_retriever(Elsewhere {
             retrieve,
             missing: missing.clone(),
-        };
-        let mut options = jsonschema::options()
-            .with_pattern_options(PatternOptions::regex())
-            .with_retriever(elsewhere)
-            .with_base_uri("file:///values.schema.json")
-            .without_content_encoding_support("base64")
-            .without_content_media_type_support("application/json");
-        for (name, check) in format::FORMATS {
-            options = options.with_format(*name, *check);
-        }
-        // Go's library does not check the formats that it does not know.
-        for name in ["idn-email", "idn-hostname"] {
-            options = options.with_format(name, |_: &str| true);
-        }
+        });
         match options.build(&for_rust) {
             Ok(validator) => Ok(Schema { validator, text }),
             Err(err) => {
@@ -133,20 +120,24 @@ impl Schema {
         match err.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected }
             | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-                let known = self.siblings(err);
-                for key in unexpected {
-                    let message = format!("there is no key `{key}`{}", meant(key, &known));
-                    faults.push(Fault {
-                        extra: Some(key.clone()),
-                        ..Fault::of(err, message)
-                    });
-                }
+                self.add_extra_keys(err, unexpected, faults);
             }
             ValidationErrorKind::AnyOf { context }
             | ValidationErrorKind::OneOfNotValid { context } => {
                 self.add_forms(err, context, values, faults);
             }
             _ => faults.push(Fault::of(err, self.message(err))),
+        }
+    }
+
+    fn add_extra_keys(&self, err: &ValidationError, keys: &[String], faults: &mut Vec<Fault>) {
+        let known = self.siblings(err);
+        for key in keys {
+            let message = format!("there is no key `{key}`{}", meant(key, &known));
+            faults.push(Fault {
+                extra: Some(key.clone()),
+                ..Fault::of(err, message)
+            });
         }
     }
 
@@ -186,16 +177,11 @@ impl Schema {
                 wrong_kind(err.instance(), allowed(kind).into_iter())
             }
             ValidationErrorKind::Enum { options } => {
-                let options = options.as_array().into_iter().flatten();
-                let options: Vec<_> = options.map(|it| format!("`{it}`")).collect();
                 let value = short(&err.instance().to_string());
-                format!("`{value}` isn't one of {}", options.join(", "))
+                format!("`{value}` isn't one of {}", quoted(options))
             }
             ValidationErrorKind::Constant { expected_value } => {
-                let text = expected_value
-                    .as_str()
-                    .map_or_else(|| expected_value.to_string(), str::to_owned);
-                format!("only `{text}` may be here")
+                format!("only `{}` may be here", plain(expected_value))
             }
             ValidationErrorKind::FalseSchema => "nothing may be set here".to_owned(),
             ValidationErrorKind::Not { schema } if schema["title"] == dialect::WITHOUT_END => {
@@ -232,6 +218,23 @@ impl Schema {
     }
 }
 
+/// What helm checks, and how.
+fn options() -> ValidationOptions<'static> {
+    let mut options = jsonschema::options()
+        .with_pattern_options(PatternOptions::regex())
+        .with_base_uri("file:///values.schema.json")
+        .without_content_encoding_support("base64")
+        .without_content_media_type_support("application/json");
+    for (name, check) in format::FORMATS {
+        options = options.with_format(*name, *check);
+    }
+    // Go's library does not check the formats that it does not know.
+    for name in ["idn-email", "idn-hostname"] {
+        options = options.with_format(name, |_: &str| true);
+    }
+    options
+}
+
 /// Whether this may be an error only because the value is encrypted.
 fn may_be_right(err: &ValidationError, values: &Node) -> bool {
     let path = steps(err.instance_path().as_str());
@@ -239,9 +242,7 @@ fn may_be_right(err: &ValidationError, values: &Node) -> bool {
     let Some(node) = values.get(&path) else {
         return false;
     };
-    let mut is_encrypted = false;
-    node.visit(&mut |it| is_encrypted |= matches!(it.data, Data::Encrypted(_)));
-    if !is_encrypted {
+    if !has_encrypted(node) {
         return false;
     }
     match err.kind() {
@@ -255,19 +256,46 @@ fn may_be_right(err: &ValidationError, values: &Node) -> bool {
                 .iter()
                 .any(|form| form.iter().all(|it| may_be_right(it, values)))
         }
-        ValidationErrorKind::AdditionalItems { .. }
-        | ValidationErrorKind::AdditionalProperties { .. }
-        | ValidationErrorKind::FalseSchema
-        | ValidationErrorKind::MaxItems { .. }
-        | ValidationErrorKind::MaxProperties { .. }
-        | ValidationErrorKind::MinItems { .. }
-        | ValidationErrorKind::MinProperties { .. }
-        | ValidationErrorKind::PropertyNames { .. }
-        | ValidationErrorKind::Required { .. }
-        | ValidationErrorKind::UnevaluatedItems { .. }
-        | ValidationErrorKind::UnevaluatedProperties { .. } => false,
-        _ => true,
+        kind => !is_about_shape(kind),
     }
+}
+
+fn has_encrypted(node: &Node) -> bool {
+    let mut is_encrypted = false;
+    node.visit(&mut |it| is_encrypted |= matches!(it.data, Data::Encrypted(_)));
+    is_encrypted
+}
+
+/// Whether an error depends only on what is not encrypted: which keys and how many items there are.
+fn is_about_shape(kind: &ValidationErrorKind) -> bool {
+    matches!(
+        kind,
+        ValidationErrorKind::AdditionalItems { .. }
+            | ValidationErrorKind::AdditionalProperties { .. }
+            | ValidationErrorKind::FalseSchema
+            | ValidationErrorKind::MaxItems { .. }
+            | ValidationErrorKind::MaxProperties { .. }
+            | ValidationErrorKind::MinItems { .. }
+            | ValidationErrorKind::MinProperties { .. }
+            | ValidationErrorKind::PropertyNames { .. }
+            | ValidationErrorKind::Required { .. }
+            | ValidationErrorKind::UnevaluatedItems { .. }
+            | ValidationErrorKind::UnevaluatedProperties { .. }
+    )
+}
+
+/// The items of an `enum`, for a message.
+fn quoted(options: &Value) -> String {
+    let options = options.as_array().into_iter().flatten();
+    let options: Vec<_> = options.map(|it| format!("`{it}`")).collect();
+    options.join(", ")
+}
+
+/// A value as JSON, but a string without its quotes.
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Gets the schemas that a schema refers to by an address, and remembers which of them it could not get.

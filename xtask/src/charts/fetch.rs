@@ -252,16 +252,18 @@ fn document<T>(
     }
     say!("getting {url}");
     let address = settings.mirrored(url);
-    let fetched = get(&address).and_then(|content| {
-        let text = String::from_utf8(content)?;
-        Ok((parse(&text)?, text))
-    });
-    let (parsed, text) = fetched.map_err(|err| {
+    let (parsed, text) = get_parsed(&address, parse).map_err(|err| {
         let err = unavailable(what, url, &address, &err);
         anyhow!("{err}\n{HINT}")
     })?;
     paths::write_whole(&file, text.as_bytes())?;
     Ok(parsed)
+}
+
+/// The document at an address, parsed and as it is.
+fn get_parsed<T>(address: &str, parse: impl Fn(&str) -> Result<T>) -> Result<(T, String)> {
+    let text = String::from_utf8(get(address)?)?;
+    Ok((parse(&text)?, text))
 }
 
 /// An error with the public address and that of the mirror.

@@ -25,20 +25,16 @@ pub(crate) fn files_of(chart: &Path) -> Result<Content> {
 /// Reads all files at or below `dir`/`path`, following links. Files that are called secret are no part of a chart, unless
 /// helm would render them: the cache must not hold what somebody decrypted beside the chart.
 pub(crate) fn read_files(dir: &Path, path: &Path, files: &mut Content) -> Result<()> {
-    // Joining an empty path would add a slash, which no file's path may end with.
-    let full = if path.as_os_str().is_empty() {
-        dir.to_owned()
-    } else {
-        dir.join(path)
-    };
-    let context = || format!("cannot read `{}`", full.display());
+    let full = join(dir, path);
     ensure!(
         !paths::leads_back(&full),
         "`{}` leads back to a folder that it is in",
         full.display()
     );
-    if full.metadata().with_context(context)?.is_file() {
-        files.insert(path.to_owned(), fs::read(&full).with_context(context)?);
+    let metadata = full.metadata().with_context(|| cannot_read(&full))?;
+    if metadata.is_file() {
+        let content = fs::read(&full).with_context(|| cannot_read(&full))?;
+        files.insert(path.to_owned(), content);
         return Ok(());
     }
     for child in children(&full)? {
@@ -48,6 +44,19 @@ pub(crate) fn read_files(dir: &Path, path: &Path, files: &mut Content) -> Result
         }
     }
     Ok(())
+}
+
+/// Joining an empty path would add a slash, which no file's path may end with.
+fn join(dir: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() {
+        dir.to_owned()
+    } else {
+        dir.join(path)
+    }
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read `{}`", path.display())
 }
 
 fn is_rendered(folder: &Path) -> bool {
@@ -61,7 +70,7 @@ pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(dir).with_context(|| format!("cannot read `{}`", dir.display()))?;
+    let entries = fs::read_dir(dir).with_context(|| cannot_read(dir))?;
     let mut children = entries
         .map(|it| Ok(it?.path()))
         .collect::<Result<Vec<_>>>()?;

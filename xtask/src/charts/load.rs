@@ -102,11 +102,7 @@ impl<'a> Loader<'a> {
         let dir = PathBuf::from(&source.shown);
         let number = self.files.add(&dir.join("Chart.yaml"));
         let written = ChartYaml::read(&source.files, number);
-        for (name, problem) in &source.problems {
-            let message = format!("dependency `{name}`: {problem}");
-            let finding = Finding::problem("chart", Some(written.place(name)), message);
-            self.problems.push((number, finding));
-        }
+        self.report_problems(&source, &written);
         let origin = Origin::Folder {
             path: &dir,
             is_ours: true,
@@ -122,6 +118,15 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(chart)
+    }
+
+    /// Reports what is wrong with a chart's dependencies.
+    fn report_problems(&mut self, source: &ChartSource, written: &ChartYaml) {
+        for (name, problem) in &source.problems {
+            let message = format!("dependency `{name}`: {problem}");
+            let finding = Finding::problem("chart", Some(written.place(name)), message);
+            self.problems.push((written.file, finding));
+        }
     }
 
     /// The chart of a dependency. None if it would have to be fetched.
@@ -229,15 +234,9 @@ impl<'a> Loader<'a> {
             Ok((read, findings)) => (read, findings),
             Err(problem) => (Node::nowhere(Data::Null), vec![problem]),
         };
-        for finding in findings.into_iter().filter(|it| !it.is_warning) {
-            let finding = match origin {
-                Origin::Folder { .. } => finding,
-                Origin::Archive(at) if finding.rule == "yaml" => in_archive(&finding, at),
-                // Nobody here can mend what helm takes.
-                Origin::Archive(_) => continue,
-            };
-            self.problems.push((number, finding));
-        }
+        let problems = findings.into_iter().filter(|it| !it.is_warning);
+        let problems = problems.filter_map(|it| to_report(it, origin));
+        self.problems.extend(problems.map(|it| (number, it)));
         let Data::Map(mut defaults) = read.data else {
             return Map::new();
         };
@@ -275,6 +274,15 @@ fn compile(name: &str, content: &[u8], retrieve: Retriever) -> Result<Schema, Un
         yaml::parse(content).map_err(|err| format!("{err:#}"))
     };
     Schema::compile(text.map_err(Unusable::Broken)?, retrieve)
+}
+
+/// A problem of values.yaml as people can use it. Nobody here can mend what helm takes from an archive.
+fn to_report(finding: Finding, origin: Origin) -> Option<Finding> {
+    match origin {
+        Origin::Folder { .. } => Some(finding),
+        Origin::Archive(at) if finding.rule == "yaml" => Some(in_archive(&finding, at)),
+        Origin::Archive(_) => None,
+    }
 }
 
 /// A problem of an archive's values.yaml, at the dependency that names the archive.

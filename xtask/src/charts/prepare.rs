@@ -40,10 +40,8 @@ pub(crate) fn prepare(
         let source = ChartSource::read(&root.join(&chart), &shown, root, &mut Vec::new());
         sources.insert(chart, source);
     }
-    let missing: BTreeSet<_> = sources.values().flatten().flat_map(missing).collect();
-    let missing: Vec<_> = missing.into_iter().collect();
-    let fetched = parallel::side_by_side(sh, &missing, |sh, it| it.fetch(sh, settings));
-    let fetched: Fetched = missing.into_iter().zip(fetched).collect();
+    let missing = sources.values().flatten().flat_map(missing).collect();
+    let fetched = fetch_all(sh, settings, missing);
     let mut prepared = BTreeMap::new();
     for (chart, source) in &sources {
         let folder = match source {
@@ -57,6 +55,12 @@ pub(crate) fn prepare(
 
 /// The archives that the cache lacked.
 type Fetched<'a> = BTreeMap<&'a Remote, Result<PathBuf>>;
+
+fn fetch_all<'a>(sh: &Shell, settings: &Settings, missing: BTreeSet<&'a Remote>) -> Fetched<'a> {
+    let missing: Vec<_> = missing.into_iter().collect();
+    let fetched = parallel::side_by_side(sh, &missing, |sh, it| it.fetch(sh, settings));
+    missing.into_iter().zip(fetched).collect()
+}
 
 /// The dependencies to fetch. The archives of a chart that is prepared may be missing, too: its values are computed from
 /// them.
@@ -92,12 +96,7 @@ impl ChartSource {
             .map(|(name, problem)| with_dependency(&self.shown, name, problem))
             .collect();
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
-        let mut unavailable = Vec::new();
-        for (chart, remote) in self.remotes() {
-            if let Some(Err(err)) = fetched.get(remote) {
-                unavailable.push(with_dependency(chart, &remote.name, &format!("{err:#}")));
-            }
-        }
+        let unavailable = self.unavailable(fetched);
         ensure!(
             unavailable.is_empty(),
             "{}\n{}",
@@ -105,6 +104,17 @@ impl ChartSource {
             fetch::HINT
         );
         Ok(())
+    }
+
+    /// The dependencies that could not be fetched, and why.
+    fn unavailable(&self, fetched: &Fetched) -> Vec<String> {
+        let mut unavailable = Vec::new();
+        for (chart, remote) in self.remotes() {
+            if let Some(Err(err)) = fetched.get(remote) {
+                unavailable.push(with_dependency(chart, &remote.name, &format!("{err:#}")));
+            }
+        }
+        unavailable
     }
 
     /// Puts a dependency into the folder `charts`.

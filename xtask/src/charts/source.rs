@@ -104,9 +104,7 @@ impl ChartSource {
             "the chart `{shown}` depends on itself"
         );
         let metadata = read_metadata(&dir, &shown)?;
-        let mut files = Content::new();
-        read_files(&dir, Path::new(""), &mut files)
-            .with_context(|| format!("cannot read the chart `{shown}`"))?;
+        let files = read_own_files(&dir, &shown, &metadata)?;
         let search = Search {
             dir: &dir,
             root,
@@ -114,16 +112,8 @@ impl ChartSource {
             vendored: children(&dir.join("charts"))?,
         };
         above.push(dir.clone());
-        let mut parts = Vec::new();
-        let mut problems = Vec::new();
-        for wanted in metadata.dependencies() {
-            match search.find(wanted, above) {
-                Ok(part) => parts.push(part),
-                Err(err) => problems.push((wanted.name.clone(), format!("{err:#}"))),
-            }
-        }
+        let (parts, problems) = search.find_all(metadata.dependencies(), above);
         above.pop();
-        files.retain(|path, _| !is_dependency(path, &metadata));
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
         Ok(ChartSource {
             shown,
@@ -147,6 +137,15 @@ impl ChartSource {
         }
         remotes
     }
+}
+
+/// The files of the chart in a folder, without those in charts/ that a dependency provides.
+fn read_own_files(dir: &Path, shown: &str, metadata: &Metadata) -> Result<Content> {
+    let mut files = Content::new();
+    read_files(dir, Path::new(""), &mut files)
+        .with_context(|| format!("cannot read the chart `{shown}`"))?;
+    files.retain(|path, _| !is_dependency(path, metadata));
+    Ok(files)
 }
 
 /// The Chart.lock of the chart in a folder. A dependency in it that Chart.yaml does not have is an error.
@@ -188,6 +187,23 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// The dependencies that are found, and what is wrong with the others by their names.
+    fn find_all(
+        &self,
+        wanted: &[Dependency],
+        above: &mut Vec<PathBuf>,
+    ) -> (Vec<DependencySource>, Vec<(String, String)>) {
+        let mut parts = Vec::new();
+        let mut problems = Vec::new();
+        for wanted in wanted {
+            match self.find(wanted, above) {
+                Ok(part) => parts.push(part),
+                Err(err) => problems.push((wanted.name.clone(), format!("{err:#}"))),
+            }
+        }
+        (parts, problems)
+    }
+
     fn find(&self, wanted: &Dependency, above: &mut Vec<PathBuf>) -> Result<DependencySource> {
         let locked = self.locked_version(wanted)?;
         if let Some(path) = wanted.repository.strip_prefix("file://") {
@@ -290,23 +306,28 @@ fn key(files: &Content, parts: &[DependencySource]) -> Result<String> {
     digest.add(FORMAT.as_bytes());
     add_files(&mut digest, files);
     for part in parts {
-        match part {
-            DependencySource::Folder(source) => {
-                digest.add(source.prepared.as_os_str().as_encoded_bytes());
-            }
-            DependencySource::InCharts(path) => {
-                let mut files = Content::new();
-                read_files(path, Path::new(""), &mut files)?;
-                add_files(&mut digest, &files);
-            }
-            DependencySource::Remote(remote) => {
-                digest.add(remote.name.as_bytes());
-                digest.add(remote.version.as_bytes());
-                digest.add(remote.repository.as_bytes());
-            }
-        }
+        add_dependency(&mut digest, part)?;
     }
     Ok(digest.name())
+}
+
+fn add_dependency(digest: &mut PartsDigest, part: &DependencySource) -> Result<()> {
+    match part {
+        DependencySource::Folder(source) => {
+            digest.add(source.prepared.as_os_str().as_encoded_bytes());
+        }
+        DependencySource::InCharts(path) => {
+            let mut files = Content::new();
+            read_files(path, Path::new(""), &mut files)?;
+            add_files(digest, &files);
+        }
+        DependencySource::Remote(remote) => {
+            digest.add(remote.name.as_bytes());
+            digest.add(remote.version.as_bytes());
+            digest.add(remote.repository.as_bytes());
+        }
+    }
+    Ok(())
 }
 
 fn add_files(digest: &mut PartsDigest, files: &Content) {

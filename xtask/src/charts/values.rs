@@ -78,6 +78,17 @@ impl Dependency {
         }
     }
 
+    /// Takes over into `imported` what `import-values` names in the values.
+    fn import(&self, values: &Map, imported: &mut Map) {
+        for import in &self.imports {
+            let child = format!("{}.{}", self.known_as(), import.child);
+            if let Some(found) = table(values, &child) {
+                let tree = tree_at(&import.parent, found.clone());
+                lay_under(imported, tree, true);
+            }
+        }
+    }
+
     /// Whether helm takes a subchart for this dependency, which needs a version then.
     fn fits(&self, chart: &Chart) -> bool {
         self.name == chart.name
@@ -138,13 +149,7 @@ impl<'a> EnabledChart<'a> {
         self.coalesce(&mut values, true)?;
         let mut imported = Map::new();
         for dependency in dependencies {
-            for import in &dependency.imports {
-                let child = format!("{}.{}", dependency.known_as(), import.child);
-                if let Some(found) = table(&values, &child) {
-                    let tree = tree_at(&import.parent, found.clone());
-                    lay_under(&mut imported, tree, true);
-                }
-            }
+            dependency.import(&values, &mut imported);
         }
         lay_under(&mut values, imported, true);
         self.defaults = values;
@@ -296,18 +301,7 @@ fn tree_at(path: &str, map: Map) -> Map {
 
 /// Lays a map of lower rank under another one (coalesceTablesFullKey).
 fn lay_under(map: &mut Map, mut lower: Map, keep_nulls: bool) {
-    let nulls: Vec<_> = map
-        .iter()
-        .filter(|(_, it)| it.is_null())
-        .map(|(key, _)| key.clone())
-        .collect();
-    for key in nulls {
-        let removes = !keep_nulls && lower.get(&key).is_some_and(|it| !it.is_null());
-        lower.remove(&key);
-        if removes {
-            map.remove(&key);
-        }
-    }
+    apply_nulls(map, &mut lower, keep_nulls);
     for (key, node) in lower {
         match (map.get_mut(&key), node.data) {
             (None, data) => _ = map.insert(key, Node { data, ..node }),
@@ -319,6 +313,18 @@ fn lay_under(map: &mut Map, mut lower: Map, keep_nulls: bool) {
             _ => {}
         }
     }
+}
+
+/// Removes from `lower` what is null in the map, and that null itself if it has removed a value and nulls are not kept.
+fn apply_nulls(map: &mut Map, lower: &mut Map, keep_nulls: bool) {
+    map.retain(|key, node| {
+        let removed = if node.is_null() {
+            lower.remove(key)
+        } else {
+            None
+        };
+        keep_nulls || removed.is_none_or(|it| it.is_null())
+    });
 }
 
 /// Passes `global` on to a subchart, over what it has itself (coalesceGlobals).

@@ -19,13 +19,7 @@ const CLUSTERS: &str = "config/clusters";
 /// one that has `config/clusters/`, else the checkout that this program was built from.
 pub fn root(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(dir) = given {
-        let root = dir
-            .canonicalize()
-            .with_context(|| format!("cannot open the root `{}`", dir.display()))?;
-        if !root.join(CLUSTERS).is_dir() {
-            bail!("the root `{}` has no `{CLUSTERS}/`", dir.display());
-        }
-        return Ok(root);
+        return given_root(dir);
     }
     let here = env::current_dir().context("cannot find out the current folder")?;
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
@@ -38,6 +32,16 @@ pub fn root(given: Option<&Path>) -> Result<PathBuf> {
         )
     })?;
     Ok(root.to_owned())
+}
+
+fn given_root(dir: &Path) -> Result<PathBuf> {
+    let root = dir
+        .canonicalize()
+        .with_context(|| format!("cannot open the root `{}`", dir.display()))?;
+    if !root.join(CLUSTERS).is_dir() {
+        bail!("the root `{}` has no `{CLUSTERS}/`", dir.display());
+    }
+    Ok(root)
 }
 
 /// `$XDG_CACHE_HOME/xtask`, by default `~/.cache/xtask`. It may be deleted at any time, and holds no secret.
@@ -67,16 +71,22 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
         }
         _ => {}
     }
-    // `/dev/shm` is open to all: somebody else may have made the folder, or a link in its place.
+    refuse_if_open_to_others(&dir)?;
+    Ok(dir)
+}
+
+/// `/dev/shm` is open to all: somebody else may have made the folder, or a link in its place.
+fn refuse_if_open_to_others(dir: &Path) -> Result<()> {
     let found =
-        fs::symlink_metadata(&dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
-    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
+        fs::symlink_metadata(dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
+    let is_ours = found.uid() == rustix::process::getuid().as_raw();
+    if !found.is_dir() || !is_ours || found.mode() & 0o077 != 0 {
         bail!(
             "`{}` is not a folder that only you can open\nhint: remove it",
             dir.display()
         );
     }
-    Ok(dir)
+    Ok(())
 }
 
 /// A new path in `in_memory`'s folder, named after `kind` and this process. What killed processes left under such names is
@@ -84,7 +94,17 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
 pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let folder = in_memory()?;
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+    remove_left(&folder, kind);
+    Ok(folder.join(format!(
+        "{kind}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )))
+}
+
+/// Removes what killed processes left in the folder under names of this kind.
+fn remove_left(folder: &Path, kind: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = process_in_name(&name.to_string_lossy(), kind);
         if pid.is_some_and(|it| test_kill_process(it) == Err(Errno::SRCH)) {
@@ -96,11 +116,6 @@ pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
             };
         }
     }
-    Ok(folder.join(format!(
-        "{kind}-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )))
 }
 
 /// The process in a name of the form KIND-PID-NUMBER.
@@ -154,13 +169,19 @@ pub(crate) fn made_once(
         return Ok(());
     }
     let part = parent.join(format!(".{name}.part"));
-    remove_dir(&part)?;
-    fs::create_dir(&part).with_context(|| format!("cannot create `{}`", part.display()))?;
-    if let Err(err) = make(&part) {
-        remove_dir(&part)?;
+    make_or_remove(&part, make)?;
+    fs::rename(&part, dir).with_context(|| format!("cannot create `{}`", dir.display()))
+}
+
+/// Makes and fills a new folder. Nothing of it is left when that fails.
+fn make_or_remove(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    remove_dir(folder)?;
+    fs::create_dir(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    if let Err(err) = make(folder) {
+        remove_dir(folder)?;
         return Err(err);
     }
-    fs::rename(&part, dir).with_context(|| format!("cannot create `{}`", dir.display()))
+    Ok(())
 }
 
 /// Whether this is a link to a folder that it is in itself: who follows such links never comes to an end.

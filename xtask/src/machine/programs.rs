@@ -226,21 +226,33 @@ impl Found {
             if let Some((key, entry)) = look.to_remember {
                 learned.0.insert(key, entry);
             }
-            // A folder of the cache may be on PATH (`setup --print-path`): its program still counts as cached.
-            let ours = look.file.as_deref().and_then(Path::parent) == Some(&program.folder()?);
-            if look.version.is_some_and(|it| program.is_good(it)) && !ours {
-                continue;
-            }
-            if !program.folder()?.join(program.name).is_file() {
-                let unfit = look.file.map(|file| why_unfit(&file, look.version));
-                found.missing.push(MissingProgram { program, unfit });
-            }
-            found.cached.push(program);
+            found.add(program, look.file, look.version)?;
         }
         if learned.0 != known.0 {
             learned.save()?;
         }
         Ok(found)
+    }
+
+    /// Adds a program by what is on PATH, and that one's version.
+    fn add(
+        &mut self,
+        program: &'static Program,
+        on_path: Option<PathBuf>,
+        version: Option<Version>,
+    ) -> Result<()> {
+        let folder = program.folder()?;
+        // A folder of the cache may be on PATH (`setup --print-path`): its program still counts as cached.
+        let is_ours = on_path.as_deref().and_then(Path::parent) == Some(&folder);
+        if version.is_some_and(|it| program.is_good(it)) && !is_ours {
+            return Ok(());
+        }
+        if !folder.join(program.name).is_file() {
+            let unfit = on_path.map(|file| why_unfit(&file, version));
+            self.missing.push(MissingProgram { program, unfit });
+        }
+        self.cached.push(program);
+        Ok(())
     }
 
     /// The folders of the cache that belong on PATH.
@@ -423,17 +435,23 @@ impl Program {
             paths::remove_dir(&part)?;
             return Err(err);
         }
+        self.check_version(sh, &bin)?;
+        fs::rename(&bin, &folder)
+            .with_context(|| format!("cannot move `{name}` into its place"))?;
+        paths::remove_dir(&part)?;
+        let seconds = started.elapsed().as_secs();
+        say!("{progress} {name}: built in {seconds} s");
+        Ok(())
+    }
+
+    /// An error if the program in `bin` reports another version than the pinned one.
+    fn check_version(&self, sh: &Shell, bin: &Path) -> Result<()> {
         ensure!(
             probe(sh, self, &bin.join(self.name)) == Some(self.version),
             "`{}` was built, but reports another version than {}",
             self.name,
             self.version
         );
-        fs::rename(&bin, &folder)
-            .with_context(|| format!("cannot move `{name}` into its place"))?;
-        paths::remove_dir(&part)?;
-        let seconds = started.elapsed().as_secs();
-        say!("{progress} {name}: built in {seconds} s");
         Ok(())
     }
 
@@ -470,9 +488,7 @@ impl Program {
                 ldflags: own,
             } => {
                 let src = part.join("src");
-                fs::create_dir_all(&src)?;
-                fs::write(src.join("go.mod"), go_mod)?;
-                fs::write(src.join("go.sum"), go_sum)?;
+                write_module(&src, go_mod, go_sum)?;
                 ldflags += &own.replace("{version}", &version);
                 let file = bin.join(self.name);
                 return Ok(cmd!(
@@ -486,6 +502,13 @@ impl Program {
             "go install -trimpath -ldflags {ldflags} {package}@v{version}"
         ))
     }
+}
+
+fn write_module(folder: &Path, go_mod: &str, go_sum: &str) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("go.mod"), go_mod)?;
+    fs::write(folder.join("go.sum"), go_sum)?;
+    Ok(())
 }
 
 impl Version {

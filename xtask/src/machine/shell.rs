@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -37,15 +37,19 @@ pub(crate) fn run(
     for (name, value) in &env {
         sh.set_var(name, value);
     }
-    let shell = env::var_os("SHELL")
-        .filter(|it| !it.is_empty())
-        .unwrap_or_else(|| "/bin/sh".into());
+    let shell = own_shell();
     let cmd = match command {
         [] => start(sh, &shell, None, &env, folder)?,
         [line] if is_line(line) => start(sh, &shell, Some(line), &env, folder)?,
         [program, args @ ..] => cmd!(sh, "{program} {args...}"),
     };
     process::in_front(sh, cmd, Whose::Theirs)
+}
+
+/// The shell that the person uses.
+fn own_shell() -> OsString {
+    let named = env::var_os("SHELL").filter(|it| !it.is_empty());
+    named.unwrap_or_else(|| "/bin/sh".into())
 }
 
 /// Whether this is more than the name of a program.
@@ -62,8 +66,8 @@ fn start<'a>(
     env: &Env,
     folder: &Path,
 ) -> Result<Cmd<'a>> {
-    let name = Path::new(shell).file_name().unwrap_or_default();
-    let name = name.to_str().unwrap_or_default();
+    let name = Path::new(shell).file_name().and_then(OsStr::to_str);
+    let name = name.unwrap_or_default();
     if let Some(line) = line
         && !["fish", "zsh"].contains(&name)
     {
@@ -76,8 +80,7 @@ fn start<'a>(
     let line: Vec<_> = line.into_iter().flat_map(|it| ["-c", it]).collect();
     Ok(match name {
         "bash" => {
-            let rc = source("$HOME/.bashrc") + &set_finally(env) + BASH;
-            let rc = write(folder, "bashrc", &rc)?;
+            let rc = write_bashrc(env, folder)?;
             cmd!(sh, "{shell} --rcfile {rc}")
         }
         "zsh" => {
@@ -88,14 +91,23 @@ fn start<'a>(
             let lines = set_in_fish(env) + FISH;
             cmd!(sh, "{shell} --init-command {lines} {line...}")
         }
-        // What dash, ksh and others read.
         _ => {
-            let own = env::var("ENV").map(|it| source(&it)).unwrap_or_default();
-            let rc = own + &set_finally(env) + "PS1=\"($XTASK_CLUSTER) $PS1\"\n";
-            sh.set_var("ENV", write(folder, "shrc", &rc)?);
+            sh.set_var("ENV", write_shrc(env, folder)?);
             cmd!(sh, "{shell}")
         }
     })
+}
+
+fn write_bashrc(env: &Env, folder: &Path) -> Result<PathBuf> {
+    let rc = source("$HOME/.bashrc") + &set_finally(env) + BASH;
+    write(folder, "bashrc", &rc)
+}
+
+/// What dash, ksh and others read.
+fn write_shrc(env: &Env, folder: &Path) -> Result<PathBuf> {
+    let own = env::var("ENV").map(|it| source(&it)).unwrap_or_default();
+    let rc = own + &set_finally(env) + "PS1=\"($XTASK_CLUSTER) $PS1\"\n";
+    write(folder, "shrc", &rc)
 }
 
 /// Has zsh read the files in `dir`, which read the person's own

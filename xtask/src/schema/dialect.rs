@@ -49,29 +49,21 @@ pub(crate) fn for_crate(schema: &mut Value) -> Vec<String> {
         draft: draft(schema).unwrap_or(2020),
     };
     reader.read(schema, "", &scope);
-    let mut seen = BTreeSet::new();
-    let mut circles = BTreeSet::new();
-    let mut is_endless = false;
-    for start in reader.applied.keys() {
-        is_endless |= reader
-            .follow(start, &mut Vec::new(), &mut seen, &mut circles)
-            .is_err();
-    }
-    if is_endless {
-        reader.problems.push(format!(
-            "its references lead on more than {MAX_DEPTH} times"
-        ));
-    }
-    for pointer in circles {
+    for pointer in reader.find_circles() {
         if let Some(reference) = schema.pointer_mut(&pointer) {
-            let dialect = reference.get("$schema").cloned();
-            *reference = json!({"not": {"title": WITHOUT_END}});
-            if let Some(dialect) = dialect {
-                reference["$schema"] = dialect;
-            }
+            refuse_everything(reference);
         }
     }
     reader.problems
+}
+
+/// Replaces a reference that leads back to itself.
+fn refuse_everything(reference: &mut Value) {
+    let dialect = reference.get("$schema").cloned();
+    *reference = json!({"not": {"title": WITHOUT_END}});
+    if let Some(dialect) = dialect {
+        reference["$schema"] = dialect;
+    }
 }
 
 #[derive(Default)]
@@ -104,27 +96,11 @@ impl Reader {
         let mut applied = Vec::new();
         let mut reference = None;
         for (keyword, value) in keywords {
-            let at = format!("{pointer}/{keyword}");
-            match (keyword.as_str(), value) {
-                ("$ref", Value::String(text)) => reference = self.reference(text),
-                ("enum", Value::Array(items)) if scope.draft < 2019 => self.check_enum(items),
-                ("pattern", Value::String(pattern)) => {
-                    *pattern = self.translated(pattern, scope.draft);
-                }
-                (_, Value::Number(number)) => make_whole(number),
-                (keyword, Value::Object(schemas)) if BY_NAME.contains(&keyword) => {
-                    let read = self.read_named(keyword, schemas, &at, &scope);
-                    if keyword.starts_with("depend") {
-                        applied.extend(read);
-                    }
-                }
-                (keyword, value) if FOR_SAME_VALUE.contains(&keyword) => {
-                    applied.extend(self.read_all(value, at, &scope));
-                }
-                (keyword, value) if FOR_PARTS.contains(&keyword) => {
-                    self.read_all(value, at, &scope);
-                }
-                _ => {}
+            if let ("$ref", Value::String(text)) = (keyword.as_str(), &mut *value) {
+                reference = self.reference(text);
+            } else {
+                let at = format!("{pointer}/{keyword}");
+                applied.extend(self.read_keyword(keyword, value, at, &scope));
             }
         }
         if scope.draft < 2019 && reference.is_some() {
@@ -132,6 +108,33 @@ impl Reader {
         }
         applied.extend(reference);
         self.applied.insert(pointer.to_owned(), applied);
+    }
+
+    /// Reads what a keyword other than `$ref` has. Returns the pointers of the schemas in it that hold for the same value.
+    fn read_keyword(
+        &mut self,
+        keyword: &str,
+        value: &mut Value,
+        at: String,
+        scope: &Scope,
+    ) -> Vec<String> {
+        match (keyword, value) {
+            ("enum", Value::Array(items)) if scope.draft < 2019 => self.check_enum(items),
+            ("pattern", Value::String(text)) => *text = self.translated(text, scope.draft),
+            (_, Value::Number(number)) => make_whole(number),
+            (_, Value::Object(schemas)) if BY_NAME.contains(&keyword) => {
+                let read = self.read_named(keyword, schemas, &at, scope);
+                if keyword.starts_with("depend") {
+                    return read;
+                }
+            }
+            (_, value) if FOR_SAME_VALUE.contains(&keyword) => {
+                return self.read_all(value, at, scope);
+            }
+            (_, value) if FOR_PARTS.contains(&keyword) => _ = self.read_all(value, at, scope),
+            _ => {}
+        }
+        Vec::new()
     }
 
     /// Rewrites a `$ref`. Returns the pointer in it if it refers to this document.
@@ -206,24 +209,44 @@ impl Reader {
             base: join(&around.base, id),
             draft: if is_part { around.draft } else { draft },
         };
-        if !id.is_empty() && !self.ids.insert(scope.base.clone()) {
+        self.note_id(id, &scope.base);
+        for anchor in anchors(keywords, fragment, scope.draft) {
+            self.note_anchor(anchor, &scope.base);
+        }
+        scope
+    }
+
+    fn note_id(&mut self, id: &str, base: &str) {
+        if !id.is_empty() && !self.ids.insert(base.to_owned()) {
             self.problems
                 .push(format!("two schemas have the identifier `{id}`"));
         }
-        let anchors = match scope.draft {
-            ..2019 if fragment.starts_with('/') => BTreeSet::new(),
-            ..2019 => BTreeSet::from([fragment]),
-            // The second may repeat the first.
-            _ => BTreeSet::from([text(keywords, "$anchor"), text(keywords, "$dynamicAnchor")]),
-        };
-        for anchor in anchors.into_iter().filter(|it| !it.is_empty()) {
-            let is_new = self.anchors.insert((scope.base.clone(), anchor.to_owned()));
-            if !is_new {
-                self.problems
-                    .push(format!("two schemas have the anchor `{anchor}`"));
-            }
+    }
+
+    fn note_anchor(&mut self, anchor: &str, base: &str) {
+        let is_new = self.anchors.insert((base.to_owned(), anchor.to_owned()));
+        if !is_new {
+            self.problems
+                .push(format!("two schemas have the anchor `{anchor}`"));
         }
-        scope
+    }
+
+    /// The pointers of the schemas whose `$ref` closes a circle.
+    fn find_circles(&mut self) -> BTreeSet<String> {
+        let mut seen = BTreeSet::new();
+        let mut circles = BTreeSet::new();
+        let mut is_endless = false;
+        for start in self.applied.keys() {
+            is_endless |= self
+                .follow(start, &mut Vec::new(), &mut seen, &mut circles)
+                .is_err();
+        }
+        if is_endless {
+            self.problems.push(format!(
+                "its references lead on more than {MAX_DEPTH} times"
+            ));
+        }
+        circles
     }
 
     /// Adds the schemas whose `$ref` closes a circle. The error is a path that is too long.
@@ -238,14 +261,7 @@ impl Reader {
             return Err(());
         }
         if let Some(start) = path.iter().position(|it| *it == at) {
-            let circle = &path[start..];
-            let is_reference = |(from, to): &(&&str, &&str)| !to.starts_with(&format!("{from}/"));
-            let closing = circle
-                .iter()
-                .zip(circle[1..].iter().chain([&at]))
-                .filter(is_reference)
-                .last();
-            circles.extend(closing.map(|(from, _)| (*from).to_owned()));
+            circles.extend(closing_reference(&path[start..]).map(str::to_owned));
         } else if seen.insert(at) {
             path.push(at);
             for next in self.applied.get(at).into_iter().flatten() {
@@ -284,6 +300,18 @@ impl Reader {
     }
 }
 
+/// The last schema in a circle that leads on by its `$ref`, and not to a schema in it.
+fn closing_reference<'a>(circle: &[&'a str]) -> Option<&'a str> {
+    let nexts = circle.iter().cycle().skip(1);
+    let mut closing = None;
+    for (from, to) in circle.iter().zip(nexts) {
+        if !to.starts_with(&format!("{from}/")) {
+            closing = Some(*from);
+        }
+    }
+    closing
+}
+
 /// The crate does not know `$recursiveRef` in draft 2020-12, and Go does.
 fn replace_recursive_reference(keywords: &mut Map<String, Value>) {
     if let Some(reference) = keywords.remove("$recursiveRef")
@@ -309,6 +337,22 @@ fn identifier(keywords: &Map<String, Value>, draft: u32) -> String {
         4 => text(keywords, "id").to_owned(),
         _ => text(keywords, "$id").to_owned(),
     }
+}
+
+/// The anchors of a schema: up to draft 7 the fragment of its identifier.
+fn anchors<'a>(
+    keywords: &'a Map<String, Value>,
+    fragment: &'a str,
+    draft: u32,
+) -> BTreeSet<&'a str> {
+    let mut anchors = match draft {
+        ..2019 if fragment.starts_with('/') => BTreeSet::new(),
+        ..2019 => BTreeSet::from([fragment]),
+        // The second may repeat the first.
+        _ => BTreeSet::from([text(keywords, "$anchor"), text(keywords, "$dynamicAnchor")]),
+    };
+    anchors.remove("");
+    anchors
 }
 
 fn text<'a>(keywords: &'a Map<String, Value>, keyword: &str) -> &'a str {

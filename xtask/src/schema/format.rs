@@ -1,7 +1,7 @@
 //! The formats that helm checks where a schema names one, with the verdicts of its library
 //! (format.go of github.com/santhosh-tekuri/jsonschema/v6, with Go's net/url, net/netip, strconv and time).
 
-use std::net::Ipv6Addr;
+use std::{net::Ipv6Addr, ops::Range};
 
 use crate::schema::pattern;
 
@@ -93,10 +93,12 @@ fn period(text: &str) -> bool {
 }
 
 fn ipv4(text: &str) -> bool {
-    let group = |it: &str| {
-        !(it.len() > 1 && it.starts_with('0')) && integer(it).is_some_and(|it| it <= 255)
-    };
-    text.split('.').count() == 4 && text.split('.').all(group)
+    text.split('.').count() == 4 && text.split('.').all(is_octet)
+}
+
+fn is_octet(text: &str) -> bool {
+    let is_padded = text.len() > 1 && text.starts_with('0');
+    !is_padded && integer(text).is_some_and(|it| it <= 255)
 }
 
 /// Without a zone, as std reads it, too.
@@ -106,15 +108,19 @@ fn ipv6(text: &str) -> bool {
 
 fn hostname(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
-    let label = |it: &str| {
-        (1..=63).contains(&it.len())
-            && !it.starts_with('-')
-            && !it.ends_with('-')
-            && it
-                .bytes()
-                .all(|it| it.is_ascii_alphanumeric() || it == b'-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// One part of a host's name.
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text.bytes().all(is_alphanumeric_or_dash)
+}
+
+fn is_alphanumeric_or_dash(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
 /// The part before the `@` may be empty.
@@ -122,82 +128,92 @@ fn email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else {
         return false;
     };
-    let quoted = local.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
-    let local_is_valid = match quoted {
-        Some(inner) => !inner.contains(['\\', '"']),
-        None => {
-            !local.starts_with('.')
-                && !local.ends_with('.')
-                && !local.contains("..")
-                && local
-                    .bytes()
-                    .all(|it| it.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&it))
-        }
+    text.len() <= 254 && local.len() <= 64 && is_mailbox(local) && is_mail_domain(domain)
+}
+
+/// Whether this may be before the `@`.
+fn is_mailbox(text: &str) -> bool {
+    if let Some(quoted) = text.strip_prefix('"').and_then(|it| it.strip_suffix('"')) {
+        return !quoted.contains(['\\', '"']);
+    }
+    let has_empty_part = text.starts_with('.') || text.ends_with('.') || text.contains("..");
+    let mut bytes = text.bytes();
+    !has_empty_part
+        && bytes.all(|it| it.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&it))
+}
+
+/// Whether this may be behind the `@`: the name of a host, or an address in brackets.
+fn is_mail_domain(text: &str) -> bool {
+    let Some(address) = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')) else {
+        return hostname(text);
     };
-    let domain_is_valid = match domain.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-        Some(address) => address
-            .strip_prefix("IPv6:")
-            .map_or_else(|| ipv4(address), ipv6),
-        None => hostname(domain),
-    };
-    text.len() <= 254 && local.len() <= 64 && local_is_valid && domain_is_valid
+    match address.strip_prefix("IPv6:") {
+        Some(address) => ipv6(address),
+        None => ipv4(address),
+    }
 }
 
 fn date(text: &str) -> bool {
-    let field = |from, to| text.get(from..to).filter(|it| digits(it)).and_then(integer);
-    let (Some(year), Some(month), Some(day)) = (field(0, 4), field(5, 7), field(8, 10)) else {
+    let bytes = text.as_bytes();
+    let (Some(year), Some(month), Some(day)) =
+        (field(text, 0..4), field(text, 5..7), field(text, 8..10))
+    else {
         return false;
     };
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        4 | 6 | 9 | 11 => 30,
-        2 => 28 + i64::from(leap),
-        _ => 31,
-    };
-    let bytes = text.as_bytes();
     bytes.len() == 10
         && bytes[4] == b'-'
         && bytes[7] == b'-'
         && (1..=12).contains(&month)
-        && (1..=days).contains(&day)
+        && (1..=days_of(month, year)).contains(&day)
+}
+
+/// The number that these bytes of a text are.
+fn field(text: &str, at: Range<usize>) -> Option<i64> {
+    text.get(at).filter(|it| digits(it)).and_then(integer)
+}
+
+fn days_of(month: i64, year: i64) -> i64 {
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(is_leap),
+        _ => 31,
+    }
 }
 
 /// A leap second must be the last of its day, by the clock that is left when the offset is taken off.
 fn time(text: &str) -> bool {
-    let Some((hour, minute)) = hour_and_minute(text) else {
-        return false;
+    utc(text)
+        .is_some_and(|(minutes, second)| second < 60 || second == 60 && minutes == 23 * 60 + 59)
+}
+
+/// The minute of the day without the offset, and the second.
+fn utc(text: &str) -> Option<(i64, i64)> {
+    let (hour, minute) = hour_and_minute(text)?;
+    let second = integer(text.get(5..8)?.strip_prefix(':')?)?;
+    let offset = offset(after_fraction(&text[8..])?)?;
+    let minutes = hour * 60 + minute - offset;
+    Some((minutes.rem_euclid(24 * 60), second))
+}
+
+/// What follows the fraction of a second, if there is one.
+fn after_fraction(text: &str) -> Option<&str> {
+    let Some(fraction) = text.strip_prefix('.') else {
+        return Some(text);
     };
-    let Some(second) = text
-        .get(5..8)
-        .and_then(|it| it.strip_prefix(':'))
-        .and_then(integer)
-    else {
-        return false;
-    };
-    let mut rest = &text[8..];
-    if let Some(fraction) = rest.strip_prefix('.') {
-        let (digits, after) = leading_digits(fraction);
-        if digits.is_empty() {
-            return false;
-        }
-        rest = after;
+    let (digits, rest) = leading_digits(fraction);
+    (!digits.is_empty()).then_some(rest)
+}
+
+/// The minutes by which a zone such as `Z` or `+01:00` is ahead.
+fn offset(zone: &str) -> Option<i64> {
+    if matches!(zone, "z" | "Z") {
+        return Some(0);
     }
-    let mut minutes = hour * 60 + minute;
-    if !matches!(rest, "z" | "Z") {
-        let sign = if rest.starts_with('+') { -1 } else { 1 };
-        let offset = rest
-            .strip_prefix(['+', '-'])
-            .filter(|it| it.len() == 5)
-            .and_then(hour_and_minute);
-        let Some((hour, minute)) = offset else {
-            return false;
-        };
-        minutes += sign * (hour * 60 + minute);
-        if minutes < 0 {
-            minutes += 24 * 60;
-        }
-    }
-    second < 60 || second == 60 && minutes == 23 * 60 + 59
+    let clock = zone.strip_prefix(['+', '-']).filter(|it| it.len() == 5)?;
+    let (hour, minute) = hour_and_minute(clock)?;
+    let sign = if zone.starts_with('-') { -1 } else { 1 };
+    Some(sign * (hour * 60 + minute))
 }
 
 /// The time that the text begins with.
@@ -227,15 +243,14 @@ fn uri_reference(text: &str) -> bool {
 /// Whether no brace is in another and each is closed. Where a path has nothing that Go would write otherwise, its
 /// braces aren't looked at: `%7B` is one as `%7b` only.
 fn uri_template(text: &str) -> bool {
-    let braces = |segment: &str| {
-        let decoded = decode(segment).unwrap_or_default();
-        let braces: Vec<u8> = decoded
-            .into_iter()
-            .filter(|it| matches!(it, b'{' | b'}'))
-            .collect();
-        braces.chunks(2).all(|it| it == b"{}")
-    };
-    parse_url(text).is_some_and(|it| is_canonical(it.path) || it.path.split('/').all(braces))
+    parse_url(text)
+        .is_some_and(|url| is_canonical(url.path) || url.path.split('/').all(has_closed_braces))
+}
+
+fn has_closed_braces(segment: &str) -> bool {
+    let mut braces = decode(segment).unwrap_or_default();
+    braces.retain(|it| matches!(it, b'{' | b'}'));
+    braces.chunks(2).all(|it| it == b"{}")
 }
 
 /// What the checks need of Go's url.URL.
@@ -251,40 +266,45 @@ fn parse_url(text: &str) -> Option<Url<'_>> {
     if text.bytes().any(|it| it.is_ascii_control()) {
         return None;
     }
-    let (absolute, rest) = match scheme(text) {
-        "" if text.starts_with(':') => return None,
-        "" => (false, text),
-        scheme => (true, &text[scheme.len() + 1..]),
-    };
+    let (absolute, rest) = split_scheme(text)?;
     let (rest, _) = rest.split_once('?').unwrap_or((rest, ""));
-    if !rest.starts_with('/') {
-        let (first, _) = rest.split_once('/').unwrap_or((rest, ""));
-        if absolute {
-            return Some(Url { absolute, path: "" });
-        }
-        let is_path = !first.contains(':') && decode(rest).is_some();
-        return is_path.then_some(Url {
-            absolute,
-            path: rest,
-        });
-    }
-    let authority = rest
-        .strip_prefix("//")
-        .filter(|it| absolute || !it.starts_with('/'));
-    let path = match authority {
-        Some(authority) => {
-            let (authority, path) =
-                authority.split_at(authority.find('/').unwrap_or(authority.len()));
-            let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-            if !is_user(user) || !is_host(host) {
-                return None;
-            }
-            path
-        }
-        None => rest,
+    let path = if rest.starts_with('/') {
+        path_after_host(rest, absolute)?
+    } else if absolute {
+        ""
+    } else {
+        relative_path(rest)?
     };
     decode(path)?;
     Some(Url { absolute, path })
+}
+
+/// Whether a URL has a scheme, and what follows that.
+fn split_scheme(url: &str) -> Option<(bool, &str)> {
+    match scheme(url) {
+        "" if url.starts_with(':') => None,
+        "" => Some((false, url)),
+        scheme => Some((true, &url[scheme.len() + 1..])),
+    }
+}
+
+/// The path in what begins with a `/`: all of it, or what follows the host in `//HOST/PATH`.
+fn path_after_host(text: &str, absolute: bool) -> Option<&str> {
+    let authority = text
+        .strip_prefix("//")
+        .filter(|it| absolute || !it.starts_with('/'));
+    let Some(authority) = authority else {
+        return Some(text);
+    };
+    let (authority, path) = authority.split_at(authority.find('/').unwrap_or(authority.len()));
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    (is_user(user) && is_host(host)).then_some(path)
+}
+
+/// A path whose first step does not look like a scheme.
+fn relative_path(text: &str) -> Option<&str> {
+    let (first, _) = text.split_once('/').unwrap_or((text, ""));
+    (!first.contains(':')).then_some(text)
 }
 
 /// What lies before the first `:`, if that can be a scheme.
@@ -301,42 +321,55 @@ fn scheme(text: &str) -> &str {
 }
 
 fn is_user(text: &str) -> bool {
-    let known = |it: u8| it.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&it);
-    text.bytes().all(known) && decode(text).is_some()
+    let mut bytes = text.bytes();
+    bytes.all(|it| it.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&it))
+        && decode(text).is_some()
 }
 
 /// A host and maybe a port. Of more than one `:` without brackets Go lets some pass, but then the library doesn't.
 fn is_host(text: &str) -> bool {
-    let port = |it: &str| it.bytes().all(|it| it.is_ascii_digit());
     if let Some(bracketed) = text.strip_prefix('[') {
         let Some((address, after)) = bracketed.rsplit_once(']') else {
             return false;
         };
-        return ipv6(address) && (after.is_empty() || after.strip_prefix(':').is_some_and(port));
+        return ipv6(address) && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
     }
-    let (host, after) = text.split_once(':').unwrap_or((text, ""));
+    let (name, port) = text.split_once(':').unwrap_or((text, ""));
+    is_host_name(name) && is_port(port)
+}
+
+/// It may be empty.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|it| it.is_ascii_digit())
+}
+
+fn is_host_name(text: &str) -> bool {
     // Escapes are for what isn't ASCII, and for `%` itself.
-    let escapes = host
-        .split('%')
-        .skip(1)
-        .all(|it| it.starts_with("25") || it.starts_with(|it| it > '7'));
-    let known = |it: u8| {
-        !it.is_ascii() || it.is_ascii_alphanumeric() || b"!\"$%&'()*+,-.;<=>]_~".contains(&it)
-    };
-    host.bytes().all(known) && escapes && decode(host).is_some() && port(after)
+    let mut escapes = text.split('%').skip(1);
+    text.bytes().all(may_be_in_host)
+        && escapes.all(|it| it.starts_with("25") || it.starts_with(|it| it > '7'))
+        && decode(text).is_some()
+}
+
+fn may_be_in_host(byte: u8) -> bool {
+    !byte.is_ascii() || byte.is_ascii_alphanumeric() || b"!\"$%&'()*+,-.;<=>]_~".contains(&byte)
 }
 
 /// Whether the path is as Go writes it: what needs no escape has none, and escapes are in capitals.
 fn is_canonical(path: &str) -> bool {
-    let plain = |it: u8| it.is_ascii_alphanumeric() || b"$&+,-./:;=@_~".contains(&it);
     let mut encoded = String::new();
     for byte in decode(path).unwrap_or_default() {
         match byte {
-            _ if plain(byte) => encoded.push(byte.into()),
+            _ if needs_no_escape(byte) => encoded.push(byte.into()),
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
     path == encoded
+}
+
+/// Whether Go writes this byte of a path without an escape.
+fn needs_no_escape(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"$&+,-./:;=@_~".contains(&byte)
 }
 
 /// The bytes that escapes such as `%2F` stand for, if all are whole.
@@ -354,25 +387,26 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 fn semver(text: &str) -> bool {
-    let letters = |it: &str| {
-        !it.is_empty()
-            && it
-                .bytes()
-                .all(|it| it.is_ascii_alphanumeric() || it == b'-')
-    };
     let (text, build) = text
         .split_once('+')
         .map_or((text, None), |(text, build)| (text, Some(build)));
     let (core, before) = text
         .split_once('-')
         .map_or((text, None), |(core, before)| (core, Some(before)));
-    build.is_none_or(|it| it.split('.').all(letters))
-        && before.is_none_or(|it| {
-            it.split('.')
-                .all(|it| letters(it) && (!digits(it) || natural(it)))
-        })
+    build.is_none_or(|it| it.split('.').all(is_identifier))
+        && before.is_none_or(|it| it.split('.').all(is_prerelease))
         && core.split('.').count() == 3
         && core.split('.').all(natural)
+}
+
+/// One part of a version's build metadata.
+fn is_identifier(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_alphanumeric_or_dash)
+}
+
+/// One part of what is between a version's `-` and its `+`.
+fn is_prerelease(text: &str) -> bool {
+    is_identifier(text) && (!digits(text) || natural(text))
 }
 
 /// A number of digits without zeros before it.

@@ -8,7 +8,7 @@
 //! characters added or changed since. Go's limit on the size of the whole isn't kept and that on its depth only
 //! about, for regex refuses far smaller ones: by its size limit, and below a depth of 250.
 
-use std::mem;
+use std::{iter, mem};
 
 const UNKNOWN: &str = "isn't known to Go's regular expressions";
 
@@ -177,21 +177,10 @@ impl Translated {
     fn add_escaped<'a>(&mut self, rest: &'a str) -> Result<&'a str, String> {
         let fold = self.flags.fold;
         if let Some(after) = rest.strip_prefix(r"\Q") {
-            let (quoted, after) = after.split_once(r"\E").unwrap_or((after, ""));
-            for c in quoted.chars() {
-                self.add(&literal(c, fold), after);
-            }
-            return Ok(after);
+            return Ok(self.add_quoted(after));
         }
-        for (escape, text) in [
-            (r"\A", "^"),
-            (r"\z", "$"),
-            (r"\b", r"(?-u:\b)"),
-            (r"\B", r"(?-u:\B)"),
-        ] {
-            if let Some(after) = rest.strip_prefix(escape) {
-                return Ok(self.add(text, after));
-            }
+        if let Some((assertion, after)) = assertion(rest) {
+            return Ok(self.add(assertion, after));
         }
         if let Some((set, after)) = set(rest, fold)? {
             return Ok(self.add(&bracket(&set, false, fold), after));
@@ -202,35 +191,46 @@ impl Translated {
         Ok(self.add(&text, after))
     }
 
+    /// Adds the characters before a `\E`, or all; what follows it.
+    fn add_quoted<'a>(&mut self, rest: &'a str) -> &'a str {
+        let (quoted, after) = rest.split_once(r"\E").unwrap_or((rest, ""));
+        for c in quoted.chars() {
+            self.add(&literal(c, self.flags.fold), after);
+        }
+        after
+    }
+
     /// Takes what follows a `(`; what follows its flags or name.
     fn open<'a>(&mut self, rest: &'a str) -> Result<&'a str, String> {
-        let mut flags = self.flags;
-        let mut captures = true;
-        let mut after = rest;
         if let Some(named) = rest.strip_prefix("?P<").or_else(|| rest.strip_prefix("?<")) {
-            let (name, behind) = named.split_once('>').unwrap_or_default();
-            if name.is_empty()
-                || !name
-                    .bytes()
-                    .all(|it| it.is_ascii_alphanumeric() || it == b'_')
-            {
-                return Err(format!("`(?<` without a name {UNKNOWN}"));
-            }
-            after = behind;
-        } else if let Some(inner) = rest.strip_prefix('?') {
-            captures = false;
-            let end = inner.find([':', ')']).unwrap_or(inner.len());
-            let unknown = || format!("`(?{}` {UNKNOWN}", inner.chars().next().unwrap_or_default());
-            flags = flags
-                .changed(&inner[..end])
-                .filter(|_| end < inner.len())
-                .ok_or_else(unknown)?;
-            after = &inner[end + 1..];
-            if inner[end..].starts_with(')') {
-                self.flags = flags;
-                return Ok(after);
-            }
+            self.begin_group(true, self.flags);
+            return after_name(named);
         }
+        if let Some(inner) = rest.strip_prefix('?') {
+            return self.open_with_flags(inner);
+        }
+        self.begin_group(true, self.flags);
+        Ok(rest)
+    }
+
+    /// Takes what follows a `(?`: flags for a group, or for the rest of the one around it. Returns what follows them.
+    fn open_with_flags<'a>(&mut self, inner: &'a str) -> Result<&'a str, String> {
+        let end = inner.find([':', ')']).unwrap_or(inner.len());
+        let flags = self
+            .flags
+            .changed(&inner[..end])
+            .filter(|_| end < inner.len())
+            .ok_or_else(|| format!("`(?{}` {UNKNOWN}", inner.chars().next().unwrap_or_default()))?;
+        if inner[end..].starts_with(')') {
+            self.flags = flags;
+        } else {
+            self.begin_group(false, flags);
+        }
+        Ok(&inner[end + 1..])
+    }
+
+    /// Begins a group in which these flags hold.
+    fn begin_group(&mut self, captures: bool, flags: Flags) {
         let group = Group {
             start: self.text.len(),
             captures,
@@ -240,7 +240,6 @@ impl Translated {
         self.outer.push(mem::replace(&mut self.group, group));
         self.flags = flags;
         self.text.push_str(if captures { "(" } else { "(?:" });
-        Ok(after)
     }
 
     fn close(&mut self) -> Result<(), String> {
@@ -279,22 +278,16 @@ impl Translated {
             .last
             .as_mut()
             .ok_or_else(|| format!("`{operator}` has nothing to repeat"))?;
-        if let Some((min, max)) = repetition.counts {
-            atom.copies = if max == Some(0) {
-                1
-            } else {
-                atom.copies * max.unwrap_or(min).max(1)
-            };
-            if atom.copies > MAX_COPIES {
-                return Err(format!("`{operator}` repeats too often, with those in it"));
-            }
+        atom.depth += 1;
+        atom.copies = repetition.copies_of(atom.copies);
+        if atom.copies > MAX_COPIES {
+            return Err(format!("`{operator}` repeats too often, with those in it"));
         }
         if !mem::replace(&mut atom.alone, false) {
             self.text.insert_str(atom.start, "(?:");
             self.text.push(')');
         }
         self.text.push_str(operator);
-        atom.depth += 1;
         // Whether few or many are preferred does not decide whether something matches.
         let after = &rest[operator.len()..];
         Ok(after.strip_prefix('?').unwrap_or(after))
@@ -303,25 +296,37 @@ impl Translated {
 
 impl Flags {
     /// These flags after `(?i-s`, for example.
-    fn changed(mut self, text: &str) -> Option<Self> {
-        let (on, off) = text
-            .split_once('-')
-            .map_or((text, None), |(on, off)| (on, Some(off)));
-        if off == Some("") {
-            return None;
+    fn changed(self, text: &str) -> Option<Self> {
+        match text.split_once('-') {
+            None => self.set(text, true),
+            Some((_, "")) => None,
+            Some((on, off)) => self.set(on, true)?.set(off, false),
         }
-        for (letters, value) in [(on, true), (off.unwrap_or_default(), false)] {
-            for letter in letters.chars() {
-                match letter {
-                    'i' => self.fold = value,
-                    'm' => self.lines = value,
-                    's' => self.all = value,
-                    'U' => {}
-                    _ => return None,
-                }
+    }
+
+    /// None if Go has no flag for one of the letters.
+    fn set(mut self, letters: &str, value: bool) -> Option<Self> {
+        for letter in letters.chars() {
+            match letter {
+                'i' => self.fold = value,
+                'm' => self.lines = value,
+                's' => self.all = value,
+                'U' => {}
+                _ => return None,
             }
         }
         Some(self)
+    }
+}
+
+impl Repetition<'_> {
+    /// How often something is repeated that already has so many copies in it.
+    fn copies_of(&self, copies: u64) -> u64 {
+        match self.counts {
+            None => copies,
+            Some((_, Some(0))) => 1,
+            Some((min, max)) => copies * max.unwrap_or(min).max(1),
+        }
     }
 }
 
@@ -362,15 +367,7 @@ fn repetition(text: &str) -> Result<Option<Repetition<'_>>, String> {
     let Some((inner, _)) = text.strip_prefix('{').and_then(|it| it.split_once('}')) else {
         return Ok(None);
     };
-    let (min, max) = inner.split_once(',').unwrap_or((inner, inner));
-    let (Some(min), Some(max)) = (
-        number(min),
-        if max.is_empty() {
-            Some(None)
-        } else {
-            number(max).map(Some)
-        },
-    ) else {
+    let Some((min, max)) = counts(inner) else {
         return Ok(None);
     };
     let operator = &text[..inner.len() + 2];
@@ -385,6 +382,16 @@ fn repetition(text: &str) -> Result<Option<Repetition<'_>>, String> {
     }))
 }
 
+/// The least and the greatest number of repetitions in `2`, `2,` or `2,3`.
+fn counts(text: &str) -> Option<(u64, Option<u64>)> {
+    let (min, max) = text.split_once(',').unwrap_or((text, text));
+    let min = number(min)?;
+    if max.is_empty() {
+        return Some((min, None));
+    }
+    Some((min, Some(number(max)?)))
+}
+
 /// A number without zeros before it; one that is too large for any purpose is the largest.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
@@ -392,42 +399,84 @@ fn number(text: &str) -> Option<u64> {
     (digits && !padded).then(|| text.parse().unwrap_or(u64::MAX))
 }
 
+/// What follows the name of a group and its `>`.
+fn after_name(text: &str) -> Result<&str, String> {
+    match text.split_once('>') {
+        Some((name, rest)) if is_group_name(name) => Ok(rest),
+        _ => Err(format!("`(?<` without a name {UNKNOWN}")),
+    }
+}
+
+fn is_group_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    !text.is_empty() && bytes.all(|it| it.is_ascii_alphanumeric() || it == b'_')
+}
+
+/// The assertion that the text begins with, an escape, and what follows it.
+fn assertion(text: &str) -> Option<(&'static str, &str)> {
+    let (escape, after) = text.split_at_checked(2)?;
+    let assertion = match escape {
+        r"\A" => "^",
+        r"\z" => "$",
+        r"\b" => r"(?-u:\b)",
+        r"\B" => r"(?-u:\B)",
+        _ => return None,
+    };
+    Some((assertion, after))
+}
+
 /// The class whose `[` was before the text, and what follows it.
 fn class(text: &str, fold: bool) -> Result<(String, &str), String> {
-    let (negated, mut rest) = text
-        .strip_prefix('^')
-        .map_or((false, text), |it| (true, it));
+    let (negated, mut rest) = negation(text);
     let mut items = String::new();
     let mut first = true;
     while mem::take(&mut first) || !rest.starts_with(']') {
-        if let Some((name, after)) = rest.strip_prefix("[:").and_then(|it| it.split_once(":]")) {
-            let (negated, set) = name
-                .strip_prefix('^')
-                .map_or((false, name), |it| (true, it));
-            let known = NAMED_SETS.iter().find(|it| it.0 == set);
-            let (_, pairs) = known.ok_or_else(|| format!("`[:{name}:]` {UNKNOWN}"))?;
-            items.push_str(&ascii_set(pairs, negated, fold));
-            rest = after;
-        } else if let Some((set, after)) = set(rest, fold)? {
-            items.push_str(&set);
-            rest = after;
-        } else {
-            let (low, after) = class_character(rest)?;
-            let (high, after) = match after.strip_prefix('-') {
-                Some(end) if !end.is_empty() && !end.starts_with(']') => class_character(end)?,
-                _ => (low, after),
-            };
-            if high < low {
-                return Err(format!(
-                    "`{}` is a range that ends before it begins",
-                    &rest[..rest.len() - after.len()]
-                ));
-            }
-            items.push_str(&range(low, high));
-            rest = after;
-        }
+        let (item, after) = class_item(rest, fold)?;
+        items.push_str(&item);
+        rest = after;
     }
     Ok((bracket(&items, negated, fold), &rest[1..]))
+}
+
+/// Whether the text begins with a `^`, and what follows that.
+fn negation(text: &str) -> (bool, &str) {
+    match text.strip_prefix('^') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    }
+}
+
+/// The item of a class that the text begins with, and what follows it.
+fn class_item(text: &str, fold: bool) -> Result<(String, &str), String> {
+    if let Some((name, after)) = text.strip_prefix("[:").and_then(|it| it.split_once(":]")) {
+        return Ok((named_set(name, fold)?, after));
+    }
+    match set(text, fold)? {
+        Some(set) => Ok(set),
+        None => class_range(text),
+    }
+}
+
+/// The items of `[:alpha:]` or `[:^alpha:]`, for example.
+fn named_set(name: &str, fold: bool) -> Result<String, String> {
+    let (negated, set) = negation(name);
+    let known = NAMED_SETS.iter().find(|it| it.0 == set);
+    let (_, pairs) = known.ok_or_else(|| format!("`[:{name}:]` {UNKNOWN}"))?;
+    Ok(ascii_set(pairs, negated, fold))
+}
+
+/// The range, or the single character, that the text begins with, and what follows it.
+fn class_range(text: &str) -> Result<(String, &str), String> {
+    let (low, after) = class_character(text)?;
+    let (high, after) = match after.strip_prefix('-') {
+        Some(end) if !end.is_empty() && !end.starts_with(']') => class_character(end)?,
+        _ => (low, after),
+    };
+    if high < low {
+        let written = &text[..text.len() - after.len()];
+        return Err(format!("`{written}` is a range that ends before it begins"));
+    }
+    Ok((range(low, high), after))
 }
 
 fn class_character(text: &str) -> Result<(u32, &str), String> {
@@ -471,27 +520,27 @@ fn ascii_set(pairs: &[u8], negated: bool, fold: bool) -> String {
     } else {
         pairs
     };
-    let mut ranges: Vec<(u32, u32)> = pairs
-        .chunks(2)
-        .map(|it| (it[0].into(), it[1].into()))
-        .collect();
+    let pairs = pairs.chunks(2);
+    let mut ranges: Vec<(u32, u32)> = pairs.map(|it| (it[0].into(), it[1].into())).collect();
     if negated {
         if fold && ranges.iter().any(|it| (it.0..=it.1).contains(&0x6b)) {
             // `ſ` and the sign for kelvin, which fold to `s` and `k`.
             ranges.extend([(0x17f, 0x17f), (0x212a, 0x212a)]);
         }
-        // The gaps between them.
-        let ends = ranges.iter().map(|it| it.0).chain([0x11_0000]);
-        let starts = [0].into_iter().chain(ranges.iter().map(|it| it.1 + 1));
-        ranges = starts
-            .zip(ends)
-            .filter(|it| it.0 < it.1)
-            .map(|(start, end)| (start, end - 1))
-            .collect();
+        ranges = gaps(&ranges);
     }
-    ranges
-        .into_iter()
-        .map(|(low, high)| range(low, high))
+    let items = ranges.into_iter().map(|(low, high)| range(low, high));
+    items.collect()
+}
+
+/// The ranges between, before and behind these, which are sorted.
+fn gaps(ranges: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let starts = iter::once(0).chain(ranges.iter().map(|it| it.1 + 1));
+    let ends = ranges.iter().map(|it| it.0).chain([0x11_0000]);
+    starts
+        .zip(ends)
+        .filter(|(start, end)| start < end)
+        .map(|(start, end)| (start, end - 1))
         .collect()
 }
 
@@ -501,28 +550,34 @@ fn unicode_set(text: &str, negated: bool) -> Result<(String, &str), String> {
         Some(braced) => braced.split_once('}').ok_or(r"a `\p{` isn't closed")?,
         None => text.split_at(text.chars().next().map_or(0, char::len_utf8)),
     };
-    let (negated, name) = written
-        .strip_prefix('^')
-        .map_or((negated, written), |it| (!negated, it));
+    let (is_inverted, name) = negation(written);
+    let negated = negated != is_inverted;
     let name = name.replace([' ', '_', '-'], "").to_ascii_lowercase();
-    let listed = |names: &str| !name.is_empty() && names.contains(&format!(" {name} "));
-    let property = match &*name {
-        "any" | "assigned" | "ascii" => name,
-        // There is none in valid UTF-8, so regex doesn't know it.
-        "cs" | "surrogate" => {
-            return Ok((
-                format!(r"\{}{{Any}}", if negated { 'p' } else { 'P' }),
-                rest,
-            ));
-        }
-        _ if listed(CATEGORIES) => format!("gc={name}"),
-        _ if listed(SCRIPTS) => format!("sc={name}"),
-        _ => return Err(format!(r"`\p{{{written}}}` {UNKNOWN}")),
-    };
-    Ok((
-        format!(r"\{}{{{property}}}", if negated { 'P' } else { 'p' }),
-        rest,
-    ))
+    // There is none in valid UTF-8, so regex doesn't know it.
+    if ["cs", "surrogate"].contains(&&*name) {
+        return Ok((property_item("Any", !negated), rest));
+    }
+    let property = property(&name).ok_or_else(|| format!(r"`\p{{{written}}}` {UNKNOWN}"))?;
+    Ok((property_item(&property, negated), rest))
+}
+
+/// The property that Go knows by this name, as regex writes it.
+fn property(name: &str) -> Option<String> {
+    match name {
+        "any" | "assigned" | "ascii" => Some(name.to_owned()),
+        _ if is_listed(name, CATEGORIES) => Some(format!("gc={name}")),
+        _ if is_listed(name, SCRIPTS) => Some(format!("sc={name}")),
+        _ => None,
+    }
+}
+
+fn is_listed(name: &str, names: &str) -> bool {
+    !name.is_empty() && names.contains(&format!(" {name} "))
+}
+
+fn property_item(property: &str, negated: bool) -> String {
+    let letter = if negated { 'P' } else { 'p' };
+    format!(r"\{letter}{{{property}}}")
 }
 
 /// The number of the character that the text escapes, and what follows it.
@@ -569,22 +624,22 @@ fn hexadecimal(text: &str) -> Option<(u32, &str)> {
 
 /// An item for a range of numbers, without the surrogates at its ends: regex takes none.
 fn range(low: u32, high: u32) -> String {
-    let low = if (0xd800..0xe000).contains(&low) {
-        0xe000
-    } else {
-        low
-    };
-    let high = if (0xd800..0xe000).contains(&high) {
-        0xd7ff
-    } else {
-        high
-    };
-    let text = |code| char::from_u32(code).map_or_else(String::new, |it| literal(it, false));
+    let low = if is_surrogate(low) { 0xe000 } else { low };
+    let high = if is_surrogate(high) { 0xd7ff } else { high };
     match high {
         _ if low > high => String::new(),
-        _ if low == high => text(low),
-        _ => format!("{}-{}", text(low), text(high)),
+        _ if low == high => unfolded(low),
+        _ => format!("{}-{}", unfolded(low), unfolded(high)),
     }
+}
+
+fn is_surrogate(code: u32) -> bool {
+    (0xd800..0xe000).contains(&code)
+}
+
+/// The literal for the character of this number, with regard to case.
+fn unfolded(code: u32) -> String {
+    char::from_u32(code).map_or_else(String::new, |it| literal(it, false))
 }
 
 fn literal(c: char, fold: bool) -> String {

@@ -154,17 +154,20 @@ impl<'t> Reader<'t> {
         };
         let resolved = scalar::resolve(tag, text).map_err(|it| self.tree.problem_at(index, it))?;
         // A value that many aliases refer to is reported once.
-        if tag.is_empty()
-            && self.within.is_empty()
-            && let Some(message) = scalar::misread(&self.key, text, &resolved)
-        {
+        if tag.is_empty() && self.within.is_empty() {
+            self.warn_if_misread(index, text, &resolved);
+        }
+        Ok(resolved)
+    }
+
+    fn warn_if_misread(&mut self, index: usize, text: &str, read: &Scalar) {
+        if let Some(message) = scalar::misread(&self.key, text, read) {
             self.findings.push(Finding {
                 rule: "misread-scalar",
                 is_warning: true,
                 ..self.tree.problem_at(index, message)
             });
         }
-        Ok(resolved)
     }
 
     /// Reads a mapping's entries into `map`, one after another; the entries that `<<` refers to as well, wherever it is.
@@ -184,16 +187,19 @@ impl<'t> Reader<'t> {
             }
             node.key_at = Some(key_at);
             if !own.insert(name.clone()) && self.within.is_empty() {
-                let message =
-                    format!("`{name}` is set twice in this mapping; only the last value counts");
-                self.findings.push(Finding {
-                    rule: "duplicate-key",
-                    ..self.tree.problem_at(key, message)
-                });
+                self.report_duplicate(key, &name);
             }
             map.insert(name, node);
         }
         Ok(())
+    }
+
+    fn report_duplicate(&mut self, key: usize, name: &str) {
+        let message = format!("`{name}` is set twice in this mapping; only the last value counts");
+        self.findings.push(Finding {
+            rule: "duplicate-key",
+            ..self.tree.problem_at(key, message)
+        });
     }
 
     /// Reads the value of a `<<` into `map`.
@@ -211,10 +217,6 @@ impl<'t> Reader<'t> {
     }
 
     fn merge_mapping(&mut self, index: usize, map: &mut Map) -> Result<(), Finding> {
-        let wrong = || {
-            let message = "`<<` merges a mapping or a list of mappings";
-            self.tree.problem_at(index, message)
-        };
         match self.raw(index) {
             Raw::Map(entries) => {
                 self.count(index)?;
@@ -224,28 +226,38 @@ impl<'t> Reader<'t> {
                 self.count(index)?;
                 self.in_alias(index, |reader| reader.merge_mapping(*target, map))
             }
-            _ => Err(wrong()),
+            _ => {
+                let message = "`<<` merges a mapping or a list of mappings";
+                Err(self.tree.problem_at(index, message))
+            }
         }
     }
 
     fn key(&mut self, index: usize) -> Result<Arc<str>, Finding> {
         self.count(index)?;
-        let refuse = |message: &str| Err(self.tree.problem_at(index, message));
         let scalar = match self.raw(index) {
             Raw::Scalar(scalar) => self.scalar(index, scalar)?,
             Raw::Alias { target, .. } => {
                 return self.in_alias(index, |reader| reader.key(*target));
             }
-            _ => return refuse("a mapping's key cannot be a list or another mapping"),
+            _ => {
+                let message = "a mapping's key cannot be a list or another mapping";
+                return Err(self.tree.problem_at(index, message));
+            }
         };
-        match scalar {
-            Scalar::Text(it) => Ok(it.into()),
-            Scalar::Bool(it) => Ok(it.to_string().into()),
-            Scalar::Int(it) => Ok(it.to_string().into()),
-            Scalar::Float(it) => Ok(scalar::float_key(it).into()),
-            Scalar::Null => refuse("a mapping's key cannot be null: quote it"),
-            Scalar::Uint(_) => refuse("helm does not take so large a number as a key: quote it"),
-        }
+        key_text(scalar).map_err(|it| self.tree.problem_at(index, it))
+    }
+}
+
+/// A key as helm writes it. The error says why helm refuses it.
+fn key_text(key: Scalar) -> Result<Arc<str>, &'static str> {
+    match key {
+        Scalar::Text(it) => Ok(it.into()),
+        Scalar::Bool(it) => Ok(it.to_string().into()),
+        Scalar::Int(it) => Ok(it.to_string().into()),
+        Scalar::Float(it) => Ok(scalar::float_key(it).into()),
+        Scalar::Null => Err("a mapping's key cannot be null: quote it"),
+        Scalar::Uint(_) => Err("helm does not take so large a number as a key: quote it"),
     }
 }
 

@@ -72,24 +72,31 @@ fn number(text: &str) -> Option<Scalar> {
         _ => ("", text),
     };
     let lower = digits.to_ascii_lowercase();
-    let (base, digits) = match lower.as_bytes() {
-        [b'0', b'x', ..] => (16, &lower[2..]),
-        [b'0', b'o', ..] => (8, &lower[2..]),
-        [b'0', b'b', ..] => (2, &lower[2..]),
-        [b'0', _, ..] => (8, &lower[1..]),
-        _ => (10, &*lower),
-    };
-    if !digits.is_empty() && digits.bytes().all(|it| (it as char).is_digit(base)) {
-        if let Ok(it) = i64::from_str_radix(&format!("{sign}{digits}"), base) {
-            return Some(Scalar::Int(it));
-        }
-        if sign.is_empty()
-            && let Ok(it) = u64::from_str_radix(digits, base)
-        {
-            return Some(Scalar::Uint(it));
-        }
+    let (base, digits) = split_base(&lower);
+    integer(sign, digits, base).or_else(|| float(text))
+}
+
+/// The base that a number without its sign is written in, and its digits. It has no capitals.
+fn split_base(number: &str) -> (u32, &str) {
+    match number.as_bytes() {
+        [b'0', b'x', ..] => (16, &number[2..]),
+        [b'0', b'o', ..] => (8, &number[2..]),
+        [b'0', b'b', ..] => (2, &number[2..]),
+        [b'0', _, ..] => (8, &number[1..]),
+        _ => (10, number),
     }
-    float(text)
+}
+
+/// A whole number that fits into 64 bits; one with a sign needs one of them for it.
+fn integer(sign: &str, digits: &str, base: u32) -> Option<Scalar> {
+    if digits.is_empty() || !digits.bytes().all(|it| (it as char).is_digit(base)) {
+        return None;
+    }
+    if let Ok(it) = i64::from_str_radix(&format!("{sign}{digits}"), base) {
+        return Some(Scalar::Int(it));
+    }
+    let unsigned = u64::from_str_radix(digits, base).ok();
+    unsigned.filter(|_| sign.is_empty()).map(Scalar::Uint)
 }
 
 /// Digits with a point and an exponent, either of which may be missing. What is out of range is not a number.

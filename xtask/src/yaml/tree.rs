@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     collections::HashMap,
+    ops::Range,
     panic::{self, AssertUnwindSafe},
     sync::Once,
 };
@@ -62,28 +63,28 @@ struct OpenCollection {
     key: Option<usize>,
 }
 
+impl Building {
+    /// Whether `\/` could be an escape between these characters.
+    fn has_escaped_slash(&self, between: Range<u64>) -> bool {
+        let slashes = &self.escaped_slashes;
+        let next = slashes.partition_point(|it| *it < between.start);
+        slashes.get(next).is_some_and(|it| *it < between.end)
+    }
+}
+
 impl Tree {
     pub(crate) fn parse(document: &Document) -> Result<Tree, Finding> {
         let mut input = document.text.as_bytes();
         let mut parser = Parser::new();
         parser.set_input_string(&mut input);
-        let mut tree = Tree {
-            nodes: Vec::new(),
-            root: None,
-            dropped: None,
-            lines_before: document.lines_before,
-        };
+        let mut tree = Tree::empty(document.lines_before);
         let mut building = Building {
             anchors: HashMap::new(),
             open: Vec::new(),
             escaped_slashes: escaped_slashes(&document.text),
         };
         loop {
-            let Some(event) = next(&mut parser) else {
-                let message = "a tag is not followed by a blank, here or soon after";
-                return Err(tree.problem(tree.last_mark(), message));
-            };
-            let event = event.map_err(|err| tree.syntax_problem(document, &err))?;
+            let event = tree.next_event(&mut parser, document)?;
             match event.data {
                 EventData::StreamEnd => return Ok(tree),
                 EventData::DocumentEnd { .. } => break,
@@ -94,6 +95,27 @@ impl Tree {
         }
         tree.dropped = tree.look_behind(&mut parser, document);
         Ok(tree)
+    }
+
+    fn empty(lines_before: u32) -> Tree {
+        Tree {
+            nodes: Vec::new(),
+            root: None,
+            dropped: None,
+            lines_before,
+        }
+    }
+
+    fn next_event(
+        &self,
+        parser: &mut Parser<&mut &[u8]>,
+        document: &Document,
+    ) -> Result<Event, Finding> {
+        let Some(event) = next(parser) else {
+            let message = "a tag is not followed by a blank, here or soon after";
+            return Err(self.problem(self.last_mark(), message));
+        };
+        event.map_err(|err| self.syntax_problem(document, &err))
     }
 
     /// Adds the node that an event begins.
@@ -114,26 +136,24 @@ impl Tree {
             building.open.push(OpenCollection { index, key: None });
         }
         if building.open.len() > MAX_DEPTH {
-            let message = format!("nested deeper than {MAX_DEPTH} levels");
-            return Err(Finding {
-                rule: "too-deep",
-                ..self.problem(mark, message)
-            });
+            return Err(self.too_deep(mark));
         }
         Ok(())
+    }
+
+    fn too_deep(&self, mark: Mark) -> Finding {
+        let message = format!("nested deeper than {MAX_DEPTH} levels");
+        Finding {
+            rule: "too-deep",
+            ..self.problem(mark, message)
+        }
     }
 
     /// The node that an event begins, still empty if it is a collection, and its anchor.
     fn raw(&self, event: Event, building: &Building) -> Result<(Raw, Option<String>), Finding> {
         let mark = event.start_mark;
         match event.data {
-            EventData::Alias { anchor: name } => match building.anchors.get(&name) {
-                Some(&target) => Ok((Raw::Alias { name, target }, None)),
-                None => {
-                    let message = format!("there is no anchor `&{name}` before this alias");
-                    Err(self.problem(mark, message))
-                }
-            },
+            EventData::Alias { anchor: name } => Ok((self.alias(name, mark, building)?, None)),
             EventData::Scalar {
                 anchor,
                 tag,
@@ -142,12 +162,8 @@ impl Tree {
                 style,
                 ..
             } => {
-                let next = building
-                    .escaped_slashes
-                    .partition_point(|it| *it < mark.index);
-                let next = building.escaped_slashes.get(next);
                 if style == ScalarStyle::DoubleQuoted
-                    && next.is_some_and(|it| *it < event.end_mark.index)
+                    && building.has_escaped_slash(mark.index..event.end_mark.index)
                 {
                     let message = "helm does not know the escape `\\/` in this text";
                     return Err(self.problem(mark, message));
@@ -163,6 +179,14 @@ impl Tree {
             EventData::MappingStart { anchor, .. } => Ok((Raw::Map(Vec::new()), anchor)),
             _ => unreachable!("other events begin no node"),
         }
+    }
+
+    fn alias(&self, name: String, mark: Mark, building: &Building) -> Result<Raw, Finding> {
+        let Some(&target) = building.anchors.get(&name) else {
+            let message = format!("there is no anchor `&{name}` before this alias");
+            return Err(self.problem(mark, message));
+        };
+        Ok(Raw::Alias { name, target })
     }
 
     /// Puts a node into the innermost open collection.
@@ -198,14 +222,7 @@ impl Tree {
         let problem = err.problem();
         let Some(mark) = err.problem_mark() else {
             // The parser's reader knows no lines: it stops at the first character that YAML does not allow.
-            let mut lines = document.text.lines();
-            let line = lines.position(|it| !it.chars().all(is_allowed));
-            let at = Place {
-                file: 0,
-                line: self.lines_before + line.unwrap_or(0) as u32 + 1,
-                column: 1,
-            };
-            return Finding::problem("yaml", Some(at), problem);
+            return Finding::problem("yaml", Some(first_not_allowed(document)), problem);
         };
         match err.context() {
             Some(context) => self.problem(mark, format!("{problem} {context}")),
@@ -274,6 +291,17 @@ fn escaped_slashes(text: &str) -> Vec<u64> {
         is_escaped = char == '\\' && !is_escaped;
     }
     found
+}
+
+/// The line of the first character that YAML does not allow.
+fn first_not_allowed(document: &Document) -> Place {
+    let mut lines = document.text.lines();
+    let line = lines.position(|it| !it.chars().all(is_allowed));
+    Place {
+        file: 0,
+        line: document.lines_before + line.unwrap_or(0) as u32 + 1,
+        column: 1,
+    }
 }
 
 /// Whether YAML 1.1 allows this character in a stream.
