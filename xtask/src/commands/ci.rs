@@ -25,6 +25,7 @@ const FOR_TESTS: &[(&str, &str)] = &[
     ("pip3", "python3-pip"),
     ("prometheus", "prometheus"),
     ("socat", "socat"),
+    ("strace", "strace"),
     ("tmux", "tmux"),
     ("zsh", "zsh"),
 ];
