@@ -34,18 +34,23 @@ pub(crate) fn unpack(packed: &[u8]) -> Result<Content> {
             continue;
         }
         let path: PathBuf = entry.path()?.iter().skip(1).collect();
-        // The file may be written below a folder of ours.
-        ensure!(
-            path.components()
-                .all(|it| matches!(it, Component::Normal(_))),
-            "`{}` would lie outside of the chart",
-            path.display()
-        );
+        refuse_outside(&path)?;
         let mut content = Vec::new();
         entry.read_to_end(&mut content)?;
         files.insert(path, content);
     }
     Ok(files)
+}
+
+/// A file of an archive may be written below a folder of ours.
+fn refuse_outside(path: &Path) -> Result<()> {
+    let mut steps = path.components();
+    ensure!(
+        steps.all(|it| matches!(it, Component::Normal(_))),
+        "`{}` would lie outside of the chart",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Reads to the end, whose checksum tells that nothing is missing.

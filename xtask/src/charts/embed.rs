@@ -79,16 +79,20 @@ fn references(schema: &Value, base: &str, found: &mut References) {
         Value::Array(items) => items.iter().for_each(|it| references(it, base, found)),
         Value::Object(entries) => {
             if let Some(reference) = entries.get("$ref").and_then(Value::as_str) {
-                let (url, pointer) = reference.split_once('#').unwrap_or((reference, ""));
-                let url = join(base, url);
-                // The dialects themselves are known to helm.
-                if url.starts_with("http") && !url.contains("//json-schema.org/") {
-                    found.entry(url).or_default().insert(pointer.to_owned());
-                }
+                add_reference(reference, base, found);
             }
             entries.values().for_each(|it| references(it, base, found));
         }
         _ => {}
+    }
+}
+
+fn add_reference(reference: &str, base: &str, found: &mut References) {
+    let (url, pointer) = reference.split_once('#').unwrap_or((reference, ""));
+    let url = join(base, url);
+    // The dialects themselves are known to helm.
+    if url.starts_with("http") && !url.contains("//json-schema.org/") {
+        found.entry(url).or_default().insert(pointer.to_owned());
     }
 }
 

@@ -111,9 +111,7 @@ impl ChartSource {
             lock: read_lock(&dir, &shown, &metadata)?,
             vendored: children(&dir.join("charts"))?,
         };
-        above.push(dir.clone());
         let (parts, problems) = search.find_all(metadata.dependencies(), above);
-        above.pop();
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
         Ok(ChartSource {
             shown,
@@ -195,12 +193,14 @@ impl Search<'_> {
     ) -> (Vec<DependencySource>, Vec<(String, String)>) {
         let mut parts = Vec::new();
         let mut problems = Vec::new();
+        above.push(self.dir.to_owned());
         for wanted in wanted {
             match self.find(wanted, above) {
                 Ok(part) => parts.push(part),
                 Err(err) => problems.push((wanted.name.clone(), format!("{err:#}"))),
             }
         }
+        above.pop();
         (parts, problems)
     }
 

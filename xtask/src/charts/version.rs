@@ -14,17 +14,19 @@ pub(crate) fn satisfies(version: &str, wanted: &str) -> Result<bool> {
         return Ok(version == wanted);
     }
     for range in wanted.split("||") {
-        let bounds: Vec<_> = range
-            .split([' ', ','])
-            .filter(|it| !it.is_empty())
-            .collect();
-        let range = VersionReq::parse(&bounds.join(", "))
+        let range = parse_range(range)
             .with_context(|| format!("cannot understand the version `{wanted}`"))?;
         if range.matches(&version) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// A range without `||`: bounds with blanks or commas between them.
+fn parse_range(range: &str) -> Result<VersionReq, semver::Error> {
+    let bounds = range.split([' ', ',']).filter(|it| !it.is_empty());
+    VersionReq::parse(&bounds.collect::<Vec<_>>().join(", "))
 }
 
 fn parse(version: &str) -> Result<Version, semver::Error> {

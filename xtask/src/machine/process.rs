@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io,
     os::unix::{fs::FileExt, process::ExitStatusExt},
     process::{Command, ExitCode, ExitStatus},
     sync::{
@@ -230,16 +231,17 @@ pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
         expression = end_with_us(in_its_folder(&command, expression));
     }
     on_signals();
-    let mut in_front = locked(&IN_FRONT);
-    let handle = expression
-        .start()
-        .map(Arc::new)
-        .with_context(|| format!("cannot run `{name}`"))?;
-    *in_front = Some(handle.clone());
-    drop(in_front);
+    let handle = start_in_front(&expression).with_context(|| format!("cannot run `{name}`"))?;
     let status = wait(&handle);
     *locked(&IN_FRONT) = None;
     Ok(exit_code(status.with_context(|| format!("`{name}`"))?))
+}
+
+fn start_in_front(expression: &Expression) -> io::Result<Arc<Handle>> {
+    let mut in_front = locked(&IN_FRONT);
+    let handle = Arc::new(expression.start()?);
+    *in_front = Some(handle.clone());
+    Ok(handle)
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
@@ -287,12 +289,7 @@ pub fn on_signals() {
 fn on_signal(signal: i32) {
     let in_front = locked(&IN_FRONT).clone();
     if let Some(program) = in_front {
-        // Keys reach it by themselves.
-        let is_key = [SIGINT, SIGQUIT].contains(&signal) && is_at_terminal();
-        if !is_key {
-            let _ = program.send_signal(signal);
-        }
-        return;
+        return pass_on(signal, &program);
     }
     let ends_in_order = ENDS_IN_ORDER.load(Ordering::SeqCst) && signal != SIGQUIT;
     if ends_in_order && !IS_STOPPED.swap(true, Ordering::SeqCst) {
@@ -303,6 +300,14 @@ fn on_signal(signal: i32) {
     } else {
         private::remove_files();
         let _ = emulate_default_handler(signal);
+    }
+}
+
+/// Passes a signal on to the program that has our terminal. Keys reach it by themselves.
+fn pass_on(signal: i32, program: &Handle) {
+    let is_key = [SIGINT, SIGQUIT].contains(&signal) && is_at_terminal();
+    if !is_key {
+        let _ = program.send_signal(signal);
     }
 }
 

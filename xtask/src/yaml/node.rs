@@ -221,13 +221,12 @@ pub(crate) fn merge(into: &mut Map, from: Map) {
 /// A JSON number. A whole number is an integer however it was written, as in Go's JSON; a large one has only the digits
 /// that tell it from its neighbors.
 pub(crate) fn number(value: f64) -> Number {
-    let float = || Number::from_f64(value).expect("values are finite");
-    if value.fract() != 0.0 {
-        return float();
-    }
     let digits = value.to_string();
-    let small = digits.parse::<i64>().map(Number::from);
-    small
-        .or_else(|_| digits.parse::<u64>().map(Number::from))
-        .unwrap_or_else(|_| float())
+    if let Ok(integer) = digits.parse::<i64>() {
+        return integer.into();
+    }
+    if let Ok(integer) = digits.parse::<u64>() {
+        return integer.into();
+    }
+    Number::from_f64(value).expect("values are finite")
 }
