@@ -834,6 +834,7 @@ fn a_pull_request_with_a_newer_commit() {
 #[test]
 fn a_comment_needs_the_token_of_the_run() {
     let mut commenter = Commenter::start();
+    commenter.plan("README.md");
     let env = &mut commenter.repo.env;
     env.retain(|(name, _)| name != "GITHUB_TOKEN");
     assert!(commenter.fails().contains("`GITHUB_TOKEN` is not set"));
