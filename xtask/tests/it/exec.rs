@@ -561,6 +561,7 @@ fn all_homes_of_an_nfs_server() {
     cluster.kubectl("create namespace nfs");
     let mut watch = tool("kubectl")
         .args(["get", "pods", "-n", "nfs", "--watch", "-o", "json"])
+        .arg("--request-timeout=90s")
         .env("KUBECONFIG", &cluster.kubeconfig)
         .env("KUBECACHEDIR", repo.cache())
         .stdout(Stdio::piped())
