@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
     num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -163,8 +163,6 @@ fn provide_from_registries(sh: &Shell) -> Result<()> {
     }
     provide(PROXY, |folder| install_proxy(sh, folder))?;
     provide(ACTIONLINT, |folder| {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make `{}`", folder.display()))?;
         let install = cmd!(
             sh,
             "go install github.com/rhysd/actionlint/cmd/{ACTIONLINT}"
@@ -175,14 +173,7 @@ fn provide_from_registries(sh: &Shell) -> Result<()> {
 
 /// Makes a folder of the tests' programs, if it is not there yet: whole or not at all.
 fn provide(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let folder = tests_folder(name)?;
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let part = tests_folder(&format!("{name}.part"))?;
-    paths::remove_dir(&part)?;
-    make(&part)?;
-    fs::rename(&part, &folder).with_context(|| format!("cannot make `{}`", folder.display()))
+    paths::made_once(&tests_folder(name)?, &format!("installs {name}"), make)
 }
 
 fn tests_folder(name: &str) -> Result<PathBuf> {
