@@ -4,6 +4,7 @@ mod archive;
 mod embed;
 pub(crate) mod fetch;
 mod files;
+mod format;
 mod ignore;
 mod load;
 mod metadata;

@@ -14,7 +14,7 @@ const FILE: &str = "config/xtask.yaml";
 /// else changes in this program redeploys nothing.
 const CORE_FILES: [&str; 5] = [
     "xtask/src/kubernetes/helm.rs",
-    "xtask/src/charts/prepare.rs",
+    "xtask/src/charts/format.rs",
     "deployer/*",
     "requirements.txt",
     ".github/actions/setup-deploy/*",

@@ -13,15 +13,13 @@ use crate::{
         archive::Content,
         fetch::Remote,
         files::{children, read_files},
+        format::FORMAT,
         ignore::Ignore,
         metadata::{Dependency, Lock, Metadata},
         version::satisfies,
     },
     machine::{digest::PartsDigest, paths},
 };
-
-/// Part of each prepared chart's name: one that is prepared in another way gets another name.
-const FORMAT: &str = "3";
 
 /// A chart in the repository, with all that goes into its prepared form.
 pub(crate) struct ChartSource {

@@ -118,7 +118,7 @@ fn fleet(dice: &mut Dice) -> (Repo, Vec<Hub>, BTreeMap<String, Vec<String>>) {
                 .map(|it| format!("helm-charts/{it}/"));
             let core = [
                 "xtask/src/kubernetes/helm.rs",
-                "xtask/src/charts/prepare.rs",
+                "xtask/src/charts/format.rs",
                 "deployer/",
                 "requirements.txt",
                 ".github/actions/setup-deploy/",
