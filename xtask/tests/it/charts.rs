@@ -509,7 +509,7 @@ fn settings_that_are_not_settings() {
     let said = repo.fails(RENDER);
     assert!(
         said.contains(
-            "config/xtask.yaml: not the deployer's settings: unknown field `chart_mirror`"
+            "config/xtask.yaml: not the deployer's settings: line 1: unknown field `chart_mirror`"
         ),
         "{said}"
     );
