@@ -50,7 +50,7 @@ impl<'a> Progress<'a> {
     pub(crate) fn new(release: &'a str) -> Progress<'a> {
         Progress {
             release,
-            bar: bars().map(|bars| bars.add(spinner(release))),
+            bar: bars().map(|bars| spinner(bars, release)),
             pods: Cell::default(),
         }
     }
@@ -79,12 +79,14 @@ impl Drop for Progress<'_> {
     }
 }
 
-fn spinner(release: &str) -> ProgressBar {
+/// It ticks only once it is among the others: before that it would draw over them.
+fn spinner(bars: &MultiProgress, release: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{prefix:<20} {msg} {elapsed}").expect("it's a template");
     let spinner = ProgressBar::new_spinner()
         .with_style(style)
         .with_prefix(release.to_owned());
+    let spinner = bars.add(spinner);
     spinner.enable_steady_tick(Duration::from_millis(250));
     spinner
 }

@@ -350,7 +350,7 @@ fn servers_and_kernels_that_do_not_start() {
         ),
         (
             "hangs",
-            "--attempt-timeout 4s",
+            "--attempt-timeout 8s",
             "the server's start (0/1 nodes are available) took too long",
         ),
         ("hangs", "", "; before that: 0/1 nodes are available"),
@@ -371,7 +371,7 @@ fn servers_and_kernels_that_do_not_start() {
         ),
         (
             "kernel: sleep 600",
-            "--attempt-timeout 8s",
+            "--attempt-timeout 25s",
             "the kernel's start took too long",
         ),
     ] {
