@@ -137,12 +137,13 @@ impl<'a> DeployReport<'a> {
     /// A release was tried.
     pub(crate) fn add(&self, index: usize, started: Instant, result: Result<DeployedRelease>) {
         let seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+        // Held until the insert: two that fail at the same time find each other.
+        let mut outcomes = self.outcomes();
         let outcome = match result {
             Ok(release) => self.deployed(index, release),
-            Err(err) => self.failed(index, &err),
+            Err(err) => self.failed(index, &err, &outcomes),
         };
-        self.outcomes()
-            .insert(index, Outcome { seconds, ..outcome });
+        outcomes.insert(index, Outcome { seconds, ..outcome });
     }
 
     fn outcome(&self, index: usize, state: ReleaseState) -> Outcome {
@@ -175,8 +176,8 @@ impl<'a> DeployReport<'a> {
         }
     }
 
-    /// Tells of a failure at once.
-    fn failed(&self, index: usize, err: &Error) -> Outcome {
+    /// Tells of a failure at once. What is wrong with a chart is wrong for every hub that has it, and is told once.
+    fn failed(&self, index: usize, err: &Error, others: &BTreeMap<usize, Outcome>) -> Outcome {
         let message = self.mask.hide(&format!("{err:#}"));
         let state = if process::check_stopped().is_ok() {
             ReleaseState::Failed
@@ -184,9 +185,7 @@ impl<'a> DeployReport<'a> {
             ReleaseState::Stopped
         };
         let failed = format!("`{}` {}", self.releases[index], state.word());
-        let outcomes = self.outcomes();
-        let mut others = outcomes.values();
-        // What is wrong with a chart is wrong for every hub that has it.
+        let mut others = others.values();
         match others.find(|it| it.message.as_deref() == Some(&message)) {
             Some(first) => say!("{failed} as `{}` did", first.release),
             None => workflow::tell_failure(&failed, &message),
