@@ -1,13 +1,10 @@
 //! Who deploys what: each revision of a release in the cluster carries it.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use xshell::{Cmd, Shell, cmd};
 
-use crate::machine::process;
+use crate::machine::{process, workflow::variable};
 
 /// What one run leaves with every release that it upgrades.
 pub(crate) struct Record {
@@ -134,11 +131,6 @@ fn run_on_github() -> Option<String> {
     let repository = variable("GITHUB_REPOSITORY")?;
     let run = variable("GITHUB_RUN_ID")?;
     Some(format!("{server}/{repository}/actions/runs/{run}"))
-}
-
-/// A variable of the environment that is not empty.
-fn variable(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|it| !it.is_empty())
 }
 
 /// What a program writes; none if it fails.

@@ -28,6 +28,11 @@ const OUTPUTS: usize = 1 << 20;
 /// How many bytes a value may have: Linux starts no program with a longer variable (MAX_ARG_STRLEN, which includes its name).
 const VARIABLE: usize = (128 << 10) - 100;
 
+/// A variable of the environment that is not empty.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|it| !it.is_empty())
+}
+
 /// Writes to stderr what failed. In a workflow the message is folded, and its first line is an annotation of the run.
 pub(crate) fn tell_failure(what: &str, message: &str) {
     let message = with_hints_apart(message);

@@ -1,12 +1,10 @@
 //! GitHub's API, with the token of a workflow's run: <https://docs.github.com/rest>.
 
-use std::env;
-
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
-use crate::{secrets::Secret, services::http};
+use crate::{machine::workflow, secrets::Secret, services::http};
 
 /// The API of a workflow's repository.
 pub(crate) struct Api {
@@ -18,7 +16,7 @@ pub(crate) struct Api {
 
 /// A variable that GitHub or our workflow sets for each step. An error if it is empty or missing.
 pub(crate) fn variable(name: &str) -> Result<String> {
-    let value = env::var(name).ok().filter(|it| !it.is_empty());
+    let value = workflow::variable(name);
     value.with_context(|| format!("`{name}` is not set, as it is in a step of our workflows"))
 }
 

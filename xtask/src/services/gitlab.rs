@@ -1,11 +1,9 @@
 //! GitLab's API, with the token of a pipeline's job: which commit was deployed last.
 
-use std::env;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{secrets::Secret, services::http};
+use crate::{machine::workflow, secrets::Secret, services::http};
 
 /// The environment of the job in .gitlab-ci.yml that runs after all deploys. A job's token may read deployments, but not
 /// pipelines.
@@ -47,7 +45,7 @@ fn newest_commit(answer: &Value) -> Result<Option<String>> {
 
 /// A variable that GitLab sets for each job. An error if it is empty or missing.
 fn variable(name: &str) -> Result<String> {
-    let value = env::var(name).ok().filter(|it| !it.is_empty());
+    let value = workflow::variable(name);
     value.with_context(|| {
         format!("`--base last-deployed` asks GitLab, and `{name}` is not set as in a pipeline")
     })

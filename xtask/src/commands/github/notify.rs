@@ -1,19 +1,20 @@
 //! Tells a webhook about failed jobs.
 
-use std::env;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::services::{
-    github::{Api, variable},
-    http,
+use crate::{
+    machine::workflow,
+    services::{
+        github::{Api, variable},
+        http,
+    },
 };
 
 /// Sends a message in Slack's form, which other services take, too:
 /// <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>. The webhook's URL is a secret.
 pub(crate) fn notify() -> Result<()> {
-    let Some(url) = env::var("WEBHOOK_URL").ok().filter(|it| !it.is_empty()) else {
+    let Some(url) = workflow::variable("WEBHOOK_URL") else {
         say!("`WEBHOOK_URL` is not set: no message is sent");
         return Ok(());
     };
