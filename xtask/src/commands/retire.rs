@@ -1,11 +1,6 @@
 //! Removes a hub from its cluster.
 
-use std::{
-    path::Path,
-    process::ExitCode,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -136,10 +131,7 @@ fn delete_servers(api: &Api, namespace: &str) -> Result<()> {
 fn delete_namespace(api: &Api, name: &str) -> Result<()> {
     let path = format!("/api/v1/namespaces/{name}");
     api.send("DELETE", &path, &json!({}))?;
-    let until = Until {
-        at: Instant::now() + TIMEOUT,
-        heeds_signals: true,
-    };
+    let until = Until::after(TIMEOUT);
     while api.find(&path)?.is_some() {
         until.check(&format!("deleting the namespace `{name}`"))?;
         thread::sleep(Duration::from_millis(200));

@@ -6,7 +6,7 @@ use std::{
     net::{TcpStream, ToSocketAddrs},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
@@ -95,10 +95,7 @@ impl Address {
         } else {
             ("proxy-public", 80)
         };
-        let until = Until {
-            at: Instant::now() + FORWARD_START,
-            heeds_signals: true,
-        };
+        let until = Until::after(FORWARD_START);
         let (process, own_port) = forward(sh, &hub.name, service, &format!(":{port}"), until)?;
         let forward = Forward {
             sh: sh.clone(),

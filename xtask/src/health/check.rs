@@ -104,10 +104,7 @@ fn target(
 
 /// Waits until the hub's addresses answer. What is still missing when the time is over fails the check.
 fn wait_for_arrival(hub: &Hub, address: &Address, way: &Way, mask: &Mask) -> Result<()> {
-    let until = Until {
-        at: Instant::now() + ARRIVAL,
-        heeds_signals: true,
-    };
+    let until = Until::after(ARRIVAL);
     let mut told = String::new();
     for address in iter::once(address).chain(way.page()) {
         while let Some(missing) = address.missing(until)
@@ -184,10 +181,7 @@ impl Check<'_> {
 
     fn attempt(&self) -> Result<Attempt> {
         let mut attempt = Attempt::default();
-        let until = Until {
-            at: Instant::now() + self.limit,
-            heeds_signals: true,
-        };
+        let until = Until::after(self.limit);
         let result = match &self.way {
             Way::Server { token, notebooks } => {
                 let make_user = || TestUser::make(&self.address, token, self.mask, until);
@@ -203,10 +197,7 @@ impl Check<'_> {
 
 /// An error once somebody wants us to stop.
 fn wait(pause: Duration) -> Result<()> {
-    let until = Until {
-        at: Instant::now() + pause,
-        heeds_signals: true,
-    };
+    let until = Until::after(pause);
     while until.check("the pause").is_ok() {
         thread::sleep(Duration::from_millis(100));
     }

@@ -255,10 +255,7 @@ impl<'a> TestUser<'a> {
 impl Drop for TestUser<'_> {
     fn drop(&mut self) {
         let started = Instant::now();
-        let until = Until {
-            at: started + STOP,
-            heeds_signals: false,
-        };
+        let until = Until::after_in_any_case(STOP);
         while self.is_there.get()
             && let Err(err) = self.remove(until)
         {

@@ -1,9 +1,6 @@
 //! A kernel and its messages: <https://jupyter-client.readthedocs.io/en/stable/messaging.html>.
 
-use std::{
-    io, mem,
-    time::{Duration, Instant},
-};
+use std::{io, mem, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -80,10 +77,7 @@ impl Kernel<'_> {
 
     /// Interrupts a cell, and gives it a moment to end in order.
     fn interrupt(&mut self, id: &str) {
-        let until = Until {
-            at: Instant::now() + GRACE,
-            heeds_signals: false,
-        };
+        let until = Until::after_in_any_case(GRACE);
         let path = format!("{}/interrupt", self.path);
         let answer = self.address.ask("POST", &path, &self.token, None, until);
         if answer.is_ok() {

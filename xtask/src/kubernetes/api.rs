@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::Once,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -71,10 +71,7 @@ impl Api {
     pub(crate) fn start(sh: &Shell) -> Result<Api> {
         let socket = paths::of_this_process("proxy")?;
         let mut proxy = process::start(sh, cmd!(sh, "kubectl proxy --unix-socket {socket}"))?;
-        let until = Until {
-            at: Instant::now() + PATIENCE,
-            heeds_signals: false,
-        };
+        let until = Until::after_in_any_case(PATIENCE);
         while UnixStream::connect(&socket).is_err() {
             if let Some(output) = proxy.ended()? {
                 bail!("`kubectl proxy` ended: {}", output.trim());

@@ -103,10 +103,7 @@ impl Leases {
         let api = &self.shared.api;
         create_namespace(api, release)?;
         let path = format!("{}/{}", leases_path(release), lease_name(release));
-        let until = Until {
-            at: Instant::now() + 4 * DURATION,
-            heeds_signals: true,
-        };
+        let until = Until::after(4 * DURATION);
         let mut first_look = None;
         loop {
             let found = api.find_object(&path)?;

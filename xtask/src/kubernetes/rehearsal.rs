@@ -367,10 +367,7 @@ fn create_objects(sh: &Shell, manifest: &str) -> Result<()> {
 
 /// Removes the cluster with this ID and folder, or what is left of it.
 fn remove(id: &str, dir: &Path) -> Result<()> {
-    let until = Until {
-        at: Instant::now() + Duration::from_secs(10),
-        heeds_signals: false,
-    };
+    let until = Until::after_in_any_case(Duration::from_secs(10));
     loop {
         let running = processes(dir)?;
         if running.is_empty() {

@@ -97,7 +97,7 @@ impl<'a> HelmRunner<'a> {
     ) -> Result<(u32, T)> {
         let _lease = session.leases.take(release.name)?;
         let before = self.heal(&session.api, release.name)?;
-        let deployed = before.iter().rfind(|it| it.status == "deployed");
+        let deployed = newest(&before, "deployed");
         if !policy.force_older {
             self.refuse_older(session, deployed)?;
         }
@@ -327,8 +327,8 @@ impl<'a> HelmRunner<'a> {
             return Ok(revisions);
         };
         let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
-        self.heal_revision(api, release, last, &revisions)
-            .with_context(|| cut_off)?;
+        self.heal_revision(api, release, last, &revisions, &cut_off)
+            .with_context(|| cut_off.clone())?;
         history::revisions(api, release)
     }
 
@@ -338,10 +338,10 @@ impl<'a> HelmRunner<'a> {
         release: &str,
         last: &Revision,
         revisions: &[Revision],
+        cut_off: &str,
     ) -> Result<()> {
         let secret = history::path(release, &last.secret);
         remove_hook_jobs(api, release, &api.get(&secret)?)?;
-        let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
         let good = newest(revisions, "deployed").or_else(|| newest(revisions, "superseded"));
         match good {
             Some(good) => {

@@ -14,6 +14,22 @@ pub(crate) struct Until {
 }
 
 impl Until {
+    /// The end of this time, or a signal before it.
+    pub(crate) fn after(limit: Duration) -> Until {
+        Until {
+            at: Instant::now() + limit,
+            heeds_signals: true,
+        }
+    }
+
+    /// The end of this time, whatever signals come before it.
+    pub(crate) fn after_in_any_case(limit: Duration) -> Until {
+        Until {
+            heeds_signals: false,
+            ..Until::after(limit)
+        }
+    }
+
     /// The deadline of a phase that may take as long as `limit`: never later than that of the whole attempt.
     pub(crate) fn within(self, limit: Duration) -> Until {
         Until {

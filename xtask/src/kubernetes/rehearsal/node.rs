@@ -8,7 +8,7 @@ use std::{
     env, fs, io,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -271,10 +271,7 @@ fn log(dir: &Path) -> String {
 
 /// Waits until one condition holds. An error if the other one does before, or neither does for 20 s.
 fn wait_for(is_there: impl Fn() -> Result<bool>, failed: impl Fn() -> Result<bool>) -> Result<()> {
-    let until = Until {
-        at: Instant::now() + Duration::from_secs(20),
-        heeds_signals: false,
-    };
+    let until = Until::after_in_any_case(Duration::from_secs(20));
     while !is_there()? {
         ensure!(!failed()? || is_there()?, "it failed");
         until.check("it")?;
@@ -285,10 +282,7 @@ fn wait_for(is_there: impl Fn() -> Result<bool>, failed: impl Fn() -> Result<boo
 
 /// Removes what the kernel does not, once the node's processes are gone.
 pub(crate) fn clean_up(id: &str) -> Result<()> {
-    let until = Until {
-        at: Instant::now() + Duration::from_secs(10),
-        heeds_signals: false,
-    };
+    let until = Until::after_in_any_case(Duration::from_secs(10));
     loop {
         match try_to_clean_up(id) {
             Err(err) if until.left().is_zero() => return Err(err),
