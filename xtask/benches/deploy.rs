@@ -39,20 +39,9 @@ fn two_hubs() {
         command.args(args).current_dir(root);
         command
     };
-    let text = |command: &mut Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
     run(&mut xtask(&["deploy", "local"]));
-    let status = text(&mut xtask(&["local", "status"]));
-    let kubeconfig = status
-        .trim()
-        .split_once("KUBECONFIG=")
-        .expect("it is up")
-        .1
-        .to_owned();
-    let path = format!(
-        "{}:{}",
-        text(&mut xtask(&["setup", "--print-path"])).trim(),
-        env::var("PATH").unwrap()
-    );
+    let kubeconfig = kubeconfig(xtask);
+    let path = path(xtask);
     let shell = |script: &str| {
         let mut command = Command::new("sh");
         command
@@ -124,21 +113,10 @@ fn many_hubs() {
         command.arg("--root").arg(&repo).args(args);
         command
     };
-    let text = |command: &mut Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
     let deploy = ["deploy", "many", "--jobs", &JOBS.to_string()];
     run(&mut xtask(&deploy));
-    let status = text(&mut xtask(&["local", "status"]));
-    let kubeconfig = status
-        .trim()
-        .split_once("KUBECONFIG=")
-        .expect("it is up")
-        .1
-        .to_owned();
-    let path = format!(
-        "{}:{}",
-        text(&mut xtask(&["setup", "--print-path"])).trim(),
-        env::var("PATH").unwrap()
-    );
+    let kubeconfig = kubeconfig(xtask);
+    let path = path(xtask);
     let one = format!(
         "helm upgrade --install --namespace hub-_ hub-_ {}/minihub && \
          for it in hub proxy; do kubectl rollout status -n hub-_ deployment/$it; done",
@@ -185,6 +163,23 @@ fn many_hubs() {
         "ratio to xargs                       {:.2}",
         ours.as_secs_f64() / theirs.as_secs_f64()
     );
+}
+
+/// The kubeconfig of the one rehearsal cluster, which is up.
+fn kubeconfig(xtask: impl Fn(&[&str]) -> Command) -> String {
+    let status = stdout(&mut xtask(&["local", "status"]));
+    let (_, kubeconfig) = status.trim().split_once("KUBECONFIG=").expect("it is up");
+    kubeconfig.to_owned()
+}
+
+/// PATH with the programs that `setup` built.
+fn path(xtask: impl Fn(&[&str]) -> Command) -> String {
+    let built = stdout(&mut xtask(&["setup", "--print-path"]));
+    format!("{}:{}", built.trim(), env::var("PATH").unwrap())
+}
+
+fn stdout(command: &mut Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 fn tempdir() -> std::path::PathBuf {

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    repo::Repo,
+    repo::{Repo, assert_succeeded},
     upstream::{Answer, Server},
 };
 
@@ -211,11 +211,7 @@ fn lists(repo: &Repo, changed: &[String], more: &[&str]) -> Value {
         .collect();
     let mut command = repo.command("generate helm-upgrade-jobs --format json");
     let output = command.arg(changed.join(",")).args(more).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_succeeded(&output);
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -552,11 +548,7 @@ fn files_that_are_elsewhere() {
             .args([base, "--root", all.to_str().unwrap()])
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_succeeded(&output);
         let lists: Value = serde_json::from_slice(&output.stdout).unwrap();
         pairs(&lists["prod-jobs"], "hub_names")
             .into_iter()
@@ -776,11 +768,7 @@ fn a_workflow_gets_its_lists_and_a_comment() {
         .arg(changed)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_succeeded(&output);
     assert!(
         String::from_utf8(output.stdout)
             .unwrap()
@@ -955,11 +943,7 @@ fn a_large_fleet_shares_jobs_and_loses_none() {
         .env("GITHUB_OUTPUT", repo.root.join("output"))
         .output();
     let output = output.unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_succeeded(&output);
     let jobs = serde_json::from_str(&set(&repo.read("output"))["prod-jobs"]).unwrap();
     assert_eq!(pairs(&jobs, "hub_names").len(), 60 * 12);
     let said =

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     leaks::{in_arguments, on_disk},
-    repo::{Key, Repo, Shared, kubectl, persons_cache, tool_path, wait_until},
+    repo::{Key, Repo, Shared, assert_succeeded, kubectl, persons_cache, tool_path, wait_until},
     upstream::{Answer, Request, Running, Server, free_address},
 };
 
@@ -269,11 +269,7 @@ pub(crate) fn openssl(args: &str) -> String {
         .args(args.split(' '))
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_succeeded(&output);
     String::from_utf8(output.stdout).unwrap()
 }
 

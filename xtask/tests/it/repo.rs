@@ -4,7 +4,7 @@ use std::{
     env, fs,
     io::Write,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{
         Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -185,11 +185,7 @@ impl Repo {
             .current_dir(&self.root)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_succeeded(&output);
     }
 
     /// Lets sops find the key.
@@ -346,6 +342,16 @@ pub(crate) fn kubectl(kubeconfig: &Path, args: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// A program must have succeeded; what it wrote to stderr says why it did not.
+#[track_caller]
+pub(crate) fn assert_succeeded(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A program that `setup` provides, or one on PATH, without the settings of the person who runs the tests.

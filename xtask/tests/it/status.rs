@@ -1,29 +1,11 @@
 //! What the cluster keeps of who deployed what, and what that is good for.
 
-use std::process::Command;
-
 use serde_json::Value;
 
-use crate::repo::{Repo, Shared, tool};
-
-fn git(repo: &Repo, args: &[&str]) -> String {
-    let name = ["-c", "user.name=ann", "-c", "user.email=ann@example.org"];
-    let output = Command::new("git")
-        .args(name)
-        .args(args)
-        .current_dir(&repo.root)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env_remove("GIT_DIR")
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "git {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
+use crate::{
+    generate::git,
+    repo::{Repo, Shared, tool},
+};
 
 /// Two hubs are deployed from two commits, and a release that no cluster.yaml has is there besides.
 #[test]
@@ -32,12 +14,12 @@ fn releases_know_their_commits() {
     let mut repo = Repo::on(&cluster, &["known-staging", "known"]);
     repo.env.push(("GITHUB_ACTOR".into(), "ann[bot]".into()));
     an_ocean_that_is_away(&repo);
-    git(&repo, &["init", "--quiet"]);
-    git(&repo, &["add", "--all"]);
-    git(&repo, &["commit", "--quiet", "--message", "first"]);
-    let first = git(&repo, &["rev-parse", "HEAD"]);
+    git(&repo.root, &["init", "--quiet"]);
+    git(&repo.root, &["add", "--all"]);
+    git(&repo.root, &["commit", "--quiet", "--message", "first"]);
+    let first = git(&repo.root, &["rev-parse", "HEAD"]);
     two_commits_are_deployed(&repo);
-    let second = git(&repo, &["rev-parse", "HEAD"]);
+    let second = git(&repo.root, &["rev-parse", "HEAD"]);
     a_stray_release(&cluster, &repo);
     the_table_shows_all(&repo, &first, &second);
     programs_read_of_it(&repo, &second);
@@ -61,7 +43,7 @@ fn two_commits_are_deployed(repo: &Repo) {
     let ran = repo.ok("deploy lake known-staging");
     assert!(!ran.stderr.contains("work tree"), "{}", ran.stderr);
     git(
-        repo,
+        &repo.root,
         &["commit", "--quiet", "--allow-empty", "--message", "second"],
     );
     repo.write("new", "");
@@ -145,7 +127,7 @@ fn programs_read_of_it(repo: &Repo, second: &str) {
 
 /// It would undo what somebody deployed.
 fn an_older_commit_is_refused(repo: &Repo, first: &str) {
-    git(repo, &["checkout", "--quiet", first]);
+    git(&repo.root, &["checkout", "--quiet", first]);
     let said = repo.fails("deploy lake known");
     assert!(
         said.contains("which is newer than this one\n\nhint: `--force-older`"),

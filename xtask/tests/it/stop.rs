@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::repo::{Ran, Repo, Shared, command_lines, is_below, wait_until};
+use crate::repo::{Ran, Repo, Shared, assert_succeeded, command_lines, is_below, wait_until};
 
 pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("sh")
@@ -241,11 +241,7 @@ fn an_api_server_that_comes_back() {
             .args(["--name", name])
             .env("KWOK_WORKDIR", folder);
         let output = command.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_succeeded(&output);
     };
     let (at, go) = (repo.home().join("at"), repo.home().join("go"));
     repo.script(

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::repo::Repo;
+use crate::repo::{Repo, assert_succeeded};
 
 /// A terminal as long as this lives.
 pub(crate) struct Terminal {
@@ -52,11 +52,7 @@ impl Terminal {
             .env_remove("TMUX")
             .env_remove("CI");
         let output = command.output().expect("tmux is there");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_succeeded(&output);
         String::from_utf8(output.stdout).unwrap()
     }
 

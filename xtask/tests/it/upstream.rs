@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::repo::{Repo, copy, shared, tool, wait_until, workspace};
+use crate::repo::{Repo, assert_succeeded, copy, shared, tool, wait_until, workspace};
 
 /// What somebody asks a server.
 pub(crate) struct Request {
@@ -179,11 +179,7 @@ pub(crate) fn package(chart: &Path, to: &Path) {
         .arg(to)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_succeeded(&output);
 }
 
 /// A server of Debian's that `cargo xtask ci` installs, ended with this.
@@ -361,9 +357,5 @@ pub(crate) fn push(archive: &Path, to: &str) {
         .args([to, "--plain-http"])
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_succeeded(&output);
 }
