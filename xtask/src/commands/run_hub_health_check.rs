@@ -21,7 +21,7 @@ use crate::{
     },
     kubernetes::{credentials, lease::Lease, session::Session},
     machine::{
-        paths, process, programs,
+        process, programs,
         terminal::{self, Format},
         workflow,
     },
@@ -30,8 +30,9 @@ use crate::{
         fleet::Fleet,
         hub_traits::HubTraits,
         problem::What,
+        release_config::ReleaseConfig,
     },
-    secrets::{self, Mask},
+    secrets::Mask,
     settings::Settings,
 };
 
@@ -91,13 +92,16 @@ struct HealthReport<'a> {
 /// Checks one hub; the exit status is 1 if it is not healthy.
 pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -> Result<ExitCode> {
     process::end_in_order();
-    let cluster = Cluster::load(root, &args.cluster)?;
-    let hub = cluster.select_hubs(slice::from_ref(&args.hub))?[0];
-    let kind = traits(sh, root, &cluster, hub)?;
+    let fleet = args.load(sh, root)?;
+    let cluster = fleet.cluster(&args.cluster)?;
+    let hub = cluster.select_hubs(args.hubs())?[0];
+    let releases = fleet.releases();
+    let config = releases.first().context("the hub has no release")?;
+    let kind = HubTraits::find(&fleet, config)?;
     let notebooks = args.notebooks(hub, &kind)?;
-    let (login, session) = Session::open(sh, root, &cluster)?;
-    refuse_simulated_nodes(&session, &cluster)?;
-    let (domain, mask) = domain(sh, root, &cluster, hub)?;
+    let (login, session) = Session::open(sh, root, cluster)?;
+    refuse_simulated_nodes(&session, cluster)?;
+    let (domain, mask) = domain(sh, &fleet, config, hub)?;
     let address = args.address(&login, &session, hub, &kind, &domain)?;
     let way = if kind.has_login {
         Way::Server {
@@ -143,40 +147,35 @@ fn lease_of_user<'a>(session: &'a Session, hub: &Hub, way: &Way) -> Result<Optio
     }
 }
 
-/// What the values say of the hub, with those of its charts.
-fn traits(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<HubTraits> {
-    let tools = programs::provide(sh, &["helm"], false)?;
-    let settings = Settings::load(root)?;
-    let fleet = Fleet::load(
-        root,
-        &[What::Hubs],
-        Some(&cluster.name),
-        slice::from_ref(&hub.name),
-    )?;
-    for prepared in
-        prepare::prepare(tools.sh(), root, &settings, fleet.charts_wanted())?.into_values()
-    {
-        prepared?;
-    }
-    let fleet = fleet.with_charts(fetch::schemas(&settings));
-    let releases = fleet.releases();
-    let config = releases.first().context("the hub has no release")?;
-    HubTraits::find(&fleet, config)
-}
-
 /// The hub's domain, and a mask that hides it if it is a secret.
-fn domain(sh: &Shell, root: &Path, cluster: &Cluster, hub: &Hub) -> Result<(String, Mask)> {
-    let Some(file) = &hub.domain_override_file else {
+fn domain(sh: &Shell, fleet: &Fleet, config: &ReleaseConfig, hub: &Hub) -> Result<(String, Mask)> {
+    let Some((path, _)) = &config.domain_override else {
         return Ok((hub.domain.clone(), Mask::new([])));
     };
     let tools = programs::provide(sh, &["sops"], false)?;
-    let decrypter = credentials::decrypter(&tools, root, cluster)?;
-    let path = paths::lexical(&cluster.dir.join(file));
-    let file = secrets::open(&decrypter, root, &path)?;
+    let decrypter = credentials::decrypter(&tools, &fleet.root, config.cluster)?;
+    let file = fleet.values[path].open(&decrypter, path)?;
     Ok((address::domain_in(&file)?, Mask::new([&file])))
 }
 
 impl RunHubHealthCheck {
+    fn hubs(&self) -> &[String] {
+        slice::from_ref(&self.hub)
+    }
+
+    /// The cluster and its hub, with the hub's charts.
+    fn load(&self, sh: &Shell, root: &Path) -> Result<Fleet> {
+        let fleet = Fleet::load(root, &[What::Hubs], Some(&self.cluster), self.hubs())?;
+        fleet.cluster(&self.cluster)?.select_hubs(self.hubs())?;
+        let tools = programs::provide(sh, &["helm"], false)?;
+        let settings = Settings::load(root)?;
+        let prepared = prepare::prepare(tools.sh(), root, &settings, fleet.charts_wanted())?;
+        for prepared in prepared.into_values() {
+            prepared?;
+        }
+        Ok(fleet.with_charts(fetch::schemas(&settings)))
+    }
+
     /// Where to check the hub.
     fn address(
         &self,
