@@ -14,7 +14,7 @@ use jsonschema::{
 };
 use serde_json::{Map, Value};
 
-use crate::yaml::{Data, Node, Place};
+use crate::yaml::{Data, Node, Place, unquoted};
 
 pub(crate) mod dialect;
 mod format;
@@ -181,7 +181,7 @@ impl Schema {
                 format!("`{value}` isn't one of {}", quoted(options))
             }
             ValidationErrorKind::Constant { expected_value } => {
-                format!("only `{}` may be here", plain(expected_value))
+                format!("only `{}` may be here", unquoted(expected_value))
             }
             ValidationErrorKind::FalseSchema => "nothing may be set here".to_owned(),
             ValidationErrorKind::Not { schema } if schema["title"] == dialect::WITHOUT_END => {
@@ -289,13 +289,6 @@ fn quoted(options: &Value) -> String {
     let options = options.as_array().into_iter().flatten();
     let options: Vec<_> = options.map(|it| format!("`{it}`")).collect();
     options.join(", ")
-}
-
-/// A value as JSON, but a string without its quotes.
-fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Gets the schemas that a schema refers to by an address, and remembers which of them it could not get.

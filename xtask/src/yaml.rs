@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use self::{
     documents::split_documents,
-    node::{Data, Files, Finding, Map, Node, Place, merge},
+    node::{Data, Files, Finding, Map, Node, Place, merge, unquoted},
 };
 use self::{
     documents::{Document, documents},

@@ -30,7 +30,6 @@ use crate::{
     repository::cluster::Hub,
     secrets::{InMemory, Secret},
     services::http,
-    yaml::Node,
 };
 
 /// How long `kubectl port-forward` may take to listen.
@@ -429,7 +428,7 @@ fn own_port(written: &str) -> Option<String> {
 pub(crate) fn domain_in(file: &InMemory) -> Result<String> {
     let shown = file.source.display();
     let values = file.values()?;
-    let domain = values.get(&["domain"]).and_then(Node::as_text);
+    let domain = values.text(&["domain"]);
     Ok(domain
         .with_context(|| format!("`{shown}` has no `domain`"))?
         .to_owned())

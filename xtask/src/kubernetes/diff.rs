@@ -16,7 +16,7 @@ use crate::{
     },
     repository::hub_traits::PlainValues,
     secrets::Mask,
-    yaml,
+    yaml::{self, unquoted},
 };
 
 /// The field manager in whose name we ask, under which helm keeps what it set:
@@ -227,8 +227,8 @@ impl<'a> Differ<'a> {
             Value::Null => true,
             Value::Object(fields) => fields.is_empty(),
             Value::Array(items) => items.is_empty(),
-            value if side.is_secret => self.plain.contains(&(key.to_owned(), scalar(value))),
-            value => self.mask.hide(&scalar(value)) == scalar(value),
+            value if side.is_secret => self.plain.contains(&(key.to_owned(), unquoted(value))),
+            value => self.mask.hide(&unquoted(value)) == unquoted(value),
         }
     }
 }
@@ -353,13 +353,6 @@ fn yaml(object: &Value) -> String {
         return String::new();
     }
     serde_yaml::to_string(object).unwrap_or_default()
-}
-
-/// A value that has no parts, as text.
-fn scalar(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn text(value: &Value) -> &str {

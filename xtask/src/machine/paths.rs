@@ -13,7 +13,8 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
-const CLUSTERS: &str = "config/clusters";
+/// The folder of all clusters, from the root.
+pub(crate) const CLUSTERS: &str = "config/clusters";
 
 /// The repository's root: `given` by `--root` or `XTASK_ROOT`, else the nearest folder at or above the current
 /// one that has `config/clusters/`, else the checkout that this program was built from.

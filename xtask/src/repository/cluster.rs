@@ -159,16 +159,12 @@ impl Cluster {
 
     /// The beginning of cluster.yaml.
     pub(crate) fn at(&self) -> Place {
-        self.yaml.at.unwrap_or(Place {
-            file: 0,
-            line: 1,
-            column: 1,
-        })
+        self.yaml.at.unwrap_or(Place::start_of(0))
     }
 
     /// As cluster.yaml has it.
     pub(crate) fn provider_name(&self) -> Option<&str> {
-        self.yaml.get(&["provider"])?.as_text()
+        self.yaml.text(&["provider"])
     }
 
     pub(crate) fn is_local(&self) -> bool {

@@ -13,13 +13,14 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::Deserialize;
 
 use crate::{
-    machine::{paths, terminal::list},
+    machine::{
+        paths::{self, CLUSTERS},
+        terminal::list,
+    },
     repository::cluster::{Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support},
     schema::Schema,
     yaml::{self, Finding, Node},
 };
-
-const CLUSTERS: &str = "config/clusters";
 
 impl Cluster {
     /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
@@ -315,7 +316,7 @@ fn place(yaml: &Node, path: &[String]) -> String {
     if let [hubs, index, rest @ ..] = path
         && hubs == "hubs"
     {
-        place = match yaml.get(&["hubs", index, "name"]).and_then(Node::as_text) {
+        place = match yaml.text(&["hubs", index, "name"]) {
             Some(name) => format!("hub `{name}`: "),
             None => {
                 let index: usize = index.parse().unwrap_or_default();

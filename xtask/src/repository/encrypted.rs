@@ -135,7 +135,7 @@ fn with_key_groups(yaml: &Node) -> impl Iterator<Item = &Node> {
 fn recipient(node: &Node) -> Option<String> {
     let named = ["recipient", "resource_id", "arn", "fp"];
     let own = node.as_text();
-    let own = own.or_else(|| named.into_iter().find_map(|key| text(node, key)));
+    let own = own.or_else(|| named.into_iter().find_map(|key| node.text(&[key])));
     own.map(str::to_owned)
         .or_else(|| azure_key(node, "vault_url", "name"))
         .or_else(|| azure_key(node, "vaultUrl", "key"))
@@ -143,19 +143,15 @@ fn recipient(node: &Node) -> Option<String> {
         .map(|id| normal(&id))
 }
 
-fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
-    node.get(&[key]).and_then(Node::as_text)
-}
-
 fn azure_key(node: &Node, vault: &str, name: &str) -> Option<String> {
-    let vault = text(node, vault)?.trim_end_matches('/');
-    Some(format!("{vault}/keys/{}", text(node, name)?))
+    let vault = node.text(&[vault])?.trim_end_matches('/');
+    Some(format!("{vault}/keys/{}", node.text(&[name])?))
 }
 
 fn vault_key(node: &Node) -> Option<String> {
-    let address = text(node, "vault_address")?.trim_end_matches('/');
-    let engine = text(node, "engine_path")?.trim_matches('/');
-    let name = text(node, "key_name")?;
+    let address = node.text(&["vault_address"])?.trim_end_matches('/');
+    let engine = node.text(&["engine_path"])?.trim_matches('/');
+    let name = node.text(&["key_name"])?;
     Some(format!("{address}/v1/{engine}/keys/{name}"))
 }
 

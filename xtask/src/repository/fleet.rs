@@ -204,6 +204,14 @@ impl Fleet {
         self.what.contains(&what)
     }
 
+    /// Whether the values of a release are what the command is about, and not only who gets in by them.
+    pub(crate) fn wants_config_of(&self, release: &ReleaseConfig) -> bool {
+        self.wants(match release.hub {
+            Some(_) => What::Hubs,
+            None => What::Support,
+        })
+    }
+
     /// Whether all hubs of the selected clusters are meant.
     pub(crate) fn is_whole(&self) -> bool {
         self.hubs.is_empty()

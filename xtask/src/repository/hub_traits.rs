@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     charts::values::{Chart, EnabledChart},
     repository::{authenticator::AuthenticatorConfig, fleet::Fleet, release_config::ReleaseConfig},
-    yaml::{Data, Node},
+    yaml::{Data, Node, unquoted},
 };
 
 /// What kind of hub a release is.
@@ -89,7 +89,7 @@ pub(crate) fn text_at<'a>(
     enabled: &EnabledChart,
     path: &[&str],
 ) -> Option<&'a str> {
-    if let Some(text) = values.get(path).and_then(Node::as_text) {
+    if let Some(text) = values.text(path) {
         return Some(text);
     }
     enabled
@@ -116,12 +116,6 @@ fn add_plain(key: &str, node: &Node, plain: &mut PlainValues) {
         Data::Map(map) => map.iter().for_each(|(key, it)| add_plain(key, it, plain)),
         Data::List(items) => items.iter().for_each(|it| add_plain(key, it, plain)),
         Data::Encrypted(_) => {}
-        _ => {
-            let json = node.to_json();
-            let text = json
-                .as_str()
-                .map_or_else(|| json.to_string(), str::to_owned);
-            plain.insert((key.to_owned(), text));
-        }
+        _ => _ = plain.insert((key.to_owned(), unquoted(&node.to_json()))),
     }
 }

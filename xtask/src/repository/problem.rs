@@ -110,15 +110,6 @@ impl Problems<'_> {
     }
 }
 
-/// The beginning of a file.
-pub(crate) fn start_of(file: u32) -> Place {
-    Place {
-        file,
-        line: 1,
-        column: 1,
-    }
-}
-
 /// Sorted, and what several hubs share once. It is then about none of them.
 pub(crate) fn once(found: Vec<Problem>, strict: bool) -> Vec<Problem> {
     let mut by_place: BTreeMap<Problem, Problem> = BTreeMap::new();

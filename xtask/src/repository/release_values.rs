@@ -61,7 +61,7 @@ impl<'a> ReleaseValues<'a> {
         let found = enabled.and_then(|enabled| text_at(&self.values, enabled, path));
         let of_basehub = self.values.get(&["basehub"]);
         found
-            .or_else(|| self.values.get(path)?.as_text())
-            .or_else(|| of_basehub?.get(path)?.as_text())
+            .or_else(|| self.values.text(path))
+            .or_else(|| of_basehub?.text(path))
     }
 }

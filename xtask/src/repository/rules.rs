@@ -1,9 +1,6 @@
 //! The rules, each a small function.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Result, bail};
 use xshell::Shell;
@@ -17,7 +14,7 @@ use crate::{
         encrypted,
         fleet::{Fleet, ReadFinding},
         plain_secrets::kind_of_secret,
-        problem::{Level, Problem, Problems, What, count, once, start_of, text},
+        problem::{Level, Problem, Problems, What, count, once, text},
         release_config::ReleaseConfig,
         values_file::{ValuesContent, ValuesFile},
         values_rules,
@@ -71,7 +68,7 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
 }
 
 fn problems_of_finding(fleet: &Fleet, read: &ReadFinding) -> Vec<Problem> {
-    let mut problems = fleet.problems(None, start_of(read.file));
+    let mut problems = fleet.problems(None, Place::start_of(read.file));
     problems.cluster = read.cluster.as_deref();
     problems.finding(read.file, &read.finding);
     problems.found
@@ -86,10 +83,7 @@ fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
 }
 
 fn check_release(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
-    let is_wanted = fleet.wants(match release.hub {
-        Some(_) => What::Hubs,
-        None => What::Support,
-    });
+    let is_wanted = fleet.wants_config_of(release);
     if is_wanted {
         for rule in RELEASE_RULES {
             rule(fleet, release, problems);
@@ -148,11 +142,8 @@ fn name_is_the_folders(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
 }
 
 fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    let taken = hubs_by_domain(fleet);
     for (index, hub) in cluster.hubs.iter().enumerate() {
-        let own = (cluster.name.as_str(), hub.name.as_str());
-        let mut hubs = taken[&hub.domain.to_ascii_lowercase()].iter();
-        if let Some((other_cluster, other)) = hubs.find(|it| **it != own) {
+        if let Some((other_cluster, other)) = other_hub_at_domain(fleet, cluster, hub) {
             let path = ["hubs", &index.to_string(), "domain"];
             let at = cluster.yaml.get(&path).and_then(|it| it.at);
             let message = format!(
@@ -164,16 +155,21 @@ fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
     }
 }
 
-/// The clusters and names of all hubs, by their domains in lowercase.
-fn hubs_by_domain(fleet: &Fleet) -> BTreeMap<String, Vec<(&str, &str)>> {
-    let mut hubs: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for cluster in &fleet.clusters {
-        for hub in &cluster.hubs {
-            let same = hubs.entry(hub.domain.to_ascii_lowercase()).or_default();
-            same.push((cluster.name.as_str(), hub.name.as_str()));
+/// Another hub of the same domain: the names of its cluster and of itself.
+fn other_hub_at_domain<'a>(
+    fleet: &'a Fleet,
+    cluster: &Cluster,
+    hub: &Hub,
+) -> Option<(&'a str, &'a str)> {
+    for other_cluster in &fleet.clusters {
+        for other in &other_cluster.hubs {
+            let is_itself = other_cluster.name == cluster.name && other.name == hub.name;
+            if !is_itself && other.domain.eq_ignore_ascii_case(&hub.domain) {
+                return Some((&other_cluster.name, &other.name));
+            }
         }
     }
-    hubs
+    None
 }
 
 /// Staging hubs are upgraded before the others of their cluster.
@@ -202,7 +198,7 @@ fn values_files_are_listed(fleet: &Fleet, cluster: &Cluster, problems: &mut Prob
     for (path, file) in fleet.unlisted(cluster) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.contains("values") {
-            let at = start_of(file.number);
+            let at = Place::start_of(file.number);
             let message = "no hub and no `support` lists this values file";
             problems.warning("unlisted-file", Some(at), message);
         }
@@ -285,7 +281,7 @@ fn secrets_are_encrypted(fleet: &Fleet, release: &ReleaseConfig, problems: &mut 
 }
 
 fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: &mut Problems) {
-    let at = Some(start_of(file.number));
+    let at = Some(Place::start_of(file.number));
     match &file.state {
         ValuesContent::Exposed => {
             let message = format!(

@@ -152,6 +152,11 @@ impl Node {
         })
     }
 
+    /// The text at such a path.
+    pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
+        self.get(path)?.as_text()
+    }
+
     /// The value as JSON, for a schema or for serde. An encrypted value becomes one of its type.
     pub(crate) fn to_json(&self) -> Value {
         match &self.data {
@@ -216,6 +221,13 @@ pub(crate) fn merge(into: &mut Map, from: Map) {
             }
         }
     }
+}
+
+/// A value of JSON as text: a string without its quotes.
+pub(crate) fn unquoted(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A JSON number. A whole number is an integer however it was written, as in Go's JSON; a large one has only the digits

@@ -18,7 +18,6 @@ use crate::{
     secrets::Secret,
     services::http,
     settings::Settings,
-    yaml::Node,
 };
 
 /// Query a cluster's Prometheus
@@ -68,7 +67,7 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
 /// The domain of Prometheus in the values of `support`.
 fn host<'a>(values: &'a ReleaseValues, cluster: &Cluster) -> Result<&'a str> {
     let path = ["prometheus", "server", "ingress", "hosts", "0"];
-    let host = values.values.get(&path).and_then(Node::as_text);
+    let host = values.values.text(&path);
     host.with_context(|| {
         let cluster = &cluster.name;
         format!("the support values of `{cluster}` have no `prometheus.server.ingress.hosts`")

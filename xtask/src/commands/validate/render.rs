@@ -16,7 +16,7 @@ use crate::{
     machine::{digest::PartsDigest, parallel, paths, private::PrivateFile, process, programs},
     repository::{
         fleet::Fleet,
-        problem::{Level, Problem, What},
+        problem::{Level, Problem},
         release_config::ReleaseConfig,
     },
     yaml::{self, Node, split_documents},
@@ -59,7 +59,7 @@ pub(crate) fn render(
     let releases = fleet.releases();
     let mut renderings = Vec::new();
     for release in &releases {
-        if is_selected(fleet, release)
+        if fleet.wants_config_of(release)
             && fleet.is_readable(release)
             && let Some(Ok(chart)) = prepared.get(&release.chart)
         {
@@ -73,13 +73,6 @@ pub(crate) fn render(
     }
     let found = parallel::side_by_side(sh, &renderings, |sh, it| it.problems(sh));
     Ok(found.into_iter().flatten().collect())
-}
-
-fn is_selected(fleet: &Fleet, release: &ReleaseConfig) -> bool {
-    fleet.wants(match release.hub {
-        Some(_) => What::Hubs,
-        None => What::Support,
-    })
 }
 
 /// A release, and what it is rendered with.
@@ -226,7 +219,7 @@ struct Resource<'a> {
 impl Resource<'_> {
     /// The text at this path; empty if there is none.
     fn text(&self, path: &[&str]) -> &str {
-        text_at(&self.node, path).unwrap_or_default()
+        self.node.text(path).unwrap_or_default()
     }
 
     fn is_hook(&self) -> bool {
@@ -314,7 +307,7 @@ fn flat(node: Node) -> Vec<Node> {
     if node.as_map().is_none_or(|it| it.is_empty()) {
         return Vec::new();
     }
-    let kind = text_at(&node, &["kind"]);
+    let kind = node.text(&["kind"]);
     let is_list = kind.is_some_and(|it| it.ends_with("List"));
     match node.get(&["items"]).and_then(Node::as_list) {
         Some(items) if is_list => items.iter().cloned().flat_map(flat).collect(),
@@ -324,23 +317,19 @@ fn flat(node: Node) -> Vec<Node> {
 
 /// The kinds that a CustomResourceDefinition defines, as `GROUP/VERSION/KIND`.
 fn kinds_defined(resource: &Node) -> Vec<String> {
-    if text_at(resource, &["kind"]) != Some("CustomResourceDefinition") {
+    if resource.text(&["kind"]) != Some("CustomResourceDefinition") {
         return Vec::new();
     }
-    let group = text_at(resource, &["spec", "group"]);
-    let kind = text_at(resource, &["spec", "names", "kind"]);
+    let group = resource.text(&["spec", "group"]);
+    let kind = resource.text(&["spec", "names", "kind"]);
     let versions = resource.get(&["spec", "versions"]).and_then(Node::as_list);
     let (Some(group), Some(kind), Some(versions)) = (group, kind, versions) else {
         return Vec::new();
     };
-    let names = versions.iter().filter_map(|it| text_at(it, &["name"]));
+    let names = versions.iter().filter_map(|it| it.text(&["name"]));
     names
         .map(|version| format!("{group}/{version}/{kind}"))
         .collect()
-}
-
-fn text_at<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
-    node.get(path)?.as_text()
 }
 
 /// The remark on a kind that is not known. It is a problem in a group of Kubernetes, to which nobody else adds kinds.

@@ -13,7 +13,10 @@ use crate::{
     charts::source,
     commands::generate::{changed::Changed, jobs::Todo},
     machine::{paths, terminal::list},
-    repository::cluster::{Cluster, Hub, Support},
+    repository::{
+        cluster::{Cluster, Hub, Support},
+        release_config::SUPPORT_CHART,
+    },
     settings::Settings,
 };
 
@@ -34,9 +37,6 @@ pub(crate) struct Labels {
     pub(crate) deploy_support: bool,
     pub(crate) deploy_hubs: bool,
 }
-
-/// The chart with what the hubs of a cluster share.
-const SUPPORT: &str = "helm-charts/support";
 
 /// The beginning of the labels that are ours.
 const PREFIX: &str = "deployer:";
@@ -190,7 +190,7 @@ impl<'a> Touched<'a> {
         if let Some(reason) = self.cluster_yaml(cluster) {
             return Some(reason);
         }
-        if self.charts.contains(Path::new(SUPPORT)) {
+        if self.charts.contains(Path::new(SUPPORT_CHART)) {
             return Some("Support helm chart has been modified".to_owned());
         }
         let own = support.helm_chart_values_files.iter();
@@ -262,7 +262,7 @@ impl<'a> Touched<'a> {
 fn all_charts(clusters: &[Cluster]) -> BTreeSet<PathBuf> {
     let hubs = clusters.iter().flat_map(|it| &it.hubs);
     let mut charts: BTreeSet<_> = hubs.map(Hub::chart).collect();
-    charts.insert(PathBuf::from(SUPPORT));
+    charts.insert(PathBuf::from(SUPPORT_CHART));
     charts
 }
 
