@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::ErrorKind,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +17,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     charts::{files, metadata::Metadata, version::satisfies},
-    machine::{paths, process},
+    machine::{name::Name, paths, process},
     schema::Retriever,
     services::http::{self, PATIENCE},
     settings::Settings,
@@ -33,7 +34,8 @@ const MAX_SIZE: u64 = 200 * 1024 * 1024;
 /// One version of a published chart.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Remote {
-    pub(crate) name: String,
+    pub(crate) name: Name,
+    /// One version, and no range.
     pub(crate) version: String,
     /// The public address of a chart repository, or of a folder in an OCI registry.
     pub(crate) repository: String,
@@ -196,7 +198,8 @@ impl Entry {
         let got = paths::hex(&Sha256::digest(archive));
         ensure!(
             got.eq_ignore_ascii_case(wanted),
-            "{url} is not the archive in index.yaml: its sha256 is {got} ({} bytes), and {wanted} is wanted",
+            "{} is not the archive in index.yaml: its sha256 is {got} ({} bytes), and {wanted} is wanted",
+            http::without_password(url),
             archive.len()
         );
         Ok(())
@@ -250,7 +253,7 @@ fn document<T>(
             .with_context(|| format!("cannot read `{}`", file.display()))?;
         return parse(&text);
     }
-    say!("getting {url}");
+    say!("getting {}", http::without_password(url));
     let address = settings.mirrored(url);
     let (parsed, text) = get_parsed(&address, parse).map_err(|err| {
         let err = unavailable(what, url, &address, &err);
@@ -268,18 +271,21 @@ fn get_parsed<T>(address: &str, parse: impl Fn(&str) -> Result<T>) -> Result<(T,
 
 /// An error with the public address and that of the mirror.
 fn unavailable(what: &str, public: &str, address: &str, err: &anyhow::Error) -> anyhow::Error {
+    let shown = http::without_password(address);
     let from = if public == address {
-        public.to_owned()
+        shown.clone()
     } else {
-        format!("{public} by its mirror {address}")
+        format!("{} by its mirror {shown}", http::without_password(public))
     };
-    anyhow!("cannot get {what} from {from}: {err:#}")
+    let err = format!("{err:#}").replace(address, &shown);
+    anyhow!("cannot get {what} from {from}: {err}")
 }
 
 fn get(url: &str) -> Result<Vec<u8>> {
     ensure!(
         ["https://", "http://"].iter().any(|it| url.starts_with(it)),
-        "`{url}` is not an address"
+        "`{}` is not an address",
+        http::without_password(url)
     );
     let answer = http::agent().get(url).call();
     let content = answer.and_then(|mut answer| {
@@ -290,15 +296,19 @@ fn get(url: &str) -> Result<Vec<u8>> {
         let body = answer.body_mut().with_config();
         body.limit(MAX_SIZE).read_to_vec()
     });
-    content.with_context(|| format!("GET {url}"))
+    content.with_context(|| format!("GET {}", http::without_password(url)))
 }
 
 /// Whether this is an address on this machine, which docker and others talk to without TLS, too.
 fn is_loopback(address: &str) -> bool {
-    let host = address.split("://").nth(1).unwrap_or_default();
-    ["localhost:", "localhost/", "127.", "[::1]"]
-        .iter()
-        .any(|it| host.starts_with(it))
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let ip = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// Gets the schemas that others refer to; those that are not in the cache are fetched.

@@ -173,7 +173,7 @@ impl<'a> Loader<'a> {
             .dependencies
             .map(|listed| listed.into_iter().map(Dependency::in_values).collect());
         Ok(Chart {
-            name: metadata.name,
+            name: metadata.name.to_string(),
             version: metadata.version,
             at: self.start(origin, "Chart.yaml"),
             defaults,

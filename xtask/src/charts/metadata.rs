@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::{
     charts::archive::{self, Content},
+    machine::name::Name,
     yaml,
 };
 
 #[derive(Deserialize)]
 pub(crate) struct Metadata {
-    #[serde(default)]
-    pub(crate) name: String,
+    pub(crate) name: Name,
     #[serde(default)]
     pub(crate) version: String,
     pub(crate) dependencies: Option<Vec<Dependency>>,
@@ -50,8 +50,8 @@ impl Metadata {
     /// The content of a Chart.yaml.
     fn parse(content: &[u8]) -> Result<Metadata> {
         let metadata: Metadata = yaml::parse(content)?;
-        ensure!(!metadata.name.is_empty(), "`name` is missing");
         ensure!(!metadata.version.is_empty(), "`version` is missing");
+        metadata.check_dependencies()?;
         Ok(metadata)
     }
 
@@ -92,8 +92,16 @@ impl Metadata {
                 .into_iter()
                 .map(|dependency| dependency.over(before.next().unwrap_or_default()));
             metadata.dependencies = Some(merged.collect());
+            metadata.check_dependencies()?;
         }
         Ok(metadata)
+    }
+
+    fn check_dependencies(&self) -> Result<()> {
+        for dependency in self.dependencies() {
+            Name::new(&dependency.name).context("`dependencies`")?;
+        }
+        Ok(())
     }
 
     pub(crate) fn dependencies(&self) -> &[Dependency] {

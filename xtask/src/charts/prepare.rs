@@ -195,7 +195,7 @@ pub(crate) fn dependency(prepared: &Path, name: &str) -> Result<Option<(String, 
             continue;
         }
         let found = Metadata::of(&path)?;
-        if found.name == name {
+        if *found.name == *name {
             return Ok(Some((found.version, crds(&path)?)));
         }
         if path.is_dir()

@@ -18,7 +18,8 @@ use crate::{
         metadata::{Dependency, Lock, Metadata},
         version::satisfies,
     },
-    machine::{digest::PartsDigest, paths},
+    machine::{digest::PartsDigest, name::Name, paths},
+    services::http,
 };
 
 /// A chart in the repository, with all that goes into its prepared form.
@@ -157,7 +158,7 @@ fn read_lock(dir: &Path, shown: &str, metadata: &Metadata) -> Result<Lock> {
             is_known,
             "{shown}/Chart.lock has `{}` from `{}`, and Chart.yaml does not\nhint: `helm dependency update`",
             locked.name,
-            locked.repository
+            http::without_password(&locked.repository)
         );
     }
     Ok(lock)
@@ -206,6 +207,7 @@ impl Search<'_> {
         let locked = self.locked_version(wanted)?;
         if let Some(path) = wanted.repository.strip_prefix("file://") {
             let source = ChartSource::read(&self.dir.join(path), path, self.root, above)?;
+            check_name(path, &source.metadata.name, &wanted.name)?;
             check_version(path, &source.metadata.version, &wanted.version, locked)?;
             return Ok(DependencySource::Folder(source));
         }
@@ -240,13 +242,22 @@ impl Search<'_> {
         for path in &self.vendored {
             if wanted.may_be(Path::new(path.file_name().expect("it lies in charts/"))) {
                 let found = Metadata::of(path)?;
-                if found.name == wanted.name && satisfies(&found.version, version)? {
+                if *found.name == *wanted.name && satisfies(&found.version, version)? {
                     return Ok(Some(path.clone()));
                 }
             }
         }
         Ok(None)
     }
+}
+
+/// Refuses a chart in a folder that has another name than its parent says: helm would not find it.
+fn check_name(path: &str, name: &str, wanted: &str) -> Result<()> {
+    ensure!(
+        name == wanted,
+        "`{path}` is the chart `{name}`, and `{wanted}` is wanted"
+    );
+    Ok(())
 }
 
 /// Refuses a chart in a folder whose version is not the wanted one.
@@ -288,10 +299,10 @@ impl Dependency {
         ensure!(
             is_address,
             "charts/ does not have version {version}, and the repository `{}` is not an address",
-            self.repository
+            http::without_password(&self.repository)
         );
         Ok(Remote {
-            name: self.name.clone(),
+            name: Name::new(&self.name)?,
             version: version.to_owned(),
             repository: self.repository.clone(),
         })

@@ -1,7 +1,7 @@
 //! Reports every problem of a repository's configuration with its place, without network, credentials or helm. `--render` also
 //! runs helm.
 
-use std::{env, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use xshell::Shell;
@@ -140,8 +140,7 @@ fn check(
 }
 
 fn default_format() -> ProblemFormat {
-    let in_workflow = env::var_os("GITHUB_ACTIONS").is_some_and(|it| !it.is_empty());
-    if in_workflow {
+    if terminal::is_in_workflow() {
         ProblemFormat::Github
     } else {
         ProblemFormat::Text

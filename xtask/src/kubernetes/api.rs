@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use xshell::{Shell, cmd};
@@ -25,6 +25,7 @@ use crate::{
         process::{self, Beside},
         until::Until,
     },
+    services::http::percent_encoded,
 };
 
 const JSON: &str = "application/json";
@@ -152,6 +153,7 @@ impl Api {
         accept: &str,
         body: Option<&Value>,
     ) -> Result<BufReader<UnixStream>> {
+        refuse_unsafe(path)?;
         let body = body.map_or_else(String::new, Value::to_string);
         let request = request(method, path, accept, &body);
         let mut pause = Duration::from_millis(500);
@@ -190,6 +192,27 @@ impl Api {
         let message = json["message"].as_str().unwrap_or(&content).to_owned();
         Err(ErrorAnswer { status, message }.into())
     }
+}
+
+/// A name as one step of a path: an object's manifest may call it anything. An error if no object can have it
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#path-segment-names>).
+pub(crate) fn step(name: &str) -> Result<String> {
+    ensure!(
+        !name.is_empty() && !["..", "."].contains(&name) && !name.contains(['/', '%']),
+        "no object can be called `{name}`"
+    );
+    Ok(percent_encoded(name))
+}
+
+/// Refuses a path that is another one than it looks.
+fn refuse_unsafe(path: &str) -> Result<()> {
+    let steps = path.split_once('?').map_or(path, |(steps, _)| steps);
+    ensure!(
+        path.bytes().all(|it| it.is_ascii_graphic())
+            && !steps.split('/').any(|it| [".", ".."].contains(&it)),
+        "`{path}` is no path of the Kubernetes API"
+    );
+    Ok(())
 }
 
 /// The text of a request.

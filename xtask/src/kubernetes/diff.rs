@@ -112,11 +112,11 @@ impl<'a> Differ<'a> {
 
     /// The path of an object; none if the API server doesn't know its kind.
     fn path(&mut self, object: &Value) -> Result<Option<String>> {
-        let base = version_path(text(&object["apiVersion"]));
+        let base = version_path(text(&object["apiVersion"]))?;
         let kind = text(&object["kind"]);
         let namespace = object["metadata"]["namespace"].as_str();
-        let namespace = namespace.unwrap_or(self.release);
-        let name = text(&object["metadata"]["name"]);
+        let namespace = api::step(namespace.unwrap_or(self.release))?;
+        let name = api::step(text(&object["metadata"]["name"]))?;
         let resources = self.resources(&base)?;
         // Subresources such as `deployments/status` are of their object's kind, too.
         let resource = resources
@@ -234,12 +234,11 @@ impl<'a> Differ<'a> {
 }
 
 /// The path of an API group's version: `/api/v1` or `/apis/apps/v1`.
-fn version_path(version: &str) -> String {
-    if version.contains('/') {
-        format!("/apis/{version}")
-    } else {
-        format!("/api/{version}")
-    }
+fn version_path(version: &str) -> Result<String> {
+    Ok(match version.split_once('/') {
+        Some((group, version)) => format!("/apis/{}/{}", api::step(group)?, api::step(version)?),
+        None => format!("/api/{}", api::step(version)?),
+    })
 }
 
 /// The old and the new side.

@@ -133,7 +133,7 @@ fn annotations(record: &Record, lock_file: &LockFile) -> Value {
     json!({
         "xtask/actor": record.actor(),
         "xtask/host": host(),
-        "xtask/file": lock_file.path.display().to_string(),
+        "xtask/file": lock_file.name,
         "xtask/run": record.run().unwrap_or_default(),
     })
 }
@@ -163,7 +163,7 @@ fn lease_name(release: &str) -> String {
 }
 
 /// Whether the holder of a Lease is at work no more: its processes have ended, or it hasn't renewed the Lease since our
-/// first look, for as long as the Lease lasts. An error if it has.
+/// first look, for as long as our Leases last, whatever this one says of itself. An error if it has.
 fn has_ended(
     release: &str,
     lease: &objects::Lease,
@@ -185,8 +185,7 @@ fn has_ended(
         "{} is at work on it\nhint: try again when that has ended",
         holder(lease)
     );
-    let seconds = lease.spec.lease_duration_seconds;
-    Ok(before.at.elapsed() > seconds.map_or(DURATION, Duration::from_secs))
+    Ok(before.at.elapsed() > DURATION)
 }
 
 impl Shared {
@@ -208,7 +207,7 @@ impl Shared {
                 "resourceVersion": found.map(|it| &it.metadata.resource_version),
             },
             "spec": {
-                "holderIdentity": format!("{actor}-{}", self.lock_file.path.display()),
+                "holderIdentity": format!("{actor}-{}", self.lock_file.name),
                 "leaseDurationSeconds": DURATION.as_secs(),
                 "acquireTime": now,
                 "renewTime": now,
@@ -322,6 +321,8 @@ fn holder(lease: &objects::Lease) -> String {
 /// A file that is locked as long as this process, or a program that it started, is there: helm goes on for a moment when
 /// we are killed.
 struct LockFile {
+    /// Its name in the folder in memory.
+    name: String,
     path: PathBuf,
     _file: File,
 }
@@ -336,7 +337,8 @@ impl LockFile {
             }
         }
         let pid = std::process::id();
-        let path = folder.join(format!("{PREFIX}{pid}"));
+        let name = format!("{PREFIX}{pid}");
+        let path = folder.join(&name);
         // It gets its name when it's locked.
         let unnamed = folder.join(format!("new-{PREFIX}{pid}"));
         let file = File::create(&unnamed)
@@ -345,7 +347,11 @@ impl LockFile {
             .with_context(|| format!("cannot make `{}`", path.display()))?;
         // Programs that we start inherit it, and with it the lock.
         fcntl_setfd(&file, FdFlags::empty())?;
-        Ok(LockFile { path, _file: file })
+        Ok(LockFile {
+            name,
+            path,
+            _file: file,
+        })
     }
 }
 
@@ -360,8 +366,17 @@ fn is_abandoned(lease: &objects::Lease) -> bool {
     let annotations = &lease.metadata.annotations;
     let host = host();
     let is_here = !host.is_empty() && annotations.get("xtask/host") == Some(&host);
-    let lock_file = annotations.get("xtask/file");
-    is_here && lock_file.is_some_and(|it| is_free(Path::new(it)))
+    let lock_file = annotations
+        .get("xtask/file")
+        .and_then(|it| lock_file_of(it));
+    is_here && lock_file.is_some_and(|it| is_free(&it))
+}
+
+/// The path of a lock file that a Lease names. Whoever can write Leases chooses that name, so it has to be one of ours.
+fn lock_file_of(name: &str) -> Option<PathBuf> {
+    let pid = name.strip_prefix(PREFIX)?;
+    let is_number = !pid.is_empty() && pid.bytes().all(|it| it.is_ascii_digit());
+    is_number.then_some(paths::in_memory().ok()?.join(name))
 }
 
 /// Whether nobody holds such a file any more. Removes it then.

@@ -290,7 +290,6 @@ pub(crate) struct Lease {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct LeaseSpec {
     pub(crate) holder_identity: String,
-    pub(crate) lease_duration_seconds: Option<u64>,
     pub(crate) acquire_time: String,
     pub(crate) renew_time: Option<String>,
 }

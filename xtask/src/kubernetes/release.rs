@@ -384,7 +384,10 @@ fn remove_hook_jobs(api: &Api, release: &str, secret: &Value) -> Result<()> {
         let Some(name) = hook["name"].as_str().filter(|_| hook["kind"] == "Job") else {
             continue;
         };
-        let path = format!("/apis/batch/v1/namespaces/{release}/jobs/{name}");
+        let path = format!(
+            "/apis/batch/v1/namespaces/{release}/jobs/{}",
+            api::step(name)?
+        );
         if api.find(&path)?.is_some() {
             say!("{release}: removing the job `{name}` of a hook that was cut off");
             let how = json!({ "propagationPolicy": "Background" });

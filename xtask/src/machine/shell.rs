@@ -33,7 +33,7 @@ pub(crate) fn run(
     command: &[String],
 ) -> Result<ExitCode> {
     let mut env = env.clone();
-    env.insert(PLACE.to_owned(), place.into());
+    env.insert(PLACE.to_owned(), in_prompt(place).into());
     for (name, value) in &env {
         sh.set_var(name, value);
     }
@@ -44,6 +44,12 @@ pub(crate) fn run(
         [program, args @ ..] => cmd!(sh, "{program} {args...}"),
     };
     process::in_front(sh, cmd, Whose::Theirs)
+}
+
+/// A place without what a shell would run when it shows its prompt.
+fn in_prompt(place: &str) -> String {
+    let is_plain = |it: char| it.is_alphanumeric() || "._-@:/+".contains(it);
+    place.replace(|it| !is_plain(it), "_")
 }
 
 /// The shell that the person uses.

@@ -3,6 +3,7 @@
 //! On a terminal the progress of each release is a line that is rewritten, elsewhere plain lines.
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     env, fmt,
     io::{self, BufRead, IsTerminal, Write},
@@ -26,17 +27,79 @@ fn can_rewrite_lines() -> bool {
     io::stderr().is_terminal() && !is_dumb && env::var_os("CI").is_none()
 }
 
-/// Writes a line to stderr, above the lines that are rewritten.
+/// Writes a line to stderr, above the lines that are rewritten. Whatever it quotes, it is only text: control characters
+/// are made visible, and in a GitHub workflow no line of it is a command.
 pub fn say(line: fmt::Arguments) {
+    say_as_it_is(&only_text(&line.to_string()));
+}
+
+/// Writes lines to stderr that hold commands of a GitHub workflow.
+pub(crate) fn say_as_it_is(lines: &str) {
+    let write = || _ = writeln!(io::stderr(), "{lines}");
+    // A closed stderr is no reason to stop work.
     match BARS.get() {
-        Some(Some(bars)) => bars.suspend(|| write(line)),
-        _ => write(line),
+        Some(Some(bars)) => bars.suspend(write),
+        _ => write(),
     }
 }
 
-/// A closed stderr is no reason to stop work.
-fn write(line: fmt::Arguments) {
-    let _ = writeln!(io::stderr(), "{line}");
+/// A command of a GitHub workflow: `::error title=…` for the `name` "error title=…". Its `text` stays on the line.
+pub(crate) fn workflow_command(name: &str, text: &str) -> String {
+    let text = text.replace('%', "%25").replace('\r', "%0D");
+    format!("::{name}::{}", text.replace('\n', "%0A"))
+}
+
+/// A text that does nothing to a terminal, and nothing in a GitHub workflow.
+pub(crate) fn only_text(text: &str) -> String {
+    let text = visible(text);
+    if is_in_workflow() {
+        without_commands(&text)
+    } else {
+        text.into_owned()
+    }
+}
+
+/// Whether this is a job of a GitHub workflow.
+pub(crate) fn is_in_workflow() -> bool {
+    env::var_os("GITHUB_ACTIONS").is_some_and(|it| it == "true")
+}
+
+/// A text of which GitHub takes no line for a command:
+/// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>. The runner also knows an older form,
+/// `##[…]`, anywhere in a line.
+fn without_commands(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.replace("##[", "# #[").split('\n') {
+        let rest = line.trim_start().strip_prefix("::");
+        lines.push(rest.map_or_else(|| line.to_owned(), |rest| format!(": :{rest}")));
+    }
+    lines.join("\n")
+}
+
+/// A text in which no character does anything to a terminal: control characters other than line feeds and tabs, and those
+/// that change the direction of a text, are shown by their codes.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut visible = String::new();
+    for char in text.replace("\r\n", "\n").chars() {
+        if is_control(char) {
+            visible.extend(char.escape_unicode());
+        } else {
+            visible.push(char);
+        }
+    }
+    Cow::Owned(visible)
+}
+
+/// Whether a character is shown by its code. The last ones are those of <https://www.unicode.org/reports/tr9/#Table_Bidi>.
+fn is_control(char: char) -> bool {
+    let turns = ['\u{61c}', '\u{200e}', '\u{200f}'];
+    char.is_control() && !"\n\t".contains(char)
+        || turns.contains(&char)
+        || ('\u{202a}'..='\u{202e}').contains(&char)
+        || ('\u{2066}'..='\u{2069}').contains(&char)
 }
 
 /// The progress of work on one release, shown until this is dropped.
@@ -58,7 +121,7 @@ impl<'a> Progress<'a> {
     /// Shows what is being done now.
     pub(crate) fn phase(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
+            Some(bar) => bar.set_message(visible(text).into_owned()),
             None => say!("{}: {text}", self.release),
         }
     }
@@ -114,7 +177,7 @@ pub(crate) fn can_ask() -> bool {
 
 /// Asks on stderr and reads a line of stdin, without the blanks around it.
 pub(crate) fn ask(question: &str) -> Result<String> {
-    let _ = write!(io::stderr(), "{question} ");
+    let _ = write!(io::stderr(), "{} ", visible(question));
     let mut answer = String::new();
     io::stdin()
         .lock()
@@ -161,9 +224,14 @@ pub fn with_hints_apart(text: &str) -> String {
     text.replace("\nhint: ", "\n\nhint: ")
 }
 
-/// A unified diff in colours, for a terminal.
-pub(crate) fn coloured(diff: &str) -> String {
-    diff.lines().map(coloured_line).collect()
+/// Prints a unified diff, in colours where a person sees them.
+pub(crate) fn print_diff(diff: &str) -> Result<()> {
+    let wants_colours = env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    if !io::stdout().is_terminal() || !wants_colours {
+        return print(diff);
+    }
+    let coloured: String = visible(diff).lines().map(coloured_line).collect();
+    write_out(coloured.as_bytes())
 }
 
 fn coloured_line(line: &str) -> String {
@@ -177,10 +245,18 @@ fn coloured_line(line: &str) -> String {
     format!("\x1b[{colour}m{line}\x1b[0m\n")
 }
 
-/// Writes data to stdout. Everything else that we write goes to stderr.
+/// Writes data to stdout. Everything else that we write goes to stderr. On a terminal, control characters are made visible.
 pub fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
+    if !io::stdout().is_terminal() {
+        return write_out(data.as_ref());
+    }
+    let text = String::from_utf8_lossy(data.as_ref());
+    write_out(visible(&text).as_bytes())
+}
+
+fn write_out(data: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(data.as_ref())?;
+    stdout.write_all(data)?;
     Ok(stdout.flush()?)
 }
 

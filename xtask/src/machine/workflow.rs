@@ -7,7 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::machine::{paths, terminal::with_hints_apart};
+use crate::machine::{
+    paths,
+    terminal::{is_in_workflow, only_text, say_as_it_is, with_hints_apart, workflow_command},
+};
 
 /// The first line of the comment with the plan, by which the comment is found again.
 pub(crate) const PLAN: &str = "<!-- deployment-plan -->";
@@ -36,15 +39,16 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 /// Writes to stderr what failed. In a workflow the message is folded, and its first line is an annotation of the run.
 pub(crate) fn tell_failure(what: &str, message: &str) {
     let message = with_hints_apart(message);
-    if env::var_os("GITHUB_ACTIONS").is_none() {
+    if !is_in_workflow() {
         return say!("{what}: {message}");
     }
-    let first = message
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .replace('%', "%25");
-    say!("::error title={what}::{first}\n::group::{what}\n{message}\n::endgroup::");
+    let first = message.lines().next().unwrap_or_default();
+    say_as_it_is(&format!(
+        "{}\n{}\n{}\n::endgroup::",
+        workflow_command(&format!("error title={what}"), first),
+        workflow_command("group", what),
+        only_text(&message)
+    ));
 }
 
 /// Adds Markdown to the page of a workflow's run.
@@ -65,7 +69,11 @@ fn append(variable: &str, text: &str) -> Result<()> {
 
 /// Markdown of a long message, folded below its title.
 pub(crate) fn folded(title: &str, message: &str) -> String {
-    format!("\n<details><summary>{title}</summary>\n\n````\n{message}\n````\n\n</details>\n")
+    let mut fence = "````".to_owned();
+    while message.contains(&fence) {
+        fence.push('`');
+    }
+    format!("\n<details><summary>{title}</summary>\n\n{fence}\n{message}\n{fence}\n\n</details>\n")
 }
 
 /// Sets values for a workflow's later steps (`GITHUB_ENV`) or jobs (`GITHUB_OUTPUT`) in the file that this variable names.

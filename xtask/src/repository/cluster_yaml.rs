@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     machine::{
+        name::Name,
         paths::{self, CLUSTERS},
         terminal::list,
     },
@@ -155,6 +156,10 @@ pub(crate) fn unusable(file: &Path, findings: &[Finding]) -> Error {
 /// Reads and checks a cluster.yaml, which gets this number in its places. Returns the cluster, if nothing is wrong with
 /// it, and all that is to be said of it.
 pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, Vec<Finding>) {
+    if let Err(err) = Name::new(folder_name(file)) {
+        let message = format!("the folder's name is the cluster's: {err:#}");
+        return (None, vec![Finding::problem("cluster-name", None, message)]);
+    }
     let content = match yaml::content(&root.join(file)) {
         Ok(content) => content,
         Err(err) => return (None, vec![broken(format!("{err:#}"))]),

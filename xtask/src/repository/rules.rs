@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::{
-    charts::{fetch, values},
+    charts::values,
     machine::parallel,
     repository::{
         authenticator::{self, AuthenticatorConfig},
@@ -14,12 +14,12 @@ use crate::{
         encrypted,
         fleet::{Fleet, ReadFinding},
         plain_secrets::kind_of_secret,
-        problem::{Level, Problem, Problems, What, count, once, text},
+        problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
         release_config::ReleaseConfig,
         values_file::{ValuesContent, ValuesFile},
         values_rules,
     },
-    settings::Settings,
+    schema::Retriever,
     yaml::{Data, Map, Node, Place},
 };
 
@@ -318,10 +318,16 @@ fn no_secrets_in_plain_text(fleet: &Fleet, release: &ReleaseConfig, problems: &m
     }
 }
 
-/// Checks what a deploy is about before anything is touched. The error has all problems.
-pub(crate) fn before_deploy(sh: &Shell, settings: &Settings, fleet: Fleet) -> Result<Fleet> {
-    let fleet = fleet.with_charts(fetch::schemas(settings));
+/// Checks what a deploy is about before anything is touched, as far as the charts are in the cache. The error has all
+/// problems. `retrieve` gets the schemas that others refer to. Returns also whether anything could not be checked.
+pub(crate) fn before_deploy(
+    sh: &Shell,
+    fleet: Fleet,
+    retrieve: Retriever,
+) -> Result<(Fleet, bool)> {
+    let fleet = fleet.with_charts(retrieve);
     let found = once(check(&fleet, sh), false);
+    let is_unchecked = found.iter().any(|it| it.rule == NOT_CHECKED);
     let problems: Vec<_> = found
         .into_iter()
         .filter(|it| it.level == Level::Problem)
@@ -331,5 +337,5 @@ pub(crate) fn before_deploy(sh: &Shell, settings: &Settings, fleet: Fleet) -> Re
         let count = count(problems.len(), 0);
         bail!("{}\n{size}: {count}", text(&problems).trim_end());
     }
-    Ok(fleet)
+    Ok((fleet, is_unchecked))
 }

@@ -1,11 +1,12 @@
 //! Decrypted values hidden in text.
 
-use std::{collections::BTreeSet, env};
+use std::collections::BTreeSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use serde_json::Value;
 
 use crate::{
+    machine::terminal,
     secrets::in_memory::{InMemory, LONG_ENOUGH},
     yaml::{self, split_documents},
 };
@@ -56,10 +57,10 @@ impl Mask {
 
     /// Tells a GitHub workflow's runner what to hide in its log, where others write to it, too.
     pub(crate) fn announce(&self) {
-        if env::var_os("GITHUB_ACTIONS").is_some_and(|it| it == "true") {
+        if terminal::is_in_workflow() {
             for (secret, _) in self.replacements.iter().filter(|(_, shown)| shown == "***") {
                 for line in secret.lines().filter(|it| it.trim().len() >= LONG_ENOUGH) {
-                    say!("::add-mask::{}", line.trim().replace('%', "%25"));
+                    terminal::say_as_it_is(&terminal::workflow_command("add-mask", line.trim()));
                 }
             }
         }

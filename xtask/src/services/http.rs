@@ -79,6 +79,18 @@ fn words(json: &Value) -> Option<&str> {
     .find_map(Value::as_str)
 }
 
+/// An address as it may be shown: without the user and password that it may hold.
+pub(crate) fn without_password(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
+        None => address.to_owned(),
+    }
+}
+
 /// A text as a value in the query of an address: <https://www.rfc-editor.org/rfc/rfc3986#section-2>
 pub(crate) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::new();

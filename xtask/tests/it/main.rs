@@ -23,6 +23,7 @@ mod jupyterhub;
 mod leaks;
 mod local;
 mod login;
+mod names;
 
 mod reading;
 mod repo;

@@ -43,11 +43,13 @@ use crate::{
     settings::Settings,
 };
 
+/// The folders of prepared charts, by the charts' paths from the root.
+type PreparedCharts = BTreeMap<PathBuf, Result<PathBuf>>;
+
 /// What all releases of one command share, ready before the first one is touched.
 pub(crate) struct Run {
     pub(crate) settings: Settings,
-    /// Prepared charts by their paths from the root.
-    charts: BTreeMap<PathBuf, Result<PathBuf>>,
+    charts: PreparedCharts,
     pub(crate) fleet: Fleet,
     /// What the releases list, by the paths from the root.
     files: BTreeMap<PathBuf, Result<InMemory>>,
@@ -79,8 +81,7 @@ impl Run {
         options: &DeployOptions,
     ) -> Result<(Shell, Run)> {
         let settings = Settings::load(root)?;
-        let charts = prepare::prepare(tools.sh(), root, &settings, fleet.charts_wanted())?;
-        let fleet = rules::before_deploy(tools.sh(), &settings, fleet)?;
+        let (fleet, charts) = check_and_prepare(tools.sh(), root, &settings, fleet)?;
         let cluster = fleet.cluster(cluster)?;
         let decrypter = credentials::decrypter(tools, root, cluster)?;
         let files = open_files(&decrypter, &fleet);
@@ -396,6 +397,21 @@ fn has_manifests(content: &Value, rendered: &Rendered) -> bool {
     let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
     content["manifest"] == *rendered.manifest.with_secrets()
         && hooks.eq(rendered.hooks.iter().map(|it| it.with_secrets()))
+}
+
+/// Checks everything that can be checked, prepares the charts, and then checks what needed charts that had to be fetched.
+fn check_and_prepare(
+    sh: &Shell,
+    root: &Path,
+    settings: &Settings,
+    fleet: Fleet,
+) -> Result<(Fleet, PreparedCharts)> {
+    let (mut fleet, is_unchecked) = rules::before_deploy(sh, fleet, fetch::cached_schemas())?;
+    let charts = prepare::prepare(sh, root, settings, fleet.charts_wanted())?;
+    if is_unchecked {
+        (fleet, _) = rules::before_deploy(sh, fleet, fetch::schemas(settings))?;
+    }
+    Ok((fleet, charts))
 }
 
 /// Opens all files that the fleet's releases list, decrypted where they are encrypted, by their paths from the root.

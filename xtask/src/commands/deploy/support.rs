@@ -23,12 +23,18 @@ use crate::{
         helm::Release,
         release::{HelmRunner, UpgradePolicy},
     },
-    machine::{process, programs, terminal},
+    machine::{
+        name::Name,
+        process,
+        programs::{self, Tools},
+        terminal,
+    },
     repository::{
         fleet::Fleet,
         hub_traits::{self, PlainValues},
         problem::What,
     },
+    settings::Settings,
 };
 
 /// Install or upgrade cert-manager and the chart `support` of a cluster
@@ -72,7 +78,7 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
     let config = releases.first().context("`support` has no release")?;
     // By the person's own logins to registries.
     let cert_manager = wants_cert_manager
-        .then(|| cert_manager_chart(args).fetch(tools.sh(), &run.settings))
+        .then(|| fetch_cert_manager(&tools, &run.settings, args))
         .transpose();
     let (cert_manager, release) = both(cert_manager, run.release(config))?;
     let session = run.session.as_ref();
@@ -114,12 +120,13 @@ fn refuse_old_cert_manager(version: &str) -> Result<()> {
     Ok(())
 }
 
-fn cert_manager_chart(args: &DeploySupport) -> Remote {
-    Remote {
-        name: "cert-manager".to_owned(),
+fn fetch_cert_manager(tools: &Tools, settings: &Settings, args: &DeploySupport) -> Result<PathBuf> {
+    let chart = Remote {
+        name: Name::new("cert-manager")?,
         version: args.cert_manager_version.clone(),
         repository: "https://charts.jetstack.io".to_owned(),
-    }
+    };
+    chart.fetch(tools.sh(), settings)
 }
 
 /// The two releases, ready to be shown or deployed.

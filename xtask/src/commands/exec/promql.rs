@@ -56,7 +56,8 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
     let url = Settings::load(root)?.mirrored(&format!("https://{host}/api/v1/query"));
     let Some(data) = query(&url, username, &password, &args.query)? else {
         bail!(
-            "{url} refuses the password of `{username}`\nhint: what `deploy-support {}` set up last counts",
+            "{} refuses the password of `{username}`\nhint: what `deploy-support {}` set up last counts",
+            http::without_password(&url),
             cluster.name
         );
     };
@@ -84,7 +85,7 @@ fn print(data: &Value, format: Format) -> Result<()> {
 /// The `data` of Prometheus's answer; none if it refuses the password.
 fn query(url: &str, username: &str, password: &Secret, query: &str) -> Result<Option<Value>> {
     let login = BASE64_STANDARD.encode(format!("{username}:{}", password.exposed()));
-    let asked = format!("POST {url}");
+    let asked = format!("POST {}", http::without_password(url));
     let answer = http::agent()
         .post(url)
         .header("Authorization", format!("Basic {login}"))
