@@ -9,5 +9,6 @@ pub mod process;
 pub(crate) mod programs;
 pub(crate) mod shell;
 pub mod terminal;
+pub mod tree;
 pub(crate) mod until;
 pub(crate) mod workflow;

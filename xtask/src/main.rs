@@ -13,7 +13,7 @@ use xtask::{
         github, local, retire, rollback, run_hub_health_check, setup, status,
         use_cluster_credentials, validate,
     },
-    machine::{paths, process, terminal},
+    machine::{paths, process, terminal, tree::Tree},
 };
 
 /// Deploy JupyterHubs to Kubernetes clusters
@@ -99,28 +99,29 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     }
     let root = &paths::root(cli.root.as_deref())?;
     sh.change_dir(root);
+    let tree = &Tree::work_tree(root)?;
     match &cli.command {
         Command::Setup(args) => setup::setup(sh, args),
-        Command::Local(command) => local::local(sh, root, command),
-        Command::Deploy(args) => deploy::deploy(sh, root, args),
-        Command::DeploySupport(args) => deploy::support::deploy_support(sh, root, args),
-        Command::Status(args) => status::status(sh, root, args),
-        Command::Config(command) => config::config(root, command),
-        Command::Generate(command) => generate::generate(sh, root, command),
+        Command::Local(command) => local::local(sh, tree, command),
+        Command::Deploy(args) => deploy::deploy(sh, tree, args),
+        Command::DeploySupport(args) => deploy::support::deploy_support(sh, tree, args),
+        Command::Status(args) => status::status(sh, tree, args),
+        Command::Config(command) => config::config(tree, command),
+        Command::Generate(command) => generate::generate(sh, tree, command),
         Command::Github(command) => github::github(command),
         Command::GenerateHelmUpgradeJobs(args) => {
-            helm_upgrade_jobs::generate_helm_upgrade_jobs(root, args)
+            helm_upgrade_jobs::generate_helm_upgrade_jobs(tree, args)
         }
-        Command::Rollback(args) => rollback::rollback(sh, root, args),
-        Command::Retire(args) => retire::retire(sh, root, args),
-        Command::Validate(args) => validate::validate(sh, root, args),
-        Command::Exec(command) => exec::exec(sh, root, command),
-        Command::DecryptAge(args) => decrypt_age::decrypt_age(sh, root, args),
+        Command::Rollback(args) => rollback::rollback(sh, tree, args),
+        Command::Retire(args) => retire::retire(sh, tree, args),
+        Command::Validate(args) => validate::validate(sh, tree, args),
+        Command::Exec(command) => exec::exec(sh, tree, command),
+        Command::DecryptAge(args) => decrypt_age::decrypt_age(sh, tree, args),
         Command::RunHubHealthCheck(args) => {
-            run_hub_health_check::run_hub_health_check(sh, root, args)
+            run_hub_health_check::run_hub_health_check(sh, tree, args)
         }
         Command::UseClusterCredentials(args) => {
-            use_cluster_credentials::use_cluster_credentials(sh, root, args)
+            use_cluster_credentials::use_cluster_credentials(sh, tree, args)
         }
         Command::Ci => ci::ci(sh),
     }

@@ -1,11 +1,11 @@
 //! `config/xtask.yaml`: the deployer's own settings.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::yaml;
+use crate::{machine::tree::Tree, yaml};
 
 /// From the root. A repository without it has the defaults.
 const FILE: &str = "config/xtask.yaml";
@@ -65,15 +65,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn load(root: &Path) -> Result<Settings> {
-        let text = match fs::read_to_string(root.join(FILE)) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Settings::default());
-            }
-            read => read.with_context(|| format!("cannot read `{FILE}`"))?,
-        };
+    pub(crate) fn load(tree: &Tree) -> Result<Settings> {
+        let content = tree.read_if_there(Path::new(FILE));
+        let content = content.with_context(|| format!("cannot read `{FILE}`"))?;
         // A file of comments alone is null.
-        let settings: Option<Settings> = yaml::parse(text.as_bytes())
+        let settings: Option<Settings> = yaml::parse(&content.unwrap_or_default())
             .with_context(|| format!("{FILE}: not the deployer's settings"))?;
         Ok(settings.unwrap_or_default())
     }

@@ -1,9 +1,7 @@
 //! YAML as helm 4 reads it, with the place of every value: sigs.k8s.io/yaml over go.yaml.in/yaml/v2. What that reader
 //! drops or changes silently is a finding here.
 
-use std::{fs, path::Path};
-
-use anyhow::{Context, anyhow, ensure};
+use anyhow::anyhow;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::{
@@ -22,13 +20,6 @@ mod scalar;
 mod timestamp;
 mod tree;
 mod types;
-
-/// The bytes of a regular file: reading anything else might never end.
-pub(crate) fn content(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let found = file.metadata().context("cannot read it")?;
-    ensure!(found.is_file(), "it is not a file");
-    fs::read(file).context("cannot read it")
-}
 
 /// A file's values, always a map, and findings about what helm would not mention. The error is what helm refuses, or
 /// what is not text.

@@ -14,7 +14,7 @@ use flate2::read::GzDecoder;
 pub(crate) type Content = BTreeMap<PathBuf, Vec<u8>>;
 
 /// The most that helm itself takes, decompressed (MaxDecompressedChartSize).
-const MAX_SIZE: u64 = 100 * 1024 * 1024;
+pub(crate) const MAX_SIZE: u64 = 100 * 1024 * 1024;
 
 /// The files of a .tgz by their paths in the chart. An incomplete archive is an error.
 pub(crate) fn files(archive: &Path) -> Result<Content> {

@@ -1,57 +1,90 @@
-//! The files of a chart, in a folder or an archive.
+//! The files of a chart: those of a folder in the repository, and those of folders and archives in the cache.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    charts::archive::{self, Content},
-    machine::paths::{self, is_called_secret},
+    charts::{
+        archive::{self, Content, MAX_SIZE},
+        ignore::Ignore,
+    },
+    machine::{
+        paths::is_called_secret,
+        tree::{Kind, Tree},
+    },
 };
 
-/// The files of a folder or an archive by their paths in the chart.
-pub(crate) fn files_of(chart: &Path) -> Result<Content> {
-    if !chart.is_dir() {
-        return archive::files(chart);
-    }
-    let mut files = Content::new();
-    read_files(chart, Path::new(""), &mut files)?;
-    Ok(files)
+/// The most files of a chart that are read: links can make a folder look endless.
+const MOST_FILES: usize = 20_000;
+
+/// Reads the files of a chart, or of one of its dependencies in charts/, from the repository.
+struct Reader<'a> {
+    tree: &'a Tree,
+    /// What helm leaves out of the chart.
+    ignore: Ignore,
+    files: Content,
+    size: u64,
 }
 
-/// Reads all files at or below `dir`/`path`, following links. Files that are called secret are no part of a chart, unless
-/// helm would render them: the cache must not hold what somebody decrypted beside the chart.
-pub(crate) fn read_files(dir: &Path, path: &Path, files: &mut Content) -> Result<()> {
-    let full = join(dir, path);
-    ensure!(
-        !paths::leads_back(&full),
-        "`{}` leads back to a folder that it is in",
-        full.display()
-    );
-    let metadata = full.metadata().with_context(|| cannot_read(&full))?;
-    if metadata.is_file() {
-        let content = fs::read(&full).with_context(|| cannot_read(&full))?;
-        files.insert(path.to_owned(), content);
-        return Ok(());
-    }
-    for child in children(&full)? {
-        let name = child.file_name().expect("it lies in a folder");
-        if name != ".git" && (is_rendered(path) || !is_called_secret(&child)) {
-            read_files(dir, &path.join(name), files)?;
+/// The files at a path in the repository: those of a folder by their paths in it, or a file at the empty path. Links are
+/// followed. Files that are called secret are no part of a chart, unless helm would render them: the cache must not hold
+/// what somebody decrypted beside the chart.
+pub(crate) fn read_files(tree: &Tree, path: &Path, ignore: Ignore) -> Result<Content> {
+    let mut reader = Reader {
+        tree,
+        ignore,
+        files: Content::new(),
+        size: 0,
+    };
+    reader.read(path, Path::new(""))?;
+    Ok(reader.files)
+}
+
+impl Reader<'_> {
+    /// Reads the files at and below a path, by their paths below `inside` in the chart.
+    fn read(&mut self, path: &Path, inside: &Path) -> Result<()> {
+        let found = self.tree.find(path).with_context(|| cannot_read(path))?;
+        match found {
+            None => bail!("{}: it doesn't exist", cannot_read(path)),
+            Some(found) if found.kind == Kind::File => self.read_file(path, inside),
+            Some(_) => self.read_folder(path, inside),
         }
     }
-    Ok(())
-}
 
-/// Joining an empty path would add a slash, which no file's path may end with.
-fn join(dir: &Path, path: &Path) -> PathBuf {
-    if path.as_os_str().is_empty() {
-        dir.to_owned()
-    } else {
-        dir.join(path)
+    fn read_file(&mut self, path: &Path, inside: &Path) -> Result<()> {
+        let content = self.tree.read(path).with_context(|| cannot_read(path))?;
+        self.size += content.len() as u64;
+        ensure!(
+            self.size <= MAX_SIZE && self.files.len() < MOST_FILES,
+            "the chart has more than {MAX_SIZE} bytes, or more than {MOST_FILES} files"
+        );
+        self.files.insert(inside.to_owned(), content);
+        Ok(())
+    }
+
+    fn read_folder(&mut self, path: &Path, inside: &Path) -> Result<()> {
+        let names = self.tree.children(path);
+        for name in names.with_context(|| cannot_read(path))? {
+            let child = path.join(&name);
+            let inside_child = inside.join(&name);
+            let is_left_out = name == ".git"
+                || self.ignore.ignores(&inside_child)
+                || is_called_secret(&child) && !is_rendered(inside);
+            if is_left_out {
+                continue;
+            }
+            ensure!(
+                !self.tree.leads_back(&child),
+                "`{}` leads back to a folder that it is in",
+                child.display()
+            );
+            self.read(&child, &inside_child)?;
+        }
+        Ok(())
     }
 }
 
@@ -63,6 +96,27 @@ fn is_rendered(folder: &Path) -> bool {
     ["templates", "charts", "crds"]
         .iter()
         .any(|it| folder.starts_with(it))
+}
+
+/// The files of a folder or an archive in the cache, by their paths in the chart.
+pub(crate) fn cached_files(chart: &Path) -> Result<Content> {
+    if !chart.is_dir() {
+        return archive::files(chart);
+    }
+    let mut files = Content::new();
+    let mut left = vec![PathBuf::new()];
+    while let Some(inside) = left.pop() {
+        for path in children(&chart.join(&inside))? {
+            let inside = inside.join(path.file_name().expect("it lies in a folder"));
+            if path.is_dir() {
+                left.push(inside);
+            } else {
+                let content = fs::read(&path).with_context(|| cannot_read(&path))?;
+                files.insert(inside, content);
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// The paths of what is in a folder, sorted. Without the folder there are none.

@@ -13,13 +13,12 @@ use serde_json::Value;
 use crate::{
     charts::{
         archive::{self, Content},
-        files::files_of,
-        ignore::Ignore,
         metadata::{Dependency, Metadata},
         source::{ChartSource, DependencySource},
         values::{self, Chart, Import},
         version::satisfies,
     },
+    machine::tree::Tree,
     schema::{Retriever, Schema, Unusable},
     yaml::{self, Data, Files, Finding, Map, Node, Place},
 };
@@ -29,7 +28,7 @@ type SharedSchema = Arc<Result<Schema, Unusable>>;
 
 /// Reads charts, each schema once.
 pub(crate) struct Loader<'a> {
-    root: &'a Path,
+    tree: &'a Tree,
     /// Gets the schemas that others refer to.
     retrieve: Retriever,
     files: &'a mut Files,
@@ -76,9 +75,9 @@ impl ChartYaml {
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(root: &'a Path, retrieve: Retriever, files: &'a mut Files) -> Loader<'a> {
+    pub(crate) fn new(tree: &'a Tree, retrieve: Retriever, files: &'a mut Files) -> Loader<'a> {
         Loader {
-            root,
+            tree,
             retrieve,
             files,
             schemas: BTreeMap::new(),
@@ -88,13 +87,7 @@ impl<'a> Loader<'a> {
 
     /// The chart in a folder, by its path from the root.
     pub(crate) fn load(&mut self, chart: &Path) -> Result<Chart> {
-        let folder = self.root.join(chart);
-        let shown = chart.display().to_string();
-        let mut source = ChartSource::read(&folder, &shown, self.root, &mut Vec::new())?;
-        if let Some(rules) = source.files.get(Path::new(".helmignore")) {
-            let ignore = Ignore::parse(rules);
-            source.files.retain(|path, _| !ignore.ignores(path));
-        }
+        let source = ChartSource::read(self.tree, chart, &mut Vec::new())?;
         self.source(source)
     }
 
@@ -133,30 +126,32 @@ impl<'a> Loader<'a> {
     fn dependency(&mut self, part: DependencySource, written: &ChartYaml) -> Result<Option<Chart>> {
         let chart = match part {
             DependencySource::Folder(source) => self.source(source)?,
-            DependencySource::InCharts(path) if path.is_dir() => {
+            DependencySource::InCharts(vendored) if vendored.archive().is_none() => {
                 let origin = Origin::Folder {
-                    path: path.strip_prefix(self.root).unwrap_or(&path),
+                    path: &vendored.path,
                     is_ours: false,
                 };
-                self.chart(&files_of(&path)?, origin)?
+                self.chart(&*vendored.files()?, origin)?
             }
-            DependencySource::InCharts(path) => self.archive(&path, written)?,
+            DependencySource::InCharts(vendored) => {
+                self.archive(&vendored.path, &*vendored.files()?, written)?
+            }
             DependencySource::Remote(remote) => {
                 let path = remote.archive()?;
                 if !path.is_file() {
                     return Ok(None);
                 }
-                self.archive(&path, written)?
+                self.archive(&path, &archive::files(&path)?, written)?
             }
         };
         Ok(Some(chart))
     }
 
-    fn archive(&mut self, path: &Path, written: &ChartYaml) -> Result<Chart> {
-        let files = archive::files(path)?;
+    /// The chart of an archive's files.
+    fn archive(&mut self, path: &Path, files: &Content, written: &ChartYaml) -> Result<Chart> {
         let metadata =
-            Metadata::with_requirements(&files).with_context(|| format!("`{}`", path.display()))?;
-        self.chart(&files, Origin::Archive(written.place(&metadata.name)))
+            Metadata::with_requirements(files).with_context(|| format!("`{}`", path.display()))?;
+        self.chart(files, Origin::Archive(written.place(&metadata.name)))
     }
 
     /// The chart of these files, with what is in its charts/.

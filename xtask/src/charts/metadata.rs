@@ -1,14 +1,14 @@
 //! Chart.yaml and Chart.lock.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    charts::archive::{self, Content},
-    machine::name::Name,
+    charts::{archive::Content, files::cached_files},
+    machine::{name::Name, tree::Tree},
     yaml,
 };
 
@@ -55,23 +55,19 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// The Chart.yaml of a folder or an archive.
+    /// The Chart.yaml of a folder or an archive in the cache.
     pub(crate) fn of(chart: &Path) -> Result<Metadata> {
-        if chart.is_dir() {
-            return Metadata::of_folder(chart)
-                .with_context(|| format!("`{}` is not a chart", chart.display()));
-        }
-        Metadata::of_files(&archive::files(chart)?)
-            .with_context(|| format!("`{}`", chart.display()))
+        Metadata::of_files(&cached_files(chart)?).with_context(|| format!("`{}`", chart.display()))
     }
 
-    /// The Chart.yaml of a folder. The error does not name the file.
-    pub(crate) fn of_folder(chart: &Path) -> Result<Metadata> {
-        let content = fs::read(chart.join("Chart.yaml")).context("cannot read Chart.yaml")?;
-        Metadata::parse(&content)
+    /// The Chart.yaml of a folder in the repository. The error does not name the file.
+    pub(crate) fn of_folder(tree: &Tree, chart: &Path) -> Result<Metadata> {
+        let content = tree.read(&chart.join("Chart.yaml"));
+        Metadata::parse(&content.context("cannot read Chart.yaml")?)
     }
 
-    fn of_files(files: &Content) -> Result<Metadata> {
+    /// The Chart.yaml among a chart's files.
+    pub(crate) fn of_files(files: &Content) -> Result<Metadata> {
         let content = files
             .get(Path::new("Chart.yaml"))
             .context("there is no Chart.yaml")?;
@@ -111,12 +107,12 @@ impl Metadata {
 
 impl Lock {
     /// The Chart.lock in a chart's folder. Without one it lists nothing. The error does not name the file.
-    pub(crate) fn of_folder(chart: &Path) -> Result<Lock> {
-        let file = chart.join("Chart.lock");
-        if !file.exists() {
-            return Ok(Lock::default());
+    pub(crate) fn of_folder(tree: &Tree, chart: &Path) -> Result<Lock> {
+        let content = tree.read_if_there(&chart.join("Chart.lock"));
+        match content.context("cannot read Chart.lock")? {
+            Some(content) => yaml::parse(&content),
+            None => Ok(Lock::default()),
         }
-        yaml::parse(&fs::read(file).context("cannot read Chart.lock")?)
     }
 }
 

@@ -14,14 +14,14 @@ use xshell::Shell;
 
 use crate::{
     charts::{
-        archive::Content,
+        archive::{self, Content},
         embed,
         fetch::{self, Remote},
-        files::{children, files_of, write, write_files},
+        files::{cached_files, children, write, write_files},
         metadata::Metadata,
         source::{ChartSource, DependencySource},
     },
-    machine::{parallel, paths},
+    machine::{parallel, paths, tree::Tree},
     settings::Settings,
     yaml,
 };
@@ -30,14 +30,13 @@ use crate::{
 /// dependencies that the cache lacks are fetched at once.
 pub(crate) fn prepare(
     sh: &Shell,
-    root: &Path,
+    tree: &Tree,
     settings: &Settings,
     charts: BTreeSet<PathBuf>,
 ) -> Result<BTreeMap<PathBuf, Result<PathBuf>>> {
     let mut sources = BTreeMap::new();
     for chart in charts {
-        let shown = chart.display().to_string();
-        let source = ChartSource::read(&root.join(&chart), &shown, root, &mut Vec::new());
+        let source = ChartSource::read(tree, &chart, &mut Vec::new());
         sources.insert(chart, source);
     }
     let missing = sources.values().flatten().flat_map(missing).collect();
@@ -127,12 +126,20 @@ impl ChartSource {
     ) -> Result<()> {
         match dependency {
             DependencySource::Folder(source) => {
-                let files = files_of(&source.prepare(settings, fetched)?)?;
+                let files = cached_files(&source.prepare(settings, fetched)?)?;
                 write_files(&files, &charts.join(&source.metadata.name))
             }
-            DependencySource::InCharts(chart) => put(chart, charts, settings),
+            DependencySource::InCharts(chart) => {
+                let files = chart.files()?.into_owned();
+                put(chart.name(), files, chart.archive(), charts, settings)
+            }
             DependencySource::Remote(remote) => match fetched.get(remote) {
-                Some(Ok(archive)) => put(archive, charts, settings),
+                Some(Ok(archive)) => {
+                    let name = archive.file_name().expect("it lies in a folder");
+                    let packed = fs::read(archive)?;
+                    let files = archive::unpack(&packed)?;
+                    put(name, files, Some(&packed), charts, settings)
+                }
                 _ => bail!("the cache lost `{}` meanwhile\nhint: try again", self.shown),
             },
         }
@@ -175,16 +182,21 @@ fn complete_schemas(files: &mut Content, settings: &Settings) -> Result<bool> {
     Ok(any)
 }
 
-/// Puts a dependency into the folder `charts` of a prepared chart: unchanged, if none of its schemas has to change.
-fn put(chart: &Path, charts: &Path, settings: &Settings) -> Result<()> {
-    let name = chart.file_name().expect("it lies in a folder");
-    let mut files = files_of(chart)?;
+/// Puts a dependency into the folder `charts` of a prepared chart: as the archive that it comes in, if none of its schemas
+/// has to change.
+fn put(
+    name: &OsStr,
+    mut files: Content,
+    archive: Option<&[u8]>,
+    charts: &Path,
+    settings: &Settings,
+) -> Result<()> {
     let is_changed = complete_schemas(&mut files, settings)
         .with_context(|| name.to_string_lossy().into_owned())?;
-    if is_changed || chart.is_dir() {
-        return write_files(&files, &charts.join(Metadata::of(chart)?.name));
+    match archive {
+        Some(archive) if !is_changed => write(&charts.join(name), archive),
+        _ => write_files(&files, &charts.join(Metadata::of_files(&files)?.name)),
     }
-    write(&charts.join(name), &fs::read(chart)?)
 }
 
 /// The dependency of this name in a prepared chart, however deep: its version, and the CRDs in it, which may be empty.
@@ -209,7 +221,7 @@ pub(crate) fn dependency(prepared: &Path, name: &str) -> Result<Option<(String, 
 
 /// The CRDs of a chart as a stream of manifests.
 fn crds(chart: &Path) -> Result<String> {
-    let files = files_of(chart)?;
+    let files = cached_files(chart)?;
     let crds: Vec<_> = files
         .iter()
         .filter(|(path, _)| path.starts_with("crds"))

@@ -1,8 +1,9 @@
 //! A chart of the repository with all that goes into its prepared form.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
-    fs,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
@@ -10,15 +11,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     charts::{
-        archive::Content,
+        archive::{self, Content},
         fetch::Remote,
-        files::{children, read_files},
+        files::read_files,
         format::FORMAT,
         ignore::Ignore,
         metadata::{Dependency, Lock, Metadata},
         version::satisfies,
     },
-    machine::{digest::PartsDigest, name::Name, paths},
+    machine::{digest::PartsDigest, name::Name, paths, tree::Tree},
     services::http,
 };
 
@@ -41,22 +42,59 @@ pub(crate) enum DependencySource {
     /// `file://`: another folder, prepared like this one.
     Folder(ChartSource),
     /// An archive or folder in charts/ that has the right version.
-    InCharts(PathBuf),
+    InCharts(Vendored),
     /// To be fetched from a repository.
     Remote(Remote),
 }
 
+/// What is in a chart's folder charts/.
+pub(crate) struct Vendored {
+    /// The path from the root.
+    pub(crate) path: PathBuf,
+    /// The files of a folder, or an archive at the empty path.
+    content: Content,
+}
+
+impl Vendored {
+    fn read(tree: &Tree, path: PathBuf) -> Result<Vendored> {
+        let content = read_files(tree, &path, Ignore::parse(b""))?;
+        Ok(Vendored { path, content })
+    }
+
+    /// Its name in charts/.
+    pub(crate) fn name(&self) -> &OsStr {
+        self.path.file_name().expect("it lies in charts/")
+    }
+
+    /// The archive, if it is one.
+    pub(crate) fn archive(&self) -> Option<&[u8]> {
+        self.content.get(Path::new("")).map(Vec::as_slice)
+    }
+
+    /// The files of the chart.
+    pub(crate) fn files(&self) -> Result<Cow<'_, Content>> {
+        let Some(archive) = self.archive() else {
+            return Ok(Cow::Borrowed(&self.content));
+        };
+        let files = archive::unpack(archive).with_context(|| {
+            let path = self.path.display();
+            format!("`{path}` is not a whole archive of a chart")
+        })?;
+        Ok(Cow::Owned(files))
+    }
+}
+
 /// The folders, from the root, whose files make up a chart: its own, and those that it depends on by `file://`, however
 /// deep. A chart that is not there has just its own.
-pub(crate) fn folders(root: &Path, chart: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn folders(tree: &Tree, chart: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut folders = BTreeSet::new();
     let mut left = vec![paths::lexical(chart)];
     while let Some(chart) = left.pop() {
-        let folder = root.join(&chart);
-        if !folders.insert(chart.clone()) || !folder.join("Chart.yaml").exists() {
+        let is_there = tree.is_file(&chart.join("Chart.yaml"));
+        if !folders.insert(chart.clone()) || !is_there {
             continue;
         }
-        let metadata = read_metadata(&folder, &chart.display().to_string())?;
+        let metadata = read_metadata(tree, &chart)?;
         let near = metadata
             .dependencies()
             .iter()
@@ -66,49 +104,55 @@ pub(crate) fn folders(root: &Path, chart: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(folders)
 }
 
-/// The metadata of the chart in a folder, which messages call `shown`.
-fn read_metadata(folder: &Path, shown: &str) -> Result<Metadata> {
-    Metadata::of_folder(folder)
-        .with_context(|| format!("{shown}/Chart.yaml: not the description of a chart"))
+fn read_metadata(tree: &Tree, chart: &Path) -> Result<Metadata> {
+    Metadata::of_folder(tree, chart).with_context(|| {
+        let shown = chart.display();
+        format!("{shown}/Chart.yaml: not the description of a chart")
+    })
 }
 
 /// Whether helm reads any of these files of a chart, by their paths in it. It does not read files that .helmignore names,
 /// and no template reads those that tell people about the chart.
 pub(crate) fn reads_any<'a>(
-    root: &Path,
+    tree: &Tree,
     chart: &Path,
     mut files: impl Iterator<Item = &'a Path>,
 ) -> bool {
     let for_people = ["README.md", "CHANGELOG.md", "LICENSE"].map(Path::new);
-    let rules = fs::read(root.join(chart).join(".helmignore")).unwrap_or_default();
-    let ignore = Ignore::parse(&rules);
+    // A chart whose rules cannot be read is a problem elsewhere.
+    let ignore = read_ignore(tree, chart).unwrap_or_else(|_| Ignore::parse(b""));
     files.any(|file| !for_people.contains(&file) && !ignore.ignores(file))
 }
 
+fn read_ignore(tree: &Tree, chart: &Path) -> Result<Ignore> {
+    let file = chart.join(".helmignore");
+    let rules = tree
+        .read_if_there(&file)
+        .with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(Ignore::parse(&rules.unwrap_or_default()))
+}
+
 impl ChartSource {
-    /// Reads the chart in the folder `dir`, which messages call `shown` until it is found. `above` holds the charts that
-    /// depend on this one.
-    pub(crate) fn read(
-        dir: &Path,
-        shown: &str,
-        root: &Path,
-        above: &mut Vec<PathBuf>,
-    ) -> Result<ChartSource> {
-        let dir = dir
-            .canonicalize()
-            .with_context(|| format!("there is no chart `{shown}`"))?;
-        let shown = dir.strip_prefix(root).unwrap_or(&dir).display().to_string();
+    /// Reads the chart in a folder, by its path from the root. `above` holds the charts that depend on this one.
+    pub(crate) fn read(tree: &Tree, chart: &Path, above: &mut Vec<PathBuf>) -> Result<ChartSource> {
+        let found = tree.find(chart);
+        let found = found.with_context(|| format!("the chart `{}`", chart.display()))?;
+        let dir = match found {
+            Some(found) => found.path,
+            None => bail!("there is no chart `{}`", paths::lexical(chart).display()),
+        };
+        let shown = dir.display().to_string();
         ensure!(
             !above.contains(&dir),
             "the chart `{shown}` depends on itself"
         );
-        let metadata = read_metadata(&dir, &shown)?;
-        let files = read_own_files(&dir, &shown, &metadata)?;
+        let metadata = read_metadata(tree, &dir)?;
+        let files = read_own_files(tree, &dir, &metadata)?;
         let search = Search {
             dir: &dir,
-            root,
-            lock: read_lock(&dir, &shown, &metadata)?,
-            vendored: children(&dir.join("charts"))?,
+            tree,
+            lock: read_lock(tree, &dir, &metadata)?,
+            vendored: tree.children(&dir.join("charts"))?,
         };
         let (parts, problems) = search.find_all(metadata.dependencies(), above);
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
@@ -136,18 +180,18 @@ impl ChartSource {
     }
 }
 
-/// The files of the chart in a folder, without those in charts/ that a dependency provides.
-fn read_own_files(dir: &Path, shown: &str, metadata: &Metadata) -> Result<Content> {
-    let mut files = Content::new();
-    read_files(dir, Path::new(""), &mut files)
-        .with_context(|| format!("cannot read the chart `{shown}`"))?;
+/// The files of the chart in a folder that helm reads, without those in charts/ that a dependency provides.
+fn read_own_files(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Content> {
+    let mut files = read_files(tree, dir, read_ignore(tree, dir)?)
+        .with_context(|| format!("cannot read the chart `{}`", dir.display()))?;
     files.retain(|path, _| !is_dependency(path, metadata));
     Ok(files)
 }
 
 /// The Chart.lock of the chart in a folder. A dependency in it that Chart.yaml does not have is an error.
-fn read_lock(dir: &Path, shown: &str, metadata: &Metadata) -> Result<Lock> {
-    let lock = Lock::of_folder(dir)
+fn read_lock(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Lock> {
+    let shown = dir.display();
+    let lock = Lock::of_folder(tree, dir)
         .with_context(|| format!("{shown}/Chart.lock: not a list of dependencies"))?;
     for locked in &lock.dependencies {
         let is_known = metadata
@@ -176,11 +220,12 @@ fn is_dependency(path: &Path, metadata: &Metadata) -> bool {
 
 /// Where the dependencies of one chart are looked for.
 struct Search<'a> {
+    /// The chart's folder, from the root.
     dir: &'a Path,
-    root: &'a Path,
+    tree: &'a Tree,
     lock: Lock,
-    /// The paths of what is in charts/.
-    vendored: Vec<PathBuf>,
+    /// The names of what is in charts/.
+    vendored: Vec<OsString>,
 }
 
 impl Search<'_> {
@@ -206,14 +251,17 @@ impl Search<'_> {
     fn find(&self, wanted: &Dependency, above: &mut Vec<PathBuf>) -> Result<DependencySource> {
         let locked = self.locked_version(wanted)?;
         if let Some(path) = wanted.repository.strip_prefix("file://") {
-            let source = ChartSource::read(&self.dir.join(path), path, self.root, above)?;
+            let source = ChartSource::read(self.tree, &self.dir.join(path), above)?;
             check_name(path, &source.metadata.name, &wanted.name)?;
             check_version(path, &source.metadata.version, &wanted.version, locked)?;
             return Ok(DependencySource::Folder(source));
         }
         let version = locked.unwrap_or(&wanted.version);
-        if let Some(path) = self.find_in_charts(wanted, version)? {
-            return Ok(DependencySource::InCharts(path));
+        if let Some(vendored) = self.find_in_charts(self.tree, &self.vendored, wanted, version)? {
+            return Ok(DependencySource::InCharts(vendored));
+        }
+        if let Some(vendored) = self.find_ignored(wanted, version)? {
+            return Ok(DependencySource::InCharts(vendored));
         }
         Ok(DependencySource::Remote(wanted.remote(version)?))
     }
@@ -238,13 +286,29 @@ impl Search<'_> {
         Ok(Some(&locked.version))
     }
 
-    fn find_in_charts(&self, wanted: &Dependency, version: &str) -> Result<Option<PathBuf>> {
-        for path in &self.vendored {
-            if wanted.may_be(Path::new(path.file_name().expect("it lies in charts/"))) {
-                let found = Metadata::of(path)?;
-                if *found.name == *wanted.name && satisfies(&found.version, version)? {
-                    return Ok(Some(path.clone()));
-                }
+    /// What `helm dependency build` has put into charts/ of the work tree, where git ignores it. For the index that isn't
+    /// missing: everybody has it built.
+    fn find_ignored(&self, wanted: &Dependency, version: &str) -> Result<Option<Vendored>> {
+        let names = self.tree.ignored(&self.dir.join("charts"))?;
+        self.find_in_charts(&self.tree.on_disk(), &names, wanted, version)
+    }
+
+    fn find_in_charts(
+        &self,
+        tree: &Tree,
+        names: &[OsString],
+        wanted: &Dependency,
+        version: &str,
+    ) -> Result<Option<Vendored>> {
+        for name in names {
+            if !wanted.may_be(Path::new(name)) {
+                continue;
+            }
+            let vendored = Vendored::read(tree, self.dir.join("charts").join(name))?;
+            let found = Metadata::of_files(&*vendored.files()?)
+                .with_context(|| format!("`{}`", vendored.path.display()))?;
+            if *found.name == *wanted.name && satisfies(&found.version, version)? {
+                return Ok(Some(vendored));
             }
         }
         Ok(None)
@@ -325,11 +389,7 @@ fn add_dependency(digest: &mut PartsDigest, part: &DependencySource) -> Result<(
         DependencySource::Folder(source) => {
             digest.add(source.prepared.as_os_str().as_encoded_bytes());
         }
-        DependencySource::InCharts(path) => {
-            let mut files = Content::new();
-            read_files(path, Path::new(""), &mut files)?;
-            add_files(digest, &files);
-        }
+        DependencySource::InCharts(vendored) => add_files(digest, &vendored.content),
         DependencySource::Remote(remote) => {
             digest.add(remote.name.as_bytes());
             digest.add(remote.version.as_bytes());

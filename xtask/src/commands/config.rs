@@ -1,10 +1,13 @@
 //! Prints names for scripts.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{machine::terminal, repository::cluster::Cluster};
+use crate::{
+    machine::{terminal, tree::Tree},
+    repository::cluster::Cluster,
+};
 
 /// Print the names of clusters or hubs, one on each line
 #[derive(clap::Subcommand)]
@@ -23,13 +26,13 @@ pub enum Config {
 }
 
 /// Prints names.
-pub fn config(root: &Path, command: &Config) -> Result<ExitCode> {
+pub fn config(tree: &Tree, command: &Config) -> Result<ExitCode> {
     let names = match command {
-        Config::GetClusters { provider } => clusters(root, provider.as_deref())?,
-        Config::GetHubs { cluster: None } => all_hubs(root)?,
+        Config::GetClusters { provider } => clusters(tree, provider.as_deref())?,
+        Config::GetHubs { cluster: None } => all_hubs(tree)?,
         Config::GetHubs {
             cluster: Some(name),
-        } => Cluster::load(root, name)?
+        } => Cluster::load(tree, name)?
             .hubs
             .into_iter()
             .map(|it| it.name)
@@ -40,17 +43,17 @@ pub fn config(root: &Path, command: &Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn clusters(root: &Path, provider: Option<&str>) -> Result<Vec<String>> {
-    let mut clusters = Cluster::all(root)?;
+fn clusters(tree: &Tree, provider: Option<&str>) -> Result<Vec<String>> {
+    let mut clusters = Cluster::all(tree)?;
     if provider.is_some() {
         clusters.retain(|it| it.provider_name() == provider);
     }
     Ok(clusters.into_iter().map(|it| it.name).collect())
 }
 
-fn all_hubs(root: &Path) -> Result<Vec<String>> {
+fn all_hubs(tree: &Tree) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for cluster in Cluster::all(root)? {
+    for cluster in Cluster::all(tree)? {
         for hub in &cluster.hubs {
             names.push(format!("{}/{}", cluster.name, hub.name));
         }

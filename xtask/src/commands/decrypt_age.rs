@@ -15,6 +15,7 @@ use crate::{
         process,
         programs::{self, Tools},
         terminal::{self, list},
+        tree::Tree,
     },
     secrets::{self, Decrypter},
 };
@@ -38,7 +39,7 @@ pub struct DecryptAge {
 }
 
 /// Prints the decrypted text. If any of it cannot be decrypted, nothing is printed.
-pub fn decrypt_age(sh: &Shell, root: &Path, args: &DecryptAge) -> Result<ExitCode> {
+pub fn decrypt_age(sh: &Shell, tree: &Tree, args: &DecryptAge) -> Result<ExitCode> {
     let encrypted = match &args.encrypted_file_path {
         Some(file) => Encrypted::read(file)?,
         None => Encrypted::read_stdin()?,
@@ -48,14 +49,14 @@ pub fn decrypt_age(sh: &Shell, root: &Path, args: &DecryptAge) -> Result<ExitCod
         "{} is empty: there is nothing to decrypt",
         encrypted.source
     );
-    let Some(key) = KEYS.iter().find(|it| root.join(it).is_file()) else {
+    let Some(key) = KEYS.iter().find(|it| tree.is_file(Path::new(it))) else {
         bail!(
             "there is no private key: {}\nhint: config/keys/README.md describes how to make it",
             list(KEYS)
         );
     };
     let tools = programs::provide(sh, &["age", "sops"], false)?;
-    terminal::print(&decrypt(&tools, root, &encrypted, key)?)?;
+    terminal::print(&decrypt(&tools, tree, &encrypted, key)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,10 +91,10 @@ impl Encrypted {
     }
 }
 
-fn decrypt(tools: &Tools, root: &Path, encrypted: &Encrypted, key: &str) -> Result<Vec<u8>> {
-    let decrypter = Decrypter::new(tools, None)?;
+fn decrypt(tools: &Tools, tree: &Tree, encrypted: &Encrypted, key: &str) -> Result<Vec<u8>> {
+    let decrypter = Decrypter::new(tools, None);
     let sh = tools.sh();
-    let identity = secrets::decrypt_binary(&decrypter, root, Path::new(key))?;
+    let identity = secrets::decrypt_binary(&decrypter, tree, Path::new(key))?;
     let path = identity.path();
     let cmd = cmd!(sh, "age --decrypt --identity {path}");
     let output = process::run(sh, cmd, &encrypted.content)?;

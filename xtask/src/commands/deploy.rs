@@ -1,8 +1,7 @@
 //! Installing and upgrading hubs, and in support.rs what a cluster's hubs share.
 
 use std::{
-    collections::BTreeSet, num::NonZero, path::Path, process::ExitCode, sync::Mutex, thread,
-    time::Instant,
+    collections::BTreeSet, num::NonZero, process::ExitCode, sync::Mutex, thread, time::Instant,
 };
 
 use anyhow::Result;
@@ -17,6 +16,7 @@ use crate::{
     machine::{
         parallel, process, programs,
         terminal::{self, list, number_of},
+        tree::Tree,
     },
     repository::{fleet::Fleet, problem::What},
 };
@@ -28,16 +28,16 @@ mod run;
 pub mod support;
 
 /// Deploys hubs. Fails if one of them did.
-pub fn deploy(sh: &Shell, root: &Path, args: &Deploy) -> Result<ExitCode> {
+pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     if !args.options.dry_run {
         process::end_in_order();
     }
     let what = [What::Hubs, What::Authenticators];
-    let fleet = Fleet::load(root, &what, Some(&args.cluster), &args.hubs)?;
+    let fleet = Fleet::load(tree, &what, Some(&args.cluster), &args.hubs)?;
     let cluster = fleet.cluster(&args.cluster)?;
     cluster.select_hubs(&args.hubs)?;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let (sh, mut run) = Run::prepare(&tools, root, fleet, &args.cluster, &args.options)?;
+    let (sh, mut run) = Run::prepare(&tools, tree, fleet, &args.cluster, &args.options)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
     }

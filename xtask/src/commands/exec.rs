@@ -10,10 +10,12 @@ mod promql;
 mod shells;
 mod target;
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use xshell::Shell;
+
+use crate::machine::tree::Tree;
 
 /// Inspect what runs on a cluster, with logs, shells and Prometheus
 #[derive(clap::Subcommand)]
@@ -30,10 +32,10 @@ pub enum Exec {
 }
 
 /// Runs one of the `exec` commands. The exit status is that of the program that it runs.
-pub fn exec(sh: &Shell, root: &Path, command: &Exec) -> Result<ExitCode> {
+pub fn exec(sh: &Shell, tree: &Tree, command: &Exec) -> Result<ExitCode> {
     match command {
-        Exec::Debug(command) => logs::debug(sh, root, command),
-        Exec::Shell(command) => shells::shells(sh, root, command),
-        Exec::Promql(args) => promql::promql(sh, root, args),
+        Exec::Debug(command) => logs::debug(sh, tree, command),
+        Exec::Shell(command) => shells::shells(sh, tree, command),
+        Exec::Promql(args) => promql::promql(sh, tree, args),
     }
 }

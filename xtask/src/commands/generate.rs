@@ -5,10 +5,12 @@ mod health_check_jobs;
 pub mod helm_upgrade_jobs;
 mod jobs;
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use xshell::Shell;
+
+use crate::machine::tree::Tree;
 
 /// Turn a change into CI jobs
 #[derive(clap::Subcommand)]
@@ -19,10 +21,10 @@ pub enum Generate {
 }
 
 /// Prints the jobs that a change makes.
-pub fn generate(sh: &Shell, root: &Path, command: &Generate) -> Result<ExitCode> {
+pub fn generate(sh: &Shell, tree: &Tree, command: &Generate) -> Result<ExitCode> {
     match command {
-        Generate::HelmUpgradeJobs(args) => helm_upgrade_jobs::helm_upgrade_jobs(sh, root, args),
-        Generate::HealthCheckJobs(args) => health_check_jobs::health_check_jobs(sh, root, args),
+        Generate::HelmUpgradeJobs(args) => helm_upgrade_jobs::helm_upgrade_jobs(sh, tree, args),
+        Generate::HealthCheckJobs(args) => health_check_jobs::health_check_jobs(sh, tree, args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,13 @@
 //! Starts, stops and shows the rehearsal clusters of this checkout.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::{
     kubernetes::rehearsal::{Rehearsal, RehearsalState},
-    machine::terminal,
+    machine::{terminal, tree::Tree},
     repository::{
         cluster::{Cluster, Nodes},
         cluster_yaml,
@@ -37,15 +37,15 @@ pub enum Local {
 }
 
 /// Does what the command says with each rehearsal cluster of the checkout.
-pub fn local(sh: &Shell, root: &Path, command: &Local) -> Result<ExitCode> {
-    let clusters = cluster_yaml::local_clusters(root)?;
+pub fn local(sh: &Shell, tree: &Tree, command: &Local) -> Result<ExitCode> {
+    let clusters = cluster_yaml::local_clusters(tree)?;
     if clusters.is_empty() {
         bail!("no cluster in `config/clusters/` has `provider: local`");
     }
     let mut text = String::new();
     let mut failures = Vec::new();
     for cluster in &clusters {
-        match carry_out(sh, root, command, cluster) {
+        match carry_out(sh, tree, command, cluster) {
             Ok(state) => text += &format!("{}: {state}\n", cluster.name),
             Err(err) => failures.push(format!("{err:#}")),
         }
@@ -58,8 +58,8 @@ pub fn local(sh: &Shell, root: &Path, command: &Local) -> Result<ExitCode> {
 }
 
 /// Does what the command says with one cluster, and returns the state that it is in then.
-fn carry_out(sh: &Shell, root: &Path, command: &Local, cluster: &Cluster) -> Result<String> {
-    let rehearsal = Rehearsal::of(root, cluster)?;
+fn carry_out(sh: &Shell, tree: &Tree, command: &Local, cluster: &Cluster) -> Result<String> {
+    let rehearsal = Rehearsal::of(tree.root(), cluster)?;
     let state = match command {
         Local::Up { real: true } => up(sh, &rehearsal, Nodes::Real)?,
         Local::Up { real: false } => {

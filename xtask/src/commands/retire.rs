@@ -1,6 +1,6 @@
 //! Removes a hub from its cluster.
 
-use std::{path::Path, process::ExitCode, thread, time::Duration};
+use std::{process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -16,6 +16,7 @@ use crate::{
     machine::{
         process,
         terminal::{self, list, number_of},
+        tree::Tree,
         until::Until,
     },
     repository::cluster::Cluster,
@@ -44,10 +45,10 @@ pub struct Retire {
 }
 
 /// Removes a release.
-pub fn retire(sh: &Shell, root: &Path, args: &Retire) -> Result<ExitCode> {
+pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     process::end_in_order();
-    let cluster = Cluster::load(root, &args.cluster)?;
-    let (sh, session) = Session::open(sh, root, &cluster)?;
+    let cluster = Cluster::load(tree, &args.cluster)?;
+    let (sh, session) = Session::open(sh, tree, &cluster)?;
     let mask = session.mask();
     let api = &session.api;
     let hub = &args.hub;

@@ -1,6 +1,6 @@
 //! Returns a release to an earlier revision.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use xshell::Shell;
@@ -14,6 +14,7 @@ use crate::{
     machine::{
         process,
         terminal::{self, Progress, list},
+        tree::Tree,
     },
     repository::cluster::Cluster,
 };
@@ -39,11 +40,11 @@ pub struct Rollback {
 }
 
 /// Returns a release to an earlier revision.
-pub fn rollback(sh: &Shell, root: &Path, args: &Rollback) -> Result<ExitCode> {
+pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     process::end_in_order();
-    let cluster = Cluster::load(root, &args.cluster)?;
+    let cluster = Cluster::load(tree, &args.cluster)?;
     let release = cluster.release(&args.hub)?;
-    let (sh, session) = Session::open(sh, root, &cluster)?;
+    let (sh, session) = Session::open(sh, tree, &cluster)?;
     let mask = session.mask();
     let helm = HelmRunner::new(&sh, &mask, args.timeout);
 

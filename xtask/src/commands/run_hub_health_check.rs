@@ -1,12 +1,6 @@
 //! The command that checks whether a person can work on a hub.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    slice,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::ExitCode, slice, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
@@ -23,6 +17,7 @@ use crate::{
     machine::{
         process, programs,
         terminal::{self, Format},
+        tree::Tree,
         workflow,
     },
     repository::{
@@ -90,16 +85,16 @@ struct HealthReport<'a> {
 }
 
 /// Checks one hub; the exit status is 1 if it is not healthy.
-pub fn run_hub_health_check(sh: &Shell, root: &Path, args: &RunHubHealthCheck) -> Result<ExitCode> {
+pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -> Result<ExitCode> {
     process::end_in_order();
-    let fleet = args.load(sh, root)?;
+    let fleet = args.load(sh, tree)?;
     let cluster = fleet.cluster(&args.cluster)?;
     let hub = cluster.select_hubs(args.hubs())?[0];
     let releases = fleet.releases();
     let config = releases.first().context("the hub has no release")?;
     let kind = HubTraits::find(&fleet, config)?;
     let notebooks = args.notebooks(hub, &kind)?;
-    let (login, session) = Session::open(sh, root, cluster)?;
+    let (login, session) = Session::open(sh, tree, cluster)?;
     refuse_simulated_nodes(&session, cluster)?;
     let (domain, mask) = domain(sh, &fleet, config, hub)?;
     let address = args.address(&login, &session, hub, &kind, &domain)?;
@@ -153,7 +148,7 @@ fn domain(sh: &Shell, fleet: &Fleet, config: &ReleaseConfig, hub: &Hub) -> Resul
         return Ok((hub.domain.clone(), Mask::new([])));
     };
     let tools = programs::provide(sh, &["sops"], false)?;
-    let decrypter = credentials::decrypter(&tools, &fleet.root, config.cluster)?;
+    let decrypter = credentials::decrypter(&tools, &fleet.tree, config.cluster)?;
     let file = fleet.values[path].open(&decrypter, path)?;
     Ok((address::domain_in(&file)?, Mask::new([&file])))
 }
@@ -164,12 +159,12 @@ impl RunHubHealthCheck {
     }
 
     /// The cluster and its hub, with the hub's charts.
-    fn load(&self, sh: &Shell, root: &Path) -> Result<Fleet> {
-        let fleet = Fleet::load(root, &[What::Hubs], Some(&self.cluster), self.hubs())?;
+    fn load(&self, sh: &Shell, tree: &Tree) -> Result<Fleet> {
+        let fleet = Fleet::load(tree, &[What::Hubs], Some(&self.cluster), self.hubs())?;
         fleet.cluster(&self.cluster)?.select_hubs(self.hubs())?;
         let tools = programs::provide(sh, &["helm"], false)?;
-        let settings = Settings::load(root)?;
-        let prepared = prepare::prepare(tools.sh(), root, &settings, fleet.charts_wanted())?;
+        let settings = Settings::load(tree)?;
+        let prepared = prepare::prepare(tools.sh(), tree, &settings, fleet.charts_wanted())?;
         for prepared in prepared.into_values() {
             prepared?;
         }

@@ -1,6 +1,6 @@
 //! Shows what is deployed where, as the clusters themselves record it.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use crate::{
         parallel, process,
         programs::{self, Tools},
         terminal::{self, Format, Pods},
+        tree::Tree,
     },
     repository::cluster::Cluster,
     secrets::Mask,
@@ -61,12 +62,12 @@ struct Row {
 }
 
 /// Prints what is deployed.
-pub fn status(sh: &Shell, root: &Path, args: &Status) -> Result<ExitCode> {
-    let clusters = selected(root, &args.clusters)?;
+pub fn status(sh: &Shell, tree: &Tree, args: &Status) -> Result<ExitCode> {
+    let clusters = selected(tree, &args.clusters)?;
     let needs_rehearsal = clusters.iter().any(Cluster::is_local);
     let tools = programs::provide(sh, programs::FOR_HUBS, needs_rehearsal)?;
     let rows = parallel::side_by_side(&tools, &clusters, |tools, cluster| {
-        rows_of(tools, root, cluster)
+        rows_of(tools, tree, cluster)
             .unwrap_or_else(|err| vec![Row::without_release(cluster, format!("{err:#}"))])
     });
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
@@ -77,28 +78,28 @@ pub fn status(sh: &Shell, root: &Path, args: &Status) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn selected(root: &Path, names: &[String]) -> Result<Vec<Cluster>> {
+fn selected(tree: &Tree, names: &[String]) -> Result<Vec<Cluster>> {
     if names.is_empty() {
-        return Cluster::all(root);
+        return Cluster::all(tree);
     }
-    names.iter().map(|name| Cluster::load(root, name)).collect()
+    names.iter().map(|name| Cluster::load(tree, name)).collect()
 }
 
 /// The rows of a cluster: its hubs in the order of cluster.yaml, its other releases, and then the releases of others.
-fn rows_of(tools: &Tools, root: &Path, cluster: &Cluster) -> Result<Vec<Row>> {
-    if credentials::is_down(root, cluster)? {
+fn rows_of(tools: &Tools, tree: &Tree, cluster: &Cluster) -> Result<Vec<Row>> {
+    if credentials::is_down(tree, cluster)? {
         let status = "the rehearsal cluster is down".to_owned();
         return Ok(vec![Row::without_release(cluster, status)]);
     }
     let sh = tools.sh();
-    let decrypter = credentials::decrypter(tools, root, cluster)?;
-    let login = credentials::log_in(&decrypter, root, cluster)?;
+    let decrypter = credentials::decrypter(tools, tree, cluster)?;
+    let login = credentials::log_in(&decrypter, tree, cluster)?;
     let mask = login.mask();
     let api = Api::start(&login.sh)?;
     let mut rows = Vec::new();
     for release in &history::newest(&api)? {
         let mut row = deployed(&api, &mask, cluster, release)?;
-        row.behind = row.commit.as_ref().and_then(|it| behind(sh, root, it));
+        row.behind = row.commit.as_ref().and_then(|it| behind(sh, tree, it));
         rows.push(row);
     }
     add_missing(&mut rows, cluster);
@@ -179,8 +180,9 @@ fn order(row: &Row, cluster: &Cluster) -> (bool, usize, String) {
 }
 
 /// How many commits HEAD has that this one does not have; `None` if git does not know the commit.
-fn behind(sh: &Shell, root: &Path, commit: &str) -> Option<u64> {
+fn behind(sh: &Shell, tree: &Tree, commit: &str) -> Option<u64> {
     let range = format!("{commit}..HEAD");
+    let root = tree.root();
     let count = process::read(sh, cmd!(sh, "git -C {root} rev-list --count {range}"));
     count.ok()?.trim().parse().ok()
 }

@@ -1,11 +1,15 @@
 //! The command that opens a shell, or runs a command, with a login to a cluster.
 
-use std::{env, path::Path, process::ExitCode};
+use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 use xshell::Shell;
 
-use crate::{kubernetes::credentials, machine::shell, repository::cluster::Cluster};
+use crate::{
+    kubernetes::credentials,
+    machine::{shell, tree::Tree},
+    repository::cluster::Cluster,
+};
 
 /// Open a shell that is logged in to a cluster, or run a command there
 ///
@@ -27,10 +31,10 @@ pub struct UseClusterCredentials {
 /// Runs a shell or command with a login; its exit status is theirs.
 pub fn use_cluster_credentials(
     sh: &Shell,
-    root: &Path,
+    tree: &Tree,
     args: &UseClusterCredentials,
 ) -> Result<ExitCode> {
-    let cluster = Cluster::load(root, &args.cluster)?;
+    let cluster = Cluster::load(tree, &args.cluster)?;
     if let Ok(other) = env::var(shell::PLACE)
         && other != cluster.name
         && !args.nested
@@ -39,7 +43,7 @@ pub fn use_cluster_credentials(
             "this shell is logged in to `{other}` already\nhint: leave it first (Ctrl-D), or pass `--nested`"
         );
     }
-    let mut login = credentials::open(sh, root, &cluster)?;
+    let mut login = credentials::open(sh, tree, &cluster)?;
 
     login.make_writable()?;
     shell::run(

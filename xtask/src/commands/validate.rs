@@ -1,14 +1,14 @@
 //! Reports every problem of a repository's configuration with its place, without network, credentials or helm. `--render` also
 //! runs helm.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use xshell::Shell;
 
 use crate::{
     charts::{fetch, prepare},
-    machine::{programs, terminal},
+    machine::{programs, terminal, tree::Tree},
     repository::{
         fleet::Fleet,
         problem::{EVERYTHING, Level, Problem, What, count, once, text},
@@ -37,6 +37,9 @@ pub struct Validate {
     /// Also render every release with helm, as it would be deployed, and check its manifests
     #[arg(long)]
     render: bool,
+    /// Check what git would commit, and not the files in the work tree, as hooks do
+    #[arg(long)]
+    staged: bool,
     /// First fetch the charts that charts depend on into the cache
     #[arg(long)]
     fetch: bool,
@@ -59,16 +62,23 @@ enum ProblemFormat {
 }
 
 /// Checks the configuration; the exit status is 1 if there are problems.
-pub fn validate(sh: &Shell, root: &Path, args: &Validate) -> Result<ExitCode> {
+pub fn validate(sh: &Shell, tree: &Tree, args: &Validate) -> Result<ExitCode> {
     let Selection {
         what,
         cluster,
         hubs,
     } = Selection::of(args);
-    let settings = Settings::load(root)?;
-    let fleet = Fleet::load(root, &what, cluster, &hubs)?;
+    let index;
+    let tree = if args.staged {
+        index = tree.index(sh)?;
+        &index
+    } else {
+        tree
+    };
+    let settings = Settings::load(tree)?;
+    let fleet = Fleet::load(tree, &what, cluster, &hubs)?;
     let size = fleet.size();
-    let found = check(sh, root, &settings, fleet, args)?;
+    let found = check(sh, tree, &settings, fleet, args)?;
     let problems = found.iter().filter(|it| it.level == Level::Problem).count();
     let summary = format!("{size}: {}", count(problems, found.len() - problems));
     print(&found, &summary, args.format.unwrap_or_else(default_format))?;
@@ -114,7 +124,7 @@ impl Selection<'_> {
 /// All problems and warnings, sorted.
 fn check(
     sh: &Shell,
-    root: &Path,
+    tree: &Tree,
     settings: &Settings,
     fleet: Fleet,
     args: &Validate,
@@ -125,7 +135,7 @@ fn check(
     }
     let tools = programs::provide(sh, &["helm"], false)?;
     let helm = tools.sh();
-    let prepared = prepare::prepare(helm, root, settings, fleet.charts_wanted())?;
+    let prepared = prepare::prepare(helm, tree, settings, fleet.charts_wanted())?;
     let fleet = fleet.with_charts(fetch::schemas(settings));
     let mut found = rules::check(&fleet, sh);
     for (chart, result) in &prepared {

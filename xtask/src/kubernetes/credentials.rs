@@ -5,8 +5,6 @@ mod azure;
 mod gcp;
 pub(crate) mod login;
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
@@ -18,6 +16,7 @@ use crate::{
     machine::{
         process,
         programs::{self, Tools},
+        tree::Tree,
     },
     repository::cluster::{Cluster, Provider},
     secrets::{self, Decrypter},
@@ -28,12 +27,12 @@ use crate::{
 ///
 /// `decrypter` has the person's own environment. With a `key` in cluster.yaml nothing of the person's own logins
 /// is used; without one it is their own login, or that of the machine.
-pub(crate) fn log_in(decrypter: &Decrypter, root: &Path, cluster: &Cluster) -> Result<Login> {
+pub(crate) fn log_in(decrypter: &Decrypter, tree: &Tree, cluster: &Cluster) -> Result<Login> {
     let sh = decrypter.sh();
     let mut login = Login::new(sh)?;
     match &cluster.provider {
         Provider::Local(_) => {
-            let rehearsal = Rehearsal::of(root, cluster)?;
+            let rehearsal = Rehearsal::of(tree.root(), cluster)?;
             login.rehearsal = Some(rehearsal.up(sh, None)?);
             login.set("KUBECONFIG", rehearsal.kubeconfig());
             login.set("KUBECACHEDIR", rehearsal.kube_cache());
@@ -41,14 +40,17 @@ pub(crate) fn log_in(decrypter: &Decrypter, root: &Path, cluster: &Cluster) -> R
             return Ok(login);
         }
         Provider::Kubeconfig(file) => {
-            let kubeconfig = secrets::open(decrypter, root, file)?;
-            login.hold_kubeconfig(kubeconfig, root.join(file).parent().unwrap_or(root))?;
+            let kubeconfig = secrets::open(decrypter, tree, file)?;
+            login.hold_kubeconfig(
+                kubeconfig,
+                tree.root().join(file).parent().unwrap_or(tree.root()),
+            )?;
             login.isolate();
         }
-        Provider::Gcp(gcp) => gcp::log_in(&mut login, decrypter, root, gcp)?,
-        Provider::Aws(aws) => aws::log_in(&mut login, decrypter, root, aws)?,
+        Provider::Gcp(gcp) => gcp::log_in(&mut login, decrypter, tree, gcp)?,
+        Provider::Aws(aws) => aws::log_in(&mut login, decrypter, tree, aws)?,
         Provider::Azure(azure) => {
-            azure::log_in(&mut login, decrypter, root, azure, &Settings::load(root)?)?
+            azure::log_in(&mut login, decrypter, tree, azure, &Settings::load(tree)?)?
         }
     }
     ask_for_version(&login)?;
@@ -74,24 +76,28 @@ fn ask_for_version(login: &Login) -> Result<()> {
 }
 
 /// Provides the programs that a hub's cluster needs, and logs in: for a command that runs nothing else before.
-pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Login> {
+pub(crate) fn open(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<Login> {
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let decrypter = decrypter(&tools, root, cluster)?;
-    log_in(&decrypter, root, cluster)
+    let decrypter = decrypter(&tools, tree, cluster)?;
+    log_in(&decrypter, tree, cluster)
         .with_context(|| format!("cannot log in to `{}`", cluster.name))
 }
 
 /// Whether logging in would first have to bring up a rehearsal cluster.
-pub(crate) fn is_down(root: &Path, cluster: &Cluster) -> Result<bool> {
+pub(crate) fn is_down(tree: &Tree, cluster: &Cluster) -> Result<bool> {
     if !cluster.is_local() {
         return Ok(false);
     }
-    let state = Rehearsal::of(root, cluster)?.state()?;
+    let state = Rehearsal::of(tree.root(), cluster)?.state()?;
     Ok(!matches!(state, RehearsalState::Up(_)))
 }
 
 /// What decrypts the files of a cluster. A rehearsal cluster has a demo key in its folder.
-pub(crate) fn decrypter(tools: &Tools, root: &Path, cluster: &Cluster) -> Result<Decrypter> {
-    let demo_key = root.join(&cluster.dir).join("demo.age.key");
-    Decrypter::new(tools, demo_key.is_file().then_some(&demo_key))
+pub(crate) fn decrypter(tools: &Tools, tree: &Tree, cluster: &Cluster) -> Result<Decrypter> {
+    let file = cluster.dir.join("demo.age.key");
+    let key = tree
+        .read_if_there(&file)
+        .with_context(|| format!("cannot read `{}`", file.display()))?;
+    let key = key.map(|it| String::from_utf8_lossy(&it).into_owned());
+    Ok(Decrypter::new(tools, key.as_deref()))
 }

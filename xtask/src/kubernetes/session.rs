@@ -1,6 +1,6 @@
 //! A login that changes releases: what all of them need while it lasts.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use xshell::Shell;
@@ -13,7 +13,7 @@ use crate::{
         lease::Leases,
         record::Record,
     },
-    machine::{private::PrivateFolder, process},
+    machine::{private::PrivateFolder, process, tree::Tree},
     repository::cluster::{Cluster, Nodes},
     secrets::{InMemory, Mask},
 };
@@ -47,10 +47,10 @@ impl Session {
 
     /// Logs in to change releases without their charts and values. Returns also a `Shell` whose helm and kubectl talk to
     /// the cluster.
-    pub(crate) fn open(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<(Shell, Session)> {
-        let login = credentials::open(sh, root, cluster)?;
+    pub(crate) fn open(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<(Shell, Session)> {
+        let login = credentials::open(sh, tree, cluster)?;
         let sh = login.sh.clone();
-        let record = Record::new(&sh, root);
+        let record = Record::new(&sh, tree.root());
         Ok((sh, Session::start(login, record)?))
     }
 

@@ -185,18 +185,6 @@ fn make_or_remove(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Resu
     Ok(())
 }
 
-/// Whether this is a link to a folder that it is in itself: who follows such links never comes to an end.
-pub(crate) fn leads_back(path: &Path) -> bool {
-    if !path.is_symlink() {
-        return false;
-    }
-    let folder = path.parent().and_then(|it| it.canonicalize().ok());
-    match (folder, path.canonicalize()) {
-        (Some(folder), Ok(target)) => folder.starts_with(target),
-        _ => false,
-    }
-}
-
 /// Removes a folder and everything in it. One that does not exist is fine.
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde::Deserialize;
 
 use crate::{
-    machine::terminal::list,
+    machine::{terminal::list, tree::Tree},
     yaml::{Node, Place},
 };
 
@@ -110,9 +110,10 @@ pub(crate) struct Support {
 
 impl Support {
     /// The values file of all clusters from the root, if there is one; it comes before a cluster's own.
-    pub(crate) fn shared_values(root: &Path) -> Option<PathBuf> {
+    pub(crate) fn shared_values(tree: &Tree) -> Option<PathBuf> {
         let shared = PathBuf::from("helm-charts/support/enc-support.secret.values.yaml");
-        root.join(&shared).exists().then_some(shared)
+        let is_missing = matches!(tree.find(&shared), Ok(None));
+        (!is_missing).then_some(shared)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     num::NonZero,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
@@ -17,6 +16,7 @@ use crate::{
         name::Name,
         paths::{self, CLUSTERS},
         terminal::list,
+        tree::Tree,
     },
     repository::cluster::{Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support},
     schema::Schema,
@@ -25,15 +25,15 @@ use crate::{
 
 impl Cluster {
     /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
-    pub(crate) fn load(root: &Path, name: &str) -> Result<Cluster> {
-        parse(root, only_file(&files(root)?, name)?)
+    pub(crate) fn load(tree: &Tree, name: &str) -> Result<Cluster> {
+        parse(tree, only_file(&files(tree)?, name)?)
     }
 
     /// All clusters, sorted by name. The error has what is wrong with each that cannot be read.
-    pub(crate) fn all(root: &Path) -> Result<Vec<Cluster>> {
+    pub(crate) fn all(tree: &Tree) -> Result<Vec<Cluster>> {
         let mut clusters = Vec::new();
         let mut errors = Vec::new();
-        for parsed in parse_all(root, &files(root)?) {
+        for parsed in parse_all(tree, &files(tree)?) {
             match parsed {
                 Ok(cluster) => clusters.push(cluster),
                 Err(err) => errors.push(format!("{err:#}")),
@@ -48,14 +48,14 @@ impl Cluster {
 }
 
 /// Parses side by side: a fleet has many of these files.
-fn parse_all(root: &Path, files: &[PathBuf]) -> Vec<Result<Cluster>> {
+fn parse_all(tree: &Tree, files: &[PathBuf]) -> Vec<Result<Cluster>> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let share = files.len().div_ceil(cores).max(1);
     thread::scope(|scope| {
         let mut workers = Vec::new();
         for files in files.chunks(share) {
             workers.push(scope.spawn(move || {
-                let parsed: Vec<_> = files.iter().map(|file| parse(root, file)).collect();
+                let parsed: Vec<_> = files.iter().map(|file| parse(tree, file)).collect();
                 parsed
             }));
         }
@@ -86,10 +86,10 @@ pub(crate) fn only_file<'a>(files: &'a [PathBuf], name: &str) -> Result<&'a Path
 }
 
 /// All clusters whose provider is `local`, by name. A problem with another cluster is printed as a warning.
-pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
+pub(crate) fn local_clusters(tree: &Tree) -> Result<Vec<Cluster>> {
     let mut local = Vec::new();
-    for file in files(root)? {
-        match parse(root, &file) {
+    for file in files(tree)? {
+        match parse(tree, &file) {
             Ok(cluster) if cluster.is_local() => local.push(cluster),
             Ok(_) => {}
             Err(err) => say!("warning: {err:#}"),
@@ -99,20 +99,16 @@ pub(crate) fn local_clusters(root: &Path) -> Result<Vec<Cluster>> {
 }
 
 /// The cluster.yaml files by their paths from the root, sorted. Those below a folder called `templates` are no clusters.
-pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(tree: &Tree) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::from(CLUSTERS)];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(root.join(&folder));
-        for entry in
-            entries.with_context(|| format!("cannot look through `{}`", folder.display()))?
-        {
-            let name = entry?.file_name();
+        let names = tree.children(&folder);
+        for name in names.with_context(|| format!("cannot look through `{}`", folder.display()))? {
             let path = folder.join(&name);
-            let full = root.join(&path);
             if name == "cluster.yaml" {
                 files.push(path);
-            } else if name != "templates" && full.is_dir() && !paths::leads_back(&full) {
+            } else if name != "templates" && tree.is_folder(&path) && !tree.leads_back(&path) {
                 folders.push(path);
             }
         }
@@ -129,8 +125,8 @@ pub(crate) fn folder_name(file: &Path) -> &str {
         .unwrap_or("?")
 }
 
-fn parse(root: &Path, file: &Path) -> Result<Cluster> {
-    let (cluster, findings) = read(root, file, 0);
+fn parse(tree: &Tree, file: &Path) -> Result<Cluster> {
+    let (cluster, findings) = read(tree, file, 0);
     cluster.ok_or_else(|| unusable(file, &findings))
 }
 
@@ -155,12 +151,12 @@ pub(crate) fn unusable(file: &Path, findings: &[Finding]) -> Error {
 
 /// Reads and checks a cluster.yaml, which gets this number in its places. Returns the cluster, if nothing is wrong with
 /// it, and all that is to be said of it.
-pub(crate) fn read(root: &Path, file: &Path, number: u32) -> (Option<Cluster>, Vec<Finding>) {
+pub(crate) fn read(tree: &Tree, file: &Path, number: u32) -> (Option<Cluster>, Vec<Finding>) {
     if let Err(err) = Name::new(folder_name(file)) {
         let message = format!("the folder's name is the cluster's: {err:#}");
         return (None, vec![Finding::problem("cluster-name", None, message)]);
     }
-    let content = match yaml::content(&root.join(file)) {
+    let content = match tree.read(file) {
         Ok(content) => content,
         Err(err) => return (None, vec![broken(format!("{err:#}"))]),
     };

@@ -9,7 +9,7 @@ use std::{
 use regex::Regex;
 
 use crate::{
-    machine::terminal::list,
+    machine::{terminal::list, tree::Tree},
     schema::pattern,
     yaml::{self, Data, Files, Finding, Node},
 };
@@ -64,12 +64,20 @@ fn encrypted_type(text: &str) -> Option<&'static str> {
 }
 
 /// The rules of the repository's .sops.yaml, in its order, and what is wrong with it.
-pub(crate) fn rules(root: &Path, files: &mut Files) -> (Vec<Rule>, Option<(u32, Finding)>) {
+pub(crate) fn rules(tree: &Tree, files: &mut Files) -> (Vec<Rule>, Option<(u32, Finding)>) {
     let file = PathBuf::from(".sops.yaml");
-    let Ok(content) = yaml::content(&root.join(&file)) else {
-        return (Vec::new(), None);
+    let content = match tree.read_if_there(&file) {
+        Ok(None) => return (Vec::new(), None),
+        content => content,
     };
     let number = files.add(&file);
+    let content = match content {
+        Ok(content) => content.unwrap_or_default(),
+        Err(err) => {
+            let finding = Finding::problem("recipients", None, format!("{err:#}"));
+            return (Vec::new(), Some((number, finding)));
+        }
+    };
     let read = yaml::read(&content, number).and_then(|(yaml, _)| {
         let rules = yaml
             .get(&["creation_rules"])

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +15,7 @@ use crate::{
     machine::{
         paths::{self, is_called_secret},
         terminal::number_of,
+        tree::Tree,
     },
     repository::{
         cluster::Cluster,
@@ -31,7 +31,7 @@ use crate::{
 /// The clusters of a repository, and those of their releases that a command is about.
 #[derive(Default)]
 pub(crate) struct Fleet {
-    pub(crate) root: PathBuf,
+    pub(crate) tree: Tree,
     what: Vec<What>,
     /// Every cluster whose cluster.yaml is right, sorted.
     pub(crate) clusters: Vec<Cluster>,
@@ -65,15 +65,15 @@ pub(crate) struct ReadFinding {
 impl Fleet {
     /// Reads all cluster.yaml files, and the values files of what is selected: each once. Charts are read later.
     pub(crate) fn load(
-        root: &Path,
+        tree: &Tree,
         what: &[What],
         cluster: Option<&str>,
         hubs: &[String],
     ) -> Result<Fleet> {
         let mut fleet = Fleet {
-            root: root.to_owned(),
+            tree: tree.clone(),
             what: what.to_vec(),
-            cluster_files: cluster_yaml::files(root)?,
+            cluster_files: cluster_yaml::files(tree)?,
             hubs: hubs.to_vec(),
             ..Fleet::default()
         };
@@ -111,7 +111,7 @@ impl Fleet {
         for file in &self.cluster_files {
             let number = self.files.add(file);
             let name = cluster_yaml::folder_name(file);
-            let (cluster, findings) = cluster_yaml::read(&self.root, file, number);
+            let (cluster, findings) = cluster_yaml::read(&self.tree, file, number);
             let is_told = self.what.contains(&What::Clusters) || cluster.is_none();
             if is_told && self.selected.contains(name) {
                 self.findings
@@ -126,7 +126,7 @@ impl Fleet {
     }
 
     fn read_recipients(&mut self) {
-        let (rules, problem) = encrypted::rules(&self.root, &mut self.files);
+        let (rules, problem) = encrypted::rules(&self.tree, &mut self.files);
         self.recipients = rules;
         self.add_findings(problem);
     }
@@ -147,15 +147,15 @@ impl Fleet {
         let listed = releases.iter().flat_map(files_of_release);
         let listed: BTreeSet<_> = listed.map(|(path, _)| path.clone()).collect();
         let beside = self.selected_clusters();
-        let beside: Vec<_> = beside.flat_map(|it| unlisted(&self.root, it)).collect();
+        let beside: Vec<_> = beside.flat_map(|it| unlisted(&self.tree, it)).collect();
         for path in listed {
             let number = self.files.add(&path);
-            let file = ValuesFile::read(&self.root, &path, number);
+            let file = ValuesFile::read(&self.tree, &path, number);
             self.values.insert(path, file);
         }
         for path in beside {
             let number = self.files.add(&path);
-            let file = ValuesFile::read(&self.root, &path, number);
+            let file = ValuesFile::read(&self.tree, &path, number);
             self.beside.insert(path, file);
         }
     }
@@ -176,14 +176,14 @@ impl Fleet {
     pub(crate) fn charts_wanted(&self) -> BTreeSet<PathBuf> {
         let charts = self.releases().into_iter().map(|it| it.chart);
         charts
-            .filter(|it| self.root.join(it).join("Chart.yaml").is_file())
+            .filter(|it| self.tree.is_file(&it.join("Chart.yaml")))
             .collect()
     }
 
     /// Reads the charts; `retrieve` has what their schemas refer to.
     pub(crate) fn with_charts(mut self, retrieve: Retriever) -> Fleet {
         let wanted = self.charts_wanted();
-        let mut loader = Loader::new(&self.root, retrieve, &mut self.files);
+        let mut loader = Loader::new(&self.tree, retrieve, &mut self.files);
         self.charts = wanted
             .into_iter()
             .map(|it| (it.clone(), loader.load(&it)))
@@ -232,7 +232,7 @@ impl Fleet {
         let mut releases = Vec::new();
         for cluster in self.selected_clusters() {
             if self.wants(What::Support) && self.is_whole() {
-                releases.extend(ReleaseConfig::of_support(&self.root, cluster));
+                releases.extend(ReleaseConfig::of_support(&self.tree, cluster));
             }
             if self.wants(What::Hubs) || self.wants(What::Authenticators) {
                 for (index, hub) in cluster.hubs.iter().enumerate() {
@@ -362,16 +362,14 @@ fn files_of_release<'a>(release: &'a ReleaseConfig) -> impl Iterator<Item = &'a 
 }
 
 /// Files in a cluster's folder that may matter, and that its cluster.yaml does not list.
-fn unlisted(root: &Path, cluster: &Cluster) -> Vec<PathBuf> {
+fn unlisted(tree: &Tree, cluster: &Cluster) -> Vec<PathBuf> {
     let listed = listed_files(cluster);
-    let entries = fs::read_dir(root.join(&cluster.dir))
+    let names = tree.children(&cluster.dir).unwrap_or_default();
+    names
         .into_iter()
-        .flatten()
-        .flatten();
-    entries
-        .filter(|entry| entry.path().is_file())
-        .map(|entry| cluster.dir.join(entry.file_name()))
+        .map(|name| cluster.dir.join(name))
         .filter(|file| (is_called_secret(file) || is_called_values(file)) && !listed.contains(file))
+        .filter(|file| !tree.is_folder(file))
         .collect()
 }
 

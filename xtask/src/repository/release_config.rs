@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    machine::paths,
+    machine::{paths, tree::Tree},
     repository::cluster::{Cluster, Hub, Support},
     yaml::Place,
 };
@@ -49,9 +49,9 @@ impl<'a> ReleaseConfig<'a> {
     }
 
     /// What the hubs of a cluster share, if cluster.yaml has a `support`.
-    pub(crate) fn of_support(root: &Path, cluster: &'a Cluster) -> Option<ReleaseConfig<'a>> {
+    pub(crate) fn of_support(tree: &Tree, cluster: &'a Cluster) -> Option<ReleaseConfig<'a>> {
         let support = cluster.support.as_ref()?;
-        let shared = Support::shared_values(root).map(|file| (file, None));
+        let shared = Support::shared_values(tree).map(|file| (file, None));
         let own = listed(cluster, &["support"], &support.helm_chart_values_files);
         let at = cluster.yaml.get(&["support"]).and_then(|it| it.at);
         Some(ReleaseConfig {

@@ -212,7 +212,7 @@ fn chart_exists(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems)
         let message = format!("hub `{}`: `chart_override` isn't supported yet", hub.name);
         problems.problem("not-yet", None, message);
     }
-    if !fleet.root.join(&release.chart).join("Chart.yaml").is_file() {
+    if !fleet.tree.is_file(&release.chart.join("Chart.yaml")) {
         let message = format!(
             "{}: there is no chart in `{}`",
             release.shown(),
@@ -232,7 +232,7 @@ fn nothing_in_jsonnet(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Pro
         }
     }
     let of_chart = release.chart.join("values.jsonnet");
-    if fleet.root.join(&of_chart).is_file() {
+    if fleet.tree.is_file(&of_chart) {
         let message = format!(
             "`{}`: values in jsonnet aren't supported yet",
             of_chart.display()

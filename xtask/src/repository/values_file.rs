@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::{
-    machine::paths::is_called_secret,
+    machine::{paths::is_called_secret, tree::Tree},
     repository::encrypted,
     secrets::{self, Decrypter, InMemory},
     yaml::{self, Data, Finding, Map, Node},
@@ -33,21 +33,16 @@ pub(crate) enum ValuesContent {
 
 impl ValuesFile {
     /// Reads a file; `path` is its path from the root.
-    pub(crate) fn read(root: &Path, path: &Path, number: u32) -> ValuesFile {
-        let full = root.join(path);
-        let (content, state) = match yaml::content(&full) {
-            Ok(content) => {
+    pub(crate) fn read(tree: &Tree, path: &Path, number: u32) -> ValuesFile {
+        let shown = path.display();
+        let unreadable = |why| (Vec::new(), ValuesContent::Unreadable(why));
+        let (content, state) = match tree.read_if_there(path) {
+            Ok(Some(content)) => {
                 let state = ValuesContent::of(path, &content, number);
                 (content, state)
             }
-            Err(err) => {
-                let why = if full.exists() {
-                    format!("`{}`: {err:#}", path.display())
-                } else {
-                    format!("`{}` doesn't exist", path.display())
-                };
-                (Vec::new(), ValuesContent::Unreadable(why))
-            }
+            Ok(None) => unreadable(format!("`{shown}` {}", tree.missing())),
+            Err(err) => unreadable(format!("`{shown}`: {err:#}")),
         };
         ValuesFile {
             number,

@@ -1,12 +1,14 @@
 //! sops, which nothing else runs. It gets files on its stdin and writes into memory.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 use xshell::{Shell, cmd};
 
 use crate::{
-    machine::{paths::is_called_secret, private::PrivateFile, process, programs::Tools},
+    machine::{
+        paths::is_called_secret, private::PrivateFile, process, programs::Tools, tree::Tree,
+    },
     secrets::in_memory::{InMemory, leaves},
     yaml::{self, Node},
 };
@@ -16,21 +18,14 @@ use crate::{
 pub(crate) struct Decrypter(Shell);
 
 impl Decrypter {
-    /// `tools` has sops. `demo_key` is the file with a rehearsal cluster's key.
-    pub(crate) fn new(tools: &Tools, demo_key: Option<&Path>) -> Result<Decrypter> {
+    /// `tools` has sops. `demo_key` is a rehearsal cluster's key.
+    pub(crate) fn new(tools: &Tools, demo_key: Option<&str>) -> Decrypter {
         let sh = tools.sh().clone();
-        let Some(file) = demo_key else {
-            return Ok(Decrypter(sh));
-        };
-        if sh.var_os("SOPS_AGE_KEY_FILE").is_none() {
-            sh.set_var("SOPS_AGE_KEY_FILE", file);
-        } else {
-            let key = fs::read_to_string(file)
-                .with_context(|| format!("cannot read `{}`", file.display()))?;
+        if let Some(key) = demo_key {
             let own = sh.var("SOPS_AGE_KEY").unwrap_or_default();
             sh.set_var("SOPS_AGE_KEY", format!("{own}\n{key}"));
         }
-        Ok(Decrypter(sh))
+        Decrypter(sh)
     }
 
     /// Finds the same programs.
@@ -41,13 +36,12 @@ impl Decrypter {
 
 /// Reads a file, given by its path from the root, and decrypts it if it is encrypted. One that is called secret and is not
 /// encrypted is refused.
-pub(crate) fn open(decrypter: &Decrypter, root: &Path, file: &Path) -> Result<InMemory> {
+pub(crate) fn open(decrypter: &Decrypter, tree: &Tree, file: &Path) -> Result<InMemory> {
     let shown = file.display();
-    let full = root.join(file);
-    if !full.exists() {
-        bail!("`{shown}` doesn't exist");
-    }
-    let content = yaml::content(&full).with_context(|| format!("`{shown}`"))?;
+    let content = tree
+        .read_if_there(file)
+        .with_context(|| format!("`{shown}`"))?;
+    let content = content.with_context(|| format!("`{shown}` doesn't exist"))?;
     match yaml::read(&content, 0) {
         Ok((values, _)) if is_encrypted(&values) => decrypt(decrypter, file, &content),
         Err(finding) if is_called_secret(file) => bail!(
@@ -102,11 +96,12 @@ pub(crate) fn decrypt(decrypter: &Decrypter, file: &Path, encrypted: &[u8]) -> R
 /// Decrypts a file that sops took for a single text.
 pub(crate) fn decrypt_binary(
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     file: &Path,
 ) -> Result<PrivateFile> {
-    let encrypted =
-        yaml::content(&root.join(file)).with_context(|| format!("`{}`", file.display()))?;
+    let encrypted = tree
+        .read(file)
+        .with_context(|| format!("`{}`", file.display()))?;
     PrivateFile::new(&run(decrypter, file, &encrypted, "binary")?)
 }
 

@@ -162,7 +162,7 @@ fn a_dependency_that_is_not_to_be_had() {
     let said = repo.fails(RENDER);
     assert!(
         said.contains(
-            "helm-charts/pond/Chart.yaml:5:11: dependency `stone`: there is no chart `../stoen`"
+            "helm-charts/pond/Chart.yaml:5:11: dependency `stone`: there is no chart `helm-charts/stoen`"
         ),
         "{said}"
     );

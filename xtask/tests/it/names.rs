@@ -125,8 +125,13 @@ fn a_host_that_begins_like_loopback_is_asked_by_tls() {
             "file://../neighbour",
             &format!("\"oci://{host}/charts\""),
         );
-        let said = repo.run("validate hub-config lake --fetch --verbose").stderr;
-        assert!(said.contains(&format!("$ helm pull oci://{host}/charts")), "{said}");
+        let said = repo
+            .run("validate hub-config lake --fetch --verbose")
+            .stderr;
+        assert!(
+            said.contains(&format!("$ helm pull oci://{host}/charts")),
+            "{said}"
+        );
         assert_eq!(said.contains("--plain-http"), is_plain, "{said}");
     }
 }
@@ -193,7 +198,8 @@ fn a_lease_names_no_file_of_ours_and_no_time() {
         },
         "spec": {"leaseDurationSeconds": 2_000_000, "renewTime": "2026-01-01T00:00:00.000000Z"},
     });
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "leased"}});
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "leased"}});
     cluster.kubectl_apply(&namespace.to_string());
     cluster.kubectl_apply(&lease.to_string());
     let started = Instant::now();

@@ -31,7 +31,7 @@ use crate::{
         rollout,
         session::Session,
     },
-    machine::{parallel, process, programs::Tools, terminal::Progress},
+    machine::{parallel, process, programs::Tools, terminal::Progress, tree::Tree},
     repository::{
         cluster::{Cluster, Hub, Nodes},
         fleet::Fleet,
@@ -75,22 +75,22 @@ impl Run {
     /// `Shell` that is logged in.
     pub(crate) fn prepare(
         tools: &Tools,
-        root: &Path,
+        tree: &Tree,
         fleet: Fleet,
         cluster: &str,
         options: &DeployOptions,
     ) -> Result<(Shell, Run)> {
-        let settings = Settings::load(root)?;
-        let (fleet, charts) = check_and_prepare(tools.sh(), root, &settings, fleet)?;
+        let settings = Settings::load(tree)?;
+        let (fleet, charts) = check_and_prepare(tools.sh(), tree, &settings, fleet)?;
         let cluster = fleet.cluster(cluster)?;
-        let decrypter = credentials::decrypter(tools, root, cluster)?;
+        let decrypter = credentials::decrypter(tools, tree, cluster)?;
         let files = open_files(&decrypter, &fleet);
-        let login = log_in(&decrypter, root, cluster, options)?;
+        let login = log_in(&decrypter, tree, cluster, options)?;
         let keys = login.iter().flat_map(|it| &it.keys);
         let mask = Mask::new(files.values().flatten().chain(keys));
         mask.announce();
         let sh = login.as_ref().map_or(decrypter.sh(), |it| &it.sh).clone();
-        let session = start_session(&sh, root, login, options)?;
+        let session = start_session(&sh, tree, login, options)?;
         let run = Run {
             settings,
             charts,
@@ -380,11 +380,11 @@ impl Run {
 /// Starts the session of a login, with the record of this run; none without a login.
 fn start_session(
     sh: &Shell,
-    root: &Path,
+    tree: &Tree,
     login: Option<Login>,
     options: &DeployOptions,
 ) -> Result<Option<Session>> {
-    let record = Record::new(sh, root);
+    let record = Record::new(sh, tree.root());
     if !options.dry_run {
         record.warn();
     }
@@ -402,12 +402,12 @@ fn has_manifests(content: &Value, rendered: &Rendered) -> bool {
 /// Checks everything that can be checked, prepares the charts, and then checks what needed charts that had to be fetched.
 fn check_and_prepare(
     sh: &Shell,
-    root: &Path,
+    tree: &Tree,
     settings: &Settings,
     fleet: Fleet,
 ) -> Result<(Fleet, PreparedCharts)> {
     let (mut fleet, is_unchecked) = rules::before_deploy(sh, fleet, fetch::cached_schemas())?;
-    let charts = prepare::prepare(sh, root, settings, fleet.charts_wanted())?;
+    let charts = prepare::prepare(sh, tree, settings, fleet.charts_wanted())?;
     if is_unchecked {
         (fleet, _) = rules::before_deploy(sh, fleet, fetch::schemas(settings))?;
     }
@@ -427,16 +427,16 @@ fn open_files(decrypter: &Decrypter, fleet: &Fleet) -> BTreeMap<PathBuf, Result<
 /// Logs in to the cluster, unless it is a rehearsal cluster that is down and a dry run can do without.
 fn log_in(
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     cluster: &Cluster,
     options: &DeployOptions,
 ) -> Result<Option<Login>> {
     let name = &cluster.name;
-    if options.dry_run && credentials::is_down(root, cluster)? {
+    if options.dry_run && credentials::is_down(tree, cluster)? {
         say!("the rehearsal cluster `{name}` is down: rendering without it");
         return Ok(None);
     }
-    let login = credentials::log_in(decrypter, root, cluster);
+    let login = credentials::log_in(decrypter, tree, cluster);
     Ok(Some(
         login.with_context(|| format!("cannot log in to `{name}`"))?,
     ))

@@ -28,6 +28,7 @@ use crate::{
         process,
         programs::{self, Tools},
         terminal,
+        tree::Tree,
     },
     repository::{
         fleet::Fleet,
@@ -58,11 +59,11 @@ pub struct DeploySupport {
 }
 
 /// Deploys cert-manager and the chart `support`.
-pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<ExitCode> {
+pub fn deploy_support(sh: &Shell, tree: &Tree, args: &DeploySupport) -> Result<ExitCode> {
     if !args.options.dry_run {
         process::end_in_order();
     }
-    let fleet = Fleet::load(root, &[What::Support], Some(&args.cluster), &[])?;
+    let fleet = Fleet::load(tree, &[What::Support], Some(&args.cluster), &[])?;
     let cluster = fleet.cluster(&args.cluster)?;
     let Some(support) = &cluster.support else {
         let file = cluster.file();
@@ -72,7 +73,7 @@ pub fn deploy_support(sh: &Shell, root: &Path, args: &DeploySupport) -> Result<E
     refuse_old_cert_manager(&args.cert_manager_version)?;
     let wants_cert_manager = support.cert_manager;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let (sh, run) = Run::prepare(&tools, root, fleet, &args.cluster, &args.options)?;
+    let (sh, run) = Run::prepare(&tools, tree, fleet, &args.cluster, &args.options)?;
 
     let releases = run.fleet.releases();
     let config = releases.first().context("`support` has no release")?;

@@ -1,6 +1,6 @@
 //! The command that copies a user's home into another user's.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use indicatif::{HumanBytes, HumanCount};
@@ -17,6 +17,7 @@ use crate::{
     machine::{
         process,
         terminal::{self, list},
+        tree::Tree,
     },
     settings::Settings,
 };
@@ -49,11 +50,11 @@ struct Copy {
     target: String,
 }
 
-pub(crate) fn copy(sh: &Shell, root: &Path, args: &CopyHomedirIntoAnother) -> Result<ExitCode> {
+pub(crate) fn copy(sh: &Shell, tree: &Tree, args: &CopyHomedirIntoAnother) -> Result<ExitCode> {
     // A signal ends the work that goes on, and what was made for it is deleted.
     process::end_in_order();
-    let image = &Settings::load(root)?.shell_image;
-    let (cluster, login) = open(sh, root, &args.cluster, &args.hub)?;
+    let image = &Settings::load(tree)?.shell_image;
+    let (cluster, login) = open(sh, tree, &args.cluster, &args.hub)?;
     let api = Api::start(&login.sh)?;
     args.require_homes_or_terminal()?;
     let helper = with_homes(&login, &api, image, &cluster, &args.hub)?;

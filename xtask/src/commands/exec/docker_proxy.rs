@@ -1,6 +1,6 @@
 //! A connection to a Docker that runs in a cluster.
 
-use std::{path::Path, process::ExitCode, thread, time::Duration};
+use std::{process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -12,6 +12,7 @@ use crate::{
     machine::{
         process::{self, Beside},
         terminal,
+        tree::Tree,
     },
     repository::cluster::Cluster,
     settings::Settings,
@@ -42,13 +43,13 @@ struct DockerProxy<'a> {
 
 pub(crate) fn start_docker_proxy(
     sh: &Shell,
-    root: &Path,
+    tree: &Tree,
     args: &StartDockerProxy,
 ) -> Result<ExitCode> {
     process::end_in_order();
-    let settings = Settings::load(root)?;
-    let cluster = Cluster::load(root, args.cluster(&settings)?)?;
-    let login = credentials::open(sh, root, &cluster)?;
+    let settings = Settings::load(tree)?;
+    let cluster = Cluster::load(tree, args.cluster(&settings)?)?;
+    let login = credentials::open(sh, tree, &cluster)?;
     let api = Api::start(&login.sh)?;
     let mut proxy = DockerProxy {
         sh: &login.sh,

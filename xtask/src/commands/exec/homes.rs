@@ -1,6 +1,6 @@
 //! Shells with users' files.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -20,16 +20,17 @@ use crate::{
         process,
         programs::{self, Tools},
         terminal::list,
+        tree::Tree,
     },
     repository::{cluster::Cluster, fleet::Fleet, problem::What, release_values::ReleaseValues},
     settings::Settings,
 };
 
-pub(crate) fn homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCode> {
+pub(crate) fn homes(sh: &Shell, tree: &Tree, args: &InHub) -> Result<ExitCode> {
     // A signal ends the work that goes on, and what was made for it is deleted.
     process::end_in_order();
-    let image = &Settings::load(root)?.shell_image;
-    let (cluster, login) = open(sh, root, &args.cluster, &args.hub)?;
+    let image = &Settings::load(tree)?.shell_image;
+    let (cluster, login) = open(sh, tree, &args.cluster, &args.hub)?;
     let api = Api::start(&login.sh)?;
     with_homes(&login, &api, image, &cluster, &args.hub)?.in_front(&args.command())
 }
@@ -58,24 +59,24 @@ pub(crate) fn with_homes<'a>(
     Helper::start(&login.sh, api, image, hub, "/home", &volume)
 }
 
-pub(crate) fn root_homes(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCode> {
+pub(crate) fn root_homes(sh: &Shell, tree: &Tree, args: &InHub) -> Result<ExitCode> {
     // A signal ends the work that goes on, and what was made for it is deleted.
     process::end_in_order();
-    let image = &Settings::load(root)?.shell_image;
+    let image = &Settings::load(tree)?.shell_image;
     let hubs = std::slice::from_ref(&args.hub);
-    let fleet = Fleet::load(root, &[What::Hubs], Some(&args.cluster), hubs)?;
+    let fleet = Fleet::load(tree, &[What::Hubs], Some(&args.cluster), hubs)?;
     let fleet = fleet.with_charts(fetch::cached_schemas());
     let cluster = fleet.cluster(&args.cluster)?;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let volume = nfs_volume(&tools, root, &fleet, cluster)?;
-    let login = credentials::open(sh, root, cluster)?;
+    let volume = nfs_volume(&tools, tree, &fleet, cluster)?;
+    let login = credentials::open(sh, tree, cluster)?;
     let api = Api::start(&login.sh)?;
     let helper = Helper::start(&login.sh, &api, image, &args.hub, "/root-homes", &volume)?;
     helper.in_front(&args.command())
 }
 
 /// The volume with all homes of the fleet's one hub, as its values name it.
-fn nfs_volume(tools: &Tools, root: &Path, fleet: &Fleet, cluster: &Cluster) -> Result<Value> {
+fn nfs_volume(tools: &Tools, tree: &Tree, fleet: &Fleet, cluster: &Cluster) -> Result<Value> {
     let releases = fleet.releases();
     let config = releases.first().context("the hub has no release")?;
     if let Some(volume) = nfs_volume_in(&ReleaseValues::plain(fleet, config)) {
@@ -85,7 +86,7 @@ fn nfs_volume(tools: &Tools, root: &Path, fleet: &Fleet, cluster: &Cluster) -> R
         .files_of(config)
         .any(|(_, _, file)| file.is_encrypted())
     {
-        let decrypter = credentials::decrypter(tools, root, cluster)?;
+        let decrypter = credentials::decrypter(tools, tree, cluster)?;
         let values = ReleaseValues::decrypted(&decrypter, fleet, config)?;
         if let Some(volume) = nfs_volume_in(&values) {
             return Ok(volume);

@@ -1,6 +1,6 @@
 //! Logs of a hub's components and of users' servers.
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use crate::{
     machine::{
         process::{self, Whose},
         terminal::list,
+        tree::Tree,
     },
 };
 
@@ -143,15 +144,15 @@ const fn whole_pod(name: &'static str, labels: &'static str) -> Component {
     }
 }
 
-pub(crate) fn debug(sh: &Shell, root: &Path, command: &Debug) -> Result<ExitCode> {
+pub(crate) fn debug(sh: &Shell, tree: &Tree, command: &Debug) -> Result<ExitCode> {
     match command {
-        Debug::ComponentLogs(args) => component_logs(sh, root, args),
-        Debug::UserLogs(args) => user_logs(sh, root, args),
-        Debug::StartDockerProxy(args) => docker_proxy::start_docker_proxy(sh, root, args),
+        Debug::ComponentLogs(args) => component_logs(sh, tree, args),
+        Debug::UserLogs(args) => user_logs(sh, tree, args),
+        Debug::StartDockerProxy(args) => docker_proxy::start_docker_proxy(sh, tree, args),
     }
 }
 
-fn component_logs(sh: &Shell, root: &Path, args: &ComponentLogs) -> Result<ExitCode> {
+fn component_logs(sh: &Shell, tree: &Tree, args: &ComponentLogs) -> Result<ExitCode> {
     let component = COMPONENTS.iter().find(|it| it.name == args.component);
     let component = component.with_context(|| {
         format!(
@@ -160,19 +161,19 @@ fn component_logs(sh: &Shell, root: &Path, args: &ComponentLogs) -> Result<ExitC
             list(COMPONENTS.iter().map(|it| it.name))
         )
     })?;
-    show_component_logs(sh, root, args, component)
+    show_component_logs(sh, tree, args, component)
         .with_context(|| format!("the logs of {}", component.name))
 }
 
 fn show_component_logs(
     sh: &Shell,
-    root: &Path,
+    tree: &Tree,
     args: &ComponentLogs,
     component: &Component,
 ) -> Result<ExitCode> {
     let hub = &args.hub;
     let labels = component.labels;
-    let (_, login) = open(sh, root, &args.cluster, hub)?;
+    let (_, login) = open(sh, tree, &args.cluster, hub)?;
     let sh = &login.sh;
     let pods = pods::find(&Api::start(sh)?, hub, labels)?;
     ensure!(
@@ -195,10 +196,10 @@ fn show_component_logs(
     process::in_front(sh, logs, Whose::Ours)
 }
 
-fn user_logs(sh: &Shell, root: &Path, args: &UserLogs) -> Result<ExitCode> {
+fn user_logs(sh: &Shell, tree: &Tree, args: &UserLogs) -> Result<ExitCode> {
     const CONTAINER: &str = "notebook";
     let hub = &args.hub;
-    let (_, login) = open(sh, root, &args.cluster, hub)?;
+    let (_, login) = open(sh, tree, &args.cluster, hub)?;
     let sh = &login.sh;
     // Every KubeSpawner has the name as it is in an annotation; labels differ.
     let pods = pods::find(&Api::start(sh)?, hub, "")?;

@@ -1,6 +1,6 @@
 //! The command that queries a cluster's Prometheus.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -13,6 +13,7 @@ use crate::{
     machine::{
         process, programs,
         terminal::{self, Format},
+        tree::Tree,
     },
     repository::{cluster::Cluster, fleet::Fleet, problem::What, release_values::ReleaseValues},
     secrets::Secret,
@@ -35,8 +36,8 @@ pub struct Promql {
     format: Format,
 }
 
-pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode> {
-    let fleet = Fleet::load(root, &[What::Support], Some(&args.cluster), &[])?;
+pub(crate) fn promql(sh: &Shell, tree: &Tree, args: &Promql) -> Result<ExitCode> {
+    let fleet = Fleet::load(tree, &[What::Support], Some(&args.cluster), &[])?;
     let fleet = fleet.with_charts(fetch::cached_schemas());
     let cluster = fleet.cluster(&args.cluster)?;
     let releases = fleet.releases();
@@ -44,16 +45,16 @@ pub(crate) fn promql(sh: &Shell, root: &Path, args: &Promql) -> Result<ExitCode>
         bail!("{} has no `support`", cluster.file().display());
     };
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let decrypter = credentials::decrypter(&tools, root, cluster)?;
+    let decrypter = credentials::decrypter(&tools, tree, cluster)?;
     let values = ReleaseValues::decrypted(&decrypter, &fleet, config)?;
     let host = host(&values, cluster)?;
     let username = auth(&values, "username").unwrap_or("prometheus");
     let password = match auth(&values, "password") {
         Some(password) => Secret::new(password.to_owned()),
-        None => made_password(tools.sh(), root, cluster)?,
+        None => made_password(tools.sh(), tree, cluster)?,
     };
 
-    let url = Settings::load(root)?.mirrored(&format!("https://{host}/api/v1/query"));
+    let url = Settings::load(tree)?.mirrored(&format!("https://{host}/api/v1/query"));
     let Some(data) = query(&url, username, &password, &args.query)? else {
         bail!(
             "{} refuses the password of `{username}`\nhint: what `deploy-support {}` set up last counts",
@@ -114,8 +115,8 @@ fn auth<'a>(values: &'a ReleaseValues, key: &str) -> Option<&'a str> {
 }
 
 /// The password that the support chart made.
-fn made_password(sh: &Shell, root: &Path, cluster: &Cluster) -> Result<Secret> {
-    let login = credentials::open(sh, root, cluster)?;
+fn made_password(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<Secret> {
+    let login = credentials::open(sh, tree, cluster)?;
     let sh = &login.sh;
     let field = "jsonpath={.data.password}";
     let get = cmd!(

@@ -1,6 +1,6 @@
 //! Shells in a hub, with its users' files, and in an AWS account.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
@@ -18,6 +18,7 @@ use crate::{
         process::{self, Whose},
         shell::{self, Env},
         terminal::list,
+        tree::Tree,
     },
 };
 
@@ -51,18 +52,18 @@ pub struct Aws {
     auth_token: String,
 }
 
-pub(crate) fn shells(sh: &Shell, root: &Path, command: &Shells) -> Result<ExitCode> {
+pub(crate) fn shells(sh: &Shell, tree: &Tree, command: &Shells) -> Result<ExitCode> {
     match command {
-        Shells::Hub(args) => in_hub(sh, root, args),
-        Shells::Homes(args) => homes::homes(sh, root, args),
-        Shells::RootHomes(args) => homes::root_homes(sh, root, args),
-        Shells::CopyHomedirIntoAnother(args) => copy_homedir::copy(sh, root, args),
+        Shells::Hub(args) => in_hub(sh, tree, args),
+        Shells::Homes(args) => homes::homes(sh, tree, args),
+        Shells::RootHomes(args) => homes::root_homes(sh, tree, args),
+        Shells::CopyHomedirIntoAnother(args) => copy_homedir::copy(sh, tree, args),
         Shells::Aws(args) => aws(sh, args),
     }
 }
 
-fn in_hub(sh: &Shell, root: &Path, args: &InHub) -> Result<ExitCode> {
-    let (cluster, login) = open(sh, root, &args.cluster, &args.hub)?;
+fn in_hub(sh: &Shell, tree: &Tree, args: &InHub) -> Result<ExitCode> {
+    let (cluster, login) = open(sh, tree, &args.cluster, &args.hub)?;
     let sh = &login.sh;
     let hub = &args.hub;
     let pods = pods::find(&Api::start(sh)?, hub, "component=hub")?;

@@ -1,15 +1,13 @@
 //! The hub in which a command runs.
 
-use std::{
-    io::{IsTerminal, stdin, stdout},
-    path::Path,
-};
+use std::io::{IsTerminal, stdin, stdout};
 
 use anyhow::Result;
 use xshell::Shell;
 
 use crate::{
     kubernetes::credentials::{self, login::Login},
+    machine::tree::Tree,
     repository::cluster::Cluster,
 };
 
@@ -36,10 +34,10 @@ impl InHub {
 }
 
 /// Logs in to a cluster that has this hub.
-pub(crate) fn open(sh: &Shell, root: &Path, cluster: &str, hub: &str) -> Result<(Cluster, Login)> {
-    let cluster = Cluster::load(root, cluster)?;
+pub(crate) fn open(sh: &Shell, tree: &Tree, cluster: &str, hub: &str) -> Result<(Cluster, Login)> {
+    let cluster = Cluster::load(tree, cluster)?;
     cluster.select_hubs(&[hub.to_owned()])?;
-    let login = credentials::open(sh, root, &cluster)?;
+    let login = credentials::open(sh, tree, &cluster)?;
     Ok((cluster, login))
 }
 

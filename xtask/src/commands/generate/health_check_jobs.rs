@@ -13,6 +13,7 @@ use crate::{
     },
     machine::{
         terminal::{self, Format},
+        tree::Tree,
         workflow,
     },
     repository::cluster::{Cluster, Hub},
@@ -39,9 +40,9 @@ struct Checks<'a> {
     prod: Vec<Todo<'a>>,
 }
 
-pub(crate) fn health_check_jobs(sh: &Shell, root: &Path, args: &HealthCheckJobs) -> Result<()> {
+pub(crate) fn health_check_jobs(sh: &Shell, tree: &Tree, args: &HealthCheckJobs) -> Result<()> {
     let changed = args.source.changed(sh)?;
-    let clusters = clusters(root)?;
+    let clusters = clusters(tree)?;
     let checks: Vec<_> = clusters
         .iter()
         .filter_map(|cluster| checks(cluster, &changed))

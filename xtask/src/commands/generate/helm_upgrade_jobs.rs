@@ -3,11 +3,7 @@
 mod gitlab;
 mod plan;
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{env, fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -20,7 +16,7 @@ use crate::{
         helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan},
         jobs::{Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened},
     },
-    machine::{terminal, workflow},
+    machine::{terminal, tree::Tree, workflow},
     services::github,
     settings::Settings,
 };
@@ -61,7 +57,7 @@ pub struct GenerateHelmUpgradeJobs {
     paths: Vec<String>,
 }
 
-pub(crate) fn helm_upgrade_jobs(sh: &Shell, root: &Path, args: &HelmUpgradeJobs) -> Result<()> {
+pub(crate) fn helm_upgrade_jobs(sh: &Shell, tree: &Tree, args: &HelmUpgradeJobs) -> Result<()> {
     let given = given_labels(&args.labels)?;
     let mut change = Change::default();
     for step in args.source.steps(sh)? {
@@ -72,7 +68,7 @@ pub(crate) fn helm_upgrade_jobs(sh: &Shell, root: &Path, args: &HelmUpgradeJobs)
         };
         change.add(&step.changed, labels);
     }
-    print(root, &change, args.format)
+    print(tree, &change, args.format)
 }
 
 /// The labels in `--labels`; `None` for `merged`.
@@ -98,19 +94,19 @@ fn merged_labels(commit: &str) -> Result<Labels> {
 }
 
 /// Prints the jobs for these changed files.
-pub fn generate_helm_upgrade_jobs(root: &Path, args: &GenerateHelmUpgradeJobs) -> Result<ExitCode> {
+pub fn generate_helm_upgrade_jobs(tree: &Tree, args: &GenerateHelmUpgradeJobs) -> Result<ExitCode> {
     let paths = args.paths.iter().flat_map(|it| it.split_whitespace());
     let mut change = Change::default();
     change.add(&Changed::of(paths.map(PathBuf::from)), Labels::default());
-    print(root, &change, JobsFormat::Text)?;
+    print(tree, &change, JobsFormat::Text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the jobs for a change. In a GitHub workflow they are also its outputs, and comment-body.txt is written.
-fn print(root: &Path, change: &Change, format: JobsFormat) -> Result<()> {
-    let settings = Settings::load(root)?;
-    let clusters = clusters(root)?;
-    let plan = plan(root, &settings, &clusters, change)?;
+fn print(tree: &Tree, change: &Change, format: JobsFormat) -> Result<()> {
+    let settings = Settings::load(tree)?;
+    let clusters = clusters(tree)?;
+    let plan = plan(tree, &settings, &clusters, change)?;
     // GitLab sets `CI` as well, and has none of GitHub's limits.
     let is_ci = env::var_os("CI").is_some_and(|it| !it.is_empty());
     if is_ci && format != JobsFormat::Gitlab {

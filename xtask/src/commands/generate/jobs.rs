@@ -1,13 +1,11 @@
 //! The jobs of a workflow, as JSON for its matrices and as tables for people.
 
-use std::path::Path;
-
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    machine::terminal,
+    machine::{terminal, tree::Tree},
     repository::cluster::{Cluster, Hub},
 };
 
@@ -20,8 +18,8 @@ const REASONS: usize = 64 << 10;
 
 /// The clusters that a workflow's jobs can reach, their hubs sorted by name. A rehearsal cluster is not among them: each
 /// machine has its own.
-pub(crate) fn clusters(root: &Path) -> Result<Vec<Cluster>> {
-    let mut clusters = Cluster::all(root)?;
+pub(crate) fn clusters(tree: &Tree) -> Result<Vec<Cluster>> {
+    let mut clusters = Cluster::all(tree)?;
     clusters.retain(|it| !it.is_local());
     for cluster in &mut clusters {
         cluster.hubs.sort_by(|a, b| a.name.cmp(&b.name));

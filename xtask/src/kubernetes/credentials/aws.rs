@@ -7,6 +7,7 @@ use xshell::cmd;
 
 use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
+    machine::tree::Tree,
     repository::cluster::Aws,
     secrets::Decrypter,
 };
@@ -15,7 +16,7 @@ use crate::{
 pub(crate) fn log_in(
     login: &mut Login,
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     aws: &Aws,
 ) -> Result<()> {
     require_on_path(
@@ -24,7 +25,7 @@ pub(crate) fn log_in(
         "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html, or the package `awscli`",
     )?;
     let hint = match &aws.key {
-        Some(file) => use_key(login, decrypter, root, file, &aws.region)?,
+        Some(file) => use_key(login, decrypter, tree, file, &aws.region)?,
         None => {
             "`aws sts get-caller-identity` shows whose login this is, since cluster.yaml names no `key`"
                 .to_owned()
@@ -52,12 +53,12 @@ fn write_kubeconfig(login: &Login, aws: &Aws, hint: &str) -> Result<()> {
 fn use_key(
     login: &mut Login,
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     file: &Path,
     region: &str,
 ) -> Result<String> {
     let paths = ["/AccessKey/AccessKeyId", "*/AccessKey/SecretAccessKey"];
-    let (key, [id, secret]) = read_key(decrypter, root, file, paths)?;
+    let (key, [id, secret]) = read_key(decrypter, tree, file, paths)?;
     let hint = format!(
         "the access key is {id}: it must still be active, and its user needs access to the cluster \
          (`eks:DescribeCluster`, and an access entry)"

@@ -10,6 +10,7 @@ use xshell::cmd;
 
 use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
+    machine::tree::Tree,
     repository::cluster::Azure,
     secrets::{Decrypter, InMemory, Secret},
     services::http,
@@ -32,19 +33,19 @@ struct Key<'a> {
 pub(crate) fn log_in(
     login: &mut Login,
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     azure: &Azure,
     settings: &Settings,
 ) -> Result<()> {
     let Some(file) = &azure.key else {
         return log_in_without_key(login, azure);
     };
-    let (in_memory, key) = Key::read(decrypter, root, file)?;
+    let (in_memory, key) = Key::read(decrypter, tree, file)?;
     login.isolate();
 
     let token = get_token(&key, settings)?;
     let kubeconfig = get_kubeconfig(&key, azure, settings, &token)?;
-    login.hold_kubeconfig(kubeconfig, root)?;
+    login.hold_kubeconfig(kubeconfig, tree.root())?;
     set_up_kubelogin(login, key);
     login.keys.push(in_memory);
     Ok(())
@@ -52,14 +53,14 @@ pub(crate) fn log_in(
 
 impl Key<'_> {
     /// Reads the key in a file. Returns also the file, which must not show.
-    fn read<'a>(decrypter: &Decrypter, root: &Path, file: &'a Path) -> Result<(InMemory, Key<'a>)> {
+    fn read<'a>(decrypter: &Decrypter, tree: &Tree, file: &'a Path) -> Result<(InMemory, Key<'a>)> {
         let paths = [
             "/service_principal_id",
             "*/service_principal_password",
             "/tenant_id",
             "/subscription_id",
         ];
-        let (in_memory, texts) = read_key(decrypter, root, file, paths)?;
+        let (in_memory, texts) = read_key(decrypter, tree, file, paths)?;
         let [id, password, tenant, subscription] = texts;
         let key = Key {
             file,

@@ -7,6 +7,7 @@ use xshell::cmd;
 
 use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
+    machine::tree::Tree,
     repository::cluster::Gcp,
     secrets::Decrypter,
 };
@@ -27,7 +28,7 @@ const OTHER_LOGINS: &[&str] = &[
 pub(crate) fn log_in(
     login: &mut Login,
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     gcp: &Gcp,
 ) -> Result<()> {
     require_on_path(
@@ -37,7 +38,7 @@ pub(crate) fn log_in(
          the package `google-cloud-cli-gke-gcloud-auth-plugin` where gcloud came as one",
     )?;
     let hint = match &gcp.key {
-        Some(file) => use_key(login, decrypter, root, file, &gcp.project)?,
+        Some(file) => use_key(login, decrypter, tree, file, &gcp.project)?,
         None => "`gcloud auth list` shows whose login this is, since cluster.yaml names no `key`"
             .to_owned(),
     };
@@ -66,12 +67,12 @@ fn write_kubeconfig(login: &Login, gcp: &Gcp, hint: &str) -> Result<()> {
 fn use_key(
     login: &mut Login,
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     file: &Path,
     project: &str,
 ) -> Result<String> {
     let paths = ["/client_email", "*/private_key", "*/private_key_id"];
-    let (key, [account, ..]) = read_key(decrypter, root, file, paths)?;
+    let (key, [account, ..]) = read_key(decrypter, tree, file, paths)?;
     login.unset(|name| OTHER_LOGINS.contains(&name));
     login.set("CLOUDSDK_CONFIG", login.folder.path.join("gcloud"));
     login.set("CLOUDSDK_CORE_PROJECT", project);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use xshell::{Cmd, Shell};
 
 use crate::{
-    machine::{paths, private::PrivateFolder, process, programs, shell::Env},
+    machine::{paths, private::PrivateFolder, process, programs, shell::Env, tree::Tree},
     repository::cluster::Nodes,
     secrets::{self, Decrypter, InMemory, Mask},
     yaml,
@@ -157,11 +157,11 @@ pub(crate) fn require_on_path(sh: &Shell, programs: &[&str], hint: &str) -> Resu
 /// and nothing else of the file is: a message may say whose key was refused.
 pub(crate) fn read_key<const N: usize>(
     decrypter: &Decrypter,
-    root: &Path,
+    tree: &Tree,
     file: &Path,
     paths: [&str; N],
 ) -> Result<(InMemory, [String; N])> {
-    let key = secrets::open(decrypter, root, file)?;
+    let key = secrets::open(decrypter, tree, file)?;
     let shown = file.display();
     // An error's own text may quote the file.
     let json: Value = serde_json::from_str(&key.text()?)

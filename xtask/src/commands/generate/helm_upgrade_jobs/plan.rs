@@ -1,8 +1,7 @@
 //! Plans what a change makes redeploy, cluster by cluster.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +11,7 @@ use glob::Pattern;
 use crate::{
     charts::source,
     commands::generate::{changed::Changed, jobs::Todo},
-    machine::{paths, terminal::list},
+    machine::{paths, terminal::list, tree::Tree},
     repository::{
         cluster::{Cluster, Hub, Support},
         release_config::SUPPORT_CHART,
@@ -118,17 +117,13 @@ impl Labels {
 
 /// The clusters on which something is upgraded, in the order of `clusters`.
 pub(crate) fn plan<'a>(
-    root: &Path,
+    tree: &Tree,
     settings: &Settings,
     clusters: &'a [Cluster],
     change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
-    let links = &Links {
-        root: root.canonicalize()?,
-        folders: RefCell::default(),
-    };
-    let for_support = Touched::find(&change.for_support, links, settings, clusters)?;
-    let for_hubs = Touched::find(&change.for_hubs, links, settings, clusters)?;
+    let for_support = Touched::find(&change.for_support, tree, settings, clusters)?;
+    let for_hubs = Touched::find(&change.for_hubs, tree, settings, clusters)?;
     let mut plan = Vec::new();
     for cluster in clusters {
         let todos = change.todos(cluster, &for_hubs);
@@ -155,7 +150,7 @@ fn forced(is_set: bool, label: &str) -> Option<String> {
 /// What changed files belong to.
 struct Touched<'a> {
     changed: &'a Changed,
-    links: &'a Links,
+    tree: &'a Tree,
     /// Whether one is of `core_files`, with which all hubs are deployed.
     core: bool,
     /// The charts that a file belongs to, by their folders from the root.
@@ -165,7 +160,7 @@ struct Touched<'a> {
 impl<'a> Touched<'a> {
     fn find(
         changed: &'a Changed,
-        links: &'a Links,
+        tree: &'a Tree,
         settings: &Settings,
         clusters: &[Cluster],
     ) -> Result<Touched<'a>> {
@@ -173,13 +168,13 @@ impl<'a> Touched<'a> {
         let mut files = changed.files();
         let mut charts = BTreeSet::new();
         for chart in all_charts(clusters) {
-            if is_changed(&chart, changed, links)? {
+            if is_changed(&chart, changed, tree)? {
                 charts.insert(chart);
             }
         }
         Ok(Touched {
             changed,
-            links,
+            tree,
             core: files.any(|file| patterns.iter().any(|it| it.matches_path(file))),
             charts,
         })
@@ -195,7 +190,7 @@ impl<'a> Touched<'a> {
         }
         let own = support.helm_chart_values_files.iter();
         let own = own.map(|file| cluster.dir.join(file));
-        self.values(own.chain(Support::shared_values(&self.links.root)))
+        self.values(own.chain(Support::shared_values(self.tree)))
     }
 
     /// Why a hub is redeployed, if it is.
@@ -253,7 +248,7 @@ impl<'a> Touched<'a> {
 
     /// Whether a file changed, or the file that it is a link to.
     fn has(&self, file: &Path) -> bool {
-        let target = || self.links.target(file);
+        let target = || target(self.tree, file);
         self.changed.has(file) || target().is_some_and(|it| self.changed.has(&it))
     }
 }
@@ -276,39 +271,26 @@ fn core_patterns(settings: &Settings) -> Result<Vec<Pattern>> {
 }
 
 /// Whether a file changed that a chart is read from, also of charts that it depends on by `file://`.
-fn is_changed(chart: &Path, changed: &Changed, links: &Links) -> Result<bool> {
-    let mut folders = source::folders(&links.root, chart)?;
-    let targets: Vec<_> = folders.iter().filter_map(|it| links.target(it)).collect();
+fn is_changed(chart: &Path, changed: &Changed, tree: &Tree) -> Result<bool> {
+    let mut folders = source::folders(tree, chart)?;
+    let targets: Vec<_> = folders.iter().filter_map(|it| target(tree, it)).collect();
     folders.extend(targets);
     let mut folders = folders.iter();
-    Ok(folders.any(|it| source::reads_any(&links.root, it, changed.within(it))))
+    Ok(folders.any(|it| source::reads_any(tree, it, changed.within(it))))
 }
 
-/// The repository's symbolic links.
-struct Links {
-    /// The repository's root, without links.
-    root: PathBuf,
-    /// Folders from the root, each with its path without links.
-    folders: RefCell<BTreeMap<PathBuf, PathBuf>>,
-}
-
-impl Links {
-    /// The path of a file or folder without links, if that is another one. Both paths are from the root.
-    fn target(&self, path: &Path) -> Option<PathBuf> {
-        let folder = path.parent()?;
-        let name = path.file_name()?;
-        let mut folders = self.folders.borrow_mut();
-        if !folders.contains_key(folder) {
-            let real = self.root.join(folder).canonicalize().ok()?;
-            folders.insert(folder.to_owned(), real);
-        }
-        let mut real = folders[folder].join(name);
-        if real.is_symlink() {
-            real = real.canonicalize().ok()?;
-        }
-        let real = paths::from(&self.root, &real);
-        (real != path).then_some(real)
-    }
+/// The path of a file or folder without tree, if that is another one. Both paths are from the root.
+fn target(tree: &Tree, path: &Path) -> Option<PathBuf> {
+    let real = match tree.find(path) {
+        Ok(Some(found)) => found.path,
+        // It was deleted, perhaps, in a folder that is a link.
+        _ => tree
+            .find(path.parent()?)
+            .ok()??
+            .path
+            .join(path.file_name()?),
+    };
+    (real != path).then_some(real)
 }
 
 impl Upgrades<'_> {

@@ -1,0 +1,238 @@
+//! The files of a repository: as they are in its work tree, in git's index, or in a commit.
+//!
+//! What a repository holds is data. A link in it may lead anywhere and a file may be a device, so nothing is read but
+//! plain files inside of the git work tree that holds the root, up to a limit.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    io::{ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::fs::OFlags;
+use xshell::Shell;
+
+use crate::machine::paths;
+
+pub(crate) use self::limits::Kind;
+use self::{
+    limits::{LARGEST, OUTSIDE, refuse_large, refuse_of_git},
+    snapshot::Snapshot,
+};
+
+mod limits;
+mod snapshot;
+
+/// The files of a repository at one point. All paths are from the root, and may lead to what is beside it.
+#[derive(Clone, Default)]
+pub struct Tree {
+    root: PathBuf,
+    /// The folder that holds all that may be read: the top of the git work tree, or the root where there is none. No link
+    /// is part of its path.
+    top: PathBuf,
+    /// Of the root, below the top.
+    prefix: PathBuf,
+    /// None for the files as they are.
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+/// What a path leads to.
+pub(crate) struct Found {
+    /// Its path from the root, in which no step is a link.
+    pub(crate) path: PathBuf,
+    pub(crate) kind: Kind,
+}
+
+impl Tree {
+    /// The files as they are on the disk.
+    pub fn work_tree(root: &Path) -> Result<Tree> {
+        let real = root
+            .canonicalize()
+            .with_context(|| format!("cannot open the root `{}`", root.display()))?;
+        let top = top(&real);
+        let prefix = real.strip_prefix(&top).unwrap_or(Path::new(""));
+        Ok(Tree {
+            root: root.to_owned(),
+            prefix: prefix.to_owned(),
+            top,
+            snapshot: None,
+        })
+    }
+
+    /// The files that git would commit now: those in the index that `GIT_INDEX_FILE` names, or in the usual one.
+    pub(crate) fn index(&self, sh: &Shell) -> Result<Tree> {
+        Ok(Tree {
+            root: self.root.clone(),
+            top: self.top.clone(),
+            prefix: self.prefix.clone(),
+            snapshot: Some(Arc::new(Snapshot::of_index(sh, &self.top)?)),
+        })
+    }
+
+    /// The same repository's files as they are on the disk.
+    pub(crate) fn on_disk(&self) -> Tree {
+        Tree {
+            snapshot: None,
+            ..self.clone()
+        }
+    }
+
+    /// The names of what the index does not have in a folder since git ignores it. None for the files on the disk.
+    pub(crate) fn ignored(&self, folder: &Path) -> Result<Vec<OsString>> {
+        match &self.snapshot {
+            None => Ok(Vec::new()),
+            Some(snapshot) => snapshot.ignored(&self.from_top(folder)),
+        }
+    }
+
+    /// What to say of a file that is not there.
+    pub(crate) fn missing(&self) -> &'static str {
+        match &self.snapshot {
+            None => "doesn't exist",
+            Some(_) => "isn't what git would commit: it is missing, or `git add` adds it",
+        }
+    }
+
+    /// The root, for programs that work in it.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What a path leads to, links followed; none if nothing is there. An error if it leads out of the repository, or to
+    /// something that is neither a file nor a folder.
+    pub(crate) fn find(&self, path: &Path) -> Result<Option<Found>> {
+        let found = match &self.snapshot {
+            None => self.find_on_disk(path)?,
+            Some(snapshot) => snapshot.find(&self.prefix.join(path))?,
+        };
+        let Some((from_top, kind)) = found else {
+            return Ok(None);
+        };
+        Ok(Some(Found {
+            path: paths::from(&self.prefix, &from_top),
+            kind,
+        }))
+    }
+
+    /// The path from the top, in which no step is a link, and what is there.
+    fn find_on_disk(&self, path: &Path) -> Result<Option<(PathBuf, Kind)>> {
+        let full = self.top.join(&self.prefix).join(path);
+        let real = match full.canonicalize() {
+            Err(err) if is_missing(err.kind()) => return Ok(None),
+            real => real.context("cannot follow it")?,
+        };
+        let from_top = real
+            .strip_prefix(&self.top)
+            .map_err(|_| anyhow!("it leads to `{}`, which is {OUTSIDE}", real.display()))?;
+        refuse_of_git(from_top)?;
+        let metadata = real.metadata().context("cannot look at it")?;
+        let kind = match () {
+            () if metadata.is_dir() => Kind::Folder,
+            () if metadata.is_file() => Kind::File,
+            () => bail!("it is neither a file nor a folder"),
+        };
+        Ok(Some((from_top.to_owned(), kind)))
+    }
+
+    /// Whether a file is at a path, and may be read.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        self.is(path, Kind::File)
+    }
+
+    /// Whether a folder is at a path, and may be read.
+    pub(crate) fn is_folder(&self, path: &Path) -> bool {
+        self.is(path, Kind::Folder)
+    }
+
+    /// Whether a folder is a link to one that it is in itself: who follows such links never comes to an end.
+    pub(crate) fn leads_back(&self, path: &Path) -> bool {
+        let folder = path.parent().and_then(|it| self.find(it).ok().flatten());
+        let target = self.find(path).ok().flatten();
+        match (folder, target) {
+            (Some(folder), Some(target)) => folder.path.starts_with(target.path),
+            _ => false,
+        }
+    }
+
+    fn is(&self, path: &Path, kind: Kind) -> bool {
+        matches!(self.find(path), Ok(Some(found)) if found.kind == kind)
+    }
+
+    /// The content of a file. The error does not name it.
+    pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>> {
+        self.read_if_there(path)?
+            .with_context(|| format!("it {}", self.missing()))
+    }
+
+    /// The content of a file, or none if nothing is there. The error does not name it.
+    pub(crate) fn read_if_there(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        let Some(found) = self.find(path)? else {
+            return Ok(None);
+        };
+        ensure!(found.kind == Kind::File, "it is not a file");
+        match &self.snapshot {
+            None => read_file(&self.top.join(self.from_top(&found.path))).map(Some),
+            Some(snapshot) => snapshot.read(&self.from_top(&found.path)).map(Some),
+        }
+    }
+
+    fn from_top(&self, path: &Path) -> PathBuf {
+        paths::lexical(&self.prefix.join(path))
+    }
+
+    /// The names of what is in a folder, sorted. Without the folder there are none.
+    pub(crate) fn children(&self, folder: &Path) -> Result<Vec<OsString>> {
+        let Some(found) = self.find(folder)?.filter(|it| it.kind == Kind::Folder) else {
+            return Ok(Vec::new());
+        };
+        let from_top = self.from_top(&found.path);
+        if let Some(snapshot) = &self.snapshot {
+            return Ok(snapshot.children(&from_top));
+        }
+        let entries = fs::read_dir(self.top.join(from_top)).context("cannot look through it")?;
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry?.file_name());
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// The top of the git work tree that holds a folder, or the folder itself where there is none. Like git, this does not look
+/// above the folders in `GIT_CEILING_DIRECTORIES`.
+fn top(folder: &Path) -> PathBuf {
+    let ceilings = env::var_os("GIT_CEILING_DIRECTORIES").unwrap_or_default();
+    let ceilings: Vec<_> = env::split_paths(&ceilings).collect();
+    let candidates = folder.ancestors();
+    let mut candidates = candidates.take_while(|it| !ceilings.iter().any(|ceiling| ceiling == it));
+    let found = candidates.find(|it| it.join(".git").symlink_metadata().is_ok());
+    found.unwrap_or(folder).to_owned()
+}
+
+fn is_missing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Reads a plain file, whatever becomes of it meanwhile: opening a pipe would wait, and reading a device never end.
+fn read_file(file: &Path) -> Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let opened = File::options()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(file)
+        .context("cannot read it")?;
+    ensure!(opened.metadata()?.is_file(), "it is not a file");
+    let mut content = Vec::new();
+    opened
+        .take(LARGEST + 1)
+        .read_to_end(&mut content)
+        .context("cannot read it")?;
+    refuse_large(content.len() as u64)?;
+    Ok(content)
+}
