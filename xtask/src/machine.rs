@@ -2,6 +2,7 @@
 
 pub(crate) mod digest;
 pub(crate) mod name;
+pub(crate) mod inherited;
 pub(crate) mod parallel;
 pub mod paths;
 pub(crate) mod private;

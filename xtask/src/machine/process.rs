@@ -26,7 +26,7 @@ use signal_hook::{
 };
 use xshell::{Cmd, Shell};
 
-use crate::machine::private;
+use crate::machine::{inherited, private};
 
 /// Set on our own `Shell` by `--verbose`: each program that is run is shown.
 pub const VERBOSE: &str = "XTASK_VERBOSE";
@@ -105,7 +105,7 @@ impl Beside {
         let name = name(&command);
         let stdout = capture()?;
         let stderr = capture()?;
-        let expression = in_its_folder(&command, expression(&command))
+        let expression = in_its_folder(&command, ours(&command))
             .stdin_bytes(stdin)
             .stdout_file(stdout.try_clone()?)
             .stderr_file(stderr.try_clone()?);
@@ -210,10 +210,16 @@ fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-/// What duct starts for a command, in our own folder and with our own stdin, stdout and stderr. A failed program is no
-/// error.
+/// What duct starts for a command that works for us: of the person's settings, it has those that its `Shell` names.
+fn ours(command: &Command) -> Expression {
+    // Of two such calls, duct heeds the earlier one.
+    inherited::unwanted().fold(theirs(command), |it, name| it.env_remove(name))
+}
+
+/// What duct starts for a command of the person's own: in our folder and environment, with our own stdin, stdout and stderr.
+/// A failed program is no error.
 #[expect(clippy::disallowed_methods, reason = "this is the one way")]
-fn expression(command: &Command) -> Expression {
+fn theirs(command: &Command) -> Expression {
     let mut expression = duct::cmd(command.get_program(), command.get_args()).unchecked();
     for (name, value) in command.get_envs() {
         expression = match value.filter(|it| !it.is_empty()) {
@@ -268,11 +274,10 @@ fn content(file: &File) -> Result<Vec<u8>> {
 static IN_FRONT: Mutex<Option<Arc<Handle>>> = Mutex::new(None);
 
 /// Whose a program in the foreground is.
-#[derive(PartialEq)]
 pub(crate) enum Whose {
-    /// It runs in our folder, and ends with us.
+    /// It runs in our folder without the person's settings, and ends with us.
     Ours,
-    /// It runs in the person's own folder, and outlives us if we are killed.
+    /// It runs in the person's own folder and environment, and outlives us if we are killed.
     Theirs,
 }
 
@@ -283,10 +288,10 @@ pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
     show_if_verbose(sh, &cmd);
     let command = Command::from(cmd);
     let name = name(&command);
-    let mut expression = expression(&command);
-    if whose == Whose::Ours {
-        expression = end_with_us(in_its_folder(&command, expression));
-    }
+    let expression = match whose {
+        Whose::Ours => end_with_us(in_its_folder(&command, ours(&command))),
+        Whose::Theirs => theirs(&command),
+    };
     on_signals();
     let handle = start_in_front(&expression).with_context(|| format!("cannot run `{name}`"))?;
     let status = wait(&handle);
@@ -410,7 +415,7 @@ pub(crate) fn show(cmd: Cmd) -> Result<()> {
     let shown = cmd.to_string();
     say!("$ {shown}");
     let command = Command::from(cmd);
-    let output = in_its_folder(&command, expression(&command))
+    let output = in_its_folder(&command, ours(&command))
         .run()
         .with_context(|| format!("cannot run `{shown}`"))?;
     if !output.status.success() {

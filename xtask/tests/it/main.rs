@@ -19,6 +19,7 @@ mod gitlab;
 mod health;
 
 mod hub;
+mod inherits;
 mod jupyterhub;
 mod leaks;
 mod local;

@@ -33,12 +33,16 @@ pub(crate) struct Login {
     pub(crate) folder: PrivateFolder,
 }
 
-/// Settings of helm that would lead it to another cluster or namespace (<https://helm.sh/docs/helm/helm/>).
-const HELM_SETTINGS: [&str; 6] = [
+/// Settings that would lead helm to another cluster or namespace in a shell of the person's own. helm's
+/// pkg/cli/environment.go has all of them.
+const HELM_SETTINGS: [&str; 9] = [
     "HELM_KUBEAPISERVER",
     "HELM_KUBEASGROUPS",
     "HELM_KUBEASUSER",
+    "HELM_KUBECAFILE",
     "HELM_KUBECONTEXT",
+    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY",
+    "HELM_KUBETLS_SERVER_NAME",
     "HELM_KUBETOKEN",
     "HELM_NAMESPACE",
 ];

@@ -1,0 +1,163 @@
+//! What programs inherit from the person who runs the deployer: settings, and limits.
+
+use std::fs;
+
+use crate::{
+    generate::git,
+    repo::{Key, Ran, Repo, Shared, kubeconfig, kubectl, tool_path},
+};
+
+/// The settings that the sources of helm 4.3.1, kubectl 1.34.4, sops 3.13.3, etcd 3.6, kwok 0.8 and git 2.47 name, without
+/// those that reach them.
+const SETTINGS: &str = "
+    HELM_BIN HELM_BURST_LIMIT HELM_CACHE_HOME HELM_COLOR HELM_CONFIG_HOME HELM_CONTENT_CACHE HELM_DATA_HOME HELM_DEBUG
+    HELM_DRIVER HELM_DRIVER_SQL_CONNECTION_STRING HELM_EXPERIMENTAL_FEATURE HELM_KUBEAPISERVER HELM_KUBEASGROUPS
+    HELM_KUBEASUSER HELM_KUBECAFILE HELM_KUBECONTEXT HELM_KUBEINSECURE_SKIP_TLS_VERIFY HELM_KUBETLS_SERVER_NAME
+    HELM_KUBETOKEN HELM_MAX_HISTORY HELM_MEMORY_DRIVER_DATA HELM_NAMESPACE HELM_NO_PLUGINS HELM_PLUGINS HELM_PLUGIN_DIR
+    HELM_PLUGIN_NAME HELM_PLUGIN_PASSWORD HELM_PLUGIN_PASS_CREDENTIALS_ALL HELM_PLUGIN_USERNAME HELM_PPROF_CPU_PROFILE
+    HELM_PPROF_MEM_PROFILE HELM_QPS HELM_REGISTRY_CONFIG HELM_REPOSITORY_CACHE HELM_REPOSITORY_CONFIG
+
+    KUBECACHEDIR KUBECONFIG KUBECTL_APPLYSET KUBECTL_COMMAND_HEADERS KUBECTL_EXTERNAL_DIFF KUBECTL_KUBERC KUBECTL_KYAML
+    KUBECTL_OPENAPIV3_PATCH KUBECTL_PORT_FORWARD_WEBSOCKETS KUBECTL_REMOTE_COMMAND_WEBSOCKETS KUBERC KUBERNETES_EXEC_INFO
+    KUBERNETES_MASTER KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT KUBE_CACHE_MUTATION_DETECTOR
+    KUBE_CLIENT_BACKOFF_BASE KUBE_CLIENT_BACKOFF_DURATION KUBE_EDITOR KUBE_FEATURE_ClientsAllowCBOR
+    KUBE_FEATURE_WatchListClient KUBE_PATCH_CONVERSION_DETECTOR KUBE_WATCHLIST_INCONSISTENCY_DETECTOR
+
+    SOPS_AGE_RECIPIENT SOPS_AGE_RECIPIENTS SOPS_AZURE_KEYVAULT_URLS SOPS_CONFIG SOPS_DISABLE_VERSION_CHECK SOPS_EDITOR
+    SOPS_GCP_KMS_IDS SOPS_HUAWEICLOUD_KMS_IDS SOPS_KMS_ARN SOPS_PGP_FP SOPS_VAULT_URIS
+
+    GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_ATTR_SOURCE GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT GIT_CONFIG_GLOBAL
+    GIT_CONFIG_NOSYSTEM GIT_CONFIG_PARAMETERS GIT_CONFIG_SYSTEM GIT_DEFAULT_HASH GIT_DIFF_OPTS GIT_DIR GIT_EDITOR
+    GIT_EXEC_PATH GIT_EXTERNAL_DIFF GIT_GLOB_PATHSPECS GIT_GRAFT_FILE GIT_ICASE_PATHSPECS GIT_IMPLICIT_WORK_TREE
+    GIT_INDEX_FILE GIT_INDEX_VERSION GIT_LITERAL_PATHSPECS GIT_NAMESPACE GIT_NOGLOB_PATHSPECS GIT_NO_REPLACE_OBJECTS
+    GIT_OBJECT_DIRECTORY GIT_OPTIONAL_LOCKS GIT_PAGER GIT_PREFIX GIT_PROXY_COMMAND GIT_QUARANTINE_PATH
+    GIT_REDIRECT_STDERR GIT_REF_PARANOIA GIT_REPLACE_REF_BASE GIT_SHALLOW_FILE GIT_SSH GIT_SSH_COMMAND GIT_SSL_CAINFO
+    GIT_SSL_NO_VERIFY GIT_TEMPLATE_DIR GIT_TRACE GIT_TRACE2 GIT_TRACE_SETUP GIT_WORK_TREE";
+
+/// The settings with which sops finds a person's keys, but for SOPS_AGE_KEY_FILE.
+const KEYS: &[(&str, &str)] = &[
+    ("SOPS_AGE_KEY", ""),
+    ("SOPS_DECRYPTION_ORDER", "age,pgp"),
+    ("SOPS_ENABLE_LOCAL_KEYSERVICE", "true"),
+    ("SOPS_GCP_KMS_CLIENT_TYPE", "rest"),
+    ("SOPS_GPG_EXEC", "/usr/bin/gpg"),
+    ("SOPS_HC_VAULT_ALLOWLIST", "none"),
+];
+
+fn has_settings(repo: &mut Repo) {
+    for name in SETTINGS.split_whitespace() {
+        let value = match name {
+            // Values that are heeded, and lead elsewhere.
+            "HELM_DRIVER" => "configmap",
+            "HELM_MAX_HISTORY" | "GIT_CONFIG_COUNT" => "1",
+            _ => "/theirs",
+        };
+        repo.env.push((name.into(), value.into()));
+    }
+}
+
+/// Has programs note their environment in a file, which this returns, before they do their work.
+fn noted(repo: &mut Repo, programs: &[(&str, &str)]) -> std::path::PathBuf {
+    let file = repo.home().join("noted");
+    for (name, path) in programs {
+        let lines = format!("env >> {}\nexec {path} \"$@\"", file.display());
+        repo.script(name, &lines);
+    }
+    file
+}
+
+#[test]
+fn a_persons_settings_do_not_reach_our_programs() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["inherits"]);
+    let key = Key::new();
+    repo.has_key(&key);
+    let values = "config/clusters/lake/inherits.values.yaml";
+    repo.write(values, "note: a note that is secret\n");
+    repo.encrypt(values, &key);
+    git(&repo.root, &["init", "--quiet"]);
+    git(&repo.root, &["add", "--all"]);
+    git(&repo.root, &["commit", "--quiet", "--message", "first"]);
+    let tools = ["helm", "kubectl", "sops"].map(|it| (it, tool_path(it).display().to_string()));
+    let mut programs: Vec<_> = tools.iter().map(|(name, path)| (*name, &**path)).collect();
+    programs.push(("git", "/usr/bin/git"));
+    let noted = noted(&mut repo, &programs);
+    has_settings(&mut repo);
+    for (name, value) in KEYS {
+        repo.env.push(((*name).into(), (*value).into()));
+    }
+
+    repo.ok("deploy lake inherits");
+    let releases = "get secrets,configmaps -n inherits -l owner=helm -o name";
+    assert_eq!(
+        cluster.kubectl(releases),
+        "secret/sh.helm.release.v1.inherits.v1\n"
+    );
+    let commit = git(&repo.root, &["rev-parse", "--short=12", "HEAD"]);
+    let status = repo.ok("status lake").stdout;
+    assert!(status.contains(&commit), "{status}");
+    repo.ok("deploy lake inherits --dry-run --diff");
+    repo.ok("deploy lake inherits");
+    repo.ok("rollback lake inherits --yes");
+    assert_eq!(cluster.kubectl(releases).lines().count(), 3);
+    repo.ok("generate helm-upgrade-jobs --base HEAD");
+    repo.ok("validate --render");
+
+    let noted = fs::read_to_string(noted).unwrap();
+    let settings: Vec<_> = SETTINGS.split_whitespace().collect();
+    let leaked: Vec<_> = noted
+        .lines()
+        .filter_map(|it| it.split_once('='))
+        .filter(|(name, value)| settings.contains(name) && ["/theirs", "configmap"].contains(value))
+        .collect();
+    assert_eq!(leaked, []);
+    for (name, value) in KEYS.iter().filter(|(_, value)| !value.is_empty()) {
+        assert!(noted.contains(&format!("\n{name}={value}\n")), "{name}");
+    }
+}
+
+/// But for those that would lead it to another cluster.
+#[test]
+fn a_persons_own_command_has_their_settings() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["inherits"]);
+    has_settings(&mut repo);
+    let env = repo.ok("use-cluster-credentials lake env").stdout;
+    let has = |line: &str| env.lines().any(|it| it == line);
+    for kept in [
+        "HELM_DRIVER=configmap",
+        "GIT_DIR=/theirs",
+        "SOPS_CONFIG=/theirs",
+        "KUBE_EDITOR=/theirs",
+    ] {
+        assert!(has(kept), "{kept}: {env}");
+    }
+    for name in [
+        "KUBECONFIG",
+        "HELM_KUBECONTEXT",
+        "HELM_KUBECAFILE",
+        "HELM_KUBETLS_SERVER_NAME",
+    ] {
+        assert!(!has(&format!("{name}=/theirs")), "{name}: {env}");
+    }
+}
+
+#[test]
+fn a_rehearsal_cluster_heeds_no_settings_of_a_person() {
+    let mut repo = Repo::own();
+    let settings = [
+        ("ETCD_NAME", "theirs"),
+        ("ETCD_QUOTA_BACKEND_BYTES", "1"),
+        ("KUBE_FEATURE_WatchListClient", "false"),
+        ("KWOK_KUBE_VERSION", "v1.2.3"),
+        ("KWOK_RUNTIME", "theirs"),
+        ("KWOK_KUBE_APISERVER_CERT_SANS", "theirs"),
+    ];
+    for (name, value) in settings {
+        repo.env.push((name.into(), value.into()));
+    }
+    let up = kubeconfig(&repo.ok("local up").stdout);
+    assert_eq!(kubectl(&up, "get --raw /readyz"), "ok");
+    let ran: Ran = repo.ok("local down");
+    assert_eq!(ran.stdout, "local: down\n");
+}
