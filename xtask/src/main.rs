@@ -72,6 +72,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    process::prevent_core_dumps();
     // A signal must not end us before decrypted files are removed. On Linux they are in memory, and end with us.
     #[cfg(not(target_os = "linux"))]
     process::on_signals();

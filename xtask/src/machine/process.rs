@@ -9,7 +9,7 @@ use std::{
     os::unix::{fs::FileExt, process::ExitStatusExt},
     process::{Command, ExitCode, ExitStatus},
     sync::{
-        Arc, Mutex, MutexGuard, Once, Weak,
+        Arc, Mutex, MutexGuard, Once, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use duct::{Expression, Handle, unix::HandleExt};
-use rustix::process::getpgrp;
+use rustix::process::{Resource, Rlimit, getpgrp, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::Signals,
@@ -33,6 +33,24 @@ pub const VERBOSE: &str = "XTASK_VERBOSE";
 
 /// How long a program that is late may take to end when it is asked to, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The person's own limit on core dumps.
+static PERSONS_CORE_LIMIT: OnceLock<Rlimit> = OnceLock::new();
+
+/// Prevents core dumps of this process and of the programs that work for us, because a dump holds all that was decrypted.
+///
+/// A limit of 0 would not do: the kernel does not heed it where dumps go to another program, but gives up at 1
+/// (<https://man7.org/linux/man-pages/man5/core.5.html>). The hard limit stays, so that the person's own programs can get
+/// theirs back.
+pub fn prevent_core_dumps() {
+    let persons = PERSONS_CORE_LIMIT.get_or_init(|| getrlimit(Resource::Core));
+    let limit = Rlimit {
+        current: Some(persons.maximum.map_or(1, |it| it.min(1))),
+        maximum: persons.maximum,
+    };
+    // It is lower than the hard limit, so nothing can forbid it.
+    let _ = setrlimit(Resource::Core, limit);
+}
 
 /// What a program that has ended wrote.
 pub(crate) struct Output {
@@ -290,7 +308,7 @@ pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
     let name = name(&command);
     let expression = match whose {
         Whose::Ours => end_with_us(in_its_folder(&command, ours(&command))),
-        Whose::Theirs => theirs(&command),
+        Whose::Theirs => with_persons_core_limit(theirs(&command)),
     };
     on_signals();
     let handle = start_in_front(&expression).with_context(|| format!("cannot run `{name}`"))?;
@@ -440,6 +458,14 @@ fn end_with_us(expression: Expression) -> Expression {
     })
 }
 
+/// Lets a program of the person's own dump its core if theirs do.
+fn with_persons_core_limit(expression: Expression) -> Expression {
+    match PERSONS_CORE_LIMIT.get().copied() {
+        Some(limit) => before_exec(expression, move || Ok(setrlimit(Resource::Core, limit)?)),
+        None => expression,
+    }
+}
+
 /// Keeps the program from asking on our terminal.
 #[cfg(target_os = "linux")]
 fn in_own_session(expression: Expression) -> Expression {
@@ -450,7 +476,6 @@ fn in_own_session(expression: Expression) -> Expression {
 }
 
 /// Does something in the new process before it becomes the program: system calls only, and nothing that allocates.
-#[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn before_exec<F>(expression: Expression, prepare: F) -> Expression
 where
@@ -459,7 +484,7 @@ where
     use std::os::unix::process::CommandExt;
 
     expression.before_spawn(move |command| {
-        // SAFETY: between fork and exec our two functions make system calls, and allocate nothing.
+        // SAFETY: between fork and exec our functions make system calls, and allocate nothing.
         unsafe { command.pre_exec(prepare) };
         Ok(())
     })

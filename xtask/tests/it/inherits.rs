@@ -1,10 +1,15 @@
 //! What programs inherit from the person who runs the deployer: settings, and limits.
 
-use std::fs;
+use std::{
+    env, fs,
+    os::unix::{fs::chown, process::CommandExt},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use crate::{
     generate::git,
-    repo::{Key, Ran, Repo, Shared, kubeconfig, kubectl, tool_path},
+    repo::{Key, Ran, Repo, Shared, copy, executable, kubeconfig, kubectl, tool_path},
 };
 
 /// The settings that the sources of helm 4.3.1, kubectl 1.34.4, sops 3.13.3, etcd 3.6, kwok 0.8 and git 2.47 name, without
@@ -57,7 +62,7 @@ fn has_settings(repo: &mut Repo) {
 }
 
 /// Has programs note their environment in a file, which this returns, before they do their work.
-fn noted(repo: &mut Repo, programs: &[(&str, &str)]) -> std::path::PathBuf {
+fn noted(repo: &mut Repo, programs: &[(&str, &str)]) -> PathBuf {
     let file = repo.home().join("noted");
     for (name, path) in programs {
         let lines = format!("env >> {}\nexec {path} \"$@\"", file.display());
@@ -160,4 +165,103 @@ fn a_rehearsal_cluster_heeds_no_settings_of_a_person() {
     assert_eq!(kubectl(&up, "get --raw /readyz"), "ok");
     let ran: Ran = repo.ok("local down");
     assert_eq!(ran.stdout, "local: down\n");
+}
+
+/// An ordinary user with a repository, and our program, in a folder that they can open.
+struct Ordinary {
+    base: PathBuf,
+    uid: u32,
+}
+
+impl Ordinary {
+    fn new(repo: &Repo, name: &str) -> Ordinary {
+        let uid = match rustix::process::getuid().as_raw() {
+            0 => 47_110,
+            own => own,
+        };
+        let base = env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+        copy(&repo.root, &base.join("repo"));
+        fs::create_dir_all(base.join("bin")).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_xtask"), base.join("bin/xtask")).unwrap();
+        fs::copy(tool_path("kubectl"), base.join("bin/real-kubectl")).unwrap();
+        executable(&base.join("bin/helm"), "echo v4.3.1");
+        executable(&base.join("bin/sops"), "echo sops 3.13.3");
+        let owned = ["", "repo", "repo/config/clusters/lake/kubeconfig.yaml"];
+        for path in owned {
+            chown(base.join(path), Some(uid), Some(uid)).unwrap();
+        }
+        Ordinary { base, uid }
+    }
+
+    /// Runs a line of shell, whose core dumps may be as large as the system allows.
+    fn sh(&self, line: &str) -> Ran {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -S -c $(ulimit -H -c); {line}")])
+            .current_dir(self.base.join("repo"))
+            .env_clear()
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.base.join("bin").display()),
+            )
+            .env("HOME", &self.base)
+            .uid(self.uid)
+            .gid(self.uid)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap().into()
+    }
+}
+
+impl Drop for Ordinary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.base);
+        if self.uid == 47_110 {
+            let _ = fs::remove_dir_all("/dev/shm/xtask-47110");
+        }
+    }
+}
+
+/// Nor of the programs that work for it; they can still read decrypted files, and a person's own command has the person's
+/// limit.
+#[test]
+fn a_crash_leaves_no_core_dump() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["cores"]);
+    // Complete in itself: the rehearsal cluster's files are not for others.
+    let flat = cluster.kubectl("config view --raw --flatten");
+    repo.write("config/clusters/lake/kubeconfig.yaml", &flat);
+    let person = Ordinary::new(&repo, "cores");
+    let noted = person.base.join("noted");
+    let kubectl = person.base.join("bin/kubectl");
+    let lines = format!(
+        "case $1 in get) grep core /proc/self/limits; wc -l < \"$KUBECONFIG\" ;; esac >> {}\n",
+        noted.display()
+    );
+    let real = format!(
+        "{lines}exec {}/bin/real-kubectl \"$@\"",
+        person.base.display()
+    );
+    executable(&kubectl, &real);
+    let ran = person
+        .sh("xtask use-cluster-credentials lake sh -c 'ulimit -S -c; kubectl get --raw /readyz'");
+    let hard = person.sh("ulimit -H -c").stdout;
+    assert_eq!(ran.stdout, format!("{hard}ok"), "{}", ran.stderr);
+    let noted = fs::read_to_string(noted).unwrap();
+    let limits: Vec<_> = noted.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(limits, ["1", hard.trim()], "{noted}");
+
+    // Both of them crash, the deployer with a kubeconfig in its memory.
+    executable(
+        &kubectl,
+        "case $1 in get) kill -SEGV $PPID; kill -SEGV $$ ;; esac\necho v1.34.4",
+    );
+    person.sh("xtask use-cluster-credentials lake true; true");
+    let dumps: Vec<_> = fs::read_dir(person.base.join("repo"))
+        .unwrap()
+        .map(|it| it.unwrap().file_name())
+        .filter(|it| it.to_string_lossy().starts_with("core"))
+        .collect();
+    assert!(dumps.is_empty(), "{dumps:?}");
 }
