@@ -1,7 +1,7 @@
 //! The rehearsal cluster: a real control plane, run by kwokctl, with simulated nodes or a real one.
 //!
-//! All files of one cluster are in `/dev/shm/xtask-UID/NAME-HASH`, where HASH is a hash of the checkout's path: no secret
-//! in its etcd reaches a disk, and a reboot removes everything.
+//! All files of one cluster are in `/dev/shm/xtask-UID/NAME-HASH`, or on another tmpfs; HASH is a hash of the checkout's
+//! path. No secret in its etcd reaches a disk, and a reboot removes everything.
 
 use std::{
     fs::{self, File},

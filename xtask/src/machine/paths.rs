@@ -55,15 +55,12 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(home.join(".cache/xtask"))
 }
 
-/// A folder in memory that only this user can open, for files that outlive us: `/dev/shm/xtask-UID`.
-/// Where there is no `/dev/shm` (macOS) it is in the user's own temporary folder.
+/// A folder in memory that only this user can open, for files that outlive us: `xtask-UID` in `/dev/shm`, or in
+/// `$XDG_RUNTIME_DIR` if only that is in memory. An error if neither is, because a secret must not reach a disk.
+///
+/// On systems that have no such file systems (macOS) it is in the user's own temporary folder.
 pub(crate) fn in_memory() -> Result<PathBuf> {
-    let shm = Path::new("/dev/shm");
-    let base = if shm.is_dir() {
-        shm.to_owned()
-    } else {
-        env::temp_dir()
-    };
+    let base = memory()?;
     let uid = rustix::process::getuid().as_raw();
     let dir = base.join(format!("xtask-{uid}"));
     match fs::DirBuilder::new().mode(0o700).create(&dir) {
@@ -74,6 +71,29 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
     }
     refuse_if_open_to_others(&dir)?;
     Ok(dir)
+}
+
+#[cfg(target_os = "linux")]
+fn memory() -> Result<PathBuf> {
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime.filter(|it| it.is_absolute());
+    let mut folders = [PathBuf::from("/dev/shm")].into_iter().chain(runtime);
+    folders.find(|it| is_in_memory(it)).context(
+        "neither `/dev/shm` nor `XDG_RUNTIME_DIR` is a folder in memory (tmpfs), and what is decrypted must not reach a disk\n\
+         hint: `mount -t tmpfs tmpfs /dev/shm` as root, or set `XDG_RUNTIME_DIR` to a folder of yours on a tmpfs",
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory() -> Result<PathBuf> {
+    Ok(env::temp_dir())
+}
+
+/// Whether a folder is on tmpfs or ramfs, by their numbers in <https://man7.org/linux/man-pages/man2/statfs.2.html>.
+#[cfg(target_os = "linux")]
+fn is_in_memory(folder: &Path) -> bool {
+    let found = rustix::fs::statfs(folder).map(|it| u32::try_from(it.f_type));
+    matches!(found, Ok(Ok(0x0102_1994 | 0x8584_58f6)))
 }
 
 /// `/dev/shm` is open to all: somebody else may have made the folder, or a link in its place.

@@ -265,3 +265,65 @@ fn a_crash_leaves_no_core_dump() {
         .collect();
     assert!(dumps.is_empty(), "{dumps:?}");
 }
+
+/// As root, who can have mounts of their own.
+#[test]
+fn without_a_folder_in_memory_nothing_is_decrypted() {
+    if cfg!(not(target_os = "linux")) || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["disk"]);
+    let flat = cluster.kubectl("config view --raw --flatten");
+    repo.write("config/clusters/lake/kubeconfig.yaml", &flat);
+    let [disk, memory] = ["disk", "memory"].map(|it| repo.home().join(it));
+    fs::create_dir(&disk).unwrap();
+    fs::create_dir(&memory).unwrap();
+    let mounts = format!(
+        "mount --bind {} /dev/shm && mount -t tmpfs tmpfs {} && exec",
+        disk.display(),
+        memory.display()
+    );
+    let run = |args: &str, runtime: Option<&PathBuf>| -> Ran {
+        let xtask = repo.command(args);
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", &format!("{mounts} \"$0\" \"$@\"")])
+            .arg(xtask.get_program())
+            .args(xtask.get_args())
+            .current_dir(&repo.root)
+            .env_clear()
+            .envs(
+                xtask
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .envs(runtime.map(|it| ("XDG_RUNTIME_DIR", it)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap().into()
+    };
+    for args in ["deploy lake", "use-cluster-credentials lake true"] {
+        let ran = run(args, None);
+        assert_eq!(ran.code, Some(1), "{args}: {}", ran.stdout);
+        let said = "neither `/dev/shm` nor `XDG_RUNTIME_DIR` is a folder in memory (tmpfs)";
+        assert!(
+            ran.stdout.contains(said) || ran.stderr.contains(said),
+            "{args}: {}",
+            ran.stderr
+        );
+    }
+    assert_eq!(run("validate", None).code, Some(0));
+    let ran = run("use-cluster-credentials lake sh -c env", Some(&memory));
+    let kubeconfig = format!("KUBECONFIG={}/xtask-0/login-", memory.display());
+    assert!(
+        ran.stdout.contains(&kubeconfig),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
+    let ran = run("deploy lake", Some(&memory));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(&disk).unwrap().count(), 0);
+}
