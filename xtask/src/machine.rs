@@ -7,7 +7,7 @@ pub(crate) mod parallel;
 pub mod paths;
 pub(crate) mod private;
 pub mod process;
-pub(crate) mod programs;
+pub mod programs;
 pub(crate) mod shell;
 pub mod terminal;
 pub mod tree;

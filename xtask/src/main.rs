@@ -13,7 +13,7 @@ use xtask::{
         github, local, retire, rollback, run_hub_health_check, setup, status,
         use_cluster_credentials, validate,
     },
-    machine::{paths, process, terminal, tree::Tree},
+    machine::{paths, process, programs, terminal, tree::Tree},
 };
 
 /// Deploy JupyterHubs to Kubernetes clusters
@@ -95,6 +95,7 @@ fn is_broken_pipe(err: &Error) -> bool {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let sh = &Shell::new()?;
+    programs::leave_relative_path(sh)?;
     if cli.verbose {
         sh.set_var(process::VERBOSE, "1");
     }

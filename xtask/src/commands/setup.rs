@@ -1,8 +1,8 @@
 //! Builds or lists the pinned programs.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use xshell::Shell;
 
 use crate::machine::{
@@ -21,7 +21,7 @@ pub struct Setup {
     /// Build nothing: print a table of the programs, and exit with 1 if one is missing or too old
     #[arg(long)]
     check: bool,
-    /// Build nothing: print the folders of the built programs, joined by `:`, for your own PATH
+    /// Build nothing: print the folders of the programs that are built, joined by `:`, for your own PATH
     #[arg(long, conflicts_with = "check")]
     print_path: bool,
 }
@@ -34,10 +34,10 @@ pub fn setup(sh: &Shell, args: &Setup) -> Result<ExitCode> {
     }
     let found = Found::look(sh, PROGRAMS.iter().collect())?;
     if args.print_path {
-        found.refuse_if_any_is_missing(sh)?;
-        let folders = found.cached_folders()?;
-        let folders: Vec<_> = folders.iter().map(|it| it.display().to_string()).collect();
-        terminal::print(&format!("{}\n", folders.join(":")))?;
+        let folders = env::join_paths(found.built_folders()?).context(
+            "the cache's path cannot be on PATH\nhint: `XDG_CACHE_HOME` names another place",
+        )?;
+        terminal::print(&format!("{}\n", folders.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     found.build_missing(sh)?;

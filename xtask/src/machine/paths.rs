@@ -51,7 +51,8 @@ pub(crate) fn cache() -> Result<PathBuf> {
     if let Some(base) = named.filter(|it| it.is_absolute()) {
         return Ok(base.join("xtask"));
     }
-    let home = env::home_dir().context("no home folder, and `XDG_CACHE_HOME` is not set")?;
+    let home = env::home_dir().filter(|it| it.is_absolute());
+    let home = home.context("no home folder, and `XDG_CACHE_HOME` is not set")?;
     Ok(home.join(".cache/xtask"))
 }
 

@@ -158,16 +158,31 @@ pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Tools> 
         found.refuse_if_any_is_missing(sh)?;
     }
     let mut folders = found.cached_folders()?;
-    folders.extend(env::split_paths(&sh.var_os("PATH").unwrap_or_default()));
+    folders.extend(on_path(sh));
     let sh = sh.clone();
     sh.set_var("PATH", env::join_paths(folders)?);
     Ok(Tools(sh))
 }
 
+/// Takes empty and relative entries off a `Shell`'s PATH. They mean the current folder or one below it, which may be that
+/// of a repository: a program that lies there is not ours.
+pub fn leave_relative_path(sh: &Shell) -> Result<()> {
+    sh.set_var("PATH", env::join_paths(on_path(sh))?);
+    Ok(())
+}
+
+/// The folders on PATH, without relative ones.
+pub(crate) fn on_path(sh: &Shell) -> Vec<PathBuf> {
+    let path = sh.var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .filter(|it| it.is_absolute())
+        .collect()
+}
+
 /// The file on PATH that running `name` would start.
 pub(crate) fn which(sh: &Shell, name: &str) -> Option<PathBuf> {
-    let path = sh.var_os("PATH")?;
-    env::split_paths(&path)
+    on_path(sh)
+        .into_iter()
         .map(|folder| folder.join(name))
         .find(|file| is_executable(file))
 }
@@ -260,6 +275,22 @@ impl Found {
         self.cached.iter().map(|it| it.folder()).collect()
     }
 
+    /// The folders of the cache that have their program; that of all these folders if none has. It is never nothing: an
+    /// empty entry of PATH is the current folder.
+    pub(crate) fn built_folders(&self) -> Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for program in &self.cached {
+            let folder = program.folder()?;
+            if folder.join(program.name).is_file() {
+                folders.push(folder);
+            }
+        }
+        if folders.is_empty() {
+            folders.push(tools()?);
+        }
+        Ok(folders)
+    }
+
     /// An error that names the missing programs, if there are any.
     pub(crate) fn refuse_if_any_is_missing(&self, sh: &Shell) -> Result<()> {
         if self.missing.is_empty() {
@@ -305,6 +336,11 @@ impl Found {
     }
 }
 
+/// The folder of the cache with a folder for each program.
+fn tools() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("tools"))
+}
+
 /// Why a program on PATH cannot be used.
 fn why_unfit(file: &Path, version: Option<Version>) -> String {
     match version {
@@ -334,7 +370,7 @@ struct Look {
 
 impl Probed {
     fn file() -> Result<PathBuf> {
-        Ok(paths::cache()?.join("tools/probed.json"))
+        Ok(tools()?.join("probed.json"))
     }
 
     fn load() -> Result<Probed> {
@@ -412,14 +448,14 @@ impl Program {
 
     /// The folder of the cache that the program is built into.
     pub(crate) fn folder(&self) -> Result<PathBuf> {
-        Ok(paths::cache()?.join("tools").join(self.folder_name()))
+        Ok(tools()?.join(self.folder_name()))
     }
 
     /// Builds the program into a folder beside its own, which is then moved into its place: the program's folder is either
     /// complete or missing.
     fn build(&self, sh: &Shell, progress: &str) -> Result<()> {
         let folder = self.folder()?;
-        let tools = folder.parent().expect("it is in tools/");
+        let tools = tools()?;
         let name = self.folder_name();
         let _lock = paths::lock(&tools.join("locks").join(&name), &format!("builds {name}"))?;
         if folder.join(self.name).is_file() {

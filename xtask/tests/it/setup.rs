@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::repo::{Ran, Repo};
+use crate::repo::{Ran, Repo, executable};
 
 /// A PATH with nothing on it but what shell scripts need, and an empty cache.
 fn bare() -> Repo {
@@ -84,18 +84,16 @@ fn without_go_it_says_what_is_missing_and_how_to_get_it() {
         "{}",
         check.stderr
     );
-    for args in ["setup", "setup --print-path"] {
-        let said = repo.fails(args);
-        assert!(
-            said.contains("`helm` >=4.2 <5.0 (`") && said.contains("bin/helm` is 3.14.0)"),
-            "{said}"
-        );
-        assert!(
-            said.contains("`kwokctl` >=0.8 <0.9") && !said.contains("`sops`"),
-            "{said}"
-        );
-        assert!(said.contains("https://go.dev/dl/"), "{said}");
-    }
+    let said = repo.fails("setup");
+    assert!(
+        said.contains("`helm` >=4.2 <5.0 (`") && said.contains("bin/helm` is 3.14.0)"),
+        "{said}"
+    );
+    assert!(
+        said.contains("`kwokctl` >=0.8 <0.9") && !said.contains("`sops`"),
+        "{said}"
+    );
+    assert!(said.contains("https://go.dev/dl/"), "{said}");
     let said = repo.fails("deploy lake");
     assert!(
         said.contains("`helm`") && !said.contains("`etcd`"),
@@ -215,4 +213,56 @@ fn a_failed_or_killed_build_leaves_nothing_in_place() {
     repo.ok("setup");
     repo.ok("setup --check");
     assert_eq!(tools(&repo).len(), 14, "{:?}", tools(&repo));
+}
+
+/// A shell takes an empty entry of PATH for the current folder.
+#[test]
+fn print_path_prints_the_folders_that_are_there() {
+    let repo = bare();
+    let tools = repo.cache().join("xtask/tools");
+    assert_eq!(
+        repo.ok("setup --print-path").stdout,
+        format!("{}\n", tools.display())
+    );
+    let sops = tools.join("sops-3.13.3");
+    fs::create_dir_all(&sops).unwrap();
+    executable(&sops.join("sops"), "echo sops 3.13.3");
+    assert_eq!(
+        repo.ok("setup --print-path").stdout,
+        format!("{}\n", sops.display())
+    );
+}
+
+/// Neither by us nor by the programs that we start.
+#[test]
+fn nothing_is_started_from_the_current_folder() {
+    let mut repo = bare();
+    put(&repo, "helm", "echo v4.3.1");
+    put(&repo, "sops", "echo sops 3.13.3");
+    put(
+        &repo,
+        "kubectl",
+        "echo \"PATH=$PATH\" >> \"$HOME/path\"\necho v1.34.4",
+    );
+    let planted = repo.home().join("planted");
+    for name in ["helm", "kubectl", "git", "id", "etcd"] {
+        let lines = format!("touch {}\necho v9.9.9", planted.display());
+        executable(&repo.root.join(name), &lines);
+    }
+    let path = repo.env.iter_mut().find(|(it, _)| it == "PATH").unwrap();
+    let fine = path.1.clone();
+    path.1 = format!(":.:config/..:{fine}:");
+    let check = repo.run("setup --check").stdout;
+    assert!(
+        check.contains("1.34.4") && !check.contains("9.9.9"),
+        "{check}"
+    );
+    repo.run("deploy lake");
+    repo.run("use-cluster-credentials lake kubectl");
+    assert!(!planted.exists());
+    let seen = fs::read_to_string(repo.home().join("path")).unwrap();
+    assert!(
+        seen.lines().all(|it| it == format!("PATH={fine}")),
+        "{seen}"
+    );
 }

@@ -79,8 +79,8 @@ pub(crate) fn system(sh: &Shell) -> Result<Shell> {
     possible()?;
     let sh = sh.clone();
     // Debian's `su` keeps the PATH of a user who isn't root.
-    let path = sh.var_os("PATH").unwrap_or_default();
-    let with_sbin = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    let mut with_sbin = programs::on_path(&sh);
+    with_sbin.extend(["/usr/sbin".into(), "/sbin".into()]);
     sh.set_var("PATH", env::join_paths(with_sbin)?);
     programs::require_from_system(&sh, programs::SYSTEM_FOR_REAL_NODES)?;
     cni_plugins()?;
