@@ -1,8 +1,8 @@
 //! Programs, files and the person at the terminal: what knows nothing of clusters and hubs.
 
 pub(crate) mod digest;
-pub(crate) mod name;
 pub(crate) mod inherited;
+pub(crate) mod name;
 pub(crate) mod parallel;
 pub mod paths;
 pub(crate) mod private;

@@ -49,7 +49,7 @@ impl Reader<'_> {
     fn read(&mut self, path: &Path, inside: &Path) -> Result<()> {
         let found = self.tree.find(path).with_context(|| cannot_read(path))?;
         match found {
-            None => bail!("{}: it doesn't exist", cannot_read(path)),
+            None => bail!("{}: it {}", cannot_read(path), self.tree.missing()),
             Some(found) if found.kind == Kind::File => self.read_file(path, inside),
             Some(_) => self.read_folder(path, inside),
         }

@@ -49,15 +49,25 @@ pub(crate) fn unwanted() -> impl Iterator<Item = OsString> {
 }
 
 /// A `Shell` whose git works on the repository and the index that git names in a hook's environment.
-#[expect(dead_code, reason = "for what git hooks run")]
 pub(crate) fn with_git(sh: &Shell) -> Shell {
     let sh = sh.clone();
-    for (name, value) in env::vars_os() {
-        if begins_with_any(&name, &[GIT]) {
-            sh.set_var(name, value);
-        }
+    for (name, value) in of_git() {
+        sh.set_var(name, value);
     }
     sh
+}
+
+/// The same `Shell` for another repository, such as a submodule.
+pub(crate) fn without_git(sh: &Shell) -> Shell {
+    let sh = sh.clone();
+    for (name, _) in of_git() {
+        sh.set_var(name, "");
+    }
+    sh
+}
+
+fn of_git() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter(|(name, _)| begins_with_any(name, &[GIT]))
 }
 
 fn begins_with_any(name: &OsStr, prefixes: &[&str]) -> bool {

@@ -176,7 +176,7 @@ pub(crate) fn converse(sh: &Shell, cmd: Cmd) -> Result<Conversation> {
     let name = name(&command);
     let (stdin, requests) = io::pipe()?;
     let (answers, stdout) = io::pipe()?;
-    let expression = in_its_folder(&command, expression(&command))
+    let expression = in_its_folder(&command, ours(&command))
         .stdin_file(stdin)
         .stdout_file(stdout)
         .stderr_null();

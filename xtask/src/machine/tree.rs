@@ -86,7 +86,7 @@ impl Tree {
     pub(crate) fn ignored(&self, folder: &Path) -> Result<Vec<OsString>> {
         match &self.snapshot {
             None => Ok(Vec::new()),
-            Some(snapshot) => snapshot.ignored(&self.from_top(folder)),
+            Some(snapshot) => snapshot.ignored(&self.below_top(folder)),
         }
     }
 
@@ -94,7 +94,7 @@ impl Tree {
     pub(crate) fn missing(&self) -> &'static str {
         match &self.snapshot {
             None => "doesn't exist",
-            Some(_) => "isn't what git would commit: it is missing, or `git add` adds it",
+            Some(_) => "isn't in git's index (`git add` adds it)",
         }
     }
 
@@ -176,12 +176,12 @@ impl Tree {
         };
         ensure!(found.kind == Kind::File, "it is not a file");
         match &self.snapshot {
-            None => read_file(&self.top.join(self.from_top(&found.path))).map(Some),
-            Some(snapshot) => snapshot.read(&self.from_top(&found.path)).map(Some),
+            None => read_file(&self.top.join(self.below_top(&found.path))).map(Some),
+            Some(snapshot) => snapshot.read(&self.below_top(&found.path)).map(Some),
         }
     }
 
-    fn from_top(&self, path: &Path) -> PathBuf {
+    fn below_top(&self, path: &Path) -> PathBuf {
         paths::lexical(&self.prefix.join(path))
     }
 
@@ -190,7 +190,7 @@ impl Tree {
         let Some(found) = self.find(folder)?.filter(|it| it.kind == Kind::Folder) else {
             return Ok(Vec::new());
         };
-        let from_top = self.from_top(&found.path);
+        let from_top = self.below_top(&found.path);
         if let Some(snapshot) = &self.snapshot {
             return Ok(snapshot.children(&from_top));
         }

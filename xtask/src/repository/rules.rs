@@ -7,7 +7,7 @@ use xshell::Shell;
 
 use crate::{
     charts::values,
-    machine::parallel,
+    machine::{parallel, tree::Kind},
     repository::{
         authenticator::{self, AuthenticatorConfig},
         cluster::{Cluster, Hub},
@@ -212,14 +212,13 @@ fn chart_exists(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems)
         let message = format!("hub `{}`: `chart_override` isn't supported yet", hub.name);
         problems.problem("not-yet", None, message);
     }
-    if !fleet.tree.is_file(&release.chart.join("Chart.yaml")) {
-        let message = format!(
-            "{}: there is no chart in `{}`",
-            release.shown(),
-            release.chart.display()
-        );
-        problems.problem("chart-exists", None, message);
-    }
+    let chart = release.chart.display();
+    let message = match fleet.tree.find(&release.chart.join("Chart.yaml")) {
+        Ok(Some(found)) if found.kind == Kind::File => return,
+        Ok(_) => format!("{}: there is no chart in `{chart}`", release.shown()),
+        Err(err) => format!("{}: `{chart}/Chart.yaml`: {err:#}", release.shown()),
+    };
+    problems.problem("chart-exists", None, message);
 }
 
 fn nothing_in_jsonnet(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {

@@ -32,6 +32,7 @@ mod report;
 mod rollout;
 mod setup;
 mod shells;
+mod staged;
 
 mod status;
 mod stop;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::machine::{
+    inherited::{with_git, without_git},
     process::{self, Conversation},
     tree::limits::{Kind, LARGEST, OUTSIDE, refuse_large},
 };
@@ -55,7 +56,7 @@ struct Listed {
 impl Snapshot {
     /// What git would commit. In a hook git says by variables which index that is.
     pub(crate) fn of_index(sh: &Shell, top: &Path) -> Result<Snapshot> {
-        let sh = sh.clone();
+        let sh = with_git(sh);
         if let Some(index) = env::var_os("GIT_INDEX_FILE").filter(|it| !it.is_empty()) {
             sh.set_var("GIT_INDEX_FILE", env::current_dir()?.join(index));
         }
@@ -101,11 +102,7 @@ impl Snapshot {
         if folder.join(".git").symlink_metadata().is_err() {
             return Ok(());
         }
-        // It has its own folder of git, and its own index.
-        let sh = sh.clone();
-        for variable in ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"] {
-            sh.set_var(variable, "");
-        }
+        let sh = without_git(sh);
         let list = cmd!(sh, "git -C {folder} ls-tree -r -z {commit}");
         let list = process::read_bytes(&sh, list)
             .with_context(|| format!("cannot read the submodule `{}`", path.display()))?;
