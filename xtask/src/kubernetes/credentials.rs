@@ -18,7 +18,10 @@ use crate::{
         programs::{self, Tools},
         tree::Tree,
     },
-    repository::cluster::{Cluster, Provider},
+    repository::{
+        cluster::{Cluster, Provider},
+        keys,
+    },
     secrets::{self, Decrypter},
     settings::Settings,
 };
@@ -28,6 +31,7 @@ use crate::{
 /// `decrypter` has the person's own environment. With a `key` in cluster.yaml nothing of the person's own logins
 /// is used; without one it is their own login, or that of the machine.
 pub(crate) fn log_in(decrypter: &Decrypter, tree: &Tree, cluster: &Cluster) -> Result<Login> {
+    keys::refuse_plain(tree, cluster)?;
     let sh = decrypter.sh();
     let mut login = Login::new(sh)?;
     match &cluster.provider {

@@ -90,6 +90,17 @@ impl Tree {
         }
     }
 
+    /// Whether the index lacks a file that is on the disk, and that git does not ignore.
+    pub(crate) fn lacks(&self, path: &Path) -> bool {
+        if self.snapshot.is_none() || self.is_file(path) || !self.on_disk().is_file(path) {
+            return false;
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let ignored = self.ignored(folder).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default();
+        !ignored.iter().any(|it| it == name)
+    }
+
     /// What to say of a file that is not there.
     pub(crate) fn missing(&self) -> &'static str {
         match &self.snapshot {

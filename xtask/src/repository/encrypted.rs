@@ -10,6 +10,7 @@ use regex::Regex;
 
 use crate::{
     machine::{terminal::list, tree::Tree},
+    repository::encrypted_values::encrypted_type,
     schema::pattern,
     yaml::{self, Data, Files, Finding, Node},
 };
@@ -27,23 +28,22 @@ impl Rule {
     }
 }
 
-/// Takes the `sops` block out of a file's values, if they have one, and puts placeholders where sops encrypted something.
+/// Takes the `sops` block out of a file's values, if they have one.
 pub(crate) fn take_sops(values: &mut Node) -> Option<Node> {
     let Data::Map(map) = &mut values.data else {
         return None;
     };
     map.get("sops")?.as_map()?;
-    let sops = map.remove("sops");
-    placeholders(values);
-    sops
+    map.remove("sops")
 }
 
-fn placeholders(node: &mut Node) {
+/// Puts placeholders where sops encrypted something.
+pub(crate) fn put_placeholders(node: &mut Node) {
     match &mut node.data {
-        Data::Map(map) => map.values_mut().for_each(placeholders),
+        Data::Map(map) => map.values_mut().for_each(put_placeholders),
         Data::List(items) => {
             items.retain(|it| it.as_text().and_then(encrypted_type) != Some("comment"));
-            items.iter_mut().for_each(placeholders);
+            items.iter_mut().for_each(put_placeholders);
         }
         Data::Text(text) => {
             if let Some(kind) = encrypted_type(text) {
@@ -52,15 +52,6 @@ fn placeholders(node: &mut Node) {
         }
         _ => {}
     }
-}
-
-/// `str` for `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
-fn encrypted_type(text: &str) -> Option<&'static str> {
-    let inner = text.strip_prefix("ENC[AES256_GCM,")?.strip_suffix(']')?;
-    let (_, kind) = inner.rsplit_once(",type:")?;
-    ["str", "int", "float", "bool", "bytes", "comment"]
-        .into_iter()
-        .find(|it| *it == kind)
 }
 
 /// The rules of the repository's .sops.yaml, in its order, and what is wrong with it.

@@ -13,7 +13,8 @@ use crate::{
         cluster::{Cluster, Hub},
         encrypted,
         fleet::{Fleet, ReadFinding},
-        plain_secrets::kind_of_secret,
+        keys::KeyFile,
+        plain_secrets::{kind_of_secret, looks_secret},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
         release_config::ReleaseConfig,
         values_file::{ValuesContent, ValuesFile},
@@ -33,6 +34,10 @@ const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
     (&[What::Clusters], domains_are_unique),
     (&[What::Clusters], staging_before_prod),
     (&[What::Clusters], unlisted_secrets_are_encrypted),
+    (
+        &[What::Clusters, What::Hubs, What::Support],
+        keys_are_encrypted,
+    ),
     (&[What::Hubs, What::Support], values_files_are_listed),
 ];
 
@@ -191,6 +196,16 @@ fn unlisted_secrets_are_encrypted(fleet: &Fleet, cluster: &Cluster, problems: &m
     }
 }
 
+/// What cluster.yaml logs in with.
+fn keys_are_encrypted(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
+    let Some(key) = KeyFile::of(cluster) else {
+        return;
+    };
+    for problem in key.problems(&fleet.tree) {
+        problems.problem("key", key.at, problem);
+    }
+}
+
 fn values_files_are_listed(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     if !fleet.is_whole() {
         return;
@@ -291,7 +306,11 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
             );
             problems.problem("not-encrypted", at, message);
         }
-        ValuesContent::Encrypted(_, sops) => {
+        ValuesContent::Encrypted(encrypted) => {
+            for finding in &encrypted.findings {
+                problems.finding(file.number, finding);
+            }
+            let sops = &encrypted.sops;
             if let Some(message) = encrypted::other_recipients(&fleet.recipients, path, sops) {
                 problems.problem("recipients", at, message);
             }
@@ -300,20 +319,35 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
     }
 }
 
-/// Texts that are keys by their form, whatever the file is called. They aren't shown.
+/// Texts that are keys by their form, whatever the file is called, and those that look like secrets. They aren't shown.
 fn no_secrets_in_plain_text(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     for (_, _, file) in fleet.files_of(release) {
-        let ValuesContent::Plain(values, _) = &file.state else {
-            continue;
-        };
-        values.visit(&mut |node| {
-            if let Some(what) = node.as_text().and_then(kind_of_secret) {
-                let message = format!(
-                    "this looks like {what}: replace it where it came from, and keep the new one in an encrypted file"
-                );
+        if let ValuesContent::Plain(values, _) = &file.state {
+            plain_secrets_in(values, "", problems);
+        }
+    }
+}
+
+/// The same for a value with this key.
+fn plain_secrets_in(node: &Node, key: &str, problems: &mut Problems) {
+    const REMEDY: &str = "replace it where it came from, and keep the new one in an encrypted file";
+    match &node.data {
+        Data::Map(map) => map
+            .iter()
+            .for_each(|(key, value)| plain_secrets_in(value, key, problems)),
+        Data::List(items) => items
+            .iter()
+            .for_each(|it| plain_secrets_in(it, key, problems)),
+        Data::Text(text) => {
+            if let Some(what) = kind_of_secret(text) {
+                let message = format!("this looks like {what}: {REMEDY}");
                 problems.problem("plain-secret", node.at, message);
+            } else if looks_secret(key, text) {
+                let message = format!("`{key}` looks like a secret: if it is one, {REMEDY}");
+                problems.warning("plain-secret", node.at, message);
             }
-        });
+        }
+        _ => {}
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     machine::{paths::is_called_secret, tree::Tree},
-    repository::encrypted,
+    repository::{encrypted, encrypted_values},
     secrets::{self, Decrypter, InMemory},
     yaml::{self, Data, Finding, Map, Node},
 };
@@ -27,8 +27,17 @@ pub(crate) enum ValuesContent {
     /// It isn't YAML, or none that helm takes.
     Broken(Finding),
     Plain(Node, Vec<Finding>),
-    /// With placeholders for what is encrypted, and the `sops` block by itself.
-    Encrypted(Node, Node),
+    Encrypted(EncryptedContent),
+}
+
+/// What can be told of a file without decrypting it.
+pub(crate) struct EncryptedContent {
+    /// With placeholders for what is encrypted.
+    values: Node,
+    /// The `sops` block by itself.
+    pub(crate) sops: Node,
+    /// What should be encrypted, and is not.
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl ValuesFile {
@@ -54,9 +63,8 @@ impl ValuesFile {
     /// None if it can't be read.
     pub(crate) fn values(&self) -> Option<&Map> {
         match &self.state {
-            ValuesContent::Plain(values, _) | ValuesContent::Encrypted(values, _) => {
-                values.as_map()
-            }
+            ValuesContent::Plain(values, _) => values.as_map(),
+            ValuesContent::Encrypted(encrypted) => encrypted.values.as_map(),
             _ => None,
         }
     }
@@ -90,10 +98,23 @@ impl ValuesContent {
         match yaml::read(content, number) {
             Err(_) if is_called_secret(path) => ValuesContent::Exposed,
             Err(finding) => ValuesContent::Broken(finding),
-            Ok((mut node, findings)) => match encrypted::take_sops(&mut node) {
-                Some(sops) => ValuesContent::Encrypted(node, sops),
+            Ok((mut values, mut findings)) => match encrypted::take_sops(&mut values) {
+                Some(sops) => {
+                    let is_called_secret = is_called_secret(path);
+                    let findings =
+                        encrypted_values::check(&values, &sops, content, is_called_secret);
+                    encrypted::put_placeholders(&mut values);
+                    ValuesContent::Encrypted(EncryptedContent {
+                        values,
+                        sops,
+                        findings,
+                    })
+                }
                 None if is_called_secret(path) => ValuesContent::Exposed,
-                None => ValuesContent::Plain(node, findings),
+                None => {
+                    findings.extend(encrypted_values::stray(&values));
+                    ValuesContent::Plain(values, findings)
+                }
             },
         }
     }

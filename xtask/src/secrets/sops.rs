@@ -1,6 +1,6 @@
 //! sops, which nothing else runs. It gets files on its stdin and writes into memory.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{cmp::Reverse, collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 use xshell::{Shell, cmd};
@@ -9,7 +9,7 @@ use crate::{
     machine::{
         paths::is_called_secret, private::PrivateFile, process, programs::Tools, tree::Tree,
     },
-    secrets::in_memory::{InMemory, leaves},
+    secrets::in_memory::{InMemory, LONG_ENOUGH, leaves},
     yaml::{self, Node},
 };
 
@@ -113,12 +113,36 @@ fn run(decrypter: &Decrypter, file: &Path, encrypted: &[u8], format: &str) -> Re
     );
     let output = process::run(sh, sops, encrypted)?;
     if !output.success {
+        let message = String::from_utf8_lossy(&output.stderr);
         bail!(
             "cannot decrypt `{}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
              an age key is named by `SOPS_AGE_KEY_FILE`",
             file.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
+            without_values(message.trim(), encrypted)
         );
     }
     Ok(output.stdout)
+}
+
+/// A message of sops without the values of the file that it may quote: one that somebody wrote into an encrypted file is a
+/// secret in plain text.
+fn without_values(message: &str, encrypted: &[u8]) -> String {
+    let mut texts = BTreeSet::new();
+    if let Ok((values, _)) = yaml::read(encrypted, 0) {
+        values.visit(&mut |node| {
+            let text = node.to_json();
+            let text = text
+                .as_str()
+                .map_or_else(|| text.to_string(), str::to_owned);
+            texts.insert((Reverse(text.len()), text));
+        });
+    }
+    let mut message = message.to_owned();
+    for (_, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
+        message = message.replace(&format!(" {text} "), " *** ");
+        if text.len() >= LONG_ENOUGH {
+            message = message.replace(text, "***");
+        }
+    }
+    message
 }

@@ -794,14 +794,18 @@ fn programs_that_a_login_needs_are_named() {
 
 /// A repository whose cluster `lake` is at this address, and lets in somebody with a token, if it knows it.
 fn at(cluster: &Shared, server: &str) -> Repo {
-    let repo = Repo::on(cluster, &["away"]);
+    let mut repo = Repo::on(cluster, &["away"]);
+    let kubeconfig = "config/clusters/lake/kubeconfig.yaml";
     repo.write(
-        "config/clusters/lake/kubeconfig.yaml",
+        kubeconfig,
         &format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: {server}, insecure-skip-tls-verify: true}}}}]\n\
              users: [{{name: u, user: {{token: nobodys}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
         ),
     );
+    let key = Key::new();
+    repo.encrypt(kubeconfig, &key);
+    repo.has_key(&key);
     repo
 }
 

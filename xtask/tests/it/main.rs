@@ -13,6 +13,7 @@ mod charts;
 mod deploy;
 mod diff;
 mod differential;
+mod encrypted;
 mod exec;
 mod generate;
 mod gitlab;
