@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
+    io::{self, BufRead, BufReader, IsTerminal, PipeReader, PipeWriter, Read, Write},
     os::unix::{fs::FileExt, process::ExitStatusExt},
     process::{Command, ExitCode, ExitStatus},
     sync::{
@@ -26,7 +26,7 @@ use signal_hook::{
 };
 use xshell::{Cmd, Shell};
 
-use crate::machine::{inherited, private};
+use crate::machine::{inherited, private, terminal};
 
 /// Set on our own `Shell` by `--verbose`: each program that is run is shown.
 pub const VERBOSE: &str = "XTASK_VERBOSE";
@@ -310,10 +310,44 @@ pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
         Whose::Ours => end_with_us(in_its_folder(&command, ours(&command))),
         Whose::Theirs => with_persons_core_limit(theirs(&command)),
     };
+    run_in_front(&name, expression, || Ok(()))
+}
+
+/// Runs a program of ours in the foreground that shows text. On a terminal, control characters in it are made visible.
+pub(crate) fn show_text(sh: &Shell, cmd: Cmd) -> Result<ExitCode> {
+    if !io::stdout().is_terminal() {
+        return in_front(sh, cmd, Whose::Ours);
+    }
+    check_stopped()?;
+    show_if_verbose(sh, &cmd);
+    let command = Command::from(cmd);
+    let (text, stdout) = io::pipe()?;
+    let expression = in_its_folder(&command, ours(&command)).stdout_file(stdout);
+    run_in_front(&name(&command), end_with_us(expression), || {
+        let mut text = BufReader::new(text);
+        let mut line = Vec::new();
+        while text.read_until(b'\n', &mut line)? > 0 {
+            terminal::print(&line)?;
+            line.clear();
+        }
+        Ok(())
+    })
+}
+
+/// Runs a program in the foreground, and does something meanwhile.
+fn run_in_front(
+    name: &str,
+    expression: Expression,
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<ExitCode> {
     on_signals();
     let handle = start_in_front(&expression).with_context(|| format!("cannot run `{name}`"))?;
+    // It holds the other end of the program's pipes.
+    drop(expression);
+    let done = meanwhile();
     let status = wait(&handle);
     *locked(&IN_FRONT) = None;
+    done?;
     Ok(exit_code(status.with_context(|| format!("`{name}`"))?))
 }
 

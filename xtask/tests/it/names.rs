@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf, time::Instant};
 
 use serde_json::json;
 
-use crate::repo::{Repo, Shared};
+use crate::{
+    repo::{Repo, Shared, tool_path},
+    terminal::Terminal,
+};
 
 const RENDER: &str = "validate hub-config lake --render";
 
@@ -230,4 +233,56 @@ fn the_name_of_an_object_is_no_path() {
         let there = cluster.kubectl("get configmaps -n steps -o name --ignore-not-found");
         assert!(!there.contains("configmap/a"), "{name}: {there}\n{said}");
     }
+}
+
+/// What a terminal would carry out is shown by its code.
+#[test]
+fn a_text_is_no_command_of_a_terminal() {
+    let repo = Repo::new();
+    repo.write(
+        "config/clusters/lake/prod.values.yaml",
+        "\"no\\e[2Jkey\\u202e\": 1\n",
+    );
+    let terminal = Terminal::start(&repo, "xtask validate");
+    terminal.shows("there is no key `no\\u{1b}[2Jkey\\u{202e}`");
+}
+
+#[test]
+fn logs_are_no_commands_of_a_terminal() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["logged"]);
+    cluster.kubectl_apply(
+        "{apiVersion: v1, kind: Namespace, metadata: {name: logged}}\n---\n\
+         {apiVersion: v1, kind: Pod, metadata: {name: door, namespace: logged, labels: {component: proxy}}, \
+         spec: {containers: [{name: c, image: c}]}}\n",
+    );
+    let kubectl = tool_path("kubectl");
+    let kubectl = kubectl.display();
+    repo.script(
+        "kubectl",
+        &format!(
+            "case \"$1\" in logs) printf 'door \\033[2J opens\\n' ;; *) exec {kubectl} \"$@\" ;; esac"
+        ),
+    );
+    let logs = "exec debug component-logs lake logged proxy --no-follow";
+    let terminal = Terminal::start(&repo, &format!("xtask {logs}; echo status $?"));
+    terminal.shows("door \\u{1b}[2J opens\nstatus 0");
+    assert_eq!(repo.ok(logs).stdout, "door \u{1b}[2J opens\n");
+}
+
+/// GitHub carries out lines of a job's log.
+#[test]
+fn a_text_is_no_command_of_a_workflow() {
+    let mut repo = Repo::new();
+    repo.env
+        .push(("GITHUB_ACTIONS".to_owned(), "true".to_owned()));
+    repo.write(
+        "config/xtask.yaml",
+        "\"\\n::stop-commands::x\\n##[add-path]y\": 1\n",
+    );
+    let said = repo.fails("validate");
+    assert!(
+        said.contains("\n: :stop-commands::x\n# #[add-path]y"),
+        "{said}"
+    );
 }

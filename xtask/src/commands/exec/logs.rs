@@ -13,11 +13,7 @@ use crate::{
         target::open,
     },
     kubernetes::api::Api,
-    machine::{
-        process::{self, Whose},
-        terminal::list,
-        tree::Tree,
-    },
+    machine::{process, terminal::list, tree::Tree},
 };
 
 /// Show logs, or connect to the Docker that runs in a cluster
@@ -193,7 +189,7 @@ fn show_component_logs(
         sh,
         "kubectl logs --namespace {hub} --selector {labels} --max-log-requests {most} {flags...}"
     );
-    process::in_front(sh, logs, Whose::Ours)
+    process::show_text(sh, logs)
 }
 
 fn user_logs(sh: &Shell, tree: &Tree, args: &UserLogs) -> Result<ExitCode> {
@@ -216,7 +212,7 @@ fn user_logs(sh: &Shell, tree: &Tree, args: &UserLogs) -> Result<ExitCode> {
         sh,
         "kubectl logs --namespace {hub} {name} --container {CONTAINER} {flags...}"
     );
-    process::in_front(sh, logs, Whose::Ours)
+    process::show_text(sh, logs)
 }
 
 /// The pod of the server that is meant.
