@@ -12,5 +12,9 @@ pub(crate) mod prepare;
 pub(crate) mod source;
 pub(crate) mod values;
 pub(crate) mod version;
+mod words;
 
-pub(crate) use self::load::Loader;
+pub(crate) use self::{
+    load::Loader,
+    words::{words, words_of},
+};

@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod helm;
 pub(crate) mod history;
 pub(crate) mod lease;
+pub(crate) mod manifests;
 pub(crate) mod objects;
 pub(crate) mod record;
 pub(crate) mod rehearsal;

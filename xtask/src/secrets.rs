@@ -1,12 +1,16 @@
 //! What is encrypted in the repository: decrypted into memory only, and hidden in whatever is shown.
 
+mod decrypted;
 mod in_memory;
 mod mask;
+mod placeholders;
 mod sops;
 
 pub(crate) use self::{
+    decrypted::encrypted_type,
     in_memory::InMemory,
-    mask::{Mask, Unmasked},
+    mask::Mask,
+    placeholders::placeholders,
     sops::{Decrypter, decrypt, decrypt_binary, not_encrypted, open},
 };
 

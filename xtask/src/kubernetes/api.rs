@@ -118,6 +118,19 @@ impl Api {
         typed(read(self.request("GET", path, accept, None)?)?, path)
     }
 
+    /// The API groups that the server has, and what they hold, as the kind `APIGroupDiscovery`:
+    /// <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#aggregated-discovery>
+    pub(crate) fn discover<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+                      application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        let mut groups = Vec::new();
+        for path in ["/api", "/apis"] {
+            let list: List<T> = typed(read(self.request("GET", path, accept, None)?)?, path)?;
+            groups.extend(list.items);
+        }
+        Ok(groups)
+    }
+
     /// Creates (`POST`), replaces (`PUT`), applies (`PATCH`) or deletes (`DELETE`) something, and returns the answer: the
     /// object as it is now.
     pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {

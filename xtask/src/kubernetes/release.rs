@@ -16,6 +16,7 @@ use crate::{
         api::{self, Api},
         helm::{self, Release},
         history::{self, Revision},
+        manifests::{self, Disguised, Trials, Unmasked},
         record::Record,
         rollout,
         session::Session,
@@ -25,7 +26,7 @@ use crate::{
         programs,
         terminal::Progress,
     },
-    secrets::{Mask, Unmasked},
+    secrets::Mask,
 };
 
 /// How long helm may take beyond a release's time to say how it went.
@@ -55,8 +56,19 @@ pub(crate) struct UpgradePolicy {
 /// What helm would apply, with secrets.
 pub(crate) struct Rendered {
     pub(crate) manifest: Unmasked,
-    /// The manifests of hooks.
-    pub(crate) hooks: Vec<Unmasked>,
+    /// The templates and manifests of hooks.
+    pub(crate) hooks: Vec<(String, Unmasked)>,
+}
+
+impl Rendered {
+    /// All manifests as `helm template` writes them.
+    fn whole(self) -> Unmasked {
+        let mut manifest = self.manifest.with_secrets().to_owned();
+        for (path, hook) in self.hooks {
+            manifest += &format!("\n---\n# Source: {path}\n{}\n", hook.with_secrets());
+        }
+        Unmasked::new(manifest)
+    }
 }
 
 /// What `helm … --output json` tells of a release.
@@ -72,6 +84,8 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Hook {
+    /// The template that it comes from.
+    path: String,
     manifest: String,
 }
 
@@ -236,7 +250,9 @@ impl<'a> HelmRunner<'a> {
         let hooks = answer.hooks.into_iter();
         Ok(Rendered {
             manifest: Unmasked::new(answer.manifest),
-            hooks: hooks.map(|it| Unmasked::new(it.manifest)).collect(),
+            hooks: hooks
+                .map(|it| (it.path, Unmasked::new(it.manifest)))
+                .collect(),
         })
     }
 
@@ -248,19 +264,38 @@ impl<'a> HelmRunner<'a> {
         Ok(Unmasked::new(String::from_utf8(output.stdout)?))
     }
 
-    /// The manifests as the cluster would take them, without secrets.
-    pub(crate) fn dry_run(&self, release: &Release) -> Result<String> {
-        let rendered = self.manifests(release)?;
-        let mut manifest = rendered.manifest.with_secrets().to_owned();
-        for hook in rendered.hooks {
-            manifest += &format!("\n---\n{}\n", hook.with_secrets());
-        }
-        Ok(self.shown(release, &Unmasked::new(manifest)))
+    /// The manifests as the cluster of this API would take them or, without one, as the chart makes them; without secrets.
+    pub(crate) fn shown(
+        &self,
+        release: &Release,
+        disguised: Option<&Disguised>,
+        api: Option<&Api>,
+    ) -> Result<String> {
+        let (rendered, trials) = self.beside_trials(disguised, api, |helm| match api {
+            Some(_) => helm.manifests(release).map(Rendered::whole),
+            None => helm.template(release),
+        });
+        let manifest = manifests::shown(&rendered?, &trials);
+        let name = release.name;
+        Ok(format!(
+            "# {name}: what would be applied in the namespace `{name}`\n---\n{}\n",
+            manifest.trim_end()
+        ))
     }
 
-    /// The manifests as the chart makes them, without asking a cluster and without secrets.
-    pub(crate) fn render(&self, release: &Release) -> Result<String> {
-        Ok(self.shown(release, &self.template(release)?))
+    /// Does `render` while the release is rendered with placeholders.
+    fn beside_trials<T>(
+        &self,
+        disguised: Option<&Disguised>,
+        api: Option<&Api>,
+        render: impl FnOnce(&Self) -> Result<T>,
+    ) -> (Result<T>, Trials) {
+        let sh = self.sh.clone();
+        thread::scope(|scope| {
+            let trials = scope.spawn(move || manifests::render(&sh, disguised, api));
+            let rendered = render(self);
+            (rendered, trials.join().expect("a rendering panicked"))
+        })
     }
 
     /// Without a record nothing is changed.
@@ -306,15 +341,6 @@ impl<'a> HelmRunner<'a> {
             .filter(|line| !(is_said_twice && line.starts_with("level=")))
             .collect();
         anyhow!("{}{}", lines.join("\n"), hint_of_failure(log))
-    }
-
-    fn shown(&self, release: &Release, manifest: &Unmasked) -> String {
-        let manifest = self.mask.hide_in_manifest(manifest);
-        let name = release.name;
-        format!(
-            "# {name}: what would be applied in the namespace `{name}`\n---\n{}\n",
-            manifest.trim_end()
-        )
     }
 
     /// Makes a release whose last deploy was cut off one that helm upgrades again: rolled back or, where nothing was

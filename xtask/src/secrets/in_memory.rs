@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::{
     machine::private::PrivateFile,
+    secrets::decrypted::Decrypted,
     yaml::{self, Data, Node},
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct InMemory {
     pub(crate) secrets: Vec<String>,
     /// Where it came from, by its path from the root.
     pub(crate) source: PathBuf,
+    /// Its values, if it was encrypted.
+    pub(crate) decrypted: Option<Decrypted>,
 }
 
 impl InMemory {
@@ -33,6 +36,18 @@ impl InMemory {
             file: PrivateFile::new(content)?,
             secrets: Vec::new(),
             source: source.to_owned(),
+            decrypted: None,
+        })
+    }
+
+    /// What an encrypted file holds.
+    pub(crate) fn decrypted(source: &Path, text: &str, values: Decrypted) -> Result<InMemory> {
+        let mut secrets = BTreeSet::new();
+        values.each_secret(|it| leaves(it, &mut secrets));
+        Ok(InMemory {
+            secrets: secrets.into_iter().collect(),
+            decrypted: Some(values),
+            ..InMemory::plain(source, text.as_bytes())?
         })
     }
 
@@ -46,6 +61,7 @@ impl InMemory {
             file: PrivateFile::new(text.as_bytes())?,
             secrets: secrets.into_iter().collect(),
             source,
+            decrypted: None,
         })
     }
 

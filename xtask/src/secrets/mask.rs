@@ -8,22 +8,7 @@ use serde_json::Value;
 use crate::{
     machine::terminal,
     secrets::in_memory::{InMemory, LONG_ENOUGH},
-    yaml::{self, split_documents},
 };
-
-/// Manifests that hold secrets: people see them through a `Mask` only.
-pub(crate) struct Unmasked(String);
-
-impl Unmasked {
-    pub(crate) fn new(manifest: String) -> Unmasked {
-        Unmasked(manifest)
-    }
-
-    /// The text, for comparing and for reading in it.
-    pub(crate) fn with_secrets(&self) -> &str {
-        &self.0
-    }
-}
 
 /// Hides decrypted values in what programs write, and calls private files by the names of their sources.
 pub(crate) struct Mask {
@@ -74,13 +59,6 @@ impl Mask {
             }
         }
         text
-    }
-
-    /// Manifests as helm prints them, with every Secret's data left out by its structure, however short it is.
-    pub(crate) fn hide_in_manifest(&self, manifest: &Unmasked) -> String {
-        let documents = split_documents(manifest.with_secrets());
-        let documents: Vec<_> = documents.map(hide_secret_data).collect();
-        self.hide(&documents.join("---\n"))
     }
 }
 
@@ -147,60 +125,4 @@ fn in_base64(secret: &str, before: usize) -> String {
     // The first characters also hold bits of what comes before, the last one of what follows.
     let end = text.len() - usize::from(!bytes.len().is_multiple_of(3));
     text[[0, 2, 3][before]..end].to_owned()
-}
-
-/// One document of a manifest, with the data left out if it is a Secret or holds one.
-fn hide_secret_data(document: &str) -> String {
-    // Most documents aren't Secrets, and keep their text and comments.
-    if !document.contains("Secret") {
-        return document.to_owned();
-    }
-    let Ok((node, _)) = yaml::read(document.as_bytes(), 0) else {
-        return "# (a document that isn't YAML, and may hold a Secret)\n".to_owned();
-    };
-    let mut object = node.to_json();
-    if !mask_secrets(&mut object) {
-        return document.to_owned();
-    }
-    let comments = document.lines().take_while(|line| line.starts_with('#'));
-    let comments: String = comments.flat_map(|line| [line, "\n"]).collect();
-    comments + &serde_yaml::to_string(&in_order(object)).unwrap_or_default()
-}
-
-/// An object with its first keys where people look for them.
-fn in_order(object: Value) -> serde_yaml::Mapping {
-    let Value::Object(mut fields) = object else {
-        return serde_yaml::Mapping::new();
-    };
-    let mut ordered = serde_yaml::Mapping::new();
-    for key in ["apiVersion", "kind", "metadata"] {
-        if let Some(value) = fields.remove(key) {
-            ordered.insert(key.into(), serde_yaml::to_value(value).unwrap_or_default());
-        }
-    }
-    for (key, value) in fields {
-        ordered.insert(key.into(), serde_yaml::to_value(value).unwrap_or_default());
-    }
-    ordered
-}
-
-/// Replaces the data of every Secret in the value, also in a `List`. Returns whether there was one.
-fn mask_secrets(value: &mut Value) -> bool {
-    match value {
-        Value::Array(items) => items
-            .iter_mut()
-            .fold(false, |found, it| mask_secrets(it) | found),
-        Value::Object(fields) if fields.get("kind").is_some_and(|it| it == "Secret") => {
-            for key in ["data", "stringData"] {
-                if let Some(Value::Object(data)) = fields.get_mut(key) {
-                    data.values_mut().for_each(|it| *it = "***".into());
-                }
-            }
-            true
-        }
-        Value::Object(fields) => fields
-            .values_mut()
-            .fold(false, |found, it| mask_secrets(it) | found),
-        _ => false,
-    }
 }

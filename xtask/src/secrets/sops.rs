@@ -9,7 +9,10 @@ use crate::{
     machine::{
         paths::is_called_secret, private::PrivateFile, process, programs::Tools, tree::Tree,
     },
-    secrets::in_memory::{InMemory, LONG_ENOUGH, leaves},
+    secrets::{
+        decrypted::Decrypted,
+        in_memory::{InMemory, LONG_ENOUGH},
+    },
     yaml::{self, Node},
 };
 
@@ -81,16 +84,13 @@ pub(crate) fn decrypt(decrypter: &Decrypter, file: &Path, encrypted: &[u8]) -> R
     let text = String::from_utf8(run(decrypter, file, encrypted, format)?)
         .with_context(|| format!("`{shown}` holds something else than text"))?;
     // The problem's own text may quote what was decrypted.
-    let (decrypted, _) = yaml::read(text.as_bytes(), 0)
+    let (values, _) = yaml::read(text.as_bytes(), 0)
         .map_err(|it| anyhow!("`{shown}`, decrypted, isn't YAML: see line {}", it.line))?;
-    let mut secrets = BTreeSet::new();
-    leaves(&decrypted, &mut secrets);
-    let mut plain = BTreeSet::new();
-    if let Ok((values, _)) = yaml::read(encrypted, 0) {
-        leaves(&values, &mut plain);
-    }
-    let secrets = secrets.difference(&plain).cloned().collect();
-    Ok(InMemory::plain(file, text.as_bytes())?.hiding(secrets))
+    let encrypted = match yaml::read(encrypted, 0) {
+        Ok((encrypted, _)) => encrypted,
+        Err(_) => bail!("`{shown}` isn't YAML"),
+    };
+    InMemory::decrypted(file, &text, Decrypted::new(values, encrypted))
 }
 
 /// Decrypts a file that sops took for a single text.

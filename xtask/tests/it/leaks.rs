@@ -201,7 +201,7 @@ fn no_secret_in_any_output() {
     ] {
         let all = check(args);
         assert!(
-            !args.contains("--dry-run") || all.contains("note: \"***\""),
+            !args.contains("--dry-run") || all.contains("note: '***'"),
             "{all}"
         );
     }

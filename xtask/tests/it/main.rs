@@ -33,6 +33,7 @@ mod report;
 mod rollout;
 mod setup;
 mod shells;
+mod shown;
 mod staged;
 
 mod status;

@@ -26,6 +26,7 @@ use crate::{
         diff::Differ,
         helm::Release,
         history,
+        manifests::Disguised,
         record::Record,
         release::{HelmRunner, Rendered, UpgradePolicy},
         rollout,
@@ -39,7 +40,7 @@ use crate::{
         release_config::ReleaseConfig,
         rules,
     },
-    secrets::{Decrypter, InMemory, Mask},
+    secrets::{self, Decrypter, InMemory, Mask},
     settings::Settings,
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct Run {
     pub(crate) fleet: Fleet,
     /// What the releases list, by the paths from the root.
     files: BTreeMap<PathBuf, Result<InMemory>>,
+    /// Two others, with placeholders, for each encrypted one that helm is given.
+    placeholders: BTreeMap<PathBuf, [InMemory; 2]>,
     pub(crate) mask: Mask,
     /// There is none in a dry run for a rehearsal cluster that is down: then manifests are rendered without it.
     pub(crate) session: Option<Session>,
@@ -89,6 +92,7 @@ impl Run {
         let keys = login.iter().flat_map(|it| &it.keys);
         let mask = Mask::new(files.values().flatten().chain(keys));
         mask.announce();
+        let placeholders = secrets::placeholders(files.values().flatten())?;
         let sh = login.as_ref().map_or(decrypter.sh(), |it| &it.sh).clone();
         let session = start_session(&sh, tree, login, options)?;
         let run = Run {
@@ -96,6 +100,7 @@ impl Run {
             charts,
             fleet,
             files,
+            placeholders,
             mask,
             session,
         };
@@ -154,6 +159,37 @@ impl Run {
             values,
             flags: Vec::new(),
         })
+    }
+
+    /// A release with placeholders for its secrets; none if it has no secrets.
+    fn disguised<'a>(&self, release: &Release<'a>) -> Option<Disguised<'a>> {
+        let files = &self.placeholders;
+        let encrypted = release.values.iter().filter_map(|it| files.get(it));
+        let encrypted: Vec<_> = encrypted.flatten().collect();
+        if encrypted.is_empty() {
+            return None;
+        }
+        let with = |set: usize| Release {
+            name: release.name,
+            chart: release.chart,
+            values: self.values_with(release, set),
+            flags: release.flags.clone(),
+        };
+        Some(Disguised {
+            releases: [with(0), with(1)],
+            mask: Mask::new(encrypted),
+        })
+    }
+
+    /// A release's values files, with one of the sets of placeholders for those that are encrypted.
+    fn values_with(&self, release: &Release, set: usize) -> Vec<PathBuf> {
+        let mut values = Vec::new();
+        for file in &release.values {
+            let placeholders = self.placeholders.get(file);
+            let given = placeholders.map_or(file.as_path(), |it| it[set].file.path());
+            values.push(given.to_owned());
+        }
+        values
     }
 
     fn chart(&self, chart: &Path) -> Result<&Path> {
@@ -300,15 +336,13 @@ impl Run {
         release: &Release,
         lacks: Option<&str>,
     ) -> Result<DeployedRelease> {
-        let shown = match lacks {
-            None if self.session.is_some() => helm.dry_run(release)?,
-            Some(lacks) if self.session.is_some() => {
-                let name = release.name;
-                say!("the cluster has no {lacks} yet: rendering `{name}` without asking it");
-                helm.render(release)?
-            }
-            _ => helm.render(release)?,
-        };
+        let session = self.session.as_ref();
+        if let (Some(lacks), Some(_)) = (lacks, session) {
+            let name = release.name;
+            say!("the cluster has no {lacks} yet: rendering `{name}` without asking it");
+        }
+        let api = session.filter(|_| lacks.is_none()).map(|it| &*it.api);
+        let shown = helm.shown(release, self.disguised(release).as_ref(), api)?;
         Ok(DeployedRelease {
             shown: Some(shown),
             ..DeployedRelease::default()
@@ -396,7 +430,7 @@ fn has_manifests(content: &Value, rendered: &Rendered) -> bool {
     let hooks = content["hooks"].as_array().into_iter().flatten();
     let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
     content["manifest"] == *rendered.manifest.with_secrets()
-        && hooks.eq(rendered.hooks.iter().map(|it| it.with_secrets()))
+        && hooks.eq(rendered.hooks.iter().map(|(_, it)| it.with_secrets()))
 }
 
 /// Checks everything that can be checked, prepares the charts, and then checks what needed charts that had to be fetched.

@@ -1,0 +1,74 @@
+//! The values of an encrypted file, and which of them sops encrypted.
+
+use crate::yaml::{Data, Node};
+
+/// The values of a file beside those that sops wrote.
+pub(crate) struct Decrypted {
+    values: Node,
+    encrypted: Node,
+}
+
+impl Decrypted {
+    pub(crate) fn new(values: Node, encrypted: Node) -> Decrypted {
+        Decrypted { values, encrypted }
+    }
+
+    /// Calls `f` with each scalar that was encrypted.
+    pub(crate) fn each_secret(&self, mut f: impl FnMut(&Node)) {
+        let mut values = self.values.clone();
+        change_secrets(&mut values, Some(&self.encrypted), &mut |it| f(it));
+    }
+
+    /// The values with something else for each scalar that was encrypted.
+    pub(crate) fn with(&self, mut placeholder: impl FnMut(&Data) -> Data) -> Node {
+        let mut values = self.values.clone();
+        change_secrets(&mut values, Some(&self.encrypted), &mut |it| {
+            it.data = placeholder(&it.data);
+        });
+        values
+    }
+}
+
+/// Calls `change` with each scalar that was encrypted; with all of them where the two don't have the same shape.
+fn change_secrets(values: &mut Node, encrypted: Option<&Node>, change: &mut impl FnMut(&mut Node)) {
+    let before = encrypted.map(|it| &it.data);
+    match (&mut values.data, before) {
+        (Data::Map(map), before) => {
+            let before = match before {
+                Some(Data::Map(before)) => Some(before),
+                _ => None,
+            };
+            for (key, value) in map {
+                change_secrets(value, before.and_then(|it| it.get(key)), change);
+            }
+        }
+        (Data::List(items), before) => {
+            let before = match before {
+                Some(Data::List(before)) => before.iter().filter(|it| !is_comment(it)).collect(),
+                _ => Vec::new(),
+            };
+            let is_same_length = before.len() == items.len();
+            for (index, item) in items.iter_mut().enumerate() {
+                let before = before.get(index).filter(|_| is_same_length);
+                change_secrets(item, before.copied(), change);
+            }
+        }
+        (_, Some(Data::Text(text))) if encrypted_type(text).is_none() => {}
+        (_, Some(Data::Null | Data::Bool(_) | Data::Number(_))) => {}
+        _ => change(values),
+    }
+}
+
+/// Whether this is a comment, which sops encrypts as an item of its list.
+fn is_comment(node: &Node) -> bool {
+    node.as_text().and_then(encrypted_type) == Some("comment")
+}
+
+/// `str` for `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
+pub(crate) fn encrypted_type(text: &str) -> Option<&'static str> {
+    let inner = text.strip_prefix("ENC[AES256_GCM,")?.strip_suffix(']')?;
+    let (_, kind) = inner.rsplit_once(",type:")?;
+    ["str", "int", "float", "bool", "bytes", "comment"]
+        .into_iter()
+        .find(|it| *it == kind)
+}

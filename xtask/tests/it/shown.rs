@@ -1,0 +1,151 @@
+//! What people see of secrets, however a chart writes them: nothing.
+
+use std::{collections::BTreeSet, path::Path, process::Command};
+
+use crate::repo::{Key, Repo, Shared, assert_succeeded, copy, tool};
+
+/// Secrets of several kinds, as YAML.
+const SECRETS: [&str; 6] = [
+    "1234567890123",
+    "|\n  the first of these lines is long\n  pelican\n  tern\n  heron 17\n  gannet\n",
+    "'{\"login\": \"cormorant\", \"password\": \"hunter-in-the-reeds\", \"ports\": [4711, 4712]}'",
+    "'it''s \"quoted\" \\n and \\\"escaped\\\" <b>&amp; $HOME'",
+    "Prüfung-der-Möwen-ünd-東京タワー-🐦-fünfzig",
+    "The snowy plover and the whimbrel walked along the tidal flats until the evening came and the water rose again.",
+];
+
+/// A secret that has nothing in common with the others.
+const OTHER: &str = "Zzz9-QQQ";
+
+/// A hub with the chart that prints its one secret in all ways.
+fn hub(cluster: &Shared, name: &str, secret: &str) -> (Repo, Key) {
+    let mut repo = Repo::on(cluster, &[name]);
+    let key = Key::new();
+    repo.has_key(&key);
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sixty_ways");
+    copy(&chart, &repo.root.join("helm-charts/sixty-ways"));
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "helm_chart: pond",
+        "helm_chart: sixty-ways",
+    );
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "[common.values.yaml,",
+        "[enc.secret.values.yaml,",
+    );
+    repo.write(
+        "config/clusters/lake/enc.secret.values.yaml",
+        &values(secret),
+    );
+    repo.encrypt("config/clusters/lake/enc.secret.values.yaml", &key);
+    (repo, key)
+}
+
+fn values(secret: &str) -> String {
+    format!(
+        "secret: &secret {secret}\nflag: true\nglobal: {{secret: *secret}}\npart: {{own: *secret}}\n"
+    )
+}
+
+/// What helm makes of a secret.
+fn rendered(repo: &Repo, secret: &str) -> String {
+    let file = repo.home().join("values.yaml");
+    std::fs::write(&file, values(secret)).unwrap();
+    let mut helm = tool("helm");
+    helm.args(["template", "ways"])
+        .arg(repo.root.join("helm-charts/sixty-ways"));
+    let output = helm.arg("--values").arg(&file).output().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_succeeded(&output);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The words of four characters or more.
+fn words(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|it: char| !it.is_alphanumeric());
+    words.filter(|it| it.chars().count() >= 4).collect()
+}
+
+/// The words that only a secret brings into what helm makes of it.
+fn telltales(repo: &Repo, secret: &str) -> BTreeSet<String> {
+    let ours = rendered(repo, secret);
+    let other = rendered(repo, OTHER);
+    let plain = words(&other);
+    let own = words(&ours).into_iter().filter(|it| !plain.contains(it));
+    // In a message about the type, which sops leaves readable.
+    own.filter(|it| *it != "number")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[track_caller]
+fn shows_none(args: &str, shown: &str, telltales: &BTreeSet<String>) {
+    let shown_words = words(shown);
+    let found: Vec<_> = telltales
+        .iter()
+        .filter(|it| shown_words.contains(it.as_str()))
+        .collect();
+    assert!(found.is_empty(), "{args} shows {found:?}:\n{shown}");
+}
+
+#[test]
+fn no_way_to_print_a_secret_shows_it() {
+    let cluster = Shared::cluster();
+    for (number, secret) in SECRETS.iter().enumerate() {
+        let (repo, _) = hub(&cluster, &format!("ways-{number}"), secret);
+        let telltales = telltales(&repo, secret);
+        assert!(telltales.len() > 40, "{telltales:?}");
+        for args in ["deploy lake --dry-run", "deploy lake --dry-run --debug"] {
+            let ran = repo.ok(args);
+            shows_none(args, &(ran.stdout.clone() + &ran.stderr), &telltales);
+            for plain in [
+                "plain-01: an ordinary sentence that anybody may read\n",
+                "plain-02: GREEN\n",
+                "  # a comment that stays\n  plain-04: visible-words\n",
+                "way-01: '***'\n",
+                "name: COLOR\n          value: green\n",
+                "- --color=green\n",
+                "image: ways-image:1.2.3\n",
+                "image: hook-image:1.2.3\n",
+                "visible: part-is-visible\n",
+                "plain: visible-in-a-list\n",
+                "plain: below-a-secret-name\n",
+                "# Source: sixty-ways/templates/ways.yaml\n",
+            ] {
+                assert!(ran.stdout.contains(plain), "no {plain:?} in {}", ran.stdout);
+            }
+            assert!(!ran.stdout.contains("indeed") && !ran.stdout.contains("has-a-pattern"));
+        }
+    }
+}
+
+#[test]
+fn a_chart_that_refuses_placeholders_shows_names_and_keys_only() {
+    let cluster = Shared::cluster();
+    let secret = SECRETS[5];
+    let (repo, _) = hub(&cluster, "strict", secret);
+    let telltales = telltales(&repo, secret);
+    let digest = sha256(secret);
+    repo.edit(
+        "helm-charts/sixty-ways/values.yaml",
+        "strict: \"\"",
+        &format!("strict: {digest}"),
+    );
+    let ran = repo.ok("deploy lake --dry-run");
+    shows_none("dry run", &(ran.stdout.clone() + &ran.stderr), &telltales);
+    for part in [
+        "# (only kinds, names and keys are shown: the chart can't be rendered with placeholders for its secrets: ",
+        "cannot work with ***",
+        "kind: ConfigMap\nmetadata:\n  annotations:\n    annotation: '***'\n",
+        "  name: untouched\ndata:\n  plain-04: '***'\n",
+    ] {
+        assert!(ran.stdout.contains(part), "no {part:?} in {}", ran.stdout);
+    }
+}
+
+fn sha256(text: &str) -> String {
+    let script = format!("printf %s '{text}' | sha256sum");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
