@@ -1,14 +1,16 @@
 //! What is encrypted in the repository: decrypted into memory only, and hidden in whatever is shown.
 
+mod canonical;
 mod decrypted;
 mod in_memory;
 mod mask;
+mod needles;
 mod placeholders;
 mod sops;
 
 pub(crate) use self::{
-    decrypted::encrypted_type,
-    in_memory::InMemory,
+    decrypted::{ENCRYPTED, encrypted_type},
+    in_memory::{InMemory, texts},
     mask::Mask,
     placeholders::placeholders,
     sops::{Decrypter, decrypt, decrypt_binary, not_encrypted, open},

@@ -12,7 +12,7 @@ use crate::charts::{
 /// The words of all files of a chart and of the packed charts in it.
 pub(crate) fn words(chart: &Path) -> Result<BTreeSet<String>> {
     let mut words = BTreeSet::new();
-    add_words(&files::files_of(chart)?, &mut words)?;
+    add_words(&files::cached_files(chart)?, &mut words)?;
     Ok(words)
 }
 

@@ -49,10 +49,11 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     process::end_in_order();
     let cluster = Cluster::load(tree, &args.cluster)?;
     let (sh, session) = Session::open(sh, tree, &cluster)?;
-    let mask = session.mask();
     let api = &session.api;
     let hub = &args.hub;
     let newest = newest(api, &cluster, hub)?;
+    let mask = session.mask();
+    let mask = mask.and(history::secrets(&newest.content(api)?));
     terminal::confirm(&question(api, &cluster, &newest, args)?, args.yes)?;
 
     let _lease = session.leases.take(hub)?;

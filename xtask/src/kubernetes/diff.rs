@@ -228,7 +228,7 @@ impl<'a> Differ<'a> {
             Value::Object(fields) => fields.is_empty(),
             Value::Array(items) => items.is_empty(),
             value if side.is_secret => self.plain.contains(&(key.to_owned(), unquoted(value))),
-            value => self.mask.hide(&unquoted(value)) == unquoted(value),
+            value => !self.mask.finds_in(&unquoted(value)),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! <https://helm.sh/docs/topics/advanced/#storage-backends>
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
 };
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     kubernetes::{api::Api, objects::PartialObject},
+    secrets::texts,
     yaml::{self, split_documents},
 };
 
@@ -82,6 +83,24 @@ pub(crate) fn content_of(api: &Api, release: &str, number: u32) -> Result<Value>
         .find(|it| it.number == number)
         .with_context(|| format!("revision {number} is gone"))?;
     content(&api.get(&path(release, &revision.secret))?)
+}
+
+/// The values of a revision that may be secret: all that people set, unless the chart has the same by default. Nobody can
+/// tell any more which files they came from.
+pub(crate) fn secrets(content: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    add_secrets(&content["config"], &content["chart"]["values"], &mut found);
+    found
+}
+
+fn add_secrets(value: &Value, default: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(key, it)| add_secrets(it, &default[key], found)),
+        value if value == default => {}
+        value => texts(value, found),
+    }
 }
 
 /// The newest revisions of all releases in the cluster.

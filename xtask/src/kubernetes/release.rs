@@ -219,13 +219,38 @@ impl<'a> HelmRunner<'a> {
     ) -> Result<()> {
         let until = Instant::now() + self.timeout;
         progress.phase(&format!("rolling back to revision {revision}"));
-        self.run_rollback(release, revision, Some(&session.record))?;
         let content = history::content_of(&session.api, release, revision)?;
+        let mask = self.mask_of_revisions(&session.api, release, &content)?;
+        let helm = self.with_mask(&mask);
+        helm.run_rollback(release, revision, Some(&session.record))?;
         let manifest = content["manifest"].as_str().unwrap_or_default();
-        // Its secrets may be older than those in any file, and pods may log them.
-        let mask = Mask::of_values(&content["config"]);
+        // Pods may log what the revision gives them.
         rollout::follow(&session.api, release, manifest, until, progress)
             .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))))
+    }
+
+    /// A mask that also hides the secrets of a revision that is returned to, and of the newest one: they may be older than
+    /// those in any file.
+    fn mask_of_revisions(&self, api: &Api, release: &str, wanted: &Value) -> Result<Mask> {
+        let mut secrets = history::secrets(wanted);
+        if let Some(newest) = history::last(api, release)? {
+            secrets.extend(history::secrets(&newest.content(api)?));
+        }
+        Ok(self.mask.and(secrets))
+    }
+
+    /// The same helm with another mask.
+    fn with_mask<'b>(&self, mask: &'b Mask) -> HelmRunner<'b>
+    where
+        'a: 'b,
+    {
+        HelmRunner {
+            sh: self.sh,
+            mask,
+            debug: self.debug,
+            timeout: self.timeout,
+            flags: self.flags.clone(),
+        }
     }
 
     fn run_rollback(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {
@@ -375,7 +400,10 @@ impl<'a> HelmRunner<'a> {
                     "{release}: {cut_off}: rolling back to revision {}",
                     good.number
                 );
-                self.run_rollback(release, good.number, None)
+                let content = history::content_of(api, release, good.number)?;
+                let mask = self.mask_of_revisions(api, release, &content)?;
+                self.with_mask(&mask)
+                    .run_rollback(release, good.number, None)
             }
             None => {
                 say!(

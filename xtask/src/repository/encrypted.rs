@@ -10,7 +10,6 @@ use regex::Regex;
 
 use crate::{
     machine::{terminal::list, tree::Tree},
-    repository::encrypted_values::encrypted_type,
     schema::pattern,
     secrets::encrypted_type,
     yaml::{self, Data, Files, Finding, Node},

@@ -1,19 +1,16 @@
 //! Whether all that a file's own rules want encrypted is what sops writes. What calls itself encrypted may have been
 //! changed by hand since.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use regex::Regex;
 
 use crate::{
     schema::pattern,
+    secrets::{ENCRYPTED, encrypted_type},
     yaml::{Data, Finding, Node, Place},
 };
 
 /// The rule of all findings here.
 const NOT_ENCRYPTED: &str = "not-encrypted";
-
-/// How the text of an encrypted value begins.
-const START: &str = "ENC[AES256_GCM,";
 
 /// What kinds of keys a `sops` block lists, of which it needs one.
 const KEYS: [&str; 8] = [
@@ -26,20 +23,6 @@ const KEYS: [&str; 8] = [
     "kms",
     "pgp",
 ];
-
-/// The type in `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`; none for any other text.
-pub(crate) fn encrypted_type(text: &str) -> Option<&'static str> {
-    let inner = text.strip_prefix(START)?.strip_suffix(']')?;
-    let (data, inner) = inner.strip_prefix("data:")?.split_once(",iv:")?;
-    let (iv, inner) = inner.split_once(",tag:")?;
-    let (tag, kind) = inner.split_once(",type:")?;
-    let length = |part: &str| BASE64_STANDARD.decode(part).ok().map(|it| it.len());
-    if length(data)? == 0 || length(iv)? != 32 || length(tag)? != 16 {
-        return None;
-    }
-    let kinds = ["str", "int", "float", "bool", "bytes", "time", "comment"];
-    kinds.into_iter().find(|it| *it == kind)
-}
 
 /// What of a file's values is not as its `sops` block says. No finding quotes a value. In a file that is called secret,
 /// something has to be encrypted.
@@ -74,7 +57,7 @@ pub(crate) fn check(
 pub(crate) fn stray(values: &Node) -> Vec<Finding> {
     let mut findings = Vec::new();
     values.visit(&mut |node| {
-        if node.as_text().is_some_and(|it| it.contains(START)) {
+        if node.as_text().is_some_and(|it| it.contains(ENCRYPTED)) {
             let message = "this was encrypted by sops, and the file has no `sops` block: nothing would decrypt it";
             findings.push(Finding::problem(NOT_ENCRYPTED, node.at, message));
         }

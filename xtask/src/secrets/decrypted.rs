@@ -1,6 +1,11 @@
 //! The values of an encrypted file, and which of them sops encrypted.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use crate::yaml::{Data, Node};
+
+/// How the text of an encrypted value begins.
+pub(crate) const ENCRYPTED: &str = "ENC[AES256_GCM,";
 
 /// The values of a file beside those that sops wrote.
 pub(crate) struct Decrypted {
@@ -64,11 +69,16 @@ fn is_comment(node: &Node) -> bool {
     node.as_text().and_then(encrypted_type) == Some("comment")
 }
 
-/// `str` for `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
+/// The type in `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`; none for any other text.
 pub(crate) fn encrypted_type(text: &str) -> Option<&'static str> {
-    let inner = text.strip_prefix("ENC[AES256_GCM,")?.strip_suffix(']')?;
-    let (_, kind) = inner.rsplit_once(",type:")?;
-    ["str", "int", "float", "bool", "bytes", "comment"]
-        .into_iter()
-        .find(|it| *it == kind)
+    let inner = text.strip_prefix(ENCRYPTED)?.strip_suffix(']')?;
+    let (data, inner) = inner.strip_prefix("data:")?.split_once(",iv:")?;
+    let (iv, inner) = inner.split_once(",tag:")?;
+    let (tag, kind) = inner.split_once(",type:")?;
+    let length = |part: &str| BASE64_STANDARD.decode(part).ok().map(|it| it.len());
+    if length(data)? == 0 || length(iv)? != 32 || length(tag)? != 16 {
+        return None;
+    }
+    let kinds = ["str", "int", "float", "bool", "bytes", "time", "comment"];
+    kinds.into_iter().find(|it| *it == kind)
 }

@@ -8,20 +8,22 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
+use serde_json::Value;
+
 use crate::{
     machine::private::PrivateFile,
-    secrets::decrypted::Decrypted,
-    yaml::{self, Data, Node},
+    secrets::{
+        decrypted::Decrypted,
+        needles::{DIGITS, LONG_ENOUGH},
+    },
+    yaml::{self, Node},
 };
-
-/// How many characters a secret has that is looked for in text: shorter ones are ordinary words, too.
-pub(crate) const LONG_ENOUGH: usize = 8;
 
 /// What a file held when it was read, decrypted if it was encrypted. The programs that we start can read it as long as
 /// this lives, whatever becomes of the file.
 pub(crate) struct InMemory {
     pub(crate) file: PrivateFile,
-    /// What must not show, each of eight characters or more.
+    /// What must not show, as far as it is long enough to be found in text.
     pub(crate) secrets: Vec<String>,
     /// Where it came from, by its path from the root.
     pub(crate) source: PathBuf,
@@ -43,7 +45,7 @@ impl InMemory {
     /// What an encrypted file holds.
     pub(crate) fn decrypted(source: &Path, text: &str, values: Decrypted) -> Result<InMemory> {
         let mut secrets = BTreeSet::new();
-        values.each_secret(|it| leaves(it, &mut secrets));
+        values.each_secret(|it| texts(&it.to_json(), &mut secrets));
         Ok(InMemory {
             secrets: secrets.into_iter().collect(),
             decrypted: Some(values),
@@ -55,7 +57,7 @@ impl InMemory {
     pub(crate) fn secret(text: &str, source: PathBuf) -> Result<InMemory> {
         let mut secrets = BTreeSet::new();
         if let Ok((values, _)) = yaml::read(text.as_bytes(), 0) {
-            leaves(&values, &mut secrets);
+            texts(&values.to_json(), &mut secrets);
         }
         Ok(InMemory {
             file: PrivateFile::new(text.as_bytes())?,
@@ -92,19 +94,23 @@ impl InMemory {
     }
 }
 
-/// Collects all scalars that are long enough to be told from ordinary words.
-pub(crate) fn leaves(node: &Node, found: &mut BTreeSet<String>) {
-    match &node.data {
-        Data::List(items) => items.iter().for_each(|it| leaves(it, found)),
-        Data::Map(map) => map.values().for_each(|it| leaves(it, found)),
-        Data::Text(text) if text.trim().len() >= LONG_ENOUGH => {
+/// Collects all texts and numbers in a value that are long enough to be told from ordinary ones, also those in a text that
+/// is YAML or JSON.
+pub(crate) fn texts(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|it| texts(it, found)),
+        Value::Object(fields) => fields.values().for_each(|it| texts(it, found)),
+        Value::String(text) if text.trim().chars().count() >= LONG_ENOUGH => {
             found.insert(text.trim().to_owned());
-        }
-        Data::Number(_) => {
-            let digits = node.to_json().to_string();
-            if digits.len() >= LONG_ENOUGH {
-                found.insert(digits);
+            if text.contains(['\n', '{', '['])
+                && let Ok(inner @ (Value::Object(_) | Value::Array(_))) =
+                    yaml::parse(text.as_bytes())
+            {
+                texts(&inner, found);
             }
+        }
+        Value::Number(number) if number.to_string().len() >= DIGITS => {
+            found.insert(number.to_string());
         }
         _ => {}
     }

@@ -3,118 +3,99 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
-use serde_json::Value;
 
 use crate::{
     machine::terminal,
-    secrets::in_memory::{InMemory, LONG_ENOUGH},
+    secrets::{
+        in_memory::InMemory,
+        needles::{LONG_ENOUGH, Needles},
+    },
 };
 
 /// Hides decrypted values in what programs write, and calls private files by the names of their sources.
 pub(crate) struct Mask {
-    /// What to look for and what to show for it, the longest first.
-    replacements: Vec<(String, String)>,
+    /// The paths of private files, and what to show for them.
+    paths: Vec<(String, String)>,
+    secrets: BTreeSet<String>,
+    needles: Needles,
 }
 
 impl Mask {
     pub(crate) fn new<'a>(files: impl IntoIterator<Item = &'a InMemory>) -> Mask {
-        let mut replacements = Vec::new();
+        let mut paths = Vec::new();
+        let mut secrets = BTreeSet::new();
         for file in files {
             let path = file.file.path().display().to_string();
-            replacements.push((path, file.source.display().to_string()));
-            replacements.extend(hidden(&file.secrets));
+            paths.push((path, file.source.display().to_string()));
+            secrets.extend(file.secrets.iter().cloned());
         }
-        Mask::replacing(replacements)
+        // `/proc/1/fd/1` is the beginning of `/proc/1/fd/10`.
+        paths.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        Mask {
+            paths,
+            secrets: BTreeSet::new(),
+            needles: Needles::default(),
+        }
+        .and(secrets)
     }
 
-    /// Hides all values of which nobody can tell any more whether they were plain.
-    pub(crate) fn of_values(values: &Value) -> Mask {
-        let mut secrets = BTreeSet::new();
-        leaves_of_json(values, &mut secrets);
-        Mask::replacing(hidden(&secrets).collect())
-    }
-
-    fn replacing(mut replacements: Vec<(String, String)>) -> Mask {
-        replacements.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
-        replacements.dedup();
-        Mask { replacements }
+    /// A mask that hides these as well.
+    pub(crate) fn and(&self, secrets: BTreeSet<String>) -> Mask {
+        let mut mask = Mask {
+            paths: self.paths.clone(),
+            secrets: self.secrets.clone(),
+            needles: self.needles.clone(),
+        };
+        for secret in secrets {
+            if !mask.secrets.contains(&secret) {
+                mask.needles.add(&secret);
+                mask.secrets.insert(secret);
+            }
+        }
+        mask
     }
 
     /// Tells a GitHub workflow's runner what to hide in its log, where others write to it, too.
     pub(crate) fn announce(&self) {
         if terminal::is_in_workflow() {
-            for (secret, _) in self.replacements.iter().filter(|(_, shown)| shown == "***") {
-                for line in secret.lines().filter(|it| it.trim().len() >= LONG_ENOUGH) {
-                    terminal::say_as_it_is(&terminal::workflow_command("add-mask", line.trim()));
-                }
+            let announced: BTreeSet<_> = self.secrets.iter().flat_map(|it| announced(it)).collect();
+            for text in announced {
+                terminal::say_as_it_is(&terminal::workflow_command("add-mask", &text));
             }
         }
     }
 
+    /// The text with `***` for each secret in it.
     pub(crate) fn hide(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (from, to) in &self.replacements {
-            if text.contains(from) {
-                text = text.replace(from, to);
+        for (path, source) in &self.paths {
+            if text.contains(path) {
+                text = text.replace(path, source);
             }
         }
-        text
-    }
-}
-
-/// Collects all scalars that are long enough to be told from ordinary words.
-fn leaves_of_json(value: &Value, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|it| leaves_of_json(it, found)),
-        Value::Object(fields) => fields.values().for_each(|it| leaves_of_json(it, found)),
-        Value::String(text) if text.trim().len() >= LONG_ENOUGH => {
-            found.insert(text.trim().to_owned());
+        let mut hidden = String::new();
+        let mut end = 0;
+        for range in self.needles.find(&text) {
+            hidden += &text[end..range.start];
+            hidden += "***";
+            end = range.end;
         }
-        Value::Number(number) if number.to_string().len() >= LONG_ENOUGH => {
-            found.insert(number.to_string());
-        }
-        _ => {}
+        hidden + &text[end..]
+    }
+
+    /// Whether a secret is found in the text.
+    pub(crate) fn finds_in(&self, text: &str) -> bool {
+        !self.needles.find(text).is_empty()
     }
 }
 
-/// What to look for, and what to show for it.
-fn hidden<'a>(
-    secrets: impl IntoIterator<Item = &'a String>,
-) -> impl Iterator<Item = (String, String)> {
-    secrets
-        .into_iter()
-        .flat_map(|it| forms(it))
-        .map(|it| (it, "***".to_owned()))
-}
-
-/// How a secret may appear in text: as it is, line by line, escaped, and in base64 at any position.
-fn forms(secret: &str) -> BTreeSet<String> {
-    let mut forms = BTreeSet::from([secret.to_owned()]);
-    forms.extend(secret.lines().map(|it| it.trim().to_owned()));
-    // Programs that write YAML fold a long text at its blanks.
-    if secret.len() > 60 {
-        forms.extend(secret.split_whitespace().map(str::to_owned));
-    }
-    for form in forms.clone() {
-        forms.extend(escaped(&form));
-    }
-    for before in 0..3 {
-        forms.insert(in_base64(secret, before));
-    }
-    forms.retain(|it| it.len() >= LONG_ENOUGH);
-    forms
-}
-
-/// A text as JSON has it, as Go's JSON has it, and as YAML has it in single quotes.
-fn escaped(text: &str) -> [String; 3] {
-    let json = serde_json::to_string(text).expect("a string is JSON");
-    let json = json[1..json.len() - 1].to_owned();
-    // Go also escapes what could end a script element.
-    let go = json
-        .replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026");
-    [json, go, text.replace('\'', "''")]
+/// The lines of a secret, and its base64, which a runner looks for as they are.
+fn announced(secret: &str) -> BTreeSet<String> {
+    let lines = secret.lines().map(|it| it.trim().to_owned());
+    let mut announced: BTreeSet<_> = lines.collect();
+    announced.extend((0..3).map(|before| in_base64(secret, before)));
+    announced.retain(|it| it.len() >= LONG_ENOUGH);
+    announced
 }
 
 /// What is certain of a secret's base64 where it follows on so many bytes, beyond a multiple of three.

@@ -9,10 +9,7 @@ use crate::{
     machine::{
         paths::is_called_secret, private::PrivateFile, process, programs::Tools, tree::Tree,
     },
-    secrets::{
-        decrypted::Decrypted,
-        in_memory::{InMemory, LONG_ENOUGH},
-    },
+    secrets::{decrypted::Decrypted, in_memory::InMemory, needles::LONG_ENOUGH},
     yaml::{self, Node},
 };
 

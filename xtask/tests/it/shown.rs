@@ -1,6 +1,10 @@
 //! What people see of secrets, however a chart writes them: nothing.
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::{Command, Output},
+};
 
 use crate::repo::{Key, Repo, Shared, assert_succeeded, copy, tool};
 
@@ -17,9 +21,9 @@ const SECRETS: [&str; 6] = [
 /// A secret that has nothing in common with the others.
 const OTHER: &str = "Zzz9-QQQ";
 
-/// A hub with the chart that prints its one secret in all ways.
-fn hub(cluster: &Shared, name: &str, secret: &str) -> (Repo, Key) {
-    let mut repo = Repo::on(cluster, &[name]);
+/// Hubs with the chart that prints their one secret in all ways.
+fn hubs(cluster: &Shared, names: &[&str], secret: &str) -> (Repo, Key) {
+    let mut repo = Repo::on(cluster, names);
     let key = Key::new();
     repo.has_key(&key);
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sixty_ways");
@@ -50,15 +54,22 @@ fn values(secret: &str) -> String {
 
 /// What helm makes of a secret.
 fn rendered(repo: &Repo, secret: &str) -> String {
+    let output = template(repo, secret, "");
+    assert_succeeded(&output);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `helm template`, with a way in which the chart fails.
+fn template(repo: &Repo, secret: &str, failure: &str) -> Output {
     let file = repo.home().join("values.yaml");
     std::fs::write(&file, values(secret)).unwrap();
     let mut helm = tool("helm");
     helm.args(["template", "ways"])
         .arg(repo.root.join("helm-charts/sixty-ways"));
-    let output = helm.arg("--values").arg(&file).output().unwrap();
+    helm.arg("--values").arg(&file);
+    let output = helm.args(["--set", &format!("fail={failure}")]).output();
     std::fs::remove_file(&file).unwrap();
-    assert_succeeded(&output);
-    String::from_utf8(output.stdout).unwrap()
+    output.unwrap()
 }
 
 /// The words of four characters or more.
@@ -93,7 +104,7 @@ fn shows_none(args: &str, shown: &str, telltales: &BTreeSet<String>) {
 fn no_way_to_print_a_secret_shows_it() {
     let cluster = Shared::cluster();
     for (number, secret) in SECRETS.iter().enumerate() {
-        let (repo, _) = hub(&cluster, &format!("ways-{number}"), secret);
+        let (repo, _) = hubs(&cluster, &[&format!("ways-{number}")], secret);
         let telltales = telltales(&repo, secret);
         assert!(telltales.len() > 40, "{telltales:?}");
         for args in ["deploy lake --dry-run", "deploy lake --dry-run --debug"] {
@@ -124,7 +135,7 @@ fn no_way_to_print_a_secret_shows_it() {
 fn a_chart_that_refuses_placeholders_shows_names_and_keys_only() {
     let cluster = Shared::cluster();
     let secret = SECRETS[5];
-    let (repo, _) = hub(&cluster, "strict", secret);
+    let (repo, _) = hubs(&cluster, &["strict"], secret);
     let telltales = telltales(&repo, secret);
     let digest = sha256(secret);
     repo.edit(
@@ -148,4 +159,32 @@ fn sha256(text: &str) -> String {
     let script = format!("printf %s '{text}' | sha256sum");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
+
+/// How the chart quotes its secret when it fails.
+const FAILURES: [&str; 8] = [
+    "plain", "syntax", "json", "base64", "yaml", "url", "hex", "upper",
+];
+
+#[test]
+fn a_chart_that_fails_quotes_no_secret() {
+    let cluster = Shared::cluster();
+    for secret in SECRETS {
+        let (repo, _) = hubs(&cluster, &FAILURES, secret);
+        let mut quoted = BTreeSet::new();
+        for failure in FAILURES {
+            let values = format!("config/clusters/lake/{failure}.values.yaml");
+            repo.write(&values, &format!("fail: {failure}\n"));
+            let ours = String::from_utf8(template(&repo, secret, failure).stderr).unwrap();
+            let other = String::from_utf8(template(&repo, OTHER, failure).stderr).unwrap();
+            let plain = words(&other);
+            let own = words(&ours).into_iter().filter(|it| !plain.contains(it));
+            // The exponent of a number in a URL, `e%2B12`, tells nothing.
+            quoted.extend(own.filter(|it| *it != "2B12").map(str::to_owned));
+        }
+        assert!(!quoted.is_empty());
+        let said = repo.fails("deploy lake --dry-run --jobs 8 --debug");
+        shows_none(secret, &said, &quoted);
+        assert_eq!(said.matches("refused:").count(), FAILURES.len(), "{said}");
+    }
 }

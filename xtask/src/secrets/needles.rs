@@ -1,0 +1,258 @@
+//! Secrets as they are looked for in text.
+//!
+//! A secret is found by any twelve of its letters and digits that follow one another, or by all of them if it has eight
+//! to eleven; shorter ones are ordinary words, too. Numbers are compared as numbers. What may be base64, base32 or
+//! hexadecimal is decoded.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+    sync::LazyLock,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use regex::Regex;
+
+use crate::secrets::canonical::{Canonical, Keeps};
+
+/// How many characters a secret has that is looked for in text.
+pub(crate) const LONG_ENOUGH: usize = 8;
+
+/// How many characters that follow one another in a secret show it.
+const WINDOW: usize = 12;
+
+/// How many significant digits a number has that is looked for: those with fewer are ordinary ones, too.
+pub(crate) const DIGITS: usize = 6;
+
+/// How often something may be encoded.
+const DEPTH: u32 = 3;
+
+/// What may be a number, and its digits in hexadecimal.
+static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
+    let decimal = r"[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?";
+    regex(&format!(r"\b0x[0-9a-fA-F]+\b|{decimal}|\b[0-9a-fA-F]+\b"))
+});
+
+/// What may be base64, base32 or hexadecimal.
+static ENCODED: LazyLock<Regex> = LazyLock::new(|| regex("[A-Za-z0-9+/_-]{11,}"));
+
+/// What is left of a text that a program cut off: `abcdefg...`.
+static CUT_OFF: LazyLock<Regex> = LazyLock::new(|| regex(r#"[^\s"'`]{4,}?(?:\.\.\.|…)"#));
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("it is a pattern")
+}
+
+/// What is looked for.
+#[derive(Clone, Default)]
+pub(crate) struct Needles {
+    /// By letters and digits.
+    words: Index,
+    /// By all but blanks and quotes, for secrets with few letters and digits.
+    marks: Index,
+    numbers: Vec<f64>,
+    /// The secrets' first characters.
+    beginnings: BTreeSet<String>,
+}
+
+/// What follows on the first characters of a needle, by these.
+type Index = HashMap<Vec<char>, Vec<Vec<char>>>;
+
+fn is_mark(char: char) -> bool {
+    !char.is_whitespace() && !['"', '\'', '`', '\\'].contains(&char)
+}
+
+impl Needles {
+    pub(crate) fn add(&mut self, secret: &str) {
+        if let Ok(number) = secret.parse::<f64>()
+            && significant_digits(secret) >= DIGITS
+        {
+            self.numbers.push(number);
+        }
+        for read in [Canonical::plain, Canonical::unescaped] {
+            let words = read(secret, char::is_alphanumeric).chars;
+            let is_found_by_words = words.len() >= LONG_ENOUGH;
+            if is_found_by_words {
+                add_windows(&words, &mut self.words);
+                self.beginnings.insert(words.iter().take(40).collect());
+            } else {
+                add_windows(&read(secret, is_mark).chars, &mut self.marks);
+            }
+        }
+        // Each of its lines by itself, where it is too short for a window.
+        for line in secret.lines().filter(|_| secret.contains('\n')) {
+            let words = Canonical::plain(line, char::is_alphanumeric).chars;
+            if words.len() < WINDOW {
+                add_windows(&words, &mut self.words);
+            }
+        }
+    }
+
+    /// Where secrets are in a text, in order and apart from each other.
+    pub(crate) fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = self.find_within(text, 0);
+        found.sort_by_key(|it| (it.start, it.end));
+        let mut apart: Vec<Range<usize>> = Vec::new();
+        for range in found {
+            match apart.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => apart.push(range),
+            }
+        }
+        apart
+    }
+
+    fn find_within(&self, text: &str, depth: u32) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        if self.words.is_empty() && self.marks.is_empty() && self.numbers.is_empty() {
+            return found;
+        }
+        find_indexed(&self.words, text, char::is_alphanumeric, &mut found);
+        find_indexed(&self.marks, text, is_mark, &mut found);
+        self.find_numbers(text, &mut found);
+        self.find_cut_off(text, &mut found);
+        if depth < DEPTH {
+            let encoded = ENCODED.find_iter(text).map(|it| it.range());
+            found.extend(encoded.filter(|it| self.is_in_encoded(&text[it.clone()], depth)));
+        }
+        found
+    }
+
+    fn find_numbers(&self, text: &str, found: &mut Vec<Range<usize>>) {
+        if self.numbers.is_empty() {
+            return;
+        }
+        for number in NUMBERS.find_iter(text) {
+            let meant = numbers_of(number.as_str());
+            if meant.iter().any(|it| self.numbers.contains(it)) {
+                found.push(number.range());
+            }
+        }
+    }
+
+    fn find_cut_off(&self, text: &str, found: &mut Vec<Range<usize>>) {
+        for cut_off in CUT_OFF.find_iter(text) {
+            let words = Canonical::unescaped(cut_off.as_str(), char::is_alphanumeric).chars;
+            let beginning: String = words.into_iter().collect();
+            let next = self.beginnings.range(beginning.clone()..).next();
+            if beginning.chars().count() >= 4 && next.is_some_and(|it| it.starts_with(&beginning)) {
+                found.push(cut_off.range());
+            }
+        }
+    }
+
+    fn is_in_encoded(&self, text: &str, depth: u32) -> bool {
+        let mut decodings = decodings(text);
+        decodings.any(|it| {
+            !self
+                .find_within(&String::from_utf8_lossy(&it), depth + 1)
+                .is_empty()
+        })
+    }
+}
+
+/// How many digits of a decimal number count.
+fn significant_digits(number: &str) -> usize {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').len()
+}
+
+/// The numbers that a text may mean.
+fn numbers_of(text: &str) -> Vec<f64> {
+    let digits = text.trim_start_matches("0x");
+    let hexadecimal = u64::from_str_radix(digits, 16).map(|it| it as f64);
+    let decimal = text.replace('_', "").parse();
+    decimal.into_iter().chain(hexadecimal).collect()
+}
+
+fn add_windows(secret: &[char], index: &mut Index) {
+    if secret.len() < LONG_ENOUGH {
+        return;
+    }
+    for window in secret.windows(secret.len().min(WINDOW)) {
+        let (first, rest) = window.split_at(LONG_ENOUGH);
+        let rests = index.entry(first.to_vec()).or_default();
+        if !rests.iter().any(|it| it == rest) {
+            rests.push(rest.to_vec());
+        }
+    }
+}
+
+fn find_indexed(index: &Index, text: &str, keeps: Keeps, found: &mut Vec<Range<usize>>) {
+    if index.is_empty() {
+        return;
+    }
+    let plain = Canonical::plain(text, keeps);
+    find_windows(index, &plain, found);
+    if text.contains(['\\', '%', '&']) {
+        find_windows(index, &Canonical::unescaped(text, keeps), found);
+    }
+}
+
+fn find_windows(index: &Index, text: &Canonical, found: &mut Vec<Range<usize>>) {
+    for (start, first) in text.chars.windows(LONG_ENOUGH).enumerate() {
+        let after = start + LONG_ENOUGH;
+        for rest in index.get(first).into_iter().flatten() {
+            if text.chars[after..].starts_with(rest) {
+                found.push(text.range(start..after + rest.len()));
+            }
+        }
+    }
+}
+
+/// What a text may be an encoding of. It may begin in the middle of something encoded, or end there.
+fn decodings(text: &str) -> impl Iterator<Item = Vec<u8>> {
+    let base64 = text.replace('-', "+").replace('_', "/");
+    let base64 = (0..4).filter_map(move |start| {
+        let whole = base64.get(start..)?;
+        BASE64_STANDARD_NO_PAD
+            .decode(&whole[..whole.len() / 4 * 4])
+            .ok()
+            .map(|mut it| {
+                // The last characters, which are less than four.
+                it.extend(last_of_base64(&whole[whole.len() / 4 * 4..]));
+                it
+            })
+    });
+    let base32 = (0..8).filter_map(|start| packed(text.get(start..)?, 5, base32_digit));
+    let hexadecimal = (0..2).filter_map(|start| packed(text.get(start..)?, 4, hex_digit));
+    base64.chain(base32).chain(hexadecimal)
+}
+
+/// The bytes of two or three characters of base64.
+fn last_of_base64(text: &str) -> Vec<u8> {
+    let padded = format!("{text}AA");
+    let bytes = padded
+        .get(..4)
+        .and_then(|it| BASE64_STANDARD_NO_PAD.decode(it).ok());
+    let mut bytes = bytes.unwrap_or_default();
+    bytes.truncate(text.len().saturating_sub(1));
+    bytes
+}
+
+/// The bytes of digits that have so many bits each; none if something else is in the text.
+fn packed(text: &str, bits: u32, digit: fn(char) -> Option<u32>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut pending = 0;
+    let mut length = 0;
+    for char in text.chars() {
+        pending = (pending << bits | digit(char)?) & 0xffff;
+        length += bits;
+        if length >= 8 {
+            length -= 8;
+            bytes.push((pending >> length) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+fn base32_digit(char: char) -> Option<u32> {
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+        .find(char)
+        .map(|it| it as u32)
+}
+
+fn hex_digit(char: char) -> Option<u32> {
+    char.to_digit(16)
+}
