@@ -190,3 +190,31 @@ fn what_is_unchanged_can_be_left_out() {
     hub.plain("note: goodbye\ndepth: 7\n");
     assert!(deploy().contains("equal                deployed"));
 }
+
+/// The API server quotes the whole pod template when it refuses it.
+#[test]
+fn a_failed_rollback_shows_no_secret_of_an_earlier_revision() {
+    let cluster = Shared::cluster();
+    let hub = Hub::new(&cluster, "returned");
+    hub.repo.edit(
+        "helm-charts/pond/templates/all.yaml",
+        "      labels: {fate: {{ .Values.job | quote }}}\n",
+        "      labels: {fate: {{ .Values.job | quote }}}\n      annotations: {token: {{ .Values.token | quote }}}\n",
+    );
+    hub.repo.ok("deploy lake");
+    hub.repo.ok("deploy lake");
+    cluster.kubectl("delete job once -n returned");
+    cluster.kubectl_apply(
+        "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: once\n  namespace: returned\n  \
+         labels: {app.kubernetes.io/managed-by: Helm}\n  annotations: {meta.helm.sh/release-name: returned, \
+         meta.helm.sh/release-namespace: returned}\nspec:\n  backoffLimit: 0\n  template:\n    spec:\n      \
+         restartPolicy: Never\n      containers: [{name: pond, image: pond}]\n",
+    );
+    hub.secret("token: the-second-albatross\n");
+    let said = hub.repo.fails("rollback lake returned 1 --yes");
+    assert!(
+        said.contains("Invalid value") && said.contains("***"),
+        "{said}"
+    );
+    assert!(!said.contains("albatross"), "{said}");
+}
