@@ -5,8 +5,8 @@ use std::{fmt, ops::Deref, path::Path};
 use anyhow::{Error, Result, ensure};
 use serde::Deserialize;
 
-/// A name that is one step of a path and cannot be taken for an option: letters, digits, `.`, `_` and `-`, of which the
-/// last three do not come first, but for `_`.
+/// A name that is one step of a path and cannot be taken for an option: letters, digits, `.`, `_` and `-`. It begins with
+/// neither `.` nor `-`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(try_from = "String")]
 pub(crate) struct Name(String);
@@ -14,13 +14,16 @@ pub(crate) struct Name(String);
 impl Name {
     /// An error if the text is no such name.
     pub(crate) fn new(text: &str) -> Result<Name> {
-        let is_plain = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
         ensure!(
             !text.is_empty() && text.chars().all(is_plain) && !text.starts_with(['-', '.']),
-            "`{text}` is not a name: letters, digits, `.`, `_` and `-` make one, and it begins with none of `.` and `-`"
+            "`{text}` is not a name: it may have letters, digits, `.`, `_` and `-`, and begins with neither `.` nor `-`"
         );
         Ok(Name(text.to_owned()))
     }
+}
+
+fn is_plain(char: char) -> bool {
+    char.is_ascii_alphanumeric() || "._-".contains(char)
 }
 
 impl TryFrom<String> for Name {

@@ -48,8 +48,11 @@ pub(crate) fn run(
 
 /// A place without what a shell would run when it shows its prompt.
 fn in_prompt(place: &str) -> String {
-    let is_plain = |it: char| it.is_alphanumeric() || "._-@:/+".contains(it);
-    place.replace(|it| !is_plain(it), "_")
+    place.replace(is_special, "_")
+}
+
+fn is_special(char: char) -> bool {
+    !char.is_alphanumeric() && !"._-@:/+".contains(char)
 }
 
 /// The shell that the person uses.

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::OFlags;
 use xshell::Shell;
 
@@ -142,12 +142,11 @@ impl Tree {
             .map_err(|_| anyhow!("it leads to `{}`, which is {OUTSIDE}", real.display()))?;
         refuse_of_git(from_top)?;
         let metadata = real.metadata().context("cannot look at it")?;
-        let kind = match () {
-            () if metadata.is_dir() => Kind::Folder,
-            () if metadata.is_file() => Kind::File,
-            () => bail!("it is neither a file nor a folder"),
-        };
-        Ok(Some((from_top.to_owned(), kind)))
+        if metadata.is_dir() {
+            return Ok(Some((from_top.to_owned(), Kind::Folder)));
+        }
+        ensure!(metadata.is_file(), "it is neither a file nor a folder");
+        Ok(Some((from_top.to_owned(), Kind::File)))
     }
 
     /// Whether a file is at a path, and may be read.

@@ -69,9 +69,13 @@ fn is_random(text: &str) -> bool {
     if text.contains(char::is_whitespace) || text.contains(['{', '$', '<', '(']) {
         return false;
     }
-    let is_part = |it: char| it.is_ascii_alphanumeric() || "+=!#%^&*".contains(it);
-    let mut parts = text.split(|it| !is_part(it));
+    let mut parts = text.split(divides);
     UUID.is_match(text) || parts.any(|it| it.len() >= LONG && changes(it) * 4 >= it.len())
+}
+
+/// Whether a character stands between words.
+fn divides(char: char) -> bool {
+    !char.is_ascii_alphanumeric() && !"+=!#%^&*".contains(char)
 }
 
 /// How often small letters, capitals, digits and signs take turns in a text.

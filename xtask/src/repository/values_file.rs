@@ -44,14 +44,19 @@ impl ValuesFile {
     /// Reads a file; `path` is its path from the root.
     pub(crate) fn read(tree: &Tree, path: &Path, number: u32) -> ValuesFile {
         let shown = path.display();
-        let unreadable = |why| (Vec::new(), ValuesContent::Unreadable(why));
         let (content, state) = match tree.read_if_there(path) {
             Ok(Some(content)) => {
                 let state = ValuesContent::of(path, &content, number);
                 (content, state)
             }
-            Ok(None) => unreadable(format!("`{shown}` {}", tree.missing())),
-            Err(err) => unreadable(format!("`{shown}`: {err:#}")),
+            Ok(None) => {
+                let why = format!("`{shown}` {}", tree.missing());
+                (Vec::new(), ValuesContent::Unreadable(why))
+            }
+            Err(err) => {
+                let why = format!("`{shown}`: {err:#}");
+                (Vec::new(), ValuesContent::Unreadable(why))
+            }
         };
         ValuesFile {
             number,

@@ -75,10 +75,14 @@ pub(crate) fn encrypted_type(text: &str) -> Option<&'static str> {
     let (data, inner) = inner.strip_prefix("data:")?.split_once(",iv:")?;
     let (iv, inner) = inner.split_once(",tag:")?;
     let (tag, kind) = inner.split_once(",type:")?;
-    let length = |part: &str| BASE64_STANDARD.decode(part).ok().map(|it| it.len());
     if length(data)? == 0 || length(iv)? != 32 || length(tag)? != 16 {
         return None;
     }
     let kinds = ["str", "int", "float", "bool", "bytes", "time", "comment"];
     kinds.into_iter().find(|it| *it == kind)
+}
+
+/// The length of what is in base64.
+fn length(base64: &str) -> Option<usize> {
+    Some(BASE64_STANDARD.decode(base64).ok()?.len())
 }
