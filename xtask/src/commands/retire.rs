@@ -53,7 +53,7 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     let hub = &args.hub;
     let newest = newest(api, &cluster, hub)?;
     let mask = session.mask();
-    let mask = mask.and(history::secrets(&newest.content(api)?));
+    let mask = mask.and(history::secret_texts(&newest.content(api)?));
     terminal::confirm(&question(api, &cluster, &newest, args)?, args.yes)?;
 
     let _lease = session.leases.take(hub)?;

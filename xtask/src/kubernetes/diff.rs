@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
 use crate::{
+    charts::words_of,
     kubernetes::{
         api::{self, Api},
         history,
+        manifests::{HIDDEN, Rendering, Visible, VisibleObject},
         objects::{ApiResource, ApiResourceList},
     },
     repository::hub_traits::PlainValues,
-    secrets::Mask,
+    secrets::{Mask, texts},
     yaml::{self, unquoted},
 };
 
@@ -26,11 +28,17 @@ const MANAGER: &str = "helm";
 /// Compares a release's manifest with the cluster.
 pub(crate) struct Differ<'a> {
     api: &'a Api,
-    mask: &'a Mask,
+    /// Finds the secrets of files and of the newest revision.
+    mask: Mask,
+    /// Those of that revision that no plain file sets now, and their words of four characters or more: a value that nothing
+    /// vouches for may hold a part of one.
+    doubtful: BTreeSet<String>,
+    /// What that revision made; empty if there is none.
+    deployed: String,
     /// The name of the release and of its namespace.
     release: &'a str,
     /// What a Secret may show.
-    plain: PlainValues,
+    plain: &'a PlainValues,
     /// The kinds of objects of API groups' versions, by the paths of these.
     resources: BTreeMap<String, Vec<ApiResource>>,
 }
@@ -41,73 +49,84 @@ struct Versions {
     new: String,
 }
 
-/// Which of two versions of an object is at hand.
+/// The same place in two versions of an object.
 #[derive(Clone, Copy)]
-struct Side {
-    /// `old` or `new`
-    name: &'static str,
-    /// Whether it's the data of a Secret.
-    is_secret: bool,
+struct Place<'a> {
+    old: &'a Value,
+    new: &'a Value,
+    /// What helm makes there, and how much of it is visible; none if it makes nothing.
+    rendered: &'a Value,
+    visible: Option<&'a Visible>,
+    /// Whether it is in a Secret's data, where values are hidden already.
+    holds_data: bool,
 }
 
 impl<'a> Differ<'a> {
     pub(crate) fn new(
         api: &'a Api,
-        mask: &'a Mask,
+        mask: &Mask,
         release: &'a str,
-        plain: PlainValues,
-    ) -> Differ<'a> {
-        Differ {
+        plain: &'a PlainValues,
+    ) -> Result<Differ<'a>> {
+        let newest = history::last(api, release)?;
+        let content = newest.map(|it| it.content(api)).transpose()?;
+        let content = content.unwrap_or_default();
+        let secrets = history::secrets(&content, |path, value| plain.has_at(path, value));
+        let mut long = BTreeSet::new();
+        secrets.iter().for_each(|it| texts(it, &mut long));
+        let unset = history::secrets(&content, |path, _| plain.sets(path));
+        Ok(Differ {
             api,
-            mask,
+            mask: mask.and(long),
+            doubtful: parts(&unset),
+            deployed: text(&content["manifest"]).to_owned(),
             release,
             plain,
             resources: BTreeMap::new(),
-        }
+        })
     }
 
     /// The differences that a manifest makes, object by object; empty if it makes none.
-    pub(crate) fn diff(&mut self, manifest: &str) -> Result<String> {
+    pub(crate) fn diff(&mut self, rendering: &Rendering) -> Result<String> {
         let mut text = String::new();
         let mut paths = BTreeSet::new();
-        for object in objects(manifest)? {
-            let name = name(&object);
+        for VisibleObject { object, visible } in rendering.objects()? {
+            let name = name(&object, visible.shows_name());
             let Some(path) = self.path(&object)? else {
-                text += &unified(&name, &self.versions(&Value::Null, &object));
+                let versions = self.versions(&Value::Null, &object, &object, Some(&visible));
+                text += &unified(&name, &versions);
                 continue;
             };
             let live = self.api.find(&path)?.unwrap_or_default();
             let applied = self
-                .applied(&path, object)
+                .applied(&path, object.clone())
                 .with_context(|| format!("`{name}`"))?;
-            text += &unified(&name, &self.versions(&live, &applied));
+            let versions = self.versions(&live, &applied, &object, Some(&visible));
+            text += &unified(&name, &versions);
             paths.insert(path);
         }
-        Ok(text + &self.removed(paths)?)
+        text += &self.removed(paths)?;
+        if let Some(notice) = rendering.notice().filter(|_| !text.is_empty()) {
+            text = notice + &text;
+        }
+        Ok(text)
     }
 
     /// The differences of the objects that a deploy removes: those of the newest revision that are not at these paths.
     fn removed(&mut self, mut paths: BTreeSet<String>) -> Result<String> {
         let mut text = String::new();
-        for object in objects(&self.deployed_manifest()?)? {
+        for object in objects(&self.deployed)? {
             if let Some(path) = self.path(&object)?
                 && !is_kept(&object)
                 && paths.insert(path.clone())
                 && let Some(live) = self.api.find(&path)?
             {
-                text += &unified(&name(&object), &self.versions(&live, &Value::Null));
+                let name = name(&object, !self.is_doubtful(&object["metadata"]["name"]));
+                let versions = self.versions(&live, &Value::Null, &Value::Null, None);
+                text += &unified(&name, &versions);
             }
         }
         Ok(text)
-    }
-
-    /// The manifest of the release's newest revision; empty if there is none.
-    fn deployed_manifest(&self) -> Result<String> {
-        let Some(newest) = history::last(self.api, self.release)? else {
-            return Ok(String::new());
-        };
-        let content = newest.content(self.api)?;
-        Ok(text(&content["manifest"]).to_owned())
     }
 
     /// The path of an object; none if the API server doesn't know its kind.
@@ -156,81 +175,276 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// Two versions of an object for people, without what is secret. One that is null doesn't exist.
-    fn versions(&self, old: &Value, new: &Value) -> Versions {
+    /// Two versions of an object for people, without what is secret. One that is null doesn't exist. `rendered` is what helm
+    /// makes, which becomes `new` in the cluster, and of which so much is `visible`.
+    fn versions(
+        &self,
+        old: &Value,
+        new: &Value,
+        rendered: &Value,
+        visible: Option<&Visible>,
+    ) -> Versions {
         let mut old = tidied(old);
         let mut new = tidied(new);
-        if old["kind"] == "Secret" || new["kind"] == "Secret" {
+        let is_secret = old["kind"] == "Secret" || new["kind"] == "Secret";
+        if is_secret {
             self.hide_data(&mut old, &mut new);
         }
-        let [old_side, new_side] = sides(false);
+        let place = Place {
+            old: &old,
+            new: &new,
+            rendered,
+            visible,
+            holds_data: false,
+        };
+        let [old, new] = self.masked(place, is_secret);
         Versions {
-            old: yaml(&self.masked("", &old, &new, old_side)),
-            new: yaml(&self.masked("", &new, &old, new_side)),
+            old: yaml(&old),
+            new: yaml(&new),
+        }
+    }
+
+    /// Both versions of a value without what is secret.
+    fn masked(&self, place: Place, is_secret: bool) -> [Value; 2] {
+        let Place { old, new, .. } = place;
+        match (old, new) {
+            _ if matches!(place.visible, Some(Visible::Nothing)) && !place.holds_data => {
+                hidden(old, new)
+            }
+            (Value::Null, Value::Null) => [Value::Null, Value::Null],
+            (Value::Object(_) | Value::Null, Value::Object(_) | Value::Null) => {
+                self.masked_fields(place, is_secret)
+            }
+            (Value::Array(_) | Value::Null, Value::Array(_) | Value::Null) => {
+                self.masked_items(place)
+            }
+            _ if place.holds_data => [old.clone(), new.clone()],
+            _ => self.masked_leaves(place),
+        }
+    }
+
+    fn masked_fields(&self, place: Place, is_secret: bool) -> [Value; 2] {
+        let mut shown = [Map::new(), Map::new()];
+        let mut others = [Map::new(), Map::new()];
+        let versions = [place.old, place.new];
+        let keys = versions.iter().filter_map(|it| it.as_object());
+        let keys: BTreeSet<_> = keys.flat_map(Map::keys).collect();
+        for key in keys {
+            let mut field = place.field(key);
+            field.holds_data |= is_secret && ["data", "stringData"].contains(&key.as_str());
+            let masked = if self.shows_key(place, key) {
+                Some(self.masked(field, false))
+            } else {
+                None
+            };
+            for (side, version) in versions.iter().enumerate() {
+                if let Some(value) = version.get(key) {
+                    match &masked {
+                        Some(masked) => shown[side].insert(key.clone(), masked[side].clone()),
+                        None => others[side].insert(key.clone(), value.clone()),
+                    };
+                }
+            }
+        }
+        for (side, value) in hidden_fields(others).into_iter().enumerate() {
+            if let Some(value) = value {
+                shown[side].insert(HIDDEN.to_owned(), value);
+            }
+        }
+        let [old, new] = shown.map(Value::Object);
+        [
+            if place.old.is_null() {
+                Value::Null
+            } else {
+                old
+            },
+            if place.new.is_null() {
+                Value::Null
+            } else {
+                new
+            },
+        ]
+    }
+
+    /// Whether everybody may see a key: it's the same in all renderings, or it was not rendered and holds no secret.
+    fn shows_key(&self, place: Place, key: &str) -> bool {
+        let is_rendered = place.rendered.get(key).is_some();
+        match place.visible {
+            Some(Visible::Fields { fields, .. }) if is_rendered => fields.contains_key(key),
+            Some(Visible::Whole) if is_rendered => true,
+            _ => !self.is_doubtful(&key.into()),
+        }
+    }
+
+    fn masked_items(&self, place: Place) -> [Value; 2] {
+        let old = place.old.as_array().map_or(0, Vec::len);
+        let new = place.new.as_array().map_or(0, Vec::len);
+        if let Some(Visible::Items(visible)) = place.visible
+            && visible.len() != new
+        {
+            return hidden(place.old, place.new);
+        }
+        let mut shown = [Vec::new(), Vec::new()];
+        for index in 0..old.max(new) {
+            let [old_item, new_item] = self.masked(place.item(index), false);
+            if index < old {
+                shown[0].push(old_item);
+            }
+            if index < new {
+                shown[1].push(new_item);
+            }
+        }
+        let [old, new] = shown.map(Value::Array);
+        [
+            if place.old.is_null() {
+                Value::Null
+            } else {
+                old
+            },
+            if place.new.is_null() {
+                Value::Null
+            } else {
+                new
+            },
+        ]
+    }
+
+    /// Both versions of a value whose parts aren't compared.
+    fn masked_leaves(&self, place: Place) -> [Value; 2] {
+        let Place { old, new, .. } = place;
+        let is_rendered = place.visible.is_some() && new == place.rendered;
+        // What was in a secret's place may be another secret.
+        if !is_rendered && self.is_doubtful(new) {
+            return hidden(old, new);
+        }
+        let shows_old = old == new || !self.is_doubtful(old);
+        let shown = if shows_old {
+            old.clone()
+        } else {
+            HIDDEN.into()
+        };
+        [shown, new.clone()]
+    }
+
+    /// Whether a value that no rendering vouches for may hold a secret, or something that was made of one.
+    fn is_doubtful(&self, value: &Value) -> bool {
+        let text = unquoted(value);
+        match value {
+            Value::Null | Value::Bool(_) => false,
+            _ => {
+                let text = text.to_lowercase();
+                self.doubtful.contains(&text)
+                    || words_of(&text).any(|it| is_like_a_digest(it) || self.doubtful.contains(it))
+                    || self.mask.finds_in(&text)
+            }
         }
     }
 
     /// Hides what is secret in the data of two versions of a Secret.
     fn hide_data(&self, old: &mut Value, new: &mut Value) {
-        let [old_side, new_side] = sides(true);
         for field in ["data", "stringData"] {
             let old_data = decoded(&old[field]);
             let new_data = decoded(&new[field]);
             if let Some(data) = old.get_mut(field) {
-                *data = self.masked(field, &old_data, &new_data, old_side);
+                *data = self.masked_data(field, &old_data, &new_data, "old");
             }
             if let Some(data) = new.get_mut(field) {
-                *data = self.masked(field, &new_data, &old_data, new_side);
+                *data = self.masked_data(field, &new_data, &old_data, "new");
             }
         }
     }
 
-    /// One version of a value, with `***` for what is secret. `other` is the other version, which is null where it has nothing.
-    fn masked(&self, key: &str, value: &Value, other: &Value, side: Side) -> Value {
+    /// One version of what is in a Secret, with `***` for all that isn't plain elsewhere. `other` is the other version,
+    /// which is null where it has nothing.
+    fn masked_data(&self, key: &str, value: &Value, other: &Value, side: &str) -> Value {
         match (value, other) {
             (Value::Null, _) => Value::Null,
-            (Value::Object(fields), Value::Object(_) | Value::Null) => {
+            (Value::Object(fields), Value::Object(_) | Value::Null)
+                if ["data", "stringData"].contains(&key) || self.plain.has_keys(fields.keys()) =>
+            {
                 let masked = fields.iter().map(|(key, field)| {
-                    let field = self.masked(key, field, &other[key], side);
+                    let field = self.masked_data(key, field, &other[key], side);
                     (key.clone(), field)
                 });
                 Value::Object(masked.collect())
             }
-            (Value::Array(items), Value::Array(_) | Value::Null) => {
-                let masked = items
-                    .iter()
-                    .enumerate()
-                    .map(|(index, item)| self.masked(key, item, &other[index], side));
-                Value::Array(masked.collect())
-            }
-            _ => self.masked_whole(key, value, other, side),
+            (Value::Array(items), Value::Array(_) | Value::Null) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| self.masked_data(key, item, &other[index], side))
+                .collect(),
+            (Value::Object(fields), _) if fields.is_empty() => value.clone(),
+            _ if self.plain.contains(key, &unquoted(value)) => value.clone(),
+            _ if other.is_null() || value == other => HIDDEN.into(),
+            _ => format!("{HIDDEN} ({side})").into(),
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    fn field(self, key: &str) -> Place<'a> {
+        let visible = match self.visible {
+            Some(Visible::Fields { fields, .. }) => fields.get(key),
+            whole => whole.filter(|_| self.rendered.get(key).is_some()),
+        };
+        Place {
+            old: &self.old[key],
+            new: &self.new[key],
+            rendered: &self.rendered[key],
+            visible,
+            ..self
         }
     }
 
-    /// The same for a value whose parts aren't compared.
-    fn masked_whole(&self, key: &str, value: &Value, other: &Value, side: Side) -> Value {
-        // What is or was in a secret's place may be another secret. In a Secret all that isn't plain elsewhere is hidden.
-        let may_show =
-            self.may_show(key, value, side) && (side.is_secret || self.may_show(key, other, side));
-        if may_show {
-            value.clone()
-        } else if other.is_null() || value == other {
-            "***".into()
-        } else {
-            format!("*** ({})", side.name).into()
+    fn item(self, index: usize) -> Place<'a> {
+        let visible = match self.visible {
+            Some(Visible::Items(items)) => items.get(index),
+            whole => whole.filter(|_| self.rendered.get(index).is_some()),
+        };
+        Place {
+            old: &self.old[index],
+            new: &self.new[index],
+            rendered: &self.rendered[index],
+            visible,
+            ..self
         }
     }
+}
 
-    /// Whether everybody may see a value: in a Secret if it's plain elsewhere, else if it wasn't decrypted.
-    fn may_show(&self, key: &str, value: &Value, side: Side) -> bool {
-        match value {
-            Value::Null => true,
-            Value::Object(fields) => fields.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            value if side.is_secret => self.plain.contains(&(key.to_owned(), unquoted(value))),
-            value => !self.mask.finds_in(&unquoted(value)),
-        }
+/// What is shown of two versions of a secret.
+fn hidden(old: &Value, new: &Value) -> [Value; 2] {
+    let is_change = !old.is_null() && !new.is_null() && old != new;
+    let shown = |value: &Value, side: &str| match value {
+        Value::Null => Value::Null,
+        _ if is_change => format!("{HIDDEN} ({side})").into(),
+        _ => HIDDEN.into(),
+    };
+    [shown(old, "old"), shown(new, "new")]
+}
+
+/// What is shown of fields whose keys are secret, on each side that has some.
+fn hidden_fields(fields: [Map<String, Value>; 2]) -> [Option<Value>; 2] {
+    let [old, new] = fields.map(|it| Some(Value::Object(it)).filter(|it| *it != json!({})));
+    let shown = hidden(&old.unwrap_or_default(), &new.unwrap_or_default());
+    shown.map(|it| Some(it).filter(|it| !it.is_null()))
+}
+
+/// Texts with their words of four characters or more, in lower case.
+fn parts(secrets: &[Value]) -> BTreeSet<String> {
+    let mut parts = BTreeSet::new();
+    for secret in secrets {
+        let text = unquoted(secret).to_lowercase();
+        let words = words_of(&text).filter(|it| it.chars().count() >= 4);
+        parts.extend(words.map(str::to_owned));
+        parts.insert(text);
     }
+    parts
+}
+
+/// Whether a word is like what becomes of a secret by a digest or in base64.
+fn is_like_a_digest(word: &str) -> bool {
+    let has = |is: fn(char) -> bool| word.contains(is);
+    word.len() >= 10 && has(char::is_numeric) && has(char::is_alphabetic)
 }
 
 /// The path of an API group's version: `/api/v1` or `/apis/apps/v1`.
@@ -239,11 +453,6 @@ fn version_path(version: &str) -> Result<String> {
         Some((group, version)) => format!("/apis/{}/{}", api::step(group)?, api::step(version)?),
         None => format!("/api/{}", api::step(version)?),
     })
-}
-
-/// The old and the new side.
-fn sides(is_secret: bool) -> [Side; 2] {
-    ["old", "new"].map(|name| Side { name, is_secret })
 }
 
 /// Whether helm leaves an object in the cluster that the manifest no longer has:
@@ -322,8 +531,11 @@ fn objects(manifest: &str) -> Result<Vec<Value>> {
 }
 
 /// `deployment/hub`, with the namespace in front where the object names one.
-fn name(object: &Value) -> String {
+fn name(object: &Value, is_visible: bool) -> String {
     let kind = text(&object["kind"]).to_lowercase();
+    if !is_visible {
+        return format!("{kind}/{HIDDEN}");
+    }
     let namespace = object["metadata"]["namespace"]
         .as_str()
         .map(|it| format!("{it}/"))

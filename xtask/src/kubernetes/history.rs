@@ -85,22 +85,51 @@ pub(crate) fn content_of(api: &Api, release: &str, number: u32) -> Result<Value>
     content(&api.get(&path(release, &revision.secret))?)
 }
 
-/// The values of a revision that may be secret: all that people set, unless the chart has the same by default. Nobody can
-/// tell any more which files they came from.
-pub(crate) fn secrets(content: &Value) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    add_secrets(&content["config"], &content["chart"]["values"], &mut found);
+/// The values of a revision that may be secret: all that people set, but for what the chart has by default or `is_plain` at
+/// its path. Nobody can tell any more which files they came from.
+pub(crate) fn secrets(content: &Value, is_plain: impl Fn(&[&str], &Value) -> bool) -> Vec<Value> {
+    let defaults = &content["chart"]["values"];
+    let mut found = Vec::new();
+    each_leaf(&content["config"], &[], &mut |path, value| {
+        let default = path.iter().try_fold(defaults, |it, step| child(it, step));
+        if default != Some(value) && !is_plain(path, value) {
+            found.push(value.clone());
+        }
+    });
     found
 }
 
-fn add_secrets(value: &Value, default: &Value, found: &mut BTreeSet<String>) {
+/// Calls `f` with each text, number and boolean, and its path of keys and of numbers from 0.
+fn each_leaf(value: &Value, path: &[&str], f: &mut impl FnMut(&[&str], &Value)) {
     match value {
-        Value::Object(fields) => fields
-            .iter()
-            .for_each(|(key, it)| add_secrets(it, &default[key], found)),
-        value if value == default => {}
-        value => texts(value, found),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                each_leaf(value, &[path, &[key.as_str()]].concat(), f);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                each_leaf(value, &[path, &[index.to_string().as_str()]].concat(), f);
+            }
+        }
+        value => f(path, value),
     }
+}
+
+fn child<'a>(value: &'a Value, step: &str) -> Option<&'a Value> {
+    match value {
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        value => value.get(step),
+    }
+}
+
+/// The texts of a revision's values that may be secret, and that are long enough to be found in others.
+pub(crate) fn secret_texts(content: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for value in secrets(content, |_, _| false) {
+        texts(&value, &mut found);
+    }
+    found
 }
 
 /// The newest revisions of all releases in the cluster.

@@ -9,16 +9,20 @@ mod visible;
 
 use std::collections::BTreeSet;
 
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::kubernetes::manifests::{
     documents::{Document, documents, matches},
-    visible::{HIDDEN, Visible, outline},
+    visible::outline,
 };
 
-pub(crate) use crate::kubernetes::manifests::trials::{Disguised, Trials, render};
+pub(crate) use crate::kubernetes::manifests::{
+    trials::{Disguised, Trials, render},
+    visible::{HIDDEN, Visible},
+};
 
-/// Manifests that hold secrets: people see them through `shown` only.
+/// Manifests that hold secrets: people see them through a `Rendering` only.
 pub(crate) struct Unmasked(String);
 
 impl Unmasked {
@@ -32,29 +36,120 @@ impl Unmasked {
     }
 }
 
-/// The manifests without what depends on a secret, and without the data of any Secret.
-pub(crate) fn shown(manifest: &Unmasked, trials: &Trials) -> String {
-    let ours = documents(manifest.with_secrets());
-    let mut shown = Vec::new();
-    match trials {
-        Trials::Unneeded => shown.extend(ours.iter().map(verbatim)),
-        Trials::Rendered(trials) => {
-            let theirs = [&trials[0], &trials[1]].map(|it| documents(it));
-            let matches = matches(&ours, [&theirs[0], &theirs[1]]);
-            for (document, others) in ours.iter().zip(&matches) {
-                let others = others.map(|[first, second]| [&theirs[0][first], &theirs[1][second]]);
-                shown.extend(others.map(|others| beside(document, others)));
+/// A release's manifests, and what tells which parts of them people may see.
+pub(crate) struct Rendering {
+    pub(crate) manifest: Unmasked,
+    pub(crate) trials: Trials,
+}
+
+/// An object, and how much of it people may see.
+pub(crate) struct VisibleObject {
+    pub(crate) object: Value,
+    pub(crate) visible: Visible,
+}
+
+impl Rendering {
+    /// The manifests without what depends on a secret, and without the data of any Secret.
+    pub(crate) fn shown(&self) -> String {
+        let ours = documents(self.manifest.with_secrets());
+        let mut shown = Vec::new();
+        match &self.trials {
+            Trials::Unneeded => shown.extend(ours.iter().map(verbatim)),
+            Trials::Rendered(trials) => {
+                let theirs = trials.each_ref().map(|it| documents(it));
+                let beside = beside_trials(&ours, &theirs);
+                shown.extend(beside.flatten().map(|(ours, theirs)| common(ours, theirs)));
+                if theirs.iter().any(|it| it.len() > shown.len()) || ours.len() > shown.len() {
+                    shown.push("# (objects that depend on secrets are not shown)\n".to_owned());
+                }
             }
-            if theirs.iter().any(|it| it.len() > shown.len()) || ours.len() > shown.len() {
-                shown.push("# (objects that depend on secrets are not shown)\n".to_owned());
+            Trials::Refused { words, .. } => {
+                shown.extend(self.notice());
+                shown.extend(ours.iter().map(|it| outlined(it, words)));
             }
         }
-        Trials::Refused { why, words } => {
-            shown.push(format!("# (only kinds, names and keys are shown: {why})\n"));
-            shown.extend(ours.iter().map(|it| outlined(it, words)));
+        shown.join("---\n")
+    }
+
+    /// Why so little is shown, if the chart doesn't take placeholders.
+    pub(crate) fn notice(&self) -> Option<String> {
+        match &self.trials {
+            Trials::Refused { why, .. } => {
+                Some(format!("# (only kinds, names and keys are shown: {why})\n"))
+            }
+            _ => None,
         }
     }
-    shown.join("---\n")
+
+    /// All objects but hooks, with those of a `List` by themselves.
+    pub(crate) fn objects(&self) -> Result<Vec<VisibleObject>> {
+        let ours = documents(self.manifest.with_secrets());
+        for document in &ours {
+            document.check()?;
+        }
+        let visible: Vec<_> = match &self.trials {
+            Trials::Unneeded => ours.iter().map(|_| Visible::Whole).collect(),
+            Trials::Rendered(trials) => {
+                let theirs = trials.each_ref().map(|it| documents(it));
+                let beside = beside_trials(&ours, &theirs);
+                beside
+                    .map(|it| it.map_or(Visible::Nothing, |(ours, theirs)| compared(ours, theirs)))
+                    .collect()
+            }
+            Trials::Refused { words, .. } => {
+                let objects = ours.iter().map(Document::value);
+                objects.map(|it| outline(&it, words)).collect()
+            }
+        };
+        let mut found = Vec::new();
+        for (document, visible) in ours.into_iter().zip(visible) {
+            add_objects(document.object, visible, &mut found);
+        }
+        Ok(found)
+    }
+}
+
+/// Adds an object, or those of a `List`, unless it's a hook.
+fn add_objects(object: Option<Value>, visible: Visible, found: &mut Vec<VisibleObject>) {
+    let Some(mut object) = object else { return };
+    let is_list = object["kind"]
+        .as_str()
+        .is_some_and(|it| it.ends_with("List"));
+    if let Some(Value::Array(items)) = object.get_mut("items")
+        && is_list
+    {
+        let visible = match visible {
+            Visible::Fields { mut fields, .. } => fields.remove("items"),
+            visible => Some(visible),
+        };
+        let visible = visible.unwrap_or(Visible::Nothing).items(items.len());
+        for (object, visible) in items.drain(..).zip(visible) {
+            found.push(VisibleObject { object, visible });
+        }
+    } else if !object["metadata"]["annotations"]["helm.sh/hook"].is_string() {
+        found.push(VisibleObject { object, visible });
+    }
+}
+
+/// A document with the same one of each trial.
+type Beside<'a> = (&'a Document<'a>, [&'a Document<'a>; 2]);
+
+/// Each document with the same one of each trial, if both have it.
+fn beside_trials<'a>(
+    ours: &'a [Document<'a>],
+    theirs: &'a [Vec<Document<'a>>; 2],
+) -> impl Iterator<Item = Option<Beside<'a>>> {
+    let matches = matches(ours, [&theirs[0], &theirs[1]]);
+    ours.iter().zip(matches).map(|(document, others)| {
+        let [first, second] = others?;
+        Some((document, [&theirs[0][first], &theirs[1][second]]))
+    })
+}
+
+/// What a document has in common with the same one of the trials.
+fn compared(document: &Document, others: [&Document; 2]) -> Visible {
+    let others = others.map(Document::value);
+    Visible::compare(&document.value(), [&others[0], &others[1]])
 }
 
 /// A document of a release that has no secrets of ours. A Secret's data are hidden all the same.
@@ -73,31 +168,25 @@ fn verbatim(document: &Document) -> String {
     }
 }
 
-/// A document without what the same document of two trials doesn't have in common with it.
-fn beside(document: &Document, others: [&Document; 2]) -> String {
-    if others
-        .iter()
-        .all(|it| it.text == document.text && it.source == document.source)
-    {
+/// A document without what it doesn't have in common with the same one of the trials.
+fn common(document: &Document, others: [&Document; 2]) -> String {
+    let is_same = |it: &&Document| it.text == document.text && it.source == document.source;
+    if others.iter().all(is_same) {
         return verbatim(document);
     }
-    let comments = document.comments();
-    let comments = if others.iter().all(|it| it.comments() == comments) {
-        comments
-    } else {
-        String::new()
-    };
-    let object = document.object.clone().unwrap_or_default();
-    let theirs = others.map(|it| it.object.as_ref().unwrap_or(&Value::Null));
-    let mut object = Visible::compare(&object, theirs).apply(&object);
+    let mut comments = document.comments();
+    if others.iter().any(|it| it.comments() != comments) {
+        comments = String::new();
+    }
+    let mut object = compared(document, others).apply(&document.value());
     mask_secrets(&mut object);
     yaml(&comments, object)
 }
 
 /// A document without any of its values, for a chart that can't be rendered with placeholders.
 fn outlined(document: &Document, words: &BTreeSet<String>) -> String {
-    let object = document.object.as_ref().map(|it| outline(it, words));
-    yaml("", object.unwrap_or_else(|| HIDDEN.into()))
+    let object = document.value();
+    yaml("", outline(&object, words).apply(&object))
 }
 
 /// An object in YAML, with its first keys where people look for them.

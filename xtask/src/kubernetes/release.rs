@@ -16,7 +16,7 @@ use crate::{
         api::{self, Api},
         helm::{self, Release},
         history::{self, Revision},
-        manifests::{self, Disguised, Trials, Unmasked},
+        manifests::{self, Disguised, Rendering, Trials, Unmasked},
         record::Record,
         rollout,
         session::Session,
@@ -232,9 +232,9 @@ impl<'a> HelmRunner<'a> {
     /// A mask that also hides the secrets of a revision that is returned to, and of the newest one: they may be older than
     /// those in any file.
     fn mask_of_revisions(&self, api: &Api, release: &str, wanted: &Value) -> Result<Mask> {
-        let mut secrets = history::secrets(wanted);
+        let mut secrets = history::secret_texts(wanted);
         if let Some(newest) = history::last(api, release)? {
-            secrets.extend(history::secrets(&newest.content(api)?));
+            secrets.extend(history::secret_texts(&newest.content(api)?));
         }
         Ok(self.mask.and(secrets))
     }
@@ -282,30 +282,29 @@ impl<'a> HelmRunner<'a> {
     }
 
     /// All manifests as the chart makes them, without asking a cluster.
-    pub(crate) fn template(&self, release: &Release) -> Result<Unmasked> {
+    fn template(&self, release: &Release) -> Result<Unmasked> {
         let kubernetes = programs::KUBERNETES.to_string();
         let template = helm::template(self.sh, release, &kubernetes, &self.debug_flags());
         let output = self.run(release.name, template)?;
         Ok(Unmasked::new(String::from_utf8(output.stdout)?))
     }
 
-    /// The manifests as the cluster of this API would take them or, without one, as the chart makes them; without secrets.
-    pub(crate) fn shown(
+    /// The manifests as the cluster of this API would take them or, without one, as the chart makes them; hooks, too. They
+    /// are compared with what the release makes of placeholders for its secrets.
+    pub(crate) fn rendering(
         &self,
         release: &Release,
         disguised: Option<&Disguised>,
         api: Option<&Api>,
-    ) -> Result<String> {
-        let (rendered, trials) = self.beside_trials(disguised, api, |helm| match api {
+    ) -> Result<Rendering> {
+        let (manifest, trials) = self.beside_trials(disguised, api, |helm| match api {
             Some(_) => helm.manifests(release).map(Rendered::whole),
             None => helm.template(release),
         });
-        let manifest = manifests::shown(&rendered?, &trials);
-        let name = release.name;
-        Ok(format!(
-            "# {name}: what would be applied in the namespace `{name}`\n---\n{}\n",
-            manifest.trim_end()
-        ))
+        Ok(Rendering {
+            manifest: manifest?,
+            trials,
+        })
     }
 
     /// Does `render` while the release is rendered with placeholders.

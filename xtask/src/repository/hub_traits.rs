@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 use crate::{
     charts::values::{Chart, EnabledChart},
     repository::{authenticator::AuthenticatorConfig, fleet::Fleet, release_config::ReleaseConfig},
-    yaml::{Data, Node, unquoted},
+    yaml::{Data, Map, Node, unquoted},
 };
 
 /// What kind of hub a release is.
@@ -98,24 +99,76 @@ pub(crate) fn text_at<'a>(
         .find_map(|part| text_at(values.get(&[part.name])?, part, path))
 }
 
-/// The last keys and texts of values that anybody may see: from plain values files and charts' defaults.
-pub(crate) type PlainValues = BTreeSet<(String, String)>;
+/// What of a release's values anybody may see: what is in plain values files and charts' defaults.
+#[derive(Default)]
+pub(crate) struct PlainValues {
+    /// The last keys and texts of values.
+    texts: BTreeSet<(String, String)>,
+    keys: BTreeSet<String>,
+    defaults: Option<Node>,
+    /// Each file's values.
+    files: Vec<Node>,
+}
+
+impl PlainValues {
+    /// Whether a text is set somewhere under this key.
+    pub(crate) fn contains(&self, key: &str, text: &str) -> bool {
+        self.texts.contains(&(key.to_owned(), text.to_owned()))
+    }
+
+    /// Whether some values have all these keys, be it for something secret.
+    pub(crate) fn has_keys<'a>(&self, mut keys: impl Iterator<Item = &'a String>) -> bool {
+        keys.all(|it| self.keys.contains(it))
+    }
+
+    /// Whether a file or the defaults have this value at a path.
+    pub(crate) fn has_at(&self, path: &[&str], value: &Value) -> bool {
+        let sources = self.files.iter().chain(&self.defaults);
+        let found = sources.filter_map(|it| it.get(path));
+        let mut plain = found.filter(|it| !matches!(it.data, Data::Encrypted(_)));
+        plain.any(|it| it.to_json() == *value)
+    }
+
+    /// Whether a file sets something at a path, and no file has something encrypted there.
+    pub(crate) fn sets(&self, path: &[&str]) -> bool {
+        let mut found = self.files.iter().filter_map(|it| it.get(path)).peekable();
+        found.peek().is_some() && found.all(|it| !matches!(it.data, Data::Encrypted(_)))
+    }
+
+    /// Adds all that is below a value, apart from what is encrypted.
+    fn add(&mut self, key: &str, node: &Node) {
+        match &node.data {
+            Data::Map(map) => {
+                for (key, node) in map {
+                    self.keys.insert(key.to_string());
+                    self.add(key, node);
+                }
+            }
+            Data::List(items) => items.iter().for_each(|it| self.add(key, it)),
+            Data::Encrypted(_) => {}
+            _ => {
+                _ = self
+                    .texts
+                    .insert((key.to_owned(), unquoted(&node.to_json())))
+            }
+        }
+    }
+}
 
 /// What of a release's values anybody may see. None is known of a release whose chart cannot be read.
 pub(crate) fn plain_values(fleet: &Fleet, release: &ReleaseConfig) -> PlainValues {
-    let mut plain = PlainValues::new();
+    let mut plain = PlainValues::default();
     if let Ok((values, _)) = fleet.compute(release, &fleet.set(release)) {
-        add_plain("", &values, &mut plain);
+        plain.add("", &values);
+    }
+    if let Ok((defaults, _)) = fleet.compute(release, &Map::new()) {
+        plain.defaults = Some(defaults);
+    }
+    for path in release.values_files() {
+        let values = fleet.values[path].values().cloned();
+        plain
+            .files
+            .extend(values.map(|it| Node::nowhere(Data::Map(it))));
     }
     plain
-}
-
-/// Adds the last keys and texts of all that is below a value, apart from what is encrypted.
-fn add_plain(key: &str, node: &Node, plain: &mut PlainValues) {
-    match &node.data {
-        Data::Map(map) => map.iter().for_each(|(key, it)| add_plain(key, it, plain)),
-        Data::List(items) => items.iter().for_each(|it| add_plain(key, it, plain)),
-        Data::Encrypted(_) => {}
-        _ => _ = plain.insert((key.to_owned(), unquoted(&node.to_json()))),
-    }
 }

@@ -188,3 +188,62 @@ fn a_chart_that_fails_quotes_no_secret() {
         assert_eq!(said.matches("refused:").count(), FAILURES.len(), "{said}");
     }
 }
+
+#[test]
+fn no_secret_shows_in_a_diff_when_it_is_rotated_and_moved() {
+    let cluster = Shared::cluster();
+    let live = SECRETS[5];
+    let (repo, key) = hubs(&cluster, &["moved"], live);
+    repo.ok("deploy lake");
+    let of_live = telltales(&repo, live);
+    let diff = "deploy lake --diff --dry-run --detailed-exitcode";
+    let ran = repo.run(diff);
+    shows_none(diff, &(ran.stdout + &ran.stderr), &of_live);
+
+    let chart = "helm-charts/sixty-ways/templates/ways.yaml";
+    repo.edit(
+        chart,
+        "          env:\n",
+        "          env:\n            - name: ADDED\n              value: \"plain\"\n",
+    );
+    repo.edit(chart, "  way-01: {{ $t | quote }}\n", "  way-01: plain\n");
+    repo.edit(
+        chart,
+        "  plain-02: ",
+        "  plain-00: {{ $t | quote }}\n  plain-02: ",
+    );
+    repo.edit(
+        chart,
+        "          args:\n",
+        "          args:\n            - --moved\n",
+    );
+    repo.edit(chart, "data: {way: ", "data: {other: ");
+    repo.edit(chart, "annotation: {{ $t | quote }}", "annotation: plain");
+    repo.edit(
+        chart,
+        "plain-01: {{ .Values.plain.text | quote }}",
+        "plain-01: another text",
+    );
+    // The API server takes no halves of characters.
+    for secret in &SECRETS[..4] {
+        let file = "config/clusters/lake/enc.secret.values.yaml";
+        repo.write(file, &values(secret));
+        repo.encrypt(file, &key);
+        let mut all = telltales(&repo, secret);
+        all.extend(of_live.iter().cloned());
+        let ran = repo.run(diff);
+        assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+        shows_none(diff, &(ran.stdout.clone() + &ran.stderr), &all);
+        for part in [
+            "\n-  way-01: '***'\n",
+            "\n+  way-01: plain\n",
+            "\n-  plain-01: an ordinary sentence that anybody may read\n",
+            "\n+  plain-01: another text\n",
+            "\n+        - name: ADDED\n",
+            "\n-  way-02: '*** (old)'\n",
+            "\n+  way-02: '*** (new)'\n",
+        ] {
+            assert!(ran.stdout.contains(part), "no {part:?} in {}", ran.stdout);
+        }
+    }
+}

@@ -26,7 +26,7 @@ use crate::{
         diff::Differ,
         helm::Release,
         history,
-        manifests::Disguised,
+        manifests::{Disguised, Rendering, Trials},
         record::Record,
         release::{HelmRunner, Rendered, UpgradePolicy},
         rollout,
@@ -207,17 +207,14 @@ impl Run {
         &self,
         helm: &HelmRunner,
         release: &Release,
-        plain: PlainValues,
+        plain: &PlainValues,
         lacks: Option<&str>,
     ) -> Result<String> {
         let session = self.session.as_ref();
         let session = session.context("there's nothing to compare with: the cluster is down")?;
-        let manifest = match lacks {
-            None => helm.manifests(release)?.manifest,
-            Some(_) => helm.template(release)?,
-        };
-        let mut differ = Differ::new(&session.api, &self.mask, release.name, plain);
-        differ.diff(manifest.with_secrets())
+        let api = Some(&*session.api).filter(|_| lacks.is_none());
+        let rendering = helm.rendering(release, self.disguised(release).as_ref(), api)?;
+        Differ::new(&session.api, &self.mask, release.name, plain)?.diff(&rendering)
     }
 
     pub(crate) fn diff_of_hub(
@@ -230,7 +227,7 @@ impl Run {
         let release = self.release(&hub.config)?;
         let traits = HubTraits::find(&self.fleet, &hub.config)?;
         let plain = hub_traits::plain_values(&self.fleet, &hub.config);
-        self.diff(&helm, &release, plain, self.lacking(&traits)?)
+        self.diff(&helm, &release, &plain, self.lacking(&traits)?)
     }
 
     fn helm_for_hubs<'a>(&'a self, sh: &'a Shell, args: &Deploy) -> HelmRunner<'a> {
@@ -320,13 +317,21 @@ impl Run {
             return Ok(None);
         };
         let rendered = helm.manifests(release)?;
-        let manifest = rendered.manifest.with_secrets();
         let is_same = has_manifests(&newest.content(api)?, &rendered)
-            && rollout::look(api, release.name, manifest)?.is_ready
-            && Differ::new(api, &self.mask, release.name, PlainValues::new())
-                .diff(manifest)?
-                .is_empty();
+            && rollout::look(api, release.name, rendered.manifest.with_secrets())?.is_ready
+            && self.has_no_differences(release, rendered)?;
         Ok(is_same.then_some(newest.revision.number))
+    }
+
+    /// Whether the cluster is as a release would make it. Nobody sees what differs.
+    fn has_no_differences(&self, release: &Release, rendered: Rendered) -> Result<bool> {
+        let plain = PlainValues::default();
+        let rendering = Rendering {
+            manifest: rendered.manifest,
+            trials: Trials::Unneeded,
+        };
+        let mut differ = Differ::new(self.api()?, &self.mask, release.name, &plain)?;
+        Ok(differ.diff(&rendering)?.is_empty())
     }
 
     /// What would be applied. While the cluster lacks CRDs that come first, it can't be asked.
@@ -342,7 +347,12 @@ impl Run {
             say!("the cluster has no {lacks} yet: rendering `{name}` without asking it");
         }
         let api = session.filter(|_| lacks.is_none()).map(|it| &*it.api);
-        let shown = helm.shown(release, self.disguised(release).as_ref(), api)?;
+        let rendering = helm.rendering(release, self.disguised(release).as_ref(), api)?;
+        let name = release.name;
+        let shown = format!(
+            "# {name}: what would be applied in the namespace `{name}`\n---\n{}\n",
+            rendering.shown().trim_end()
+        );
         Ok(DeployedRelease {
             shown: Some(shown),
             ..DeployedRelease::default()

@@ -161,7 +161,7 @@ impl SupportReleases<'_> {
         if let Some(cert_manager) = &self.cert_manager {
             diffs.push(("cert-manager", self.diff_cert_manager(cert_manager)));
         }
-        let plain = self.plain.clone();
+        let plain = &self.plain;
         let diff = self.run.diff(&self.helm, &self.release, plain, self.lacks);
         diffs.push(("support", diff));
         diffs::show(&self.run.mask, diffs)
@@ -169,7 +169,8 @@ impl SupportReleases<'_> {
 
     fn diff_cert_manager(&self, release: &Result<Release>) -> Result<String> {
         let release = release.as_ref().map_err(|err| anyhow!("{err:#}"))?;
-        self.run.diff(&self.helm, release, PlainValues::new(), None)
+        self.run
+            .diff(&self.helm, release, &PlainValues::default(), None)
     }
 
     /// Deploys one after the other.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::yaml::{self, split_documents};
@@ -27,6 +28,19 @@ impl Document<'_> {
         } else {
             format!("{SOURCE}{}\n", self.source)
         }
+    }
+
+    /// The object; null if it isn't one.
+    pub(crate) fn value(&self) -> Value {
+        self.object.clone().unwrap_or_default()
+    }
+
+    /// An error if it isn't YAML.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.object.is_none() {
+            yaml::parse::<Value>(self.text.as_bytes()).context("a manifest is not YAML")?;
+        }
+        Ok(())
     }
 
     /// The comments that it begins with.

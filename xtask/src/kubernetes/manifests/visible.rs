@@ -57,6 +57,45 @@ impl Visible {
         }
     }
 
+    /// Shows what is at this path, if its keys are visible.
+    fn show(&mut self, path: &[&str]) {
+        match (path, self) {
+            ([], visible) => *visible = Visible::Whole,
+            ([key, rest @ ..], Visible::Fields { fields, .. }) => {
+                if let Some(visible) = fields.get_mut(*key) {
+                    visible.show(rest);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an object's name may be shown.
+    pub(crate) fn shows_name(&self) -> bool {
+        let name = ["metadata", "name"]
+            .iter()
+            .try_fold(self, |it, key| it.field(key));
+        matches!(name, Some(Visible::Whole))
+    }
+
+    /// How much of a field may be shown; none if its key may not.
+    pub(crate) fn field(&self, key: &str) -> Option<&Visible> {
+        match self {
+            Visible::Whole => Some(self),
+            Visible::Fields { fields, .. } => fields.get(key),
+            _ => None,
+        }
+    }
+
+    /// How much may be shown of each of so many items.
+    pub(crate) fn items(self, length: usize) -> Vec<Visible> {
+        match self {
+            Visible::Items(items) => items,
+            Visible::Whole => (0..length).map(|_| Visible::Whole).collect(),
+            _ => (0..length).map(|_| Visible::Nothing).collect(),
+        }
+    }
+
     /// The value without what may not be shown.
     pub(crate) fn apply(&self, value: &Value) -> Value {
         match (self, value) {
@@ -81,35 +120,34 @@ impl Visible {
 }
 
 /// The keys of an object, its kind and its name, as far as they are made of these words.
-pub(crate) fn outline(object: &Value, words: &BTreeSet<String>) -> Value {
-    let mut outline = without_values(object, words);
-    for path in ["/apiVersion", "/kind", "/metadata/name"] {
-        if let Some(Value::String(text)) = object.pointer(path)
-            && let Some(shown) = outline.pointer_mut(path)
-        {
-            *shown = known(text, words).into();
+pub(crate) fn outline(object: &Value, words: &BTreeSet<String>) -> Visible {
+    let mut outline = keys_of(object, words);
+    for path in [&["apiVersion"][..], &["kind"], &["metadata", "name"]] {
+        let value = path.iter().fold(object, |it, key| &it[*key]);
+        if value.as_str().is_some_and(|it| is_known(it, words)) {
+            outline.show(path);
         }
     }
     outline
 }
 
-fn without_values(value: &Value, words: &BTreeSet<String>) -> Value {
+fn keys_of(value: &Value, words: &BTreeSet<String>) -> Visible {
     match value {
-        Value::Array(items) => items.iter().map(|it| without_values(it, words)).collect(),
+        Value::Array(items) => Visible::Items(items.iter().map(|it| keys_of(it, words)).collect()),
         Value::Object(fields) => {
-            let fields = fields.iter();
-            let shown = fields.map(|(key, it)| (known(key, words), without_values(it, words)));
-            Value::Object(shown.collect())
+            let known = fields.iter().filter(|(key, _)| is_known(key, words));
+            let visible = known.map(|(key, it)| (key.clone(), keys_of(it, words)));
+            let visible: BTreeMap<_, _> = visible.collect();
+            Visible::Fields {
+                all: visible.len() == fields.len(),
+                fields: visible,
+            }
         }
-        _ => HIDDEN.into(),
+        _ => Visible::Nothing,
     }
 }
 
-/// A text that is made of these words.
-fn known(text: &str, words: &BTreeSet<String>) -> String {
-    if words_of(text).all(|it| words.contains(it)) {
-        text.to_owned()
-    } else {
-        HIDDEN.to_owned()
-    }
+/// Whether a text is made of these words.
+fn is_known(text: &str, words: &BTreeSet<String>) -> bool {
+    words_of(text).all(|it| words.contains(it))
 }
