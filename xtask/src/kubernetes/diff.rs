@@ -25,6 +25,9 @@ use crate::{
 /// <https://helm.sh/docs/topics/server_side_apply>
 const MANAGER: &str = "helm";
 
+/// Where a Secret has its data.
+const DATA: [&str; 2] = ["data", "stringData"];
+
 /// Compares a release's manifest with the cluster.
 pub(crate) struct Differ<'a> {
     api: &'a Api,
@@ -224,46 +227,25 @@ impl<'a> Differ<'a> {
     }
 
     fn masked_fields(&self, place: Place, is_secret: bool) -> [Value; 2] {
+        let versions = [place.old, place.new];
         let mut shown = [Map::new(), Map::new()];
         let mut others = [Map::new(), Map::new()];
-        let versions = [place.old, place.new];
         let keys = versions.iter().filter_map(|it| it.as_object());
         let keys: BTreeSet<_> = keys.flat_map(Map::keys).collect();
         for key in keys {
-            let mut field = place.field(key);
-            field.holds_data |= is_secret && ["data", "stringData"].contains(&key.as_str());
-            let masked = if self.shows_key(place, key) {
-                Some(self.masked(field, false))
+            if self.shows_key(place, key) {
+                let mut field = place.field(key);
+                field.holds_data |= is_secret && DATA.contains(&key.as_str());
+                add_field(key, versions, self.masked(field, false), &mut shown);
             } else {
-                None
-            };
-            for (side, version) in versions.iter().enumerate() {
-                if let Some(value) = version.get(key) {
-                    match &masked {
-                        Some(masked) => shown[side].insert(key.clone(), masked[side].clone()),
-                        None => others[side].insert(key.clone(), value.clone()),
-                    };
-                }
+                let values = versions.map(|it| it[key].clone());
+                add_field(key, versions, values, &mut others);
             }
         }
-        for (side, value) in hidden_fields(others).into_iter().enumerate() {
-            if let Some(value) = value {
-                shown[side].insert(HIDDEN.to_owned(), value);
-            }
+        for (shown, value) in shown.iter_mut().zip(hidden_fields(others)) {
+            shown.extend(value.map(|it| (HIDDEN.to_owned(), it)));
         }
-        let [old, new] = shown.map(Value::Object);
-        [
-            if place.old.is_null() {
-                Value::Null
-            } else {
-                old
-            },
-            if place.new.is_null() {
-                Value::Null
-            } else {
-                new
-            },
-        ]
+        unless_absent(place, shown.map(Value::Object))
     }
 
     /// Whether everybody may see a key: it's the same in all renderings, or it was not rendered and holds no secret.
@@ -294,19 +276,7 @@ impl<'a> Differ<'a> {
                 shown[1].push(new_item);
             }
         }
-        let [old, new] = shown.map(Value::Array);
-        [
-            if place.old.is_null() {
-                Value::Null
-            } else {
-                old
-            },
-            if place.new.is_null() {
-                Value::Null
-            } else {
-                new
-            },
-        ]
+        unless_absent(place, shown.map(Value::Array))
     }
 
     /// Both versions of a value whose parts aren't compared.
@@ -342,7 +312,7 @@ impl<'a> Differ<'a> {
 
     /// Hides what is secret in the data of two versions of a Secret.
     fn hide_data(&self, old: &mut Value, new: &mut Value) {
-        for field in ["data", "stringData"] {
+        for field in DATA {
             let old_data = decoded(&old[field]);
             let new_data = decoded(&new[field]);
             if let Some(data) = old.get_mut(field) {
@@ -360,7 +330,7 @@ impl<'a> Differ<'a> {
         match (value, other) {
             (Value::Null, _) => Value::Null,
             (Value::Object(fields), Value::Object(_) | Value::Null)
-                if ["data", "stringData"].contains(&key) || self.plain.has_keys(fields.keys()) =>
+                if DATA.contains(&key) || self.plain.has_keys(fields.keys()) =>
             {
                 let masked = fields.iter().map(|(key, field)| {
                     let field = self.masked_data(key, field, &other[key], side);
@@ -409,6 +379,32 @@ impl<'a> Place<'a> {
             ..self
         }
     }
+}
+
+/// Adds a field to each version that has it.
+fn add_field(
+    key: &str,
+    versions: [&Value; 2],
+    values: [Value; 2],
+    fields: &mut [Map<String, Value>; 2],
+) {
+    for ((version, value), fields) in versions.into_iter().zip(values).zip(fields) {
+        if version.get(key).is_some() {
+            fields.insert(key.to_owned(), value);
+        }
+    }
+}
+
+/// Null for a version that has nothing at a place.
+fn unless_absent(place: Place, shown: [Value; 2]) -> [Value; 2] {
+    let [mut old, mut new] = shown;
+    if place.old.is_null() {
+        old = Value::Null;
+    }
+    if place.new.is_null() {
+        new = Value::Null;
+    }
+    [old, new]
 }
 
 /// What is shown of two versions of a secret.

@@ -87,25 +87,34 @@ impl Rendering {
         for document in &ours {
             document.check()?;
         }
-        let visible: Vec<_> = match &self.trials {
+        let visible = self.trials.visible(&ours);
+        let mut found = Vec::new();
+        for (document, visible) in ours.iter().zip(visible) {
+            add_objects(document.object().cloned(), visible, &mut found);
+        }
+        Ok(found)
+    }
+}
+
+impl Trials {
+    /// How much people may see of each of these documents.
+    fn visible(&self, ours: &[Document]) -> Vec<Visible> {
+        match self {
             Trials::Unneeded => ours.iter().map(|_| Visible::Whole).collect(),
             Trials::Rendered(trials) => {
                 let theirs = trials.each_ref().map(|it| documents(it));
-                let beside = beside_trials(&ours, &theirs);
-                beside
-                    .map(|it| it.map_or(Visible::Nothing, |(ours, theirs)| compared(ours, theirs)))
-                    .collect()
+                let mut visible = Vec::new();
+                for beside in beside_trials(ours, &theirs) {
+                    let compared = beside.map(|(ours, theirs)| compared(ours, theirs));
+                    visible.push(compared.unwrap_or(Visible::Nothing));
+                }
+                visible
             }
             Trials::Refused { words, .. } => {
                 let objects = ours.iter().map(Document::value);
                 objects.map(|it| outline(&it, words)).collect()
             }
-        };
-        let mut found = Vec::new();
-        for (document, visible) in ours.into_iter().zip(visible) {
-            add_objects(document.object, visible, &mut found);
         }
-        Ok(found)
     }
 }
 
@@ -148,6 +157,10 @@ fn beside_trials<'a>(
 
 /// What a document has in common with the same one of the trials.
 fn compared(document: &Document, others: [&Document; 2]) -> Visible {
+    let is_same = |it: &&Document| it.text == document.text;
+    if others.iter().all(is_same) {
+        return Visible::Whole;
+    }
     let others = others.map(Document::value);
     Visible::compare(&document.value(), [&others[0], &others[1]])
 }
@@ -157,7 +170,7 @@ fn verbatim(document: &Document) -> String {
     if !document.text.contains("Secret") {
         return format!("{}{}\n", document.source_line(), document.text);
     }
-    let Some(object) = &document.object else {
+    let Some(object) = document.object() else {
         return "# (a document that isn't YAML, and may hold a Secret)\n".to_owned();
     };
     let mut object = object.clone();

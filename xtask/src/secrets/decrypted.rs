@@ -36,22 +36,16 @@ impl Decrypted {
 
 /// Calls `change` with each scalar that was encrypted; with all of them where the two don't have the same shape.
 fn change_secrets(values: &mut Node, encrypted: Option<&Node>, change: &mut impl FnMut(&mut Node)) {
-    let before = encrypted.map(|it| &it.data);
-    match (&mut values.data, before) {
-        (Data::Map(map), before) => {
-            let before = match before {
-                Some(Data::Map(before)) => Some(before),
-                _ => None,
-            };
+    match (&mut values.data, encrypted.map(|it| &it.data)) {
+        (Data::Map(map), _) => {
             for (key, value) in map {
-                change_secrets(value, before.and_then(|it| it.get(key)), change);
+                let before = encrypted.and_then(|it| it.get(&[&**key]));
+                change_secrets(value, before, change);
             }
         }
-        (Data::List(items), before) => {
-            let before = match before {
-                Some(Data::List(before)) => before.iter().filter(|it| !is_comment(it)).collect(),
-                _ => Vec::new(),
-            };
+        (Data::List(items), _) => {
+            let before = encrypted.and_then(Node::as_list).unwrap_or_default();
+            let before: Vec<_> = before.iter().filter(|it| !is_comment(it)).collect();
             let is_same_length = before.len() == items.len();
             for (index, item) in items.iter_mut().enumerate() {
                 let before = before.get(index).filter(|_| is_same_length);

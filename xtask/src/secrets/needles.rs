@@ -10,7 +10,6 @@ use std::{
     sync::LazyLock,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use regex::Regex;
 
 use crate::secrets::canonical::{Canonical, Keeps};
@@ -203,32 +202,16 @@ fn find_windows(index: &Index, text: &Canonical, found: &mut Vec<Range<usize>>) 
 
 /// What a text may be an encoding of. It may begin in the middle of something encoded, or end there.
 fn decodings(text: &str) -> impl Iterator<Item = Vec<u8>> {
-    let base64 = text.replace('-', "+").replace('_', "/");
-    let base64 = (0..4).filter_map(move |start| {
-        let whole = base64.get(start..)?;
-        BASE64_STANDARD_NO_PAD
-            .decode(&whole[..whole.len() / 4 * 4])
-            .ok()
-            .map(|mut it| {
-                // The last characters, which are less than four.
-                it.extend(last_of_base64(&whole[whole.len() / 4 * 4..]));
-                it
-            })
-    });
-    let base32 = (0..8).filter_map(|start| packed(text.get(start..)?, 5, base32_digit));
-    let hexadecimal = (0..2).filter_map(|start| packed(text.get(start..)?, 4, hex_digit));
-    base64.chain(base32).chain(hexadecimal)
-}
-
-/// The bytes of two or three characters of base64.
-fn last_of_base64(text: &str) -> Vec<u8> {
-    let padded = format!("{text}AA");
-    let bytes = padded
-        .get(..4)
-        .and_then(|it| BASE64_STANDARD_NO_PAD.decode(it).ok());
-    let mut bytes = bytes.unwrap_or_default();
-    bytes.truncate(text.len().saturating_sub(1));
-    bytes
+    let encodings: [(usize, u32, fn(char) -> Option<u32>); 3] = [
+        (4, 6, base64_digit),
+        (8, 5, base32_digit),
+        (2, 4, |it| it.to_digit(16)),
+    ];
+    encodings
+        .into_iter()
+        .flat_map(move |(starts, bits, digit)| {
+            (0..starts).filter_map(move |start| packed(text.get(start..)?, bits, digit))
+        })
 }
 
 /// The bytes of digits that have so many bits each; none if something else is in the text.
@@ -247,12 +230,18 @@ fn packed(text: &str, bits: u32, digit: fn(char) -> Option<u32>) -> Option<Vec<u
     Some(bytes)
 }
 
+fn base64_digit(char: char) -> Option<u32> {
+    let digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    // URLs have others for the last two.
+    match char {
+        '-' => Some(62),
+        '_' => Some(63),
+        char => digits.find(char).map(|it| it as u32),
+    }
+}
+
 fn base32_digit(char: char) -> Option<u32> {
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
         .find(char)
         .map(|it| it as u32)
-}
-
-fn hex_digit(char: char) -> Option<u32> {
-    char.to_digit(16)
 }

@@ -1,6 +1,6 @@
 //! The documents of a manifest, and which of another rendering's documents are the same.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -16,8 +16,7 @@ pub(crate) struct Document<'a> {
     pub(crate) source: &'a str,
     /// Without the line that names its template.
     pub(crate) text: &'a str,
-    /// None if it isn't the YAML of an object.
-    pub(crate) object: Option<Value>,
+    object: OnceCell<Option<Value>>,
 }
 
 impl Document<'_> {
@@ -30,15 +29,24 @@ impl Document<'_> {
         }
     }
 
+    /// None if it isn't the YAML of an object. Most documents are the same in all renderings, and are never read.
+    pub(crate) fn object(&self) -> Option<&Value> {
+        let object = self.object.get_or_init(|| {
+            let object = parse(self.text).ok();
+            object.filter(Value::is_object)
+        });
+        object.as_ref()
+    }
+
     /// The object; null if it isn't one.
     pub(crate) fn value(&self) -> Value {
-        self.object.clone().unwrap_or_default()
+        self.object().cloned().unwrap_or_default()
     }
 
     /// An error if it isn't YAML.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.object.is_none() {
-            yaml::parse::<Value>(self.text.as_bytes()).context("a manifest is not YAML")?;
+        if self.object().is_none() {
+            parse(self.text).context("a manifest is not YAML")?;
         }
         Ok(())
     }
@@ -55,12 +63,22 @@ impl Document<'_> {
     }
 
     fn field(&self, key: &str) -> Option<&Value> {
-        self.object.as_ref()?.get(key)
+        self.object()?.get(key)
     }
+}
+
+/// A document's content. The parser wants a line feed behind a block scalar.
+fn parse(text: &str) -> Result<Value> {
+    yaml::parse(format!("{text}\n").as_bytes())
 }
 
 /// By what the same document is found in another rendering.
 type KeyOf = for<'a, 'b> fn(&'a Document<'b>) -> [&'a str; 4];
+
+/// All of a document, which need not be read then.
+fn whole<'a>(document: &'a Document<'_>) -> [&'a str; 4] {
+    [document.source, document.text, "", ""]
+}
 
 /// What an object is known by.
 fn identity<'a>(document: &'a Document<'_>) -> [&'a str; 4] {
@@ -90,17 +108,17 @@ fn document(text: &str) -> Document<'_> {
     let text = text.trim();
     let named = text.strip_prefix(SOURCE);
     let (source, text) = named.map_or(("", text), |it| it.split_once('\n').unwrap_or((it, "")));
-    let object: Option<Value> = yaml::parse(text.as_bytes()).ok();
     Document {
         source: source.trim(),
         text: text.trim(),
-        object: object.filter(Value::is_object),
+        object: OnceCell::new(),
     }
 }
 
 /// For each document its positions in two other renderings, if it is in both.
 pub(crate) fn matches(ours: &[Document], theirs: [&[Document]; 2]) -> Vec<Option<[usize; 2]>> {
     let mut matches = vec![None; ours.len()];
+    match_by(whole, false, ours, theirs, &mut matches);
     match_by(identity, false, ours, theirs, &mut matches);
     match_by(origin, true, ours, theirs, &mut matches);
     matches
@@ -142,8 +160,10 @@ fn by_key<'a>(
 ) -> BTreeMap<[&'a str; 4], Vec<usize>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (position, document) in documents.iter().enumerate() {
-        if document.object.is_some() && !taken.contains(&position) {
-            found.entry(key(document)).or_default().push(position);
+        let key = key(document);
+        // What is no object has no kind.
+        if !taken.contains(&position) && !key[1].is_empty() {
+            found.entry(key).or_default().push(position);
         }
     }
     found
