@@ -36,7 +36,7 @@ static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
 static ENCODED: LazyLock<Regex> = LazyLock::new(|| regex("[A-Za-z0-9+/_-]{11,}"));
 
 /// What is left of a text that a program cut off: `abcdefg...`.
-static CUT_OFF: LazyLock<Regex> = LazyLock::new(|| regex(r#"[^\s"'`]{4,}?(?:\.\.\.|…)"#));
+static CUT_OFF: LazyLock<Regex> = LazyLock::new(|| regex(r#"[^\s"'`]{4,64}?(?:\.\.\.|…)"#));
 
 fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("it is a pattern")
@@ -131,13 +131,21 @@ impl Needles {
 
     fn find_cut_off(&self, text: &str, found: &mut Vec<Range<usize>>) {
         for cut_off in CUT_OFF.find_iter(text) {
-            let words = Canonical::unescaped(cut_off.as_str(), char::is_alphanumeric).chars;
-            let beginning: String = words.into_iter().collect();
-            let next = self.beginnings.range(beginning.clone()..).next();
-            if beginning.chars().count() >= 4 && next.is_some_and(|it| it.starts_with(&beginning)) {
+            // Something else may stand before it: `value=abcdefg...`.
+            let starts = cut_off.as_str().char_indices().map(|(start, _)| start);
+            let mut parts = starts.map(|start| &cut_off.as_str()[start..]);
+            if parts.any(|it| self.begins_with(it)) {
                 found.push(cut_off.range());
             }
         }
+    }
+
+    /// Whether a secret begins like this text, which is long enough to tell.
+    fn begins_with(&self, text: &str) -> bool {
+        let words = Canonical::unescaped(text, char::is_alphanumeric).chars;
+        let beginning: String = words.iter().collect();
+        let next = self.beginnings.range(beginning.clone()..).next();
+        words.len() >= 4 && next.is_some_and(|it| it.starts_with(&beginning))
     }
 
     fn is_in_encoded(&self, text: &str, depth: u32) -> bool {
