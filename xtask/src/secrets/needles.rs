@@ -210,16 +210,10 @@ fn find_windows(index: &Index, text: &Canonical, found: &mut Vec<Range<usize>>) 
 
 /// What a text may be an encoding of. It may begin in the middle of something encoded, or end there.
 fn decodings(text: &str) -> impl Iterator<Item = Vec<u8>> {
-    let encodings: [(usize, u32, fn(char) -> Option<u32>); 3] = [
-        (4, 6, base64_digit),
-        (8, 5, base32_digit),
-        (2, 4, |it| it.to_digit(16)),
-    ];
-    encodings
-        .into_iter()
-        .flat_map(move |(starts, bits, digit)| {
-            (0..starts).filter_map(move |start| packed(text.get(start..)?, bits, digit))
-        })
+    let base64 = (0..4).filter_map(|start| packed(text.get(start..)?, 6, base64_digit));
+    let base32 = (0..8).filter_map(|start| packed(text.get(start..)?, 5, base32_digit));
+    let hexadecimal = (0..2).filter_map(|start| packed(text.get(start..)?, 4, hex_digit));
+    base64.chain(base32).chain(hexadecimal)
 }
 
 /// The bytes of digits that have so many bits each; none if something else is in the text.
@@ -252,4 +246,8 @@ fn base32_digit(char: char) -> Option<u32> {
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
         .find(char)
         .map(|it| it as u32)
+}
+
+fn hex_digit(char: char) -> Option<u32> {
+    char.to_digit(16)
 }
