@@ -26,7 +26,7 @@ mod render;
 /// network is used; a chart dependency that is missing from the cache is reported as not checked.
 ///
 /// The exit status is 1 if there are problems. Warnings do not change it.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Validate {
     /// What to check: all, cluster-config, hub-config, support-config or authenticator-config [default: all]
     what: Option<String>,
@@ -63,6 +63,30 @@ enum ProblemFormat {
 
 /// Checks the configuration; the exit status is 1 if there are problems.
 pub fn validate(sh: &Shell, tree: &Tree, args: &Validate) -> Result<ExitCode> {
+    let (found, size) = find(sh, tree, args)?;
+    let problems = found.iter().filter(|it| it.level == Level::Problem).count();
+    let summary = format!("{size}: {}", count(problems, found.len() - problems));
+    print(&found, &summary, args.format.unwrap_or_else(default_format))?;
+    Ok(if problems == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The problems that `validate --fetch` reports, for tests that run it many times in their own process.
+#[doc(hidden)]
+pub fn report(sh: &Shell, tree: &Tree) -> Result<String> {
+    let args = Validate {
+        fetch: true,
+        ..Validate::default()
+    };
+    let (found, _) = find(sh, tree, &args)?;
+    Ok(text(&found))
+}
+
+/// All problems and warnings, sorted, and how much was checked.
+fn find(sh: &Shell, tree: &Tree, args: &Validate) -> Result<(Vec<Problem>, String)> {
     let Selection {
         what,
         cluster,
@@ -78,15 +102,7 @@ pub fn validate(sh: &Shell, tree: &Tree, args: &Validate) -> Result<ExitCode> {
     let settings = Settings::load(tree)?;
     let fleet = Fleet::load(tree, &what, cluster, &hubs)?;
     let size = fleet.size();
-    let found = check(sh, tree, &settings, fleet, args)?;
-    let problems = found.iter().filter(|it| it.level == Level::Problem).count();
-    let summary = format!("{size}: {}", count(problems, found.len() - problems));
-    print(&found, &summary, args.format.unwrap_or_else(default_format))?;
-    Ok(if problems == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok((check(sh, tree, &settings, fleet, args)?, size))
 }
 
 /// What is to be checked.
@@ -121,7 +137,6 @@ impl Selection<'_> {
     }
 }
 
-/// All problems and warnings, sorted.
 fn check(
     sh: &Shell,
     tree: &Tree,

@@ -25,6 +25,7 @@ mod jupyterhub;
 mod leaks;
 mod local;
 mod login;
+mod mutants;
 mod names;
 
 mod reading;
