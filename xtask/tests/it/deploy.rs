@@ -252,7 +252,7 @@ kind: Config
 current-context: lake
 contexts: [{{name: lake, context: {{cluster: lake, user: me}}}}]
 clusters: [{{name: lake, cluster: {{server: 'https://{nobody}'}}}}]
-users: [{{name: me, user: {{token: abc}}}}]
+users: [{{name: me, user: {{tokenFile: /dev/null}}}}]
 "
         ),
     );
