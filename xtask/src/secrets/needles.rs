@@ -149,11 +149,10 @@ impl Needles {
     }
 
     fn is_in_encoded(&self, text: &str, depth: u32) -> bool {
-        let mut decodings = decodings(text);
-        decodings.any(|it| {
-            !self
-                .find_within(&String::from_utf8_lossy(&it), depth + 1)
-                .is_empty()
+        decodings(text).any(|bytes| {
+            // What is no encoding hardly ever becomes text.
+            let mut texts = bytes.utf8_chunks().map(|it| it.valid());
+            texts.any(|it| it.len() >= LONG_ENOUGH && !self.find_within(it, depth + 1).is_empty())
         })
     }
 }
@@ -233,19 +232,27 @@ fn packed(text: &str, bits: u32, digit: fn(char) -> Option<u32>) -> Option<Vec<u
 }
 
 fn base64_digit(char: char) -> Option<u32> {
-    let digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    // URLs have others for the last two.
+    let code = char as u32;
     match char {
-        '-' => Some(62),
-        '_' => Some(63),
-        char => digits.find(char).map(|it| it as u32),
+        'A'..='Z' => Some(code - 65),
+        'a'..='z' => Some(code - 71),
+        '0'..='9' => Some(code + 4),
+        '+' | '-' => Some(62),
+        '/' | '_' => Some(63),
+        _ => None,
     }
 }
 
 fn base32_digit(char: char) -> Option<u32> {
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-        .find(char)
-        .map(|it| it as u32)
+    match char {
+        'A'..='Z' => Some(char as u32 - 65),
+        '2'..='7' => Some(char as u32 - 24),
+        _ => None,
+    }
+}
+
+fn hex_digit(char: char) -> Option<u32> {
+    char.to_digit(16)
 }
 
 fn hex_digit(char: char) -> Option<u32> {
