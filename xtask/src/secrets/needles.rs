@@ -254,7 +254,3 @@ fn base32_digit(char: char) -> Option<u32> {
 fn hex_digit(char: char) -> Option<u32> {
     char.to_digit(16)
 }
-
-fn hex_digit(char: char) -> Option<u32> {
-    char.to_digit(16)
-}

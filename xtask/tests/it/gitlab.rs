@@ -194,7 +194,7 @@ fn what_a_job_waits_for() {
         repo.fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format gitlab");
     assert!(
         said.contains(
-            "the name of the folder `config/clusters/la ke` cannot be part of a job's script"
+            "config/clusters/la ke/cluster.yaml:1:1: the folder's name is the cluster's: `la ke` is not a name"
         ),
         "{said}"
     );

@@ -7,6 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use crate::{
     generate::git,
     repo::{Key, Ran, Repo, Shared, copy, executable, kubeconfig, kubectl, tool_path},
@@ -167,6 +169,19 @@ fn a_rehearsal_cluster_heeds_no_settings_of_a_person() {
     assert_eq!(ran.stdout, "local: down\n");
 }
 
+/// Gives the repository a kubeconfig that is complete in itself, but for its key in a file beside it.
+fn write_kubeconfig(repo: &Repo, cluster: &Shared) {
+    let flat = cluster.kubectl("config view --raw --flatten");
+    let (before, rest) = flat.split_once("client-key-data: ").unwrap();
+    let (key, after) = rest.split_once('\n').unwrap_or((rest, ""));
+    let key = String::from_utf8(BASE64_STANDARD.decode(key).unwrap()).unwrap();
+    repo.write("config/clusters/lake/client.key", &key);
+    repo.write(
+        "config/clusters/lake/kubeconfig.yaml",
+        &format!("{before}client-key: client.key\n{after}"),
+    );
+}
+
 /// An ordinary user with a repository, and our program, in a folder that they can open.
 struct Ordinary {
     base: PathBuf,
@@ -229,9 +244,8 @@ impl Drop for Ordinary {
 fn a_crash_leaves_no_core_dump() {
     let cluster = Shared::cluster();
     let repo = Repo::on(&cluster, &["cores"]);
-    // Complete in itself: the rehearsal cluster's files are not for others.
-    let flat = cluster.kubectl("config view --raw --flatten");
-    repo.write("config/clusters/lake/kubeconfig.yaml", &flat);
+    // The rehearsal cluster's files are not for others.
+    write_kubeconfig(&repo, &cluster);
     let person = Ordinary::new(&repo, "cores");
     let noted = person.base.join("noted");
     let kubectl = person.base.join("bin/kubectl");
@@ -274,8 +288,7 @@ fn without_a_folder_in_memory_nothing_is_decrypted() {
     }
     let cluster = Shared::cluster();
     let repo = Repo::on(&cluster, &["disk"]);
-    let flat = cluster.kubectl("config view --raw --flatten");
-    repo.write("config/clusters/lake/kubeconfig.yaml", &flat);
+    write_kubeconfig(&repo, &cluster);
     let [disk, memory] = ["disk", "memory"].map(|it| repo.home().join(it));
     fs::create_dir(&disk).unwrap();
     fs::create_dir(&memory).unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::commands::generate::{helm_upgrade_jobs::plan::Upgrades, jobs::Todo};
@@ -30,7 +30,6 @@ const BROKEN_BY_RUNNER: [&str; 4] = [
 pub(crate) fn pipeline(plan: &[Upgrades]) -> Result<String> {
     let mut jobs = BTreeMap::new();
     for upgrades in plan {
-        refuse_unfit_name(upgrades)?;
         add_support(&mut jobs, upgrades);
         add_staging(&mut jobs, upgrades);
         if !upgrades.prod.is_empty() {
@@ -54,18 +53,6 @@ pub(crate) fn pipeline(plan: &[Upgrades]) -> Result<String> {
 
 /// Jobs by their names.
 type Jobs = BTreeMap<String, Value>;
-
-/// An error if a cluster's name cannot be part of a job's script. Names of hubs are checked with cluster.yaml, but a cluster is
-/// named after its folder.
-fn refuse_unfit_name(upgrades: &Upgrades) -> Result<()> {
-    let mut chars = upgrades.cluster.name.chars();
-    ensure!(
-        chars.all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it)),
-        "the name of the folder `{}` cannot be part of a job's script",
-        upgrades.cluster.dir.display()
-    );
-    Ok(())
-}
 
 fn add_support(jobs: &mut Jobs, upgrades: &Upgrades) {
     if let Some(name) = support_job(upgrades) {
