@@ -244,6 +244,7 @@ fn a_missing_sops_is_named_before_anything_is_done() {
 fn a_cluster_that_does_not_answer() {
     let repo = Repo::new();
     let nobody = free_address();
+    repo.write("config/clusters/lake/token", "abc");
     repo.write(
         "config/clusters/lake/kubeconfig.yaml",
         &format!(
@@ -252,7 +253,7 @@ kind: Config
 current-context: lake
 contexts: [{{name: lake, context: {{cluster: lake, user: me}}}}]
 clusters: [{{name: lake, cluster: {{server: 'https://{nobody}'}}}}]
-users: [{{name: me, user: {{tokenFile: /dev/null}}}}]
+users: [{{name: me, user: {{tokenFile: token}}}}]
 "
         ),
     );

@@ -667,7 +667,7 @@ fn support_with_a_secret_that_cannot_be_decrypted() {
     let readable = repo.read(own);
     repo.write(
         own,
-        &readable.replace("ENC[AES256_GCM,data:", "ENC[AES256_GCM,data:broken"),
+        &readable.replace("ENC[AES256_GCM,data:", "ENC[AES256_GCM,data:AAAA"),
     );
     let said = repo.fails("deploy-support lake");
     assert!(
