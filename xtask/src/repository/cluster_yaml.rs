@@ -16,7 +16,7 @@ use crate::{
         name::Name,
         paths::{self, CLUSTERS},
         terminal::list,
-        tree::Tree,
+        tree::{Kind, Tree},
     },
     repository::cluster::{Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support},
     schema::Schema,
@@ -108,8 +108,13 @@ pub(crate) fn files(tree: &Tree) -> Result<Vec<PathBuf>> {
             let path = folder.join(&name);
             if name == "cluster.yaml" {
                 files.push(path);
-            } else if name != "templates" && tree.is_folder(&path) && !tree.leads_back(&path) {
-                folders.push(path);
+            } else if name != "templates" {
+                let found = tree.find(&path);
+                let found = found.with_context(|| format!("`{}`", path.display()))?;
+                let is_folder = found.is_some_and(|it| it.kind == Kind::Folder);
+                if is_folder && !tree.leads_back(&path) {
+                    folders.push(path);
+                }
             }
         }
     }

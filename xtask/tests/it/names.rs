@@ -286,3 +286,37 @@ fn a_text_is_no_command_of_a_workflow() {
         "{said}"
     );
 }
+
+/// They become arguments of gcloud and aws, and parts of Azure's addresses.
+#[test]
+fn the_name_of_a_providers_cluster_is_no_option() {
+    for (provider, name) in [
+        (
+            "gcp\ngcp: {project: p, zone: z, cluster: NAME}",
+            "--flags-file=x",
+        ),
+        ("gcp\ngcp: {project: NAME, zone: z, cluster: c}", "-p"),
+        (
+            "aws\naws: {clusterType: eks, region: NAME, clusterName: c}",
+            "x@example.org/",
+        ),
+        (
+            "aws\naws: {clusterType: eks, region: r, clusterName: NAME}",
+            "--debug",
+        ),
+        (
+            "azure\nazure: {resource_group: g, cluster: NAME}",
+            "../../x",
+        ),
+        ("azure\nazure: {resource_group: NAME, cluster: c}", "a/b?c"),
+    ] {
+        let repo = Repo::new();
+        let provider = provider.replace("NAME", name);
+        repo.write(
+            "config/clusters/lake/cluster.yaml",
+            &format!("name: lake\nprovider: {provider}\nhubs: []\n"),
+        );
+        let said = repo.fails("use-cluster-credentials lake true");
+        assert!(said.contains("doesn't match `^["), "{name}: {said}");
+    }
+}

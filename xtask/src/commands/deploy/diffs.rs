@@ -13,10 +13,7 @@ pub(crate) fn show(mask: &Mask, diffs: Vec<(&str, Result<String>)>) -> Result<bo
             Ok(text) if text.is_empty() => say!("{name}: nothing would change"),
             Ok(text) => {
                 differs = true;
-                terminal::print_diff(&format!(
-                    "# {name}
-{text}"
-                ))?;
+                terminal::print_diff(&format!("# {name}\n{text}"))?;
             }
             Err(err) => failures.push(format!("`{name}`: {}", mask.hide(&format!("{err:#}")))),
         }
