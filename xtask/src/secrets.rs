@@ -13,7 +13,7 @@ pub(crate) use self::{
     in_memory::{InMemory, texts},
     mask::Mask,
     placeholders::placeholders,
-    sops::{Decrypter, decrypt, decrypt_binary, not_encrypted, open},
+    sops::{Decrypter, decrypt, decrypt_binary, not_encrypted, open, remedy},
 };
 
 /// A password, token or key. It has neither `Debug` nor `Display`, so that no message shows it by accident.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     charts::{
@@ -14,7 +14,7 @@ use crate::{
     },
     machine::{
         paths::is_called_secret,
-        tree::{Kind, Tree},
+        tree::{Found, Kind, Tree},
     },
 };
 
@@ -40,23 +40,29 @@ pub(crate) fn read_files(tree: &Tree, path: &Path, ignore: Ignore) -> Result<Con
         files: Content::new(),
         size: 0,
     };
-    reader.read(path, Path::new(""))?;
+    let found = reader.find(path)?;
+    reader.read(path, &found, Path::new(""))?;
     Ok(reader.files)
 }
 
 impl Reader<'_> {
-    /// Reads the files at and below a path, by their paths below `inside` in the chart.
-    fn read(&mut self, path: &Path, inside: &Path) -> Result<()> {
+    /// What is at a path in the repository.
+    fn find(&self, path: &Path) -> Result<Found> {
         let found = self.tree.find(path).with_context(|| cannot_read(path))?;
-        match found {
-            None => bail!("{}: it {}", cannot_read(path), self.tree.missing()),
-            Some(found) if found.kind == Kind::File => self.read_file(path, inside),
-            Some(_) => self.read_folder(path, inside),
+        found.with_context(|| format!("{}: it {}", cannot_read(path), self.tree.missing()))
+    }
+
+    /// Reads what was found at a path, by its path `inside` the chart.
+    fn read(&mut self, path: &Path, found: &Found, inside: &Path) -> Result<()> {
+        match found.kind {
+            Kind::File => self.read_file(path, found, inside),
+            Kind::Folder => self.read_folder(path, found, inside),
         }
     }
 
-    fn read_file(&mut self, path: &Path, inside: &Path) -> Result<()> {
-        let content = self.tree.read(path).with_context(|| cannot_read(path))?;
+    fn read_file(&mut self, path: &Path, found: &Found, inside: &Path) -> Result<()> {
+        let content = self.tree.read_found(found);
+        let content = content.with_context(|| cannot_read(path))?;
         self.size += content.len() as u64;
         ensure!(
             self.size <= MAX_SIZE && self.files.len() < MOST_FILES,
@@ -66,7 +72,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn read_folder(&mut self, path: &Path, inside: &Path) -> Result<()> {
+    fn read_folder(&mut self, path: &Path, found: &Found, inside: &Path) -> Result<()> {
         let names = self.tree.children(path);
         for name in names.with_context(|| cannot_read(path))? {
             let child = path.join(&name);
@@ -77,12 +83,13 @@ impl Reader<'_> {
             if is_left_out {
                 continue;
             }
+            let target = self.find(&child)?;
             ensure!(
-                !self.tree.leads_back(&child),
+                !target.holds(&found.path),
                 "`{}` leads back to a folder that it is in",
                 child.display()
             );
-            self.read(&child, &inside_child)?;
+            self.read(&child, &target, &inside_child)?;
         }
         Ok(())
     }

@@ -192,23 +192,18 @@ fn annotation(problem: &Problem) -> String {
     } else {
         "error"
     };
-    format!(
-        "::{command} file={},line={},col={}::{}\n",
+    let place = format!(
+        "{command} file={},line={},col={}",
         escaped_property(&problem.path),
         problem.line,
-        problem.column,
-        escaped(&problem.message)
-    )
-}
-
-/// A message as it is written in a workflow command.
-fn escaped(text: &str) -> String {
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
+        problem.column
+    );
+    terminal::workflow_command(&place, &problem.message) + "\n"
 }
 
 /// The value of a property as it is written in a workflow command.
 fn escaped_property(text: &str) -> String {
-    escaped(text).replace(':', "%3A").replace(',', "%2C")
+    terminal::escaped_in_command(text)
+        .replace(':', "%3A")
+        .replace(',', "%2C")
 }

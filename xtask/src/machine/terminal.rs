@@ -45,8 +45,14 @@ pub(crate) fn say_as_it_is(lines: &str) {
 
 /// A command of a GitHub workflow: `::error title=…` for the `name` "error title=…". Its `text` stays on the line.
 pub(crate) fn workflow_command(name: &str, text: &str) -> String {
-    let text = text.replace('%', "%25").replace('\r', "%0D");
-    format!("::{name}::{}", text.replace('\n', "%0A"))
+    format!("::{name}::{}", escaped_in_command(text))
+}
+
+/// A text as it is written in a command of a GitHub workflow.
+pub(crate) fn escaped_in_command(text: &str) -> String {
+    text.replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
 }
 
 /// A text that does nothing to a terminal, and nothing in a GitHub workflow.

@@ -1,4 +1,4 @@
-//! The files of a repository: as they are in its work tree, in git's index, or in a commit.
+//! The files of a repository: as they are in its work tree, or in git's index.
 //!
 //! What a repository holds is data. A link in it may lead anywhere and a file may be a device, so nothing is read but
 //! plain files inside of the git work tree that holds the root, up to a limit.
@@ -46,6 +46,14 @@ pub(crate) struct Found {
     /// Its path from the root, in which no step is a link.
     pub(crate) path: PathBuf,
     pub(crate) kind: Kind,
+}
+
+impl Found {
+    /// Whether this is a folder that another one is in, by that one's path without links: who follows a link from there to
+    /// here never comes to an end.
+    pub(crate) fn holds(&self, folder: &Path) -> bool {
+        folder.starts_with(&self.path)
+    }
 }
 
 impl Tree {
@@ -159,16 +167,6 @@ impl Tree {
         self.is(path, Kind::Folder)
     }
 
-    /// Whether a folder is a link to one that it is in itself: who follows such links never comes to an end.
-    pub(crate) fn leads_back(&self, path: &Path) -> bool {
-        let folder = path.parent().and_then(|it| self.find(it).ok().flatten());
-        let target = self.find(path).ok().flatten();
-        match (folder, target) {
-            (Some(folder), Some(target)) => folder.path.starts_with(target.path),
-            _ => false,
-        }
-    }
-
     fn is(&self, path: &Path, kind: Kind) -> bool {
         matches!(self.find(path), Ok(Some(found)) if found.kind == kind)
     }
@@ -181,13 +179,17 @@ impl Tree {
 
     /// The content of a file, or none if nothing is there. The error does not name it.
     pub(crate) fn read_if_there(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        let Some(found) = self.find(path)? else {
-            return Ok(None);
-        };
+        let found = self.find(path)?;
+        found.map(|it| self.read_found(&it)).transpose()
+    }
+
+    /// The content of a file that was found. The error does not name it.
+    pub(crate) fn read_found(&self, found: &Found) -> Result<Vec<u8>> {
         ensure!(found.kind == Kind::File, "it is not a file");
+        let path = self.below_top(&found.path);
         match &self.snapshot {
-            None => read_file(&self.top.join(self.below_top(&found.path))).map(Some),
-            Some(snapshot) => snapshot.read(&self.below_top(&found.path)).map(Some),
+            None => read_file(&self.top.join(path)),
+            Some(snapshot) => snapshot.read(&path),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
         name::Name,
         paths::{self, CLUSTERS},
         terminal::list,
-        tree::{Kind, Tree},
+        tree::{Found, Kind, Tree},
     },
     repository::cluster::{Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support},
     schema::Schema,
@@ -98,21 +98,24 @@ pub(crate) fn local_clusters(tree: &Tree) -> Result<Vec<Cluster>> {
     Ok(local)
 }
 
+/// Folders that have no clusters: one for new ones, and git's own in a submodule or a clone.
+const NO_CLUSTERS: [&str; 2] = ["templates", ".git"];
+
 /// The cluster.yaml files by their paths from the root, sorted. Those below a folder called `templates` are no clusters.
 pub(crate) fn files(tree: &Tree) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::from(CLUSTERS)];
     while let Some(folder) = folders.pop() {
+        let shown = folder.display();
+        let real = tree.find(&folder).with_context(|| format!("`{shown}`"))?;
         let names = tree.children(&folder);
-        for name in names.with_context(|| format!("cannot look through `{}`", folder.display()))? {
+        for name in names.with_context(|| format!("cannot look through `{shown}`"))? {
             let path = folder.join(&name);
             if name == "cluster.yaml" {
                 files.push(path);
-            } else if name != "templates" {
-                let found = tree.find(&path);
-                let found = found.with_context(|| format!("`{}`", path.display()))?;
-                let is_folder = found.is_some_and(|it| it.kind == Kind::Folder);
-                if is_folder && !tree.leads_back(&path) {
+            } else if !NO_CLUSTERS.iter().any(|it| name == *it) {
+                let found = folder_at(tree, &path)?;
+                if found.is_some_and(|it| !holds(&it, real.as_ref())) {
                     folders.push(path);
                 }
             }
@@ -120,6 +123,21 @@ pub(crate) fn files(tree: &Tree) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// What a path leads to, if that is a folder. An error if the folder may not be read; whatever else is there is no matter.
+fn folder_at(tree: &Tree, path: &Path) -> Result<Option<Found>> {
+    match tree.find(path) {
+        Err(err) if tree.root().join(path).is_dir() => {
+            Err(err).with_context(|| format!("`{}`", path.display()))
+        }
+        found => Ok(found.ok().flatten().filter(|it| it.kind == Kind::Folder)),
+    }
+}
+
+/// Whether a folder is a link to one that the other folder is in: who follows it never comes to an end.
+fn holds(found: &Found, other: Option<&Found>) -> bool {
+    other.is_some_and(|it| found.holds(&it.path))
 }
 
 /// The name of the cluster whose cluster.yaml this is.

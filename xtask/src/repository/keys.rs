@@ -10,6 +10,7 @@ use crate::{
         cluster::{Cluster, Provider},
         values_file::{ValuesContent, ValuesFile},
     },
+    secrets,
     yaml::{Node, Place},
 };
 
@@ -59,8 +60,8 @@ impl KeyFile<'_> {
                     .collect()
             }
             _ => vec![format!(
-                "`{shown}` holds what logs in to the cluster, and is not encrypted\nhint: if it was ever committed or \
-                 shared, take it as leaked and replace it where it came from; then run `sops encrypt --in-place {shown}`"
+                "`{shown}` holds what logs in to the cluster, and is not encrypted\nhint: {}",
+                secrets::remedy(self.path)
             )],
         }
     }

@@ -10,7 +10,7 @@ use crate::{
         paths::is_called_secret, private::PrivateFile, process, programs::Tools, tree::Tree,
     },
     secrets::{decrypted::Decrypted, in_memory::InMemory, needles::LONG_ENOUGH},
-    yaml::{self, Node},
+    yaml::{self, Data, Node, unquoted},
 };
 
 /// Decrypts with the person's own keys and, for a rehearsal cluster, with its demo key.
@@ -63,9 +63,17 @@ fn is_encrypted(values: &Node) -> bool {
 /// What to say of a file that is called secret and has no `sops` block.
 pub(crate) fn not_encrypted(file: &Path) -> String {
     let shown = file.display();
+    let remedy = remedy(file);
     format!(
-        "`{shown}` is called secret and isn't encrypted: it has no `sops` block\n\
-         hint: if it was ever committed or shared, take its content as leaked and replace it where it came from; \
+        "`{shown}` is called secret and isn't encrypted: it has no `sops` block\nhint: {remedy}"
+    )
+}
+
+/// What to do about a file that should be encrypted.
+pub(crate) fn remedy(file: &Path) -> String {
+    let shown = file.display();
+    format!(
+        "if it was ever committed or shared, take its content as leaked and replace it where it came from; \
          then run `sops encrypt --in-place {shown}`"
     )
 }
@@ -122,15 +130,20 @@ fn run(decrypter: &Decrypter, file: &Path, encrypted: &[u8], format: &str) -> Re
 }
 
 /// A message of sops without the values of the file that it may quote: one that somebody wrote into an encrypted file is a
-/// secret in plain text.
+/// secret in plain text. Recipients, which the file's `sops` block has, stay.
 fn without_values(message: &str, encrypted: &[u8]) -> String {
     let mut texts = BTreeSet::new();
-    if let Ok((values, _)) = yaml::read(encrypted, 0) {
-        values.visit(&mut |node| {
-            let text = node.to_json();
-            let text = text
-                .as_str()
-                .map_or_else(|| text.to_string(), str::to_owned);
+    if let Ok((
+        Node {
+            data: Data::Map(mut values),
+            ..
+        },
+        _,
+    )) = yaml::read(encrypted, 0)
+    {
+        values.remove("sops");
+        Node::nowhere(Data::Map(values)).visit(&mut |node| {
+            let text = unquoted(&node.to_json());
             texts.insert((Reverse(text.len()), text));
         });
     }

@@ -1,6 +1,6 @@
 //! What is called encrypted is encrypted, value by value; what is secret by its use has to be; and nothing quotes it.
 
-use crate::repo::{Key, Repo, assert_succeeded, tool};
+use crate::repo::{Key, Repo};
 
 const VALUES: &str = "config/clusters/lake/enc-prod.values.yaml";
 
@@ -15,16 +15,7 @@ fn with_encrypted(content: &str, rule: &str) -> Repo {
     repo.write("helm-charts/pond/values.schema.yaml", "{}\n");
     repo.write(VALUES, content);
     let key = Key::new();
-    repo.write(
-        ".sops.yaml",
-        &format!("creation_rules: [{{age: {}, {rule}}}]\n", key.public),
-    );
-    let output = tool("sops")
-        .args(["encrypt", "--in-place", VALUES])
-        .current_dir(&repo.root)
-        .output()
-        .unwrap();
-    assert_succeeded(&output);
+    repo.encrypt_by(VALUES, &key, rule);
     repo.has_key(&key);
     repo
 }

@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
     generate::git,
-    repo::{Key, Ran, Repo, Shared, copy, executable, kubeconfig, kubectl, tool_path},
+    repo::{Key, Ran, Repo, Shared, copy, executable, kubeconfig, kubectl, run_by, tool_path},
 };
 
 /// The settings that the sources of helm 4.3.1, kubectl 1.34.4, sops 3.13.3, etcd 3.6, kwok 0.8 and git 2.47 name, without
@@ -300,17 +300,9 @@ fn without_a_folder_in_memory_nothing_is_decrypted() {
     let run = |args: &str, runtime: Option<&PathBuf>| -> Ran {
         let xtask = repo.command(args);
         let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &format!("{mounts} \"$0\" \"$@\"")]);
+        let mut command = run_by(command, &xtask);
         command
-            .args(["--mount", "sh", "-c", &format!("{mounts} \"$0\" \"$@\"")])
-            .arg(xtask.get_program())
-            .args(xtask.get_args())
-            .current_dir(&repo.root)
-            .env_clear()
-            .envs(
-                xtask
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
             .envs(runtime.map(|it| ("XDG_RUNTIME_DIR", it)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use crate::repo::{Key, Repo};
+use crate::repo::{Key, Repo, run_by};
 
 const CLUSTER: &str = "config/clusters/lake/cluster.yaml";
 const HUB: &str = "config/clusters/lake/staging.values.yaml";
@@ -16,17 +16,8 @@ fn a_deploy_opens_each_file_once() {
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-qq", "-e", "trace=open,openat", "-o"])
-        .arg(&trace)
-        .arg(xtask.get_program())
-        .args(xtask.get_args())
-        .current_dir(&repo.root)
-        .env_clear()
-        .envs(
-            xtask
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-    let output = strace.output().unwrap();
+        .arg(&trace);
+    let output = run_by(strace, &xtask).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 

@@ -176,9 +176,14 @@ impl Repo {
 
     /// Encrypts a file in its place for `key`, as a person would.
     pub(crate) fn encrypt(&self, path: &str, key: &Key) {
+        self.encrypt_by(path, key, "");
+    }
+
+    /// The same with a rule of what is encrypted, as .sops.yaml has it; empty for all.
+    pub(crate) fn encrypt_by(&self, path: &str, key: &Key, rule: &str) {
         self.write(
             ".sops.yaml",
-            &format!("creation_rules: [{{age: {}}}]\n", key.public),
+            &format!("creation_rules: [{{age: {}, {rule}}}]\n", key.public),
         );
         let output = tool("sops")
             .args(["encrypt", "--in-place", path])
@@ -217,6 +222,20 @@ impl From<Child> for Ran {
             stderr: text(output.stderr),
         }
     }
+}
+
+/// Has a program, which this command starts, run another command in its folder and environment.
+pub(crate) fn run_by(mut outer: Command, inner: &Command) -> Command {
+    let variables = inner
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    outer
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .current_dir(inner.get_current_dir().expect("it has one"))
+        .env_clear()
+        .envs(variables);
+    outer
 }
 
 /// A new age key.

@@ -261,7 +261,6 @@ fn links_out_of_the_repository() {
         (".sops.yaml", "/dev/urandom"),
         (".sops.yaml", "../outside"),
         ("config/clusters/sea", "/etc"),
-        ("config/clusters/sea", "/dev/null"),
     ] {
         let repo = committed();
         fs::write(repo.root.join("../outside"), "stolen: opensesame\n").unwrap();

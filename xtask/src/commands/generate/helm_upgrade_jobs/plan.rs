@@ -279,7 +279,7 @@ fn is_changed(chart: &Path, changed: &Changed, tree: &Tree) -> Result<bool> {
     Ok(folders.any(|it| source::reads_any(tree, it, changed.within(it))))
 }
 
-/// The path of a file or folder without tree, if that is another one. Both paths are from the root.
+/// The path of a file or folder without links, if that is another one. Both paths are from the root.
 fn target(tree: &Tree, path: &Path) -> Option<PathBuf> {
     let real = match tree.find(path) {
         Ok(Some(found)) => found.path,
