@@ -7,7 +7,7 @@ mod files;
 mod format;
 mod ignore;
 mod load;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod prepare;
 pub(crate) mod source;
 pub(crate) mod values;
@@ -15,6 +15,7 @@ pub(crate) mod version;
 mod words;
 
 pub(crate) use self::{
+    files::cached_texts,
     load::Loader,
     words::{words, words_of},
 };

@@ -3,13 +3,17 @@
 pub(crate) mod api;
 pub(crate) mod credentials;
 pub(crate) mod diff;
+pub(crate) mod healing;
 pub(crate) mod helm;
 pub(crate) mod history;
 pub(crate) mod lease;
 pub(crate) mod manifests;
 pub(crate) mod objects;
+pub(crate) mod ownership;
 pub(crate) mod record;
 pub(crate) mod rehearsal;
 pub(crate) mod release;
 pub(crate) mod rollout;
 pub(crate) mod session;
+pub(crate) mod volumes;
+pub(crate) mod way_back;

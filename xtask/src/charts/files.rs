@@ -126,6 +126,23 @@ pub(crate) fn cached_files(chart: &Path) -> Result<Content> {
     Ok(files)
 }
 
+/// The contents of all files of a folder or an archive in the cache, and of those of the charts that it depends on.
+pub(crate) fn cached_texts(chart: &Path) -> Result<Vec<Vec<u8>>> {
+    texts(cached_files(chart)?)
+}
+
+fn texts(files: Content) -> Result<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    for (path, content) in files {
+        if path.extension().is_some_and(|it| it == "tgz") {
+            found.extend(texts(archive::unpack(&content)?)?);
+        } else {
+            found.push(content);
+        }
+    }
+    Ok(found)
+}
+
 /// The paths of what is in a folder, sorted. Without the folder there are none.
 pub(crate) fn children(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.exists() {

@@ -13,6 +13,7 @@ use crate::{
         report::DeployReport,
         run::{HubToDeploy, Run},
     },
+    kubernetes::volumes,
     machine::{
         parallel, process, programs,
         terminal::{self, list, number_of},
@@ -51,6 +52,10 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         let hubs = number_of(hubs.len(), "hub");
         let question = format!("Deploy {hubs} of `{}`", args.cluster);
         terminal::confirm(&question, args.options.yes)?;
+    }
+    if let Some(session) = run.session.as_ref().filter(|_| !args.options.dry_run) {
+        let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();
+        volumes::refuse_unknown(&session.api, &names, &args.delete_volumes)?;
     }
     deploy_hubs(&sh, &run, &hubs, args)?;
     Ok(ExitCode::SUCCESS)

@@ -2,16 +2,20 @@
 
 use std::{process::ExitCode, thread, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use serde_json::json;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 use xshell::Shell;
 
 use crate::{
     kubernetes::{
-        api::Api,
-        history::{self, Newest},
+        api::{self, Api},
+        healing,
+        history::{self, Newest, Outcome},
+        objects::{List, PartialObject},
+        ownership,
         release::HelmRunner,
         session::Session,
+        volumes::{self, Objects},
     },
     machine::{
         process,
@@ -27,18 +31,21 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Remove a hub from its cluster
 ///
-/// The hub's release is uninstalled and its users' servers are stopped. Volume claims stay, together with their namespace, so
-/// that a hub of this name finds them again; `--delete-volumes` deletes both. cluster.yaml need not name the hub any more,
-/// and is not changed.
+/// The hub's release is uninstalled, and its users' servers and Dask clusters are stopped. Volume claims stay, together with
+/// their namespace, so that a hub of this name finds them again; `--delete-volumes` deletes those that it names, and the
+/// namespace once no claim is left in it. cluster.yaml need not name the hub any more, and is not changed.
 #[derive(clap::Args)]
 pub struct Retire {
     /// Cluster, by its folder in config/clusters/
     cluster: String,
     /// Hub, or another release
     hub: String,
-    /// Also delete the hub's volume claims, and everything else in its namespace
-    #[arg(long)]
-    delete_volumes: bool,
+    /// How long the uninstallation may take
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Also delete these volume claims; in another namespace as NAMESPACE/CLAIM
+    #[arg(long, value_name = "CLAIM", value_delimiter = ',')]
+    delete_volumes: Vec<String>,
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
@@ -49,39 +56,33 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     process::end_in_order();
     let cluster = Cluster::load(tree, &args.cluster)?;
     let (sh, session) = Session::open(sh, tree, &cluster)?;
-    let api = &session.api;
     let hub = &args.hub;
-    let newest = newest(api, &cluster, hub)?;
-    let mask = session.mask();
-    let mask = mask.and(history::secret_texts(&newest.content(api)?));
-    terminal::confirm(&question(api, &cluster, &newest, args)?, args.yes)?;
+    newest(&session.api, &cluster, hub)?;
+    let lease = session.leases.take(hub)?;
+    let asked_about = newest_at_rest(&session, &cluster, hub)?;
+    let content = asked_about.content(&session.api)?;
+    check(&session, args, &content)?;
+    let question = question(&session, &asked_about, args)?;
+    terminal::confirm_by_name(&question, hub, args.yes)?;
+    let newest = newest(&session.api, &cluster, hub)?;
+    ensure!(
+        newest.revision.number == asked_about.revision.number,
+        "somebody has changed `{hub}` of `{}` meanwhile: nothing was done",
+        cluster.name
+    );
 
-    let _lease = session.leases.take(hub)?;
-    let helm = HelmRunner::new(&sh, &mask, TIMEOUT);
-    let uninstalled = uninstall(&helm, api, &newest, args.delete_volumes);
+    let mask = session.mask().and(history::secret_texts(&content));
+    let helm = HelmRunner::new(&sh, &mask, args.timeout);
+    let uninstalled = uninstall(&helm, &session, &newest, &content);
     session
         .unless_stopped(hub, uninstalled)
         .with_context(|| format!("`{hub}` of `{}`", cluster.name))?;
     // After the hub, which would only start them again.
-    delete_servers(api, hub)?;
-    let rest = if args.delete_volumes {
-        delete_namespace(api, hub)?;
-        ", with its volume claims and its namespace".to_owned()
-    } else {
-        claims_left(api, hub)?
-    };
+    delete_servers(&session.api, hub)?;
+    let rest = delete_volumes(&session.api, args)?;
+    drop(lease);
     terminal::print(&format!("{hub} is gone{rest}\n"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The end of the message, where volume claims are left.
-fn claims_left(api: &Api, hub: &str) -> Result<String> {
-    let claims = volume_claims(api, hub)?;
-    Ok(if claims.is_empty() {
-        String::new()
-    } else {
-        format!("; its volume claims stay: {}", list(claims))
-    })
 }
 
 /// The newest revision of the release. An error if it is not in the cluster.
@@ -98,35 +99,89 @@ fn newest(api: &Api, cluster: &Cluster, hub: &str) -> Result<Newest> {
     )
 }
 
-fn question(api: &Api, cluster: &Cluster, newest: &Newest, args: &Retire) -> Result<String> {
-    let hub = &args.hub;
-    let volumes = if args.delete_volumes {
-        "will be deleted"
+/// The newest revision once nobody else is at work on the release. For who holds its Lease.
+fn newest_at_rest(session: &Session, cluster: &Cluster, hub: &str) -> Result<Newest> {
+    healing::wait_for_others(session, hub, false)?;
+    let newest = newest(&session.api, cluster, hub)?;
+    ownership::check_cluster(&session.target, hub, &newest.revision)?;
+    Ok(newest)
+}
+
+/// Refuses claims that nobody has, and what would delete others than those.
+fn check(session: &Session, args: &Retire, content: &Value) -> Result<()> {
+    let (api, hub) = (&session.api, args.hub.as_str());
+    volumes::refuse_unknown(api, &[hub], &args.delete_volumes)?;
+    let events = ["pre-delete", "post-delete"];
+    let objects = Objects::of(content);
+    volumes::refuse_losses(api, hub, &objects, None, events, &args.delete_volumes)
+}
+
+fn question(session: &Session, newest: &Newest, args: &Retire) -> Result<String> {
+    let (api, hub) = (&session.api, &args.hub);
+    let mut claims = volumes::claims(api, hub)?;
+    claims.retain(|it| !args.delete_volumes.contains(it));
+    let deleted = if args.delete_volumes.is_empty() {
+        String::new()
     } else {
-        "will stay"
+        format!(
+            ", the volume claims {} that will be deleted",
+            list(&args.delete_volumes)
+        )
+    };
+    let dask = dask_clusters(api, hub)?;
+    let dask = if dask.is_empty() {
+        String::new()
+    } else {
+        format!(", the Dask clusters {}", list(dask))
     };
     Ok(format!(
-        "Remove `{hub}` from `{}`: revision {}, {} of users, {} that {volumes}",
-        cluster.name,
+        "Remove `{hub}` from `{}`, {}: revision {}, {} of users{dask}{deleted}, {} that will stay",
+        session.target.cluster,
+        session.target.place(),
         newest.revision.shown(),
         number_of(servers(api, hub)?.len(), "server"),
-        number_of(volume_claims(api, hub)?.len(), "volume claim"),
+        number_of(claims.len(), "volume claim"),
     ))
 }
 
-fn uninstall(helm: &HelmRunner, api: &Api, newest: &Newest, delete_volumes: bool) -> Result<()> {
-    if !delete_volumes {
-        history::forget_volumes(api, newest)?;
-    }
-    helm.uninstall(&newest.name)
+/// Uninstalls the release, but for its claims and volumes.
+fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Value) -> Result<()> {
+    let (api, name) = (&session.api, &newest.name);
+    volumes::protect(api, name, [content])?;
+    volumes::keep_in_record(api, name, &newest.revision)?;
+    let was_ready = newest.revision.is_ready();
+    session.mark(name, &newest.revision, &Outcome::Retiring { was_ready })?;
+    helm.uninstall(name)
 }
 
+/// Deletes the users' servers and their Dask clusters, whose pods go with them.
 fn delete_servers(api: &Api, namespace: &str) -> Result<()> {
     for name in servers(api, namespace)? {
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{}", api::step(&name)?);
         api.send("DELETE", &path, &json!({}))?;
     }
+    for name in dask_clusters(api, namespace)? {
+        let path = format!("{}/{}", dask_path(namespace), api::step(&name)?);
+        let how = json!({"propagationPolicy": "Background"});
+        api.send("DELETE", &path, &how)?;
+    }
     Ok(())
+}
+
+/// Deletes the claims that are named, and then the namespace if it has no others. Returns the end of the message.
+fn delete_volumes(api: &Api, args: &Retire) -> Result<String> {
+    let hub = &args.hub;
+    let deleted = volumes::delete(api, hub, &args.delete_volumes, None)?;
+    let mut left = volumes::claims(api, hub)?;
+    left.retain(|it| !deleted.contains(it));
+    if !left.is_empty() {
+        return Ok(format!("; its volume claims stay: {}", list(left)));
+    }
+    if deleted.is_empty() {
+        return Ok(String::new());
+    }
+    delete_namespace(api, hub)?;
+    Ok(", with its volume claims and its namespace".to_owned())
 }
 
 /// Deletes the namespace, and waits until it is gone.
@@ -141,16 +196,21 @@ fn delete_namespace(api: &Api, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn volume_claims(api: &Api, namespace: &str) -> Result<Vec<String>> {
-    let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims");
-    let claims = api.metadata(&path)?.items.into_iter();
-    Ok(claims.map(|it| it.metadata.name).collect())
-}
-
 /// The servers of users: pods that the hub created itself, so that no other object owns them.
 fn servers(api: &Api, namespace: &str) -> Result<Vec<String>> {
     let pods = api.metadata(&format!("/api/v1/namespaces/{namespace}/pods"))?;
     let pods = pods.items.into_iter().map(|it| it.metadata);
     let without_owner = pods.filter(|it| it.owner_references.is_empty());
     Ok(without_owner.map(|it| it.name).collect())
+}
+
+/// The Dask clusters of users. Without dask-gateway there are none.
+fn dask_clusters(api: &Api, namespace: &str) -> Result<Vec<String>> {
+    let found: Option<List<PartialObject>> = api.find_object(&dask_path(namespace))?;
+    let found = found.map_or_else(Vec::new, |it| it.items);
+    Ok(found.into_iter().map(|it| it.metadata.name).collect())
+}
+
+fn dask_path(namespace: &str) -> String {
+    format!("/apis/gateway.dask.org/v1alpha1/namespaces/{namespace}/daskclusters")
 }

@@ -2,27 +2,32 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use xshell::Shell;
 
 use crate::{
     kubernetes::{
-        history::{self, Revision},
-        release::HelmRunner,
-        session::Session,
+        healing, history, ownership, release::HelmRunner, session::Session, volumes,
+        way_back::WayBack,
     },
     machine::{
         process,
         terminal::{self, Progress, list},
         tree::Tree,
     },
-    repository::cluster::Cluster,
+    repository::{
+        cluster::Cluster,
+        fleet::Fleet,
+        hub_traits::{self, PlainValues},
+        problem::What,
+    },
 };
 
 /// Return a hub to an earlier revision
 ///
-/// By default that is the newest revision before the current one that was deployed. helm makes a new revision of it, and the
-/// rollout is followed until everything is ready. Only hubs, `support` and `cert-manager` can be named.
+/// By default that is the newest earlier revision that was ready and differs from the current one. helm makes a new revision
+/// of it, and the rollout is followed until everything is ready. Volume claims stay. The repository is not changed: revert
+/// the commit as well, or the next deploy brings it again. Only hubs, `support` and `cert-manager` can be named.
 #[derive(clap::Args)]
 pub struct Rollback {
     /// Cluster, by its folder in config/clusters/
@@ -37,6 +42,12 @@ pub struct Rollback {
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
+    /// Overwrite fields that somebody set by other means, such as `kubectl edit`
+    #[arg(long)]
+    force_conflicts: bool,
+    /// Delete these volume claims, which the earlier revision does not have
+    #[arg(long, value_name = "CLAIM", value_delimiter = ',')]
+    delete_volumes: Vec<String>,
 }
 
 /// Returns a release to an earlier revision.
@@ -46,57 +57,109 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     let release = cluster.release(&args.hub)?;
     let (sh, session) = Session::open(sh, tree, &cluster)?;
     let mask = session.mask();
-    let helm = HelmRunner::new(&sh, &mask, args.timeout);
-
+    let mut helm = HelmRunner::new(&sh, &mask, args.timeout);
+    if args.force_conflicts {
+        helm.flags.push("--force-conflicts");
+    }
     let shown = format!("`{release}` of `{}`", cluster.name);
-    let revisions = history::revisions(&session.api, release)?;
-    let Some(last) = revisions.last() else {
+    if history::revisions(&session.api, release)?.is_empty() {
         bail!("{shown} was never deployed");
-    };
-    let wanted = match args.revision {
-        Some(number) => numbered(&revisions, number, &shown)?,
-        None => deployed_before(&revisions, last, &shown)?,
-    };
-    let from = last.shown();
-    let question = format!("Return {shown} from revision {from} to {}", wanted.shown());
+    }
+    let _lease = session.leases.take(release)?;
+    let way_back = way_back(&session, release, args).with_context(|| shown.clone())?;
+    let plain = plain_values(tree, &args.cluster, release).unwrap_or_default();
+    tell(&way_back, &plain);
+    let question = format!(
+        "Return {shown}, on {}, from revision {} to {}",
+        session.target.place(),
+        way_back.left().shown(),
+        way_back.target().shown()
+    );
     terminal::confirm(&question, args.yes)?;
-    let number = wanted.number;
-    return_to(&helm, &session, release, number).with_context(|| shown)?;
-    terminal::print(&format!(
-        "{release} is as in revision {number}, and ready\n"
-    ))?;
+    ensure_unchanged(&session, &way_back).with_context(|| shown.clone())?;
+    let progress = Progress::new(release);
+    let result = helm.roll_back(&way_back, &session, &args.delete_volumes, &progress);
+    session
+        .unless_stopped(release, result)
+        .with_context(|| shown)?;
+    terminal::print(&outcome(&way_back))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the release to a revision while it holds the release's Lease.
-fn return_to(helm: &HelmRunner, session: &Session, release: &str, revision: u32) -> Result<()> {
-    let lease = session.leases.take(release);
-    let progress = Progress::new(release);
-    let result = lease.and_then(|_lease| helm.roll_back(release, revision, session, &progress));
-    session.unless_stopped(release, result)
-}
-
-/// The revision with this number.
-fn numbered<'a>(revisions: &'a [Revision], number: u32, shown: &str) -> Result<&'a Revision> {
-    let found = revisions.iter().find(|it| it.number == number);
-    found.with_context(|| {
-        let known = list(revisions.iter().map(|it| it.number));
-        format!("{shown} has no revision {number}; it has: {known}")
-    })
-}
-
-/// The newest revision before the last one that was deployed.
-fn deployed_before<'a>(
-    revisions: &'a [Revision],
-    last: &Revision,
-    shown: &str,
-) -> Result<&'a Revision> {
-    let mut earlier = revisions.iter().rev().skip(1);
-    let found = earlier.find(|it| ["deployed", "superseded"].contains(&it.status.as_str()));
+/// The way back to the revision that is asked for.
+fn way_back<'a>(session: &Session, release: &'a str, args: &Rollback) -> Result<WayBack<'a>> {
+    let revisions = healing::wait_for_others(session, release, false)?;
+    let newest = revisions.last().context("it is gone")?;
+    ownership::check_cluster(&session.target, release, newest)?;
+    volumes::refuse_unknown(&session.api, &[release], &args.delete_volumes)?;
+    let number = newest.number;
+    if let Some(wanted) = args.revision {
+        return WayBack::to(session, release, revisions, wanted);
+    }
+    let found = WayBack::find(session, release, revisions)?;
     found.with_context(|| {
         format!(
-            "{shown} has no revision before {} that was deployed",
-            last.number
+            "no revision before {number} was ready and differs from it; `helm history` has them all"
         )
     })
+}
+
+/// What of the release's values anybody may see. An error if the repository cannot tell, which must not keep a release
+/// from going back.
+fn plain_values(tree: &Tree, cluster: &str, release: &str) -> Result<PlainValues> {
+    let (what, hubs) = if release == "support" {
+        (What::Support, Vec::new())
+    } else {
+        (What::Hubs, vec![release.to_owned()])
+    };
+    let fleet = Fleet::load(tree, &[what], Some(cluster), &hubs)?;
+    let config = fleet.releases().into_iter().next();
+    let config = config.context("it has no values")?;
+    Ok(hub_traits::plain_values(&fleet, &config))
+}
+
+/// Tells what a person should know before the question.
+fn tell(way_back: &WayBack, plain: &PlainValues) {
+    let release = way_back.release;
+    let never_ready = way_back.never_ready();
+    if !never_ready.is_empty() {
+        say!(
+            "{release}: revisions that never became ready: {}",
+            list(never_ready)
+        );
+    }
+    let secrets = way_back.changed_values(|path| !plain.sets(path));
+    if !secrets.is_empty() {
+        say!(
+            "{release}: secrets that go back to an earlier value: {}",
+            list(secrets)
+        );
+    }
+}
+
+/// An error if somebody has changed the release while we asked.
+fn ensure_unchanged(session: &Session, way_back: &WayBack) -> Result<()> {
+    let newest = history::last(&session.api, way_back.release)?;
+    let number = newest.map(|it| it.revision.number);
+    ensure!(
+        number == Some(way_back.left().number),
+        "somebody has changed it meanwhile: nothing was done"
+    );
+    Ok(())
+}
+
+/// The last line: a rollback does not change the repository.
+fn outcome(way_back: &WayBack) -> String {
+    let left = way_back.left();
+    let brought = match &left.commit {
+        Some(commit) => format!("commit {}", commit.get(..12).unwrap_or(commit)),
+        None => "no commit is known".to_owned(),
+    };
+    format!(
+        "{} is as in revision {}, and ready\n\
+         The repository still has what revision {} brought ({brought}), and the next deploy brings it again\n",
+        way_back.release,
+        way_back.target().number,
+        left.number
+    )
 }

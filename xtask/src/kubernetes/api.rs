@@ -137,6 +137,12 @@ impl Api {
         read(self.request(method, path, JSON, Some(body))?)
     }
 
+    /// Makes an object have these fields, whoever set them before. They are ours then: what we do not name later goes.
+    pub(crate) fn apply(&self, path: &str, object: &Value) -> Result<()> {
+        let path = format!("{path}?fieldManager=xtask&force=true");
+        self.send("PATCH", &path, object).map(|_| ())
+    }
+
     /// What is at a path that isn't JSON, such as a container's log.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
         let mut answer = self.request("GET", path, "*/*", None)?;

@@ -13,8 +13,9 @@ use crate::{
     kubernetes::{
         api::{self, Api},
         history,
-        manifests::{HIDDEN, Rendering, Visible, VisibleObject},
+        manifests::{self, HIDDEN, Rendering, Visible, VisibleObject},
         objects::{ApiResource, ApiResourceList},
+        volumes,
     },
     repository::hub_traits::PlainValues,
     secrets::{Mask, texts},
@@ -118,9 +119,9 @@ impl<'a> Differ<'a> {
     /// The differences of the objects that a deploy removes: those of the newest revision that are not at these paths.
     fn removed(&mut self, mut paths: BTreeSet<String>) -> Result<String> {
         let mut text = String::new();
-        for object in objects(&self.deployed)? {
+        for object in manifests::objects(&self.deployed)? {
             if let Some(path) = self.path(&object)?
-                && !is_kept(&object)
+                && !volumes::stays(&object)
                 && paths.insert(path.clone())
                 && let Some(live) = self.api.find(&path)?
             {
@@ -451,12 +452,6 @@ fn version_path(version: &str) -> Result<String> {
     })
 }
 
-/// Whether helm leaves an object in the cluster that the manifest no longer has:
-/// <https://helm.sh/docs/howto/charts_tips_and_tricks/#tell-helm-not-to-uninstall-a-resource>
-fn is_kept(object: &Value) -> bool {
-    object["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-}
-
 /// An object without what the API server adds for itself.
 fn tidied(object: &Value) -> Value {
     let mut object = object.clone();
@@ -507,23 +502,6 @@ fn structured(text: &str) -> Value {
         Ok(content @ (Value::Object(_) | Value::Array(_))) => content,
         _ => text.into(),
     }
-}
-
-/// A manifest's objects, with those of a `List` by themselves.
-fn objects(manifest: &str) -> Result<Vec<Value>> {
-    let mut objects = Vec::new();
-    let read = yaml::parse_stream::<Value>(manifest.as_bytes());
-    for mut object in read.context("a manifest is not YAML")? {
-        let is_list = text(&object["kind"]).ends_with("List");
-        if let Some(Value::Array(items)) = object.get_mut("items")
-            && is_list
-        {
-            objects.append(items);
-        } else {
-            objects.push(object);
-        }
-    }
-    Ok(objects)
 }
 
 /// `deployment/hub`, with the namespace in front where the object names one.

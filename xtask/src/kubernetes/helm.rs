@@ -29,7 +29,7 @@ impl Release<'_> {
     }
 }
 
-/// Installs or upgrades a release. Its answer is JSON.
+/// Installs or upgrades a release. Its answer is JSON. helm forgets no revision: it does not know which ones were good.
 pub(crate) fn upgrade<'a>(
     sh: &'a Shell,
     release: &Release,
@@ -44,7 +44,7 @@ pub(crate) fn upgrade<'a>(
     cmd!(
         sh,
         "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...} {own...}
-         --reset-values --timeout {timeout} --output json {flags...}"
+         --reset-values --history-max 0 --timeout {timeout} --output json {flags...}"
     )
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn rollback<'a>(
     let timeout = seconds(timeout);
     cmd!(
         sh,
-        "helm rollback {release} {revision} --namespace {release} --timeout {timeout} {flags...}"
+        "helm rollback {release} {revision} --namespace {release} --history-max 0 --timeout {timeout} {flags...}"
     )
 }
 

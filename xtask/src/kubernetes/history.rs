@@ -9,13 +9,18 @@ use std::{
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     kubernetes::{api::Api, objects::PartialObject},
     secrets::texts,
-    yaml::{self, split_documents},
 };
+
+/// How many revisions of a release are kept, as helm itself does.
+const REVISIONS_KEPT: usize = 10;
+
+/// How the description begins of what we make of an earlier revision: `helm rollback` takes no labels.
+pub(crate) const OUR_ROLLBACK: &str = "xtask rolled back";
 
 /// A revision, as far as its Secret's labels describe it.
 pub(crate) struct Revision {
@@ -26,34 +31,150 @@ pub(crate) struct Revision {
     pub(crate) commit: Option<String>,
     /// Who deployed it.
     pub(crate) actor: Option<String>,
-    /// The name of its Secret.
+    /// The cluster's name in the repository that it, or a revision before it, was deployed from.
+    pub(crate) cluster: Option<String>,
+    /// The name of its Secret, and its uid.
     pub(crate) secret: String,
+    uid: String,
+    /// What we have recorded of it.
+    pub(crate) outcome: Outcome,
+    /// Whether one of our revisions came before it, or it is ours.
+    pub(crate) descends_from_ours: bool,
+    /// When helm last wrote it, in seconds since 1970.
+    pub(crate) modified: Option<u64>,
+}
+
+/// What we know of a revision. helm copies labels to the revision that comes next: only those that hold the revision's
+/// own number tell of it.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Outcome {
+    /// Others made it, or we did before there was such a record.
+    Unknown,
+    /// We began it.
+    Begun,
+    /// It was rolled out, and healthy if that was checked.
+    Ready,
+    /// It was not, for this reason.
+    Failed(String),
+    /// We began to uninstall it.
+    Retiring { was_ready: bool },
+}
+
+impl Outcome {
+    fn of(labels: &BTreeMap<String, String>, number: u32) -> Outcome {
+        let label = |key: &str| labels.get(key).map(String::as_str);
+        let own = number.to_string();
+        if label("xtask") != Some(&own) {
+            return Outcome::Unknown;
+        }
+        let was_ready = label("ready") == Some(&own);
+        let outcome = label("outcome").and_then(|it| it.strip_suffix(&format!("-{own}")));
+        match outcome {
+            // Until helm has begun, nothing has changed.
+            Some("retiring") if label("status") == Some("uninstalling") => {
+                Outcome::Retiring { was_ready }
+            }
+            Some("failed") => Outcome::Failed(label("why").unwrap_or_default().replace('-', " ")),
+            _ if was_ready => Outcome::Ready,
+            _ => Outcome::Begun,
+        }
+    }
+
+    /// The labels that record it.
+    fn labels(&self, number: u32) -> BTreeMap<&'static str, String> {
+        let mut labels = BTreeMap::from([("xtask", number.to_string())]);
+        if matches!(self, Outcome::Ready | Outcome::Retiring { was_ready: true }) {
+            labels.insert("ready", number.to_string());
+        }
+        match self {
+            Outcome::Failed(why) => {
+                labels.insert("outcome", format!("failed-{number}"));
+                labels.insert("why", why.replace(' ', "-"));
+            }
+            Outcome::Retiring { .. } => {
+                labels.insert("outcome", format!("retiring-{number}"));
+            }
+            _ => {}
+        }
+        labels
+    }
 }
 
 impl Revision {
     /// The revision that a Secret with these labels holds, if it's one of helm's.
     fn of(secret: PartialObject) -> Option<Revision> {
         let mut labels = secret.metadata.labels;
+        let number = labels.get("version")?.parse().ok()?;
+        let outcome = Outcome::of(&labels, number);
+        // Before there was a record, our revisions had these two.
+        let had_our_labels = labels.contains_key("actor") && labels.contains_key("tree");
         Some(Revision {
-            number: labels.get("version")?.parse().ok()?,
+            number,
             status: labels.remove("status")?,
             commit: labels.remove("commit"),
-            actor: labels.remove("actor"),
+            cluster: labels.remove("cluster"),
             secret: secret.metadata.name,
+            uid: secret.metadata.uid,
+            outcome,
+            descends_from_ours: had_our_labels || labels.contains_key("xtask"),
+            modified: modified(&labels),
+            actor: labels.remove("actor"),
         })
+    }
+
+    pub(crate) fn is_pending(&self) -> bool {
+        self.status.starts_with("pending-")
+    }
+
+    /// Whether we began it, and have not recorded how it went.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.outcome == Outcome::Begun
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(_)) || self.status == "failed"
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        let ready = [Outcome::Ready, Outcome::Retiring { was_ready: true }];
+        ready.contains(&self.outcome)
+    }
+
+    /// Whether we began to uninstall it.
+    pub(crate) fn is_retiring(&self) -> bool {
+        matches!(self.outcome, Outcome::Retiring { .. })
+    }
+
+    /// Whether helm deployed it, and nothing is recorded of how that went.
+    pub(crate) fn was_deployed_by_others(&self) -> bool {
+        let is_deployed = ["deployed", "superseded"].contains(&self.status.as_str());
+        is_deployed && self.outcome == Outcome::Unknown
     }
 
     /// `4 (superseded, commit 0123456789ab)`
     pub(crate) fn shown(&self) -> String {
-        let Revision { number, status, .. } = self;
-        match &self.commit {
-            Some(commit) => {
-                let short = commit.get(..12).unwrap_or(commit);
-                format!("{number} ({status}, commit {short})")
-            }
-            None => format!("{number} ({status})"),
+        let mut details = vec![self.status.clone()];
+        match &self.outcome {
+            Outcome::Ready => details.push("was ready".to_owned()),
+            Outcome::Failed(why) => details.push(why.clone()),
+            _ => {}
         }
+        if let Some(commit) = &self.commit {
+            details.push(format!("commit {}", commit.get(..12).unwrap_or(commit)));
+        }
+        format!("{} ({})", self.number, details.join(", "))
     }
+
+    /// All that helm keeps of it, as in `Newest::content`.
+    pub(crate) fn content(&self, api: &Api, release: &str) -> Result<Value> {
+        content(&api.get(&path(release, &self.secret))?)
+    }
+}
+
+/// When helm last wrote a Secret with these labels.
+fn modified(labels: &BTreeMap<String, String>) -> Option<u64> {
+    let label = labels.get("modifiedAt").or(labels.get("createdAt"));
+    label?.parse().ok()
 }
 
 /// The newest revision of a release, whoever deployed it.
@@ -75,24 +196,13 @@ impl Newest {
     }
 }
 
-/// All that helm keeps of a revision of one of our releases, as in `Newest::content`.
-pub(crate) fn content_of(api: &Api, release: &str, number: u32) -> Result<Value> {
-    let revisions = revisions(api, release)?;
-    let revision = revisions
-        .iter()
-        .find(|it| it.number == number)
-        .with_context(|| format!("revision {number} is gone"))?;
-    content(&api.get(&path(release, &revision.secret))?)
-}
-
 /// The values of a revision that may be secret: all that people set, but for what the chart has by default or `is_plain` at
 /// its path. Nobody can tell any more which files they came from.
 pub(crate) fn secrets(content: &Value, is_plain: impl Fn(&[&str], &Value) -> bool) -> Vec<Value> {
     let defaults = &content["chart"]["values"];
     let mut found = Vec::new();
     each_leaf(&content["config"], &[], &mut |path, value| {
-        let default = path.iter().try_fold(defaults, |it, step| child(it, step));
-        if default != Some(value) && !is_plain(path, value) {
+        if at(defaults, path) != Some(value) && !is_plain(path, value) {
             found.push(value.clone());
         }
     });
@@ -100,7 +210,7 @@ pub(crate) fn secrets(content: &Value, is_plain: impl Fn(&[&str], &Value) -> boo
 }
 
 /// Calls `f` with each text, number and boolean, and its path of keys and of numbers from 0.
-fn each_leaf(value: &Value, path: &[&str], f: &mut impl FnMut(&[&str], &Value)) {
+pub(crate) fn each_leaf(value: &Value, path: &[&str], f: &mut impl FnMut(&[&str], &Value)) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
@@ -114,6 +224,11 @@ fn each_leaf(value: &Value, path: &[&str], f: &mut impl FnMut(&[&str], &Value)) 
         }
         value => f(path, value),
     }
+}
+
+/// What is at a path of keys and numbers.
+pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |it, step| child(it, step))
 }
 
 fn child<'a>(value: &'a Value, step: &str) -> Option<&'a Value> {
@@ -195,29 +310,79 @@ pub(crate) fn content(secret: &Value) -> Result<Value> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Makes helm forget the volumes and claims of a release's newest revision, so that it leaves them when it uninstalls. A
-/// release that is installed under this name again takes them over, since they keep their labels.
-pub(crate) fn forget_volumes(api: &Api, newest: &Newest) -> Result<()> {
-    let path = path(&newest.namespace, &newest.revision.secret);
+/// Records how a revision of one of our releases went.
+pub(crate) fn mark(
+    api: &Api,
+    release: &str,
+    revision: &Revision,
+    cluster: &str,
+    outcome: &Outcome,
+) -> Result<()> {
+    let number = revision.number;
+    let mut labels = outcome.labels(number);
+    labels.insert("cluster", label(cluster));
+    // With the uid, a Secret that is gone isn't made anew.
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": revision.secret, "uid": revision.uid, "labels": labels},
+    });
+    let path = path(release, &revision.secret);
+    api.apply(&path, &secret)
+        .with_context(|| format!("cannot record how revision {number} went"))
+}
+
+/// A label's value holds letters, digits, `-`, `_` and `.`, 63 at most, and begins and ends with one of the first two:
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>
+pub(crate) fn label(text: &str) -> String {
+    let is_allowed = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
+    let text: String = text
+        .chars()
+        .map(|it| if is_allowed(it) { it } else { '-' })
+        .take(63)
+        .collect();
+    text.trim_matches(|it: char| !it.is_ascii_alphanumeric())
+        .to_owned()
+}
+
+/// Changes a revision's manifest in what helm keeps of it.
+pub(crate) fn replace_manifest(
+    api: &Api,
+    release: &str,
+    revision: &Revision,
+    change: impl FnOnce(&str) -> Result<Option<String>>,
+) -> Result<()> {
+    let path = path(release, &revision.secret);
     let mut secret = api.get(&path)?;
     let mut content = content(&secret)?;
-    let mut others = String::new();
-    for document in split_documents(content["manifest"].as_str().unwrap_or_default()) {
-        if !is_volume(document) {
-            others += &format!("---\n{document}");
-        }
-    }
-    content["manifest"] = others.into();
+    let manifest = content["manifest"].as_str().unwrap_or_default();
+    let Some(changed) = change(manifest)? else {
+        return Ok(());
+    };
+    content["manifest"] = changed.into();
     secret["data"]["release"] = packed(&content)?.into();
     api.send("PUT", &path, &secret).map(|_| ())
 }
 
-fn is_volume(document: &str) -> bool {
-    let object: Value = yaml::parse(document.as_bytes()).unwrap_or_default();
-    matches!(
-        object["kind"].as_str(),
-        Some("PersistentVolumeClaim" | "PersistentVolume")
-    )
+/// Forgets the oldest revisions of a release, but never the newest ready one nor one that is deployed: helm itself
+/// would forget the last good revision after ten bad ones.
+pub(crate) fn prune(api: &Api, release: &str) -> Result<()> {
+    let revisions = revisions(api, release)?;
+    let good = newest_good(&revisions).map(|it| it.number);
+    let excess = revisions.len().saturating_sub(REVISIONS_KEPT);
+    for revision in &revisions[..excess] {
+        if Some(revision.number) != good && revision.status != "deployed" {
+            api.send("DELETE", &path(release, &revision.secret), &json!({}))?;
+        }
+    }
+    Ok(())
+}
+
+/// The newest ready revision or, if none is recorded as ready, the newest one of others that helm deployed.
+pub(crate) fn newest_good(revisions: &[Revision]) -> Option<&Revision> {
+    let newest_first = || revisions.iter().rev();
+    let ready = newest_first().find(|it| it.is_ready());
+    ready.or_else(|| newest_first().find(|it| it.was_deployed_by_others()))
 }
 
 /// The opposite of `content`.

@@ -9,15 +9,19 @@ mod visible;
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::kubernetes::manifests::{
-    documents::{Document, documents, matches},
-    visible::outline,
+use crate::{
+    kubernetes::manifests::{
+        documents::{Document, matches},
+        visible::outline,
+    },
+    yaml,
 };
 
 pub(crate) use crate::kubernetes::manifests::{
+    documents::documents,
     trials::{Disguised, Trials, render},
     visible::{HIDDEN, Visible},
 };
@@ -118,15 +122,37 @@ impl Trials {
     }
 }
 
-/// Adds an object, or those of a `List`, unless it's a hook.
-fn add_objects(object: Option<Value>, visible: Visible, found: &mut Vec<VisibleObject>) {
-    let Some(mut object) = object else { return };
+/// A manifest's objects, with those of a `List` by themselves.
+pub(crate) fn objects(manifest: &str) -> Result<Vec<Value>> {
+    let read = yaml::parse_stream::<Value>(manifest.as_bytes());
+    Ok(taken_apart(read.context("a manifest is not YAML")?))
+}
+
+/// Objects, with those of a `List` by themselves.
+pub(crate) fn taken_apart(objects: impl IntoIterator<Item = Value>) -> Vec<Value> {
+    let mut found = Vec::new();
+    for mut object in objects {
+        match items(&mut object) {
+            Some(items) => found.extend(taken_apart(items.drain(..))),
+            None => found.push(object),
+        }
+    }
+    found
+}
+
+/// The objects of a `List`; none if it isn't one.
+fn items(object: &mut Value) -> Option<&mut Vec<Value>> {
     let is_list = object["kind"]
         .as_str()
         .is_some_and(|it| it.ends_with("List"));
-    if let Some(Value::Array(items)) = object.get_mut("items")
-        && is_list
-    {
+    let items = object.get_mut("items").filter(|_| is_list)?;
+    items.as_array_mut()
+}
+
+/// Adds an object, or those of a `List`, unless it's a hook.
+fn add_objects(object: Option<Value>, visible: Visible, found: &mut Vec<VisibleObject>) {
+    let Some(mut object) = object else { return };
+    if let Some(items) = items(&mut object) {
         let visible = match visible {
             Visible::Fields { mut fields, .. } => fields.remove("items"),
             visible => Some(visible),

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use xshell::{Cmd, Shell, cmd};
 
-use crate::machine::{process, workflow::variable};
+use crate::{
+    kubernetes::history::{Revision, label},
+    machine::{process, workflow::variable},
+};
 
 /// What one run leaves with every release that it upgrades.
 pub(crate) struct Record {
@@ -87,15 +90,19 @@ impl Record {
         shortened(parts.join(", "))
     }
 
-    /// For `helm upgrade`.
-    pub(crate) fn flags(&self) -> Vec<String> {
-        let mut labels = vec![format!("actor={}", label(&self.actor))];
+    /// For `helm upgrade`, which is to make another revision after this one on the cluster of this name.
+    pub(crate) fn flags(&self, before: Option<&Revision>, cluster: &str) -> Vec<String> {
+        let mut labels = vec![
+            format!("xtask={}", before.map_or(1, |it| it.number + 1)),
+            format!("cluster={}", label(cluster)),
+            format!("actor={}", label(&self.actor)),
+        ];
         if let Some(commit) = &self.commit {
-            labels.push(format!("commit={commit}"));
-            labels.push(format!(
-                "tree={}",
-                if self.is_changed { "changed" } else { "clean" }
-            ));
+            let tree = if self.is_changed { "changed" } else { "clean" };
+            labels.extend([format!("commit={commit}"), format!("tree={tree}")]);
+        } else if before.is_some_and(|it| it.commit.is_some()) {
+            // That one would leave its own to this one.
+            labels.extend(["commit=null".to_owned(), "tree=null".to_owned()]);
         }
         let flags = [
             "--description",
@@ -137,17 +144,4 @@ fn run_on_github() -> Option<String> {
 fn read(sh: &Shell, cmd: Cmd) -> Option<String> {
     let output = process::read(sh, cmd).ok()?;
     Some(output.trim().to_owned())
-}
-
-/// A label's value holds letters, digits, `-`, `_` and `.`, 63 at most, and begins and ends with one of the first two:
-/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>
-fn label(text: &str) -> String {
-    let is_allowed = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
-    let text: String = text
-        .chars()
-        .map(|it| if is_allowed(it) { it } else { '-' })
-        .take(63)
-        .collect();
-    text.trim_matches(|it: char| !it.is_ascii_alphanumeric())
-        .to_owned()
 }

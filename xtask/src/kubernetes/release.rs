@@ -8,23 +8,24 @@ use std::{
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use xshell::{Cmd, Shell};
 
 use crate::{
     kubernetes::{
         api::{self, Api},
         helm::{self, Release},
-        history::{self, Revision},
+        history::{self, OUR_ROLLBACK, Outcome, Revision},
         manifests::{self, Disguised, Rendering, Trials, Unmasked},
-        record::Record,
-        rollout,
+        ownership, rollout,
         session::Session,
+        volumes::{self, HookObject, Objects},
+        way_back::WayBack,
     },
     machine::{
         process::{self, Output},
         programs,
-        terminal::Progress,
+        terminal::{Progress, list},
     },
     secrets::Mask,
 };
@@ -46,28 +47,55 @@ pub(crate) struct HelmRunner<'a> {
 
 /// What an upgrade may do beyond helm's own work.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct UpgradePolicy {
-    /// Whether a release that fails is returned to the revision that was deployed before.
+pub(crate) struct UpgradePolicy<'a> {
+    /// Whether a release that fails is returned to the newest revision that was ready.
     pub(crate) rollback_on_failure: bool,
     /// Whether an older commit than the deployed one may be deployed.
     pub(crate) force_older: bool,
+    /// The chart or the cluster whose release may be taken over.
+    pub(crate) take_over: Option<&'a str>,
+    /// Whether somebody else's helm that seems to be at work is dead.
+    pub(crate) heal: bool,
+    /// The volume claims that may go.
+    pub(crate) delete_volumes: &'a [String],
 }
 
 /// What helm would apply, with secrets.
 pub(crate) struct Rendered {
     pub(crate) manifest: Unmasked,
-    /// The templates and manifests of hooks.
-    pub(crate) hooks: Vec<(String, Unmasked)>,
+    hooks: Vec<Hook>,
 }
 
 impl Rendered {
     /// All manifests as `helm template` writes them.
     fn whole(self) -> Unmasked {
         let mut manifest = self.manifest.with_secrets().to_owned();
-        for (path, hook) in self.hooks {
-            manifest += &format!("\n---\n# Source: {path}\n{}\n", hook.with_secrets());
+        for Hook {
+            path,
+            manifest: hook,
+            ..
+        } in self.hooks
+        {
+            manifest += &format!("\n---\n# Source: {path}\n{hook}\n");
         }
         Unmasked::new(manifest)
+    }
+
+    fn objects(&self) -> Objects<'_> {
+        let hooks = self.hooks.iter();
+        Objects {
+            manifest: self.manifest.with_secrets(),
+            hooks: hooks.map(Hook::object).collect(),
+        }
+    }
+
+    /// Whether a revision has these manifests, as helm keeps it.
+    pub(crate) fn is_as_in(&self, content: &Value) -> Result<bool> {
+        let hooks = content["hooks"].as_array().into_iter().flatten();
+        let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
+        let kept = volumes::kept_manifest(self.manifest.with_secrets())?;
+        let manifest = kept.as_deref().unwrap_or(self.manifest.with_secrets());
+        Ok(content["manifest"] == manifest && hooks.eq(self.hooks.iter().map(|it| &*it.manifest)))
     }
 }
 
@@ -82,11 +110,23 @@ struct Answer {
     hooks: Vec<Hook>,
 }
 
+/// A hook, as helm tells it.
 #[derive(Deserialize)]
-struct Hook {
+pub(crate) struct Hook {
     /// The template that it comes from.
     path: String,
     manifest: String,
+    #[serde(default)]
+    events: Vec<String>,
+}
+
+impl Hook {
+    fn object(&self) -> HookObject<'_> {
+        HookObject {
+            events: self.events.iter().map(String::as_str).collect(),
+            manifest: &self.manifest,
+        }
+    }
 }
 
 impl<'a> HelmRunner<'a> {
@@ -110,25 +150,38 @@ impl<'a> HelmRunner<'a> {
         check: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<(u32, T)> {
         let _lease = session.leases.take(release.name)?;
-        let before = self.heal(&session.api, release.name)?;
-        let deployed = newest(&before, "deployed");
+        let revisions = self.heal(session, release.name, policy.heal)?;
+        ownership::check(session, release, &revisions, policy.take_over)?;
         if !policy.force_older {
-            self.refuse_older(session, deployed)?;
+            self.refuse_older(session, revisions.last())?;
         }
+        let before = content_of_last(session, release.name, &revisions)?;
+        self.guard_volumes(session, release, before.as_ref(), policy.delete_volumes)?;
         let progress = Progress::new(release.name);
-        let upgraded = self.upgrade_and_follow(release, session, &progress, check);
+        let upgraded = self.upgrade_and_follow(release, session, &revisions, &progress, check);
+        let outcome = match &upgraded {
+            Ok(_) => Outcome::Ready,
+            Err(err) => Outcome::Failed(reason(err).to_owned()),
+        };
+        let settled = self.settle(session, release.name, &revisions, &outcome);
         match upgraded {
             Err(err) if policy.rollback_on_failure && process::check_stopped().is_ok() => {
-                let outcome = self.roll_back_failed(release.name, deployed, session, &progress);
+                let outcome = self.roll_back_failed(session, release.name, &progress);
                 Err(anyhow!("{err:#}\n{outcome}"))
             }
-            upgraded => upgraded,
+            Err(err) => Err(err),
+            Ok(upgraded) => {
+                settled?;
+                let names = policy.delete_volumes;
+                volumes_after(session, release.name, before.as_ref(), names)?;
+                Ok(upgraded)
+            }
         }
     }
 
     /// Refuses to deploy a commit that comes before the deployed one.
-    fn refuse_older(&self, session: &Session, deployed: Option<&Revision>) -> Result<()> {
-        let commit = deployed.and_then(|it| it.commit.as_deref());
+    fn refuse_older(&self, session: &Session, live: Option<&Revision>) -> Result<()> {
+        let commit = live.and_then(|it| it.commit.as_deref());
         match commit {
             Some(commit) if session.record.is_older_than(self.sh, commit) => bail!(
                 "it is deployed from commit {commit}, which is newer than this one\n\
@@ -138,16 +191,42 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
+    /// Sees to it that an upgrade deletes no claims but those that are named.
+    fn guard_volumes(
+        &self,
+        session: &Session,
+        release: &Release,
+        before: Option<&Value>,
+        named: &[String],
+    ) -> Result<()> {
+        let api = &session.api;
+        volumes::protect(api, release.name, before)?;
+        let nothing = Value::Null;
+        let old = Objects::of(before.unwrap_or(&nothing));
+        if !volumes::may_lose(&old)? && !volumes::may_have_hooks(release)? {
+            return Ok(());
+        }
+        let rendered = self.manifests(release)?;
+        let new = rendered.objects();
+        let events = if before.is_none() {
+            ["pre-install", "post-install"]
+        } else {
+            ["pre-upgrade", "post-upgrade"]
+        };
+        volumes::refuse_losses(api, release.name, &old, Some(&new), events, named)
+    }
+
     fn upgrade_and_follow<T>(
         &self,
         release: &Release,
         session: &Session,
+        before: &[Revision],
         progress: &Progress,
         check: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<(u32, T)> {
         let until = Instant::now() + self.timeout;
         progress.phase("upgrading");
-        let answer = self.apply(release, session, until, progress)?;
+        let answer = self.apply(release, session, before, until, progress)?;
         let revision = answer.version;
         progress.phase(&format!(
             "revision {revision} is applied, waiting for its pods"
@@ -159,26 +238,33 @@ impl<'a> HelmRunner<'a> {
             until,
             progress,
         )
-        .with_context(|| format!("revision {revision} did not become ready"))?;
+        .with_context(|| format!("revision {revision} {NOT_READY}"))?;
         let checked =
-            check(progress).with_context(|| format!("revision {revision} is not healthy"))?;
+            check(progress).with_context(|| format!("revision {revision} {NOT_HEALTHY}"))?;
         Ok((revision, checked))
     }
 
-    /// Gives the release to helm, again if the API server was away or busy meanwhile.
+    /// Gives the release to helm, again if the API server was away or busy meanwhile, or if helm finds what was cut off
+    /// just before.
     fn apply(
         &self,
         release: &Release,
         session: &Session,
+        before: &[Revision],
         until: Instant,
         progress: &Progress,
     ) -> Result<Answer> {
         let mut pause = Duration::from_secs(1);
+        let mut healed;
+        let mut last = before.last();
         loop {
-            let applied = self.run_upgrade(release, Some(&session.record));
+            let flags = session.record.flags(last, &session.target.cluster);
+            let applied = self.run_upgrade(release, flags);
+            let kept = keep_volumes(session, release.name);
             let message = match &applied {
-                Err(err) if api::may_pass(&err.to_string()) => err.to_string(),
-                _ => return applied,
+                Err(err) if may_pass(&err.to_string()) => err.to_string(),
+                Ok(_) => return kept.and(applied),
+                Err(_) => return applied,
             };
             if pause > Duration::from_secs(8) || Instant::now() + pause > until {
                 return applied;
@@ -188,22 +274,45 @@ impl<'a> HelmRunner<'a> {
             thread::sleep(pause);
             pause *= 2;
             process::check_stopped()?;
-            self.heal(&session.api, release.name)?;
+            healed = self.heal(session, release.name, false)?;
+            last = healed.last();
         }
     }
 
-    /// Returns a release that failed to the revision that was deployed before; what is to be said of that.
-    fn roll_back_failed(
+    /// Records how the newest revision went, if it came after these, and forgets old ones.
+    fn settle(
         &self,
-        release: &str,
-        deployed: Option<&Revision>,
         session: &Session,
-        progress: &Progress,
-    ) -> String {
-        let Some(Revision { number, .. }) = deployed else {
-            return "no earlier revision was deployed that it could be rolled back to".to_owned();
+        release: &str,
+        before: &[Revision],
+        outcome: &Outcome,
+    ) -> Result<()> {
+        let revisions = history::revisions(&session.api, release)?;
+        let newest = revisions.last();
+        let number = before.last().map_or(0, |it| it.number);
+        let newest = newest.filter(|it| it.number > number && it.is_begun());
+        // What a signal has cut off may become ready by itself.
+        if let Some(newest) = newest
+            && process::check_stopped().is_ok()
+        {
+            session.mark(release, newest, outcome)?;
+        }
+        history::prune(&session.api, release)
+    }
+
+    /// Returns a release that failed to the newest revision that was ready; what is to be said of that.
+    fn roll_back_failed(&self, session: &Session, release: &str, progress: &Progress) -> String {
+        let way_back = history::revisions(&session.api, release)
+            .and_then(|revisions| WayBack::find(session, release, revisions));
+        let way_back = match way_back {
+            Ok(Some(way_back)) => way_back,
+            Ok(None) => {
+                return "no earlier revision was ready that it could be rolled back to".to_owned();
+            }
+            Err(err) => return format!("it was not rolled back: {err:#}"),
         };
-        match self.roll_back(release, *number, session, progress) {
+        let number = way_back.target().number;
+        match self.roll_back(&way_back, session, &[], progress) {
             Ok(()) => format!("rolled back to revision {number}, which is ready again"),
             Err(err) => format!("rolling back to revision {number} failed: {err:#}"),
         }
@@ -212,35 +321,47 @@ impl<'a> HelmRunner<'a> {
     /// Makes a new revision of an earlier one, and waits until that is rolled out. For who holds the release's Lease.
     pub(crate) fn roll_back(
         &self,
-        release: &str,
-        revision: u32,
+        way_back: &WayBack,
         session: &Session,
+        delete_volumes: &[String],
         progress: &Progress,
     ) -> Result<()> {
+        let release = way_back.release;
+        let number = way_back.target().number;
         let until = Instant::now() + self.timeout;
-        progress.phase(&format!("rolling back to revision {revision}"));
-        let content = history::content_of(&session.api, release, revision)?;
-        let mask = self.mask_of_revisions(&session.api, release, &content)?;
+        progress.phase(&format!("rolling back to revision {number}"));
+        let (live, content) = (&way_back.live_content, &way_back.content);
+        let events = ["pre-rollback", "post-rollback"];
+        let (old, new) = (Objects::of(live), Objects::of(content));
+        let api = &session.api;
+        volumes::refuse_losses(api, release, &old, Some(&new), events, delete_volumes)?;
+        let mask = self.mask_of_revisions(&[live, content]);
         let helm = self.with_mask(&mask);
-        helm.run_rollback(release, revision, Some(&session.record))?;
+        let made = helm.run_rollback(session, release, number, [live, content])?;
         let manifest = content["manifest"].as_str().unwrap_or_default();
         // Pods may log what the revision gives them.
-        rollout::follow(&session.api, release, manifest, until, progress)
-            .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))))
+        let followed = rollout::follow(api, release, manifest, until, progress)
+            .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))));
+        if process::check_stopped().is_ok() {
+            let outcome = match &followed {
+                Ok(()) => Outcome::Ready,
+                Err(_) => Outcome::Failed("not ready".to_owned()),
+            };
+            session.mark(release, &made, &outcome)?;
+        }
+        history::prune(api, release)?;
+        followed?;
+        volumes_after(session, release, Some(live), delete_volumes)
     }
 
-    /// A mask that also hides the secrets of a revision that is returned to, and of the newest one: they may be older than
-    /// those in any file.
-    fn mask_of_revisions(&self, api: &Api, release: &str, wanted: &Value) -> Result<Mask> {
-        let mut secrets = history::secret_texts(wanted);
-        if let Some(newest) = history::last(api, release)? {
-            secrets.extend(history::secret_texts(&newest.content(api)?));
-        }
-        Ok(self.mask.and(secrets))
+    /// A mask that also hides the secrets of revisions: they may be older than those in any file.
+    pub(crate) fn mask_of_revisions(&self, contents: &[&Value]) -> Mask {
+        let secrets = contents.iter().flat_map(|it| history::secret_texts(it));
+        self.mask.and(secrets.collect())
     }
 
     /// The same helm with another mask.
-    fn with_mask<'b>(&self, mask: &'b Mask) -> HelmRunner<'b>
+    pub(crate) fn with_mask<'b>(&self, mask: &'b Mask) -> HelmRunner<'b>
     where
         'a: 'b,
     {
@@ -253,15 +374,43 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
-    fn run_rollback(&self, release: &str, revision: u32, record: Option<&Record>) -> Result<()> {
-        let mut flags = Vec::new();
-        if let Some(record) = record {
-            let what = format!("rolled back to revision {revision}");
-            flags = vec!["--description".to_owned(), record.description(&what)];
+    /// Has helm make a new revision of an earlier one, from the newest revision's content to that one's. Returns it.
+    pub(crate) fn run_rollback(
+        &self,
+        session: &Session,
+        release: &str,
+        revision: u32,
+        contents: [&Value; 2],
+    ) -> Result<Revision> {
+        volumes::protect(&session.api, release, contents)?;
+        let what = format!("{OUR_ROLLBACK} to revision {revision}");
+        let mut flags = vec![
+            "--description".to_owned(),
+            session.record.description(&what),
+        ];
+        if self.flags.contains(&"--force-conflicts") {
+            flags.extend([
+                "--server-side=true".to_owned(),
+                "--force-conflicts".to_owned(),
+            ]);
         }
         let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
-        self.run(release, rollback)?;
-        Ok(())
+        let rolled_back = self.run(release, rollback);
+        let kept = keep_volumes(session, release);
+        let newest = history::revisions(&session.api, release)?.pop();
+        let newest = newest.with_context(|| format!("revision {revision} is gone"))?;
+        // helm has copied the labels of the earlier one.
+        let is_ours = newest.number > revision && newest.outcome == Outcome::Unknown;
+        if is_ours {
+            let outcome = match &rolled_back {
+                Ok(_) => Outcome::Begun,
+                Err(_) => Outcome::Failed("rollback failed".to_owned()),
+            };
+            session.mark(release, &newest, &outcome)?;
+        }
+        rolled_back?;
+        kept?;
+        Ok(newest)
     }
 
     pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
@@ -271,13 +420,10 @@ impl<'a> HelmRunner<'a> {
 
     /// The manifests as the cluster would take them.
     pub(crate) fn manifests(&self, release: &Release) -> Result<Rendered> {
-        let answer = self.run_upgrade(release, None)?;
-        let hooks = answer.hooks.into_iter();
+        let answer = self.run_upgrade(release, vec!["--dry-run=server".to_owned()])?;
         Ok(Rendered {
             manifest: Unmasked::new(answer.manifest),
-            hooks: hooks
-                .map(|it| (it.path, Unmasked::new(it.manifest)))
-                .collect(),
+            hooks: answer.hooks,
         })
     }
 
@@ -322,12 +468,7 @@ impl<'a> HelmRunner<'a> {
         })
     }
 
-    /// Without a record nothing is changed.
-    fn run_upgrade(&self, release: &Release, record: Option<&Record>) -> Result<Answer> {
-        let mut flags = match record {
-            Some(record) => record.flags(),
-            None => vec!["--dry-run=server".to_owned()],
-        };
+    fn run_upgrade(&self, release: &Release, mut flags: Vec<String>) -> Result<Answer> {
         flags.extend(self.flags.iter().map(|it| (*it).to_owned()));
         flags.extend(self.debug_flags());
         let upgrade = helm::upgrade(self.sh, release, self.timeout, &flags);
@@ -366,53 +507,6 @@ impl<'a> HelmRunner<'a> {
             .collect();
         anyhow!("{}{}", lines.join("\n"), hint_of_failure(log))
     }
-
-    /// Makes a release whose last deploy was cut off one that helm upgrades again: rolled back or, where nothing was
-    /// deployed before, without the revision that was cut off. For who holds its Lease. Returns the revisions that it has
-    /// then.
-    fn heal(&self, api: &Api, release: &str) -> Result<Vec<Revision>> {
-        let revisions = history::revisions(api, release)?;
-        let last = revisions.last();
-        let Some(last) = last.filter(|it| it.status.starts_with("pending-")) else {
-            return Ok(revisions);
-        };
-        let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
-        self.heal_revision(api, release, last, &revisions, &cut_off)
-            .with_context(|| cut_off.clone())?;
-        history::revisions(api, release)
-    }
-
-    fn heal_revision(
-        &self,
-        api: &Api,
-        release: &str,
-        last: &Revision,
-        revisions: &[Revision],
-        cut_off: &str,
-    ) -> Result<()> {
-        let secret = history::path(release, &last.secret);
-        remove_hook_jobs(api, release, &api.get(&secret)?)?;
-        let good = newest(revisions, "deployed").or_else(|| newest(revisions, "superseded"));
-        match good {
-            Some(good) => {
-                say!(
-                    "{release}: {cut_off}: rolling back to revision {}",
-                    good.number
-                );
-                let content = history::content_of(api, release, good.number)?;
-                let mask = self.mask_of_revisions(api, release, &content)?;
-                self.with_mask(&mask)
-                    .run_rollback(release, good.number, None)
-            }
-            None => {
-                say!(
-                    "{release}: {cut_off}, and nothing was deployed before: removing what helm keeps of it"
-                );
-                api.send("DELETE", &secret, &json!({}))?;
-                Ok(())
-            }
-        }
-    }
 }
 
 /// What to do about a failure that helm has logged, with its line feed; empty if that is not known.
@@ -425,27 +519,74 @@ fn hint_of_failure(log: &str) -> &'static str {
     }
 }
 
-/// The newest revision with this status.
-fn newest<'a>(revisions: &'a [Revision], status: &str) -> Option<&'a Revision> {
-    revisions.iter().rev().find(|it| it.status == status)
+/// What is said of a revision whose pods are not ready in time.
+const NOT_READY: &str = "did not become ready";
+
+/// What is said of one that fails its health check.
+const NOT_HEALTHY: &str = "is not healthy";
+
+/// Why an upgrade failed, in few words: a label holds them, so no secret may be among them.
+fn reason(err: &Error) -> &'static str {
+    let message = err.to_string();
+    if message.ends_with(NOT_READY) {
+        "not ready"
+    } else if message.ends_with(NOT_HEALTHY) {
+        "not healthy"
+    } else {
+        "not applied"
+    }
 }
 
-/// Removes jobs that hooks of a revision have left: helm makes them anew, and would find them in its way.
-fn remove_hook_jobs(api: &Api, release: &str, secret: &Value) -> Result<()> {
-    let content = history::content(secret)?;
-    for hook in content["hooks"].as_array().into_iter().flatten() {
-        let Some(name) = hook["name"].as_str().filter(|_| hook["kind"] == "Job") else {
-            continue;
-        };
-        let path = format!(
-            "/apis/batch/v1/namespaces/{release}/jobs/{}",
-            api::step(name)?
+/// Whether another attempt may succeed where helm failed with this message.
+fn may_pass(message: &str) -> bool {
+    // A helm that got SIGTERM may have written its last words after we had looked.
+    api::may_pass(message) || message.contains("another operation (install/upgrade/rollback)")
+}
+
+/// What helm keeps of the newest of these revisions, unless the release is uninstalled.
+fn content_of_last(
+    session: &Session,
+    release: &str,
+    revisions: &[Revision],
+) -> Result<Option<Value>> {
+    let last = revisions.last().filter(|it| it.status != "uninstalled");
+    last.map(|it| it.content(&session.api, release)).transpose()
+}
+
+/// Keeps the claims of the newest revision from whatever helm does next, ours or somebody else's.
+fn keep_volumes(session: &Session, release: &str) -> Result<()> {
+    let api = &session.api;
+    let Some(newest) = history::revisions(api, release)?.pop() else {
+        return Ok(());
+    };
+    let content = newest.content(api, release)?;
+    volumes::protect(api, release, [&content])?;
+    volumes::keep_in_record(api, release, &newest)
+}
+
+/// Deletes the claims that a change of the release was to delete, and tells which others it has left.
+fn volumes_after(
+    session: &Session,
+    release: &str,
+    before: Option<&Value>,
+    delete_volumes: &[String],
+) -> Result<()> {
+    let api = &session.api;
+    let (Some(before), Some(newest)) = (before, history::last(api, release)?) else {
+        return Ok(());
+    };
+    let content = newest.content(api)?;
+    let deleted = volumes::delete(api, release, delete_volumes, Some(&content))?;
+    if !deleted.is_empty() {
+        say!("{release}: deleted the volume claims {}", list(&deleted));
+    }
+    let mut left = volumes::left_over(api, release, before, &content)?;
+    left.retain(|it| !deleted.contains(it));
+    if !left.is_empty() {
+        say!(
+            "{release}: volume claims that the release no longer has stay: {}; `--delete-volumes` deletes them",
+            list(&left)
         );
-        if api.find(&path)?.is_some() {
-            say!("{release}: removing the job `{name}` of a hook that was cut off");
-            let how = json!({ "propagationPolicy": "Background" });
-            api.send("DELETE", &path, &how)?;
-        }
     }
     Ok(())
 }

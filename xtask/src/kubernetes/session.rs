@@ -1,25 +1,66 @@
 //! A login that changes releases: what all of them need while it lasts.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use xshell::Shell;
 
 use crate::{
     kubernetes::{
         api::Api,
         credentials::{self, login::Login},
-        history,
+        history::{self, Outcome, Revision},
         lease::Leases,
         record::Record,
     },
     machine::{private::PrivateFolder, process, tree::Tree},
     repository::cluster::{Cluster, Nodes},
     secrets::{InMemory, Mask},
+    yaml,
 };
+
+/// The cluster that we are logged in to.
+pub(crate) struct Target {
+    /// Its name in the repository.
+    pub(crate) cluster: String,
+    /// The address of its API server.
+    server: String,
+    /// The kubeconfig's name for the login.
+    context: String,
+}
+
+impl Target {
+    fn of(login: &Login, cluster: &str) -> Result<Target> {
+        let path = login.sh.var("KUBECONFIG")?;
+        let content = fs::read(&path).context("cannot read the kubeconfig")?;
+        let kubeconfig: Value = yaml::parse(&content).context("the kubeconfig is not YAML")?;
+        let context = &kubeconfig["current-context"];
+        let name = &named(&kubeconfig["contexts"], context)["context"]["cluster"];
+        let server = &named(&kubeconfig["clusters"], name)["cluster"]["server"];
+        Ok(Target {
+            cluster: cluster.to_owned(),
+            server: server.as_str().unwrap_or_default().to_owned(),
+            context: context.as_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// `https://10.0.0.1 (context admin)`
+    pub(crate) fn place(&self) -> String {
+        format!("{} (context {})", self.server, self.context)
+    }
+}
+
+/// What a kubeconfig lists under a name.
+fn named<'a>(list: &'a Value, name: &Value) -> &'a Value {
+    let items = list.as_array().into_iter().flatten();
+    let mut named = items.filter(|it| it["name"] == *name);
+    named.next().unwrap_or(&Value::Null)
+}
 
 /// A login with what is needed to change releases.
 pub(crate) struct Session {
+    pub(crate) target: Target,
     pub(crate) api: Arc<Api>,
     pub(crate) leases: Leases,
     pub(crate) record: Record,
@@ -32,10 +73,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn start(login: Login, record: Record) -> Result<Session> {
+    /// Starts a session on the cluster of this name.
+    pub(crate) fn start(login: Login, record: Record, cluster: &str) -> Result<Session> {
         let api = Arc::new(Api::start(&login.sh)?);
         let leases = Leases::new(api.clone(), &record)?;
         Ok(Session {
+            target: Target::of(&login, cluster)?,
             api,
             leases,
             record,
@@ -51,12 +94,17 @@ impl Session {
         let login = credentials::open(sh, tree, cluster)?;
         let sh = login.sh.clone();
         let record = Record::new(&sh, tree.root());
-        Ok((sh, Session::start(login, record)?))
+        Ok((sh, Session::start(login, record, &cluster.name)?))
     }
 
     /// Hides what of the login must not show.
     pub(crate) fn mask(&self) -> Mask {
         Mask::new(&self.keys)
+    }
+
+    /// Records how a revision of a release went.
+    pub(crate) fn mark(&self, release: &str, revision: &Revision, outcome: &Outcome) -> Result<()> {
+        history::mark(&self.api, release, revision, &self.target.cluster, outcome)
     }
 
     /// What was done to a release, with the state that it's left in if a signal cut that off.

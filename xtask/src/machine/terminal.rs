@@ -176,6 +176,16 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
     }
 }
 
+/// Like `confirm`, for what cannot be undone: the person has to type this name.
+pub(crate) fn confirm_by_name(question: &str, name: &str, yes: bool) -> Result<()> {
+    if yes || !can_ask() {
+        return confirm(question, yes);
+    }
+    let answer = ask(&format!("{question}\nType `{name}` to go on:"))?;
+    ensure!(answer == name, "nothing was done");
+    Ok(())
+}
+
 /// Whether a person can be asked: both stdin and stderr are a terminal.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()

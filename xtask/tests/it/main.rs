@@ -10,6 +10,7 @@ mod a_real_node;
 mod browser;
 mod cases;
 mod charts;
+mod claims;
 mod deploy;
 mod diff;
 mod differential;
@@ -29,6 +30,7 @@ mod mutants;
 mod names;
 
 mod reading;
+mod records;
 mod repo;
 mod report;
 mod rollout;

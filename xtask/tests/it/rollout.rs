@@ -219,15 +219,17 @@ fn a_failed_upgrade_is_rolled_back(cluster: &Shared, repo: &Repo) {
 
 fn rollbacks_that_are_not_done(cluster: &Shared, repo: &Repo) {
     let said = repo.fails("rollback lake back");
-    assert!(
-        said.contains(
-            "Return `back` of `lake` from revision 6 (deployed) to 5 (superseded): cannot ask without a terminal"
-        ),
-        "{said}"
-    );
+    for part in [
+        "Return `back` of `lake`, on https://127.0.0.1:",
+        "), from revision 6 (deployed, was ready) to 5 (superseded, was ready): cannot ask without a terminal",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
     let said = repo.fails("rollback lake back 9 --yes");
     assert!(
-        said.contains("`back` of `lake` has no revision 9; it has: `1`, `2`, `3`, `4`, `5`, `6`"),
+        said.contains(
+            "`back` of `lake`: there is no revision 9; there are: `1`, `2`, `3`, `4`, `5`, `6`"
+        ),
         "{said}"
     );
     let said = repo.fails("rollback lake front --yes");
@@ -268,7 +270,7 @@ fn secrets_of_an_old_revision() {
     assert!(said.contains("  | cannot log in with "), "{said}");
     repo.write("config/clusters/lake/leaky-back.values.yaml", "{}\n");
     repo.ok("deploy lake");
-    let said = repo.fails("rollback lake leaky-back --yes");
+    let said = repo.fails("rollback lake leaky-back 2 --yes");
     assert!(
         said.contains("  | cannot log in with ***") && !said.contains("cormorant"),
         "{said}"
@@ -308,7 +310,8 @@ fn a_hub_is_taken_away() {
     let before = claim();
     let said = repo.fails("retire lake retired");
     for part in [
-        "Remove `retired` from `lake`: revision 1 (deployed), 1 server of users, 1 volume claim that will stay: ",
+        "Remove `retired` from `lake`, https://127.0.0.1:",
+        "): revision 1 (deployed, was ready), 1 server of users, 1 volume claim that will stay: ",
         "cannot ask without a terminal; pass `--yes`",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
@@ -342,7 +345,7 @@ fn a_hub_is_taken_away() {
     repo.write("config/clusters/lake/cluster.yaml", &yaml);
     repo.ok("deploy lake");
     assert_eq!(claim(), before);
-    let ran = repo.ok("retire lake retired --yes --delete-volumes");
+    let ran = repo.ok("retire lake retired --yes --delete-volumes pond");
     assert_eq!(
         ran.stdout,
         "retired is gone, with its volume claims and its namespace\n"

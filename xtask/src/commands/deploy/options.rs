@@ -33,12 +33,48 @@ pub struct DeployOptions {
     /// How long each release may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
+    /// Take over a release of this chart that somebody else has installed, or one that was deployed from the cluster of this
+    /// name
+    #[arg(long, value_name = "NAME", help_heading = OVERRIDES)]
+    pub(crate) take_over: Option<String>,
+    /// Repair a release on which somebody else's helm seems to be at work, because that is dead
+    #[arg(long, help_heading = OVERRIDES)]
+    pub(crate) heal: bool,
+    /// Deploy this commit even if the cluster has a newer one
+    #[arg(long, help_heading = OVERRIDES)]
+    pub(crate) force_older: bool,
+    /// Overwrite fields that somebody set by other means, such as `kubectl edit`
+    #[arg(long, help_heading = OVERRIDES)]
+    pub(crate) force_conflicts: bool,
+    /// Roll a release that fails back to the newest revision that was ready
+    #[arg(long, help_heading = ON_FAILURE)]
+    pub(crate) rollback_on_failure: bool,
     /// How to print the outcome; the manifests of a dry run are always YAML
     #[arg(long, default_value = "text", conflicts_with_all = ["dry_run", "diff"])]
     pub(crate) format: Format,
 }
 
 impl DeployOptions {
+    /// What `helm upgrade` is told besides.
+    pub(crate) fn flags(&self) -> Vec<&'static str> {
+        if self.force_conflicts {
+            // A release that helm 3 made would keep to its way.
+            vec!["--server-side=true", "--force-conflicts"]
+        } else {
+            Vec::new()
+        }
+    }
+
+    pub(crate) fn policy(&self) -> UpgradePolicy<'_> {
+        UpgradePolicy {
+            rollback_on_failure: self.rollback_on_failure,
+            force_older: self.force_older,
+            take_over: self.take_over.as_deref(),
+            heal: self.heal,
+            delete_volumes: &[],
+        }
+    }
+
     pub(crate) fn exit_code(&self, differs: bool) -> ExitCode {
         if self.detailed_exitcode && differs {
             ExitCode::from(3)
@@ -76,21 +112,15 @@ pub struct Deploy {
     pub(crate) dask_gateway_version: Option<String>,
     #[command(flatten)]
     pub(crate) options: DeployOptions,
-    /// Roll a hub that fails back to the revision that was deployed before
-    #[arg(long, help_heading = ON_FAILURE)]
-    pub(crate) rollback_on_failure: bool,
     /// Delete the objects that a failed upgrade created
     #[arg(long, help_heading = ON_FAILURE)]
     pub(crate) cleanup_on_fail: bool,
     /// Deploy the other hubs even if a staging hub is not ready, and record the reason in helm's history
     #[arg(long, value_name = "REASON", help_heading = OVERRIDES)]
     pub(crate) ignore_staging: Option<String>,
-    /// Deploy this commit even if the cluster has a newer one
-    #[arg(long, help_heading = OVERRIDES)]
-    pub(crate) force_older: bool,
-    /// Overwrite fields that somebody set by other means, such as `kubectl edit`
-    #[arg(long, help_heading = OVERRIDES)]
-    pub(crate) force_conflicts: bool,
+    /// Delete these volume claims, which the hubs no longer have; in another namespace as NAMESPACE/CLAIM
+    #[arg(long, value_name = "CLAIM", value_delimiter = ',', help_heading = OVERRIDES)]
+    pub(crate) delete_volumes: Vec<String>,
     /// Replace objects instead of changing them, without server-side apply
     #[arg(long, conflicts_with = "force_conflicts", help_heading = OVERRIDES)]
     pub(crate) force_replace: bool,
@@ -99,11 +129,7 @@ pub struct Deploy {
 impl Deploy {
     /// What `helm upgrade` is told besides.
     pub(crate) fn flags(&self) -> Vec<&'static str> {
-        let mut flags = Vec::new();
-        if self.force_conflicts {
-            // A release that helm 3 made would keep to its way.
-            flags.extend(["--server-side=true", "--force-conflicts"]);
-        }
+        let mut flags = self.options.flags();
         if self.force_replace {
             // Which helm doesn't do by server-side apply.
             flags.extend(["--server-side=false", "--force-replace"]);
@@ -114,10 +140,10 @@ impl Deploy {
         flags
     }
 
-    pub(crate) fn policy(&self) -> UpgradePolicy {
+    pub(crate) fn policy(&self) -> UpgradePolicy<'_> {
         UpgradePolicy {
-            rollback_on_failure: self.rollback_on_failure,
-            force_older: self.force_older,
+            delete_volumes: &self.delete_volumes,
+            ..self.options.policy()
         }
     }
 }

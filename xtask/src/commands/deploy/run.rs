@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -94,7 +93,7 @@ impl Run {
         mask.announce();
         let placeholders = secrets::placeholders(files.values().flatten())?;
         let sh = login.as_ref().map_or(decrypter.sh(), |it| &it.sh).clone();
-        let session = start_session(&sh, tree, login, options)?;
+        let session = start_session(&sh, tree, cluster, login, options)?;
         let run = Run {
             settings,
             charts,
@@ -317,7 +316,7 @@ impl Run {
             return Ok(None);
         };
         let rendered = helm.manifests(release)?;
-        let is_same = has_manifests(&newest.content(api)?, &rendered)
+        let is_same = rendered.is_as_in(&newest.content(api)?)?
             && rollout::look(api, release.name, rendered.manifest.with_secrets())?.is_ready
             && self.has_no_differences(release, rendered)?;
         Ok(is_same.then_some(newest.revision.number))
@@ -425,6 +424,7 @@ impl Run {
 fn start_session(
     sh: &Shell,
     tree: &Tree,
+    cluster: &Cluster,
     login: Option<Login>,
     options: &DeployOptions,
 ) -> Result<Option<Session>> {
@@ -432,15 +432,10 @@ fn start_session(
     if !options.dry_run {
         record.warn();
     }
-    login.map(|it| Session::start(it, record)).transpose()
-}
-
-/// Whether a revision has the manifests that a deploy would apply, with those of its hooks.
-fn has_manifests(content: &Value, rendered: &Rendered) -> bool {
-    let hooks = content["hooks"].as_array().into_iter().flatten();
-    let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
-    content["manifest"] == *rendered.manifest.with_secrets()
-        && hooks.eq(rendered.hooks.iter().map(|(_, it)| it.with_secrets()))
+    let Some(login) = login else { return Ok(None) };
+    let session = Session::start(login, record, &cluster.name)?;
+    say!("{}: {}", cluster.name, session.target.place());
+    Ok(Some(session))
 }
 
 /// Checks everything that can be checked, prepares the charts, and then checks what needed charts that had to be fetched.

@@ -18,11 +18,7 @@ use crate::{
         report::{DeployReport, DeployedRelease},
         run::Run,
     },
-    kubernetes::{
-        api::Api,
-        helm::Release,
-        release::{HelmRunner, UpgradePolicy},
-    },
+    kubernetes::{api::Api, helm::Release, release::HelmRunner},
     machine::{
         name::Name,
         process,
@@ -87,7 +83,10 @@ pub fn deploy_support(sh: &Shell, tree: &Tree, args: &DeploySupport) -> Result<E
     let cert_manager = cert_manager.as_deref();
     let support = SupportReleases {
         run: &run,
-        helm: run.helm(&sh, &args.options),
+        helm: HelmRunner {
+            flags: args.options.flags(),
+            ..run.helm(&sh, &args.options)
+        },
         cert_manager: cert_manager.map(|it| cert_manager_release(it, args, crds.as_ref())),
         plain: hub_traits::plain_values(&run.fleet, config),
         release,
@@ -217,7 +216,7 @@ impl SupportReleases<'_> {
         if options.dry_run {
             return self.run.show(&self.helm, release, lacks);
         }
-        let policy = UpgradePolicy::default();
+        let policy = options.policy();
         let (revision, ()) = self.run.upgrade(&self.helm, release, policy, |_| Ok(()))?;
         Ok(DeployedRelease {
             revision: Some(revision),

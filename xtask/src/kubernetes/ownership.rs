@@ -1,0 +1,87 @@
+//! Whether a release is ours to change: one of the same name may be somebody else's, and a kubeconfig may lead to another
+//! cluster than the one that it lies beside.
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use crate::{
+    charts::metadata::Metadata,
+    kubernetes::{
+        helm::Release,
+        history::{Revision, label},
+        session::{Session, Target},
+        volumes,
+    },
+    machine::terminal::list,
+};
+
+/// Refuses to upgrade a release that another cluster's folder has deployed, or that somebody else has installed from
+/// another chart, unless it is named in `take_over`. For who holds its Lease.
+pub(crate) fn check(
+    session: &Session,
+    release: &Release,
+    revisions: &[Revision],
+    take_over: Option<&str>,
+) -> Result<()> {
+    let name = release.name;
+    let Some(newest) = revisions.last().filter(|it| it.status != "uninstalled") else {
+        return Ok(());
+    };
+    if let Some(recorded) = other_cluster(&session.target, newest)
+        && take_over != Some(recorded)
+    {
+        bail!(
+            "{}\nhint: `--take-over {recorded}` deploys it from here, if the cluster was renamed",
+            is_of(name, recorded, &session.target)
+        );
+    }
+    if revisions.iter().any(|it| it.descends_from_ours) {
+        return Ok(());
+    }
+    let content = newest.content(&session.api, name)?;
+    let chart = chart_name(&content);
+    let own = Metadata::of(release.chart)?.name;
+    if chart == &*own || take_over == Some(chart) {
+        return Ok(());
+    }
+    let claims = volumes::claims(&session.api, name)?;
+    let claims = if claims.is_empty() {
+        "no volume claims".to_owned()
+    } else {
+        format!("the volume claims {}", list(claims))
+    };
+    bail!(
+        "somebody else has installed a release `{name}` of the chart `{chart}`, not `{own}`, with {claims}\n\
+         hint: `--take-over {chart}` replaces it, and leaves the claims"
+    )
+}
+
+/// Refuses to change a release that another cluster's folder has deployed.
+pub(crate) fn check_cluster(target: &Target, release: &str, newest: &Revision) -> Result<()> {
+    if let Some(recorded) = other_cluster(target, newest) {
+        bail!(
+            "{}\nhint: `deploy --take-over {recorded}` makes it ours, if the cluster was renamed",
+            is_of(release, recorded, target)
+        );
+    }
+    Ok(())
+}
+
+/// The name of the cluster that is recorded with a revision, if that is another one.
+fn other_cluster<'a>(target: &Target, revision: &'a Revision) -> Option<&'a str> {
+    let recorded = revision.cluster.as_deref()?;
+    (recorded != label(&target.cluster)).then_some(recorded)
+}
+
+fn is_of(release: &str, recorded: &str, target: &Target) -> String {
+    format!(
+        "the release `{release}` belongs to the cluster `{recorded}`, not to `{}`; this is {}",
+        target.cluster,
+        target.place()
+    )
+}
+
+fn chart_name(content: &Value) -> &str {
+    let name = &content["chart"]["metadata"]["name"];
+    name.as_str().unwrap_or_default()
+}

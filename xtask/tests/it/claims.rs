@@ -1,0 +1,393 @@
+//! No order of commands loses a volume claim that nobody has named.
+
+use std::{process::Output, sync::Arc, thread, time::Duration};
+
+use crate::{
+    repo::{Repo, Shared, assert_succeeded, tool, wait_until},
+    stop::signal,
+};
+
+/// A hub whose chart makes what its values say.
+struct Pool {
+    cluster: Arc<Shared>,
+    repo: Repo,
+    hub: &'static str,
+}
+
+const CONFIG: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: pool}
+data: {depth: '1'}
+";
+
+const CLAIM: &str = "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: water}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+";
+
+/// The same claim, and a volume, as objects of a `List`.
+const LIST: &str = "
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: PersistentVolumeClaim
+  metadata: {name: water}
+  spec:
+    accessModes: [ReadWriteOnce]
+    resources: {requests: {storage: 1Gi}}
+- apiVersion: v1
+  kind: ConfigMap
+  metadata: {name: beside}
+";
+
+impl Pool {
+    fn new(hub: &'static str) -> Pool {
+        let cluster = Shared::cluster();
+        let repo = Repo::on(&cluster, &[hub]);
+        let yaml = repo.read("config/clusters/lake/cluster.yaml");
+        repo.write(
+            "config/clusters/lake/cluster.yaml",
+            &yaml.replace("helm_chart: pond", "helm_chart: pool"),
+        );
+        repo.write("config/clusters/lake/common.values.yaml", "{}\n");
+        repo.write(
+            "helm-charts/pool/Chart.yaml",
+            "apiVersion: v2\nname: pool\nversion: 0.1.0\n",
+        );
+        repo.write("helm-charts/pool/values.yaml", "objects: []\nfail: ''\n");
+        repo.write(
+            "helm-charts/pool/templates/all.yaml",
+            "{{- range .Values.objects }}\n---\n{{ . }}\n{{- end }}\n",
+        );
+        Pool { cluster, repo, hub }
+    }
+
+    /// Writes what the hub is to be made of.
+    fn write(&self, objects: &[&str]) {
+        let values = serde_json::json!({ "objects": objects }).to_string();
+        let path = format!("config/clusters/lake/{}.values.yaml", self.hub);
+        self.repo.write(&path, &values);
+    }
+
+    fn deploy(&self, objects: &[&str]) -> String {
+        self.write(objects);
+        self.repo.ok("deploy lake").stderr
+    }
+
+    fn run(&self, command: &str, rest: &str) -> String {
+        let hub = self.hub;
+        self.repo.ok(&format!("{command} lake {hub} {rest}")).stderr
+    }
+
+    fn fails(&self, command: &str, rest: &str) -> String {
+        let hub = self.hub;
+        self.repo.fails(&format!("{command} lake {hub} {rest}"))
+    }
+
+    /// A helm of somebody who does not know us.
+    fn helm(&self, args: &str) -> Output {
+        let mut command = tool("helm");
+        command
+            .args(args.split_whitespace())
+            .args(["--namespace", self.hub])
+            .current_dir(&self.repo.root)
+            .env("KUBECONFIG", &self.cluster.kubeconfig);
+        command.output().unwrap()
+    }
+
+    /// What is there of claims, with their uids: one that is going has a `-`.
+    fn claims(&self) -> String {
+        let path =
+            "{range .items[*]}{.metadata.name} {.metadata.uid} {.metadata.deletionTimestamp}{end}";
+        let mut command = tool("kubectl");
+        command
+            .args(["get", "pvc", "--namespace", self.hub, "--output"])
+            .arg(format!("jsonpath={path}"))
+            .env("KUBECONFIG", &self.cluster.kubeconfig);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+}
+
+/// Upgrades, rollbacks, retiring, plain helm in between: the claim is the same one throughout.
+#[test]
+fn one_claim_throughout() {
+    for (hub, claim) in [("claim-alone", CLAIM), ("claim-in-list", LIST)] {
+        let pool = Pool::new(hub);
+        pool.deploy(&[CONFIG, claim]);
+        let first = pool.claims();
+        assert!(first.starts_with("water "), "{first}");
+        let is_same = |step: &str| assert_eq!(pool.claims(), first, "{hub}: after {step}");
+
+        let said = pool.deploy(&[CONFIG]);
+        is_same("an upgrade that drops it");
+        let kept = "volume claims that the release no longer has stay: `water`; `--delete-volumes`";
+        assert!(said.contains(kept), "{said}");
+        pool.deploy(&[CONFIG, claim]);
+        is_same("an upgrade that has it again");
+        pool.run("rollback", "2 --yes");
+        is_same("a rollback past it");
+        pool.run("rollback", "3 --yes");
+        is_same("a rollback to it");
+        assert_succeeded(&pool.helm(&format!("rollback {hub} 2")));
+        is_same("somebody's rollback past it");
+        assert_succeeded(&pool.helm(&format!("rollback {hub} 3")));
+        pool.write(&[]);
+        let values = format!("config/clusters/lake/{hub}.values.yaml");
+        let upgrade = format!("upgrade {hub} helm-charts/pool --values {values}");
+        assert_succeeded(&pool.helm(&upgrade));
+        is_same("somebody's upgrade that drops it");
+        pool.deploy(&[CONFIG, claim]);
+        pool.run("retire", "--yes");
+        is_same("retiring");
+        pool.deploy(&[CONFIG, claim]);
+        is_same("a new hub of this name");
+        assert_succeeded(&pool.helm(&format!("uninstall {hub}")));
+        is_same("somebody's uninstall");
+        pool.deploy(&[claim]);
+        is_same("another new hub");
+        let said = pool.run("retire", "--yes --delete-volumes water");
+        assert_eq!(pool.claims(), "", "{said}");
+    }
+}
+
+/// Revisions that know nothing of claims that stay, as they were made before, or by somebody's own helm.
+#[test]
+fn a_claim_of_a_revision_of_others() {
+    let pool = Pool::new("claim-of-others");
+    pool.write(&[CONFIG, CLAIM]);
+    let hub = pool.hub;
+    let values = format!("config/clusters/lake/{hub}.values.yaml");
+    let install =
+        format!("upgrade --install --create-namespace {hub} helm-charts/pool --values {values}");
+    assert_succeeded(&pool.helm(&install));
+    let first = pool.claims();
+    // An upgrade that fails when it has dropped the claim, but only in the manifest.
+    pool.deploy(&[CONFIG]);
+    assert_eq!(pool.claims(), first);
+    pool.run("rollback", "1 --yes");
+    pool.run("rollback", "2 --yes");
+    assert_eq!(pool.claims(), first);
+    pool.run("retire", "--yes");
+    assert_eq!(pool.claims(), first);
+    assert_succeeded(&pool.helm(&install));
+    assert_eq!(pool.claims(), first);
+    pool.run("retire", "--yes");
+    assert_eq!(pool.claims(), first);
+}
+
+/// A claim goes if a command names it, and only then.
+#[test]
+fn claims_that_are_named() {
+    let pool = Pool::new("claim-named");
+    let other = CLAIM.replace("water", "sand");
+    pool.deploy(&[CONFIG, CLAIM, &other]);
+    let said = pool.fails("deploy", "--delete-volumes mud");
+    let unknown = "no volume claim is called `mud`; there are: `sand`, `water`";
+    assert!(said.contains(unknown), "{said}");
+    let said = pool.fails("deploy", "--delete-volumes water");
+    let in_use = "the release still has the claim `water`, so it is not deleted";
+    assert!(said.contains(in_use), "{said}");
+    pool.write(&[CONFIG]);
+    let said = pool.run("deploy", "--delete-volumes water");
+    assert!(
+        said.contains("deleted the volume claims `water`\n"),
+        "{said}"
+    );
+    wait_until("its end", || !pool.claims().contains("water"));
+    assert!(pool.claims().contains("sand"));
+    let said = pool.fails("retire", "--yes --delete-volumes mud");
+    assert!(
+        said.contains("no volume claim is called `mud`; there are: `sand`"),
+        "{said}"
+    );
+    assert!(pool.claims().contains("sand"));
+}
+
+const NAMESPACE: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: claim-annex}
+";
+
+const SET: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: rows}
+spec:
+  serviceName: rows
+  replicas: 1
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}
+  selector: {matchLabels: {app: rows}}
+  template:
+    metadata: {labels: {app: rows}}
+    spec: {containers: [{name: rows, image: pond}]}
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec:
+      accessModes: [ReadWriteOnce]
+      resources: {requests: {storage: 1Gi}}
+";
+
+/// What takes claims along is named, and refused.
+#[test]
+fn claims_that_would_go_with_others() {
+    let pool = Pool::new("claim-along");
+    let in_annex = CLAIM.replace("{name: water}", "{name: water, namespace: claim-annex}");
+    pool.deploy(&[NAMESPACE, &in_annex, SET]);
+    let set_claim = || pool.claims().contains("data-rows-0");
+    wait_until("the set's claim", set_claim);
+    let before = pool.claims();
+    pool.write(&[CONFIG]);
+    let said = pool.fails("deploy", "");
+    for part in [
+        "volume claims would be deleted: ",
+        "`claim-annex/water` with the namespace `claim-annex`",
+        "`claim-along/data-rows-0` with the StatefulSet `rows`",
+        "hint: `--delete-volumes claim-annex/water,data-rows-0` names them",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    let said = pool.fails("retire", "--yes");
+    assert!(said.contains("with the StatefulSet `rows`"), "{said}");
+    assert_eq!(pool.claims(), before);
+    let annex = pool
+        .cluster
+        .kubectl("get pvc --namespace claim-annex -o name");
+    assert_eq!(annex, "persistentvolumeclaim/water\n");
+
+    // A claim that becomes a hook's would be deleted before that is made.
+    pool.deploy(&[NAMESPACE, &in_annex, SET, CLAIM]);
+    let hook = CLAIM.replace(
+        "{name: water}",
+        "{name: water, annotations: {helm.sh/hook: 'pre-upgrade,post-delete'}}",
+    );
+    let before = pool.claims();
+    pool.write(&[NAMESPACE, &in_annex, SET, &hook]);
+    let said = pool.fails("deploy", "");
+    let loss = "`claim-along/water` with a hook (pre-upgrade, post-delete)";
+    assert!(said.contains(loss), "{said}");
+    assert_eq!(pool.claims(), before);
+}
+
+/// Whatever a deploy, a rollback or a retirement is cut off at.
+#[test]
+fn a_claim_when_commands_are_killed() {
+    let pool = Pool::new("claim-killed");
+    pool.deploy(&[CONFIG, CLAIM]);
+    pool.deploy(&[CONFIG]);
+    let first = pool.claims();
+    let hub = pool.hub;
+    let commands = [
+        (vec![CONFIG], "deploy lake".to_owned()),
+        (vec![CONFIG, CLAIM], "deploy lake".to_owned()),
+        (vec![], format!("rollback lake {hub} --yes")),
+        (vec![], format!("retire lake {hub} --yes")),
+    ];
+    let mut state = 88172645463325252_u64;
+    for round in 0..20 {
+        let (objects, command) = &commands[round % commands.len()];
+        if !objects.is_empty() {
+            pool.write(objects);
+        }
+        let mut child = pool.repo.start(command);
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        thread::sleep(Duration::from_millis(100 + state % 1500));
+        let name = if round % 3 == 0 { "TERM" } else { "KILL" };
+        signal(&child, name);
+        child.wait().unwrap();
+        assert_eq!(pool.claims(), first, "round {round}, {command}");
+    }
+    pool.deploy(&[CONFIG]);
+    assert_eq!(pool.claims(), first);
+}
+
+/// Users' Dask clusters end with their hub.
+#[test]
+fn dask_clusters_of_a_retired_hub() {
+    let pool = Pool::new("claim-dask");
+    pool.cluster.kubectl_apply(include_str!(
+        "../charts/dask-gateway/crds/daskclusters.yaml"
+    ));
+    pool.deploy(&[CONFIG]);
+    wait_until("the kind", || {
+        let kinds = pool.cluster.kubectl("api-resources -o name");
+        kinds.contains("daskclusters.gateway.dask.org")
+    });
+    pool.cluster.kubectl_apply(
+        "{apiVersion: gateway.dask.org/v1alpha1, kind: DaskCluster, metadata: {name: ann, namespace: claim-dask}}",
+    );
+    let said = pool.fails("retire", "");
+    assert!(said.contains("the Dask clusters `ann`"), "{said}");
+    pool.run("retire", "--yes");
+    let left = pool
+        .cluster
+        .kubectl("get daskclusters --namespace claim-dask -o name");
+    assert_eq!(left, "");
+}
+
+/// A release of the same name that somebody else has installed is nobody's hub.
+#[test]
+fn a_release_of_others() {
+    let pool = Pool::new("claim-taken");
+    let hub = pool.hub;
+    pool.repo.write(
+        "other/Chart.yaml",
+        "apiVersion: v2\nname: prometheus\nversion: 1.0.0\n",
+    );
+    pool.repo
+        .write("other/templates/all.yaml", &format!("{CLAIM}---\n{CONFIG}"));
+    assert_succeeded(&pool.helm(&format!("install {hub} other --create-namespace")));
+    let before = pool.claims();
+    pool.write(&[CONFIG]);
+    let said = pool.fails("deploy", "");
+    let refused = "somebody else has installed a release `claim-taken` of the chart `prometheus`, not `pool`, with the \
+                   volume claims `water`\nhint: `--take-over prometheus` replaces it";
+    assert!(said.contains(refused), "{said}");
+    pool.fails("deploy", "--take-over pool");
+    assert!(pool.cluster.history(hub).contains("prometheus-1.0.0"));
+    pool.run("deploy", "--take-over prometheus");
+    assert_eq!(pool.claims(), before);
+    // From now on it is ours, whatever its chart was.
+    pool.run("deploy", "");
+}
+
+/// A kubeconfig that was copied along leads to the releases of another cluster.
+#[test]
+fn a_release_of_another_cluster() {
+    let pool = Pool::new("claim-river");
+    let said = pool.deploy(&[CONFIG]);
+    assert!(said.contains("lake: https://127.0.0.1:"), "{said}");
+    let root = &pool.repo.root;
+    crate::repo::copy(
+        &root.join("config/clusters/lake"),
+        &root.join("config/clusters/delta"),
+    );
+    pool.repo.edit(
+        "config/clusters/delta/cluster.yaml",
+        "name: lake",
+        "name: delta",
+    );
+    let hub = pool.hub;
+    let refused = "the release `claim-river` belongs to the cluster `lake`, not to `delta`; this is https://127.0.0.1:";
+    for command in [
+        "deploy delta",
+        "rollback delta HUB --yes",
+        "retire delta HUB --yes",
+    ] {
+        let said = pool.repo.fails(&command.replace("HUB", hub));
+        assert!(said.contains(refused), "{command}: {said}");
+    }
+    pool.repo.ok("deploy delta --take-over lake");
+    assert!(
+        pool.fails("deploy", "")
+            .contains("belongs to the cluster `delta`")
+    );
+}
