@@ -142,7 +142,7 @@ fn ensure_unchanged(session: &Session, way_back: &WayBack) -> Result<()> {
     let newest = history::last(&session.api, way_back.release)?;
     let number = newest.map(|it| it.revision.number);
     ensure!(
-        number == Some(way_back.left().number),
+        number == way_back.newest(),
         "somebody has changed it meanwhile: nothing was done"
     );
     Ok(())

@@ -20,7 +20,8 @@ use crate::{
 pub(crate) struct WayBack<'a> {
     pub(crate) release: &'a str,
     revisions: Vec<Revision>,
-    /// Where it is among the revisions.
+    /// Where among them the one is that is left, and the one that is returned to.
+    left: usize,
     target: usize,
     /// What helm keeps of that revision.
     pub(crate) content: Value,
@@ -40,23 +41,26 @@ impl<'a> WayBack<'a> {
         let Some(last) = revisions.last() else {
             return Ok(None);
         };
-        let live = last.content(api, release)?;
-        let origin = origin(api, release, &revisions, last, &live)?;
+        let live_content = last.content(api, release)?;
+        let left = left(api, release, &revisions)?;
+        let left_content = revisions[left].content(api, release)?;
+        let origin = origin(api, release, &revisions, &revisions[left], &left_content)?;
         let kinds: [fn(&Revision) -> bool; 2] =
             [Revision::is_ready, Revision::was_deployed_by_others];
         for is_wanted in kinds {
-            for (position, revision) in revisions.iter().enumerate().rev() {
+            for (target, revision) in revisions.iter().enumerate().rev() {
                 if revision.number >= origin || !is_wanted(revision) {
                     continue;
                 }
                 let content = revision.content(api, release)?;
-                if !is_same(&content, &live)? {
+                if !is_same(&content, &left_content)? {
                     return Ok(Some(WayBack {
                         release,
                         revisions,
-                        target: position,
+                        left,
+                        target,
                         content,
-                        live_content: live,
+                        live_content,
                     }));
                 }
             }
@@ -80,6 +84,7 @@ impl<'a> WayBack<'a> {
         let last = revisions.last().context("there is no revision")?;
         Ok(WayBack {
             release,
+            left: left(api, release, &revisions)?,
             content: revisions[target].content(api, release)?,
             live_content: last.content(api, release)?,
             revisions,
@@ -91,9 +96,14 @@ impl<'a> WayBack<'a> {
         &self.revisions[self.target]
     }
 
-    /// The newest revision, which is left.
+    /// The revision that is left: the newest one, but for rollbacks that helm could not apply.
     pub(crate) fn left(&self) -> &Revision {
-        self.revisions.last().unwrap_or(self.target())
+        &self.revisions[self.left]
+    }
+
+    /// The number of the newest revision.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        self.revisions.last().map(|it| it.number)
     }
 
     /// The names of the values that become others and that `is_secret`.
@@ -116,22 +126,39 @@ impl<'a> WayBack<'a> {
     }
 }
 
-/// The number of the revision that the newest one is the same as, if it was rolled back to: what came after that one was
-/// left before.
+/// Where the newest revision is that is no rollback which helm could not apply.
+fn left(api: &Api, release: &str, revisions: &[Revision]) -> Result<usize> {
+    for (position, revision) in revisions.iter().enumerate().rev() {
+        let is_applied = !revision.is_pending() && revision.status != "failed";
+        if is_applied || rolled_back_to(&revision.content(api, release)?).is_none() {
+            return Ok(position);
+        }
+    }
+    Ok(revisions.len().saturating_sub(1))
+}
+
+/// The number of the revision that a revision was made of, if it is a rollback.
+fn rolled_back_to(content: &Value) -> Option<u64> {
+    let number = content["info"]["rollback_revision"].as_u64();
+    number.filter(|it| *it > 0)
+}
+
+/// The number of the revision that this one is the same as, if it is a rollback: what came after that one was left
+/// before.
 fn origin(
     api: &Api,
     release: &str,
     revisions: &[Revision],
-    last: &Revision,
-    live: &Value,
+    revision: &Revision,
+    content: &Value,
 ) -> Result<u32> {
-    let mut number = last.number;
-    let mut next = live["info"]["rollback_revision"].as_u64();
-    while let Some(earlier) = next.filter(|it| *it > 0 && *it < u64::from(number)) {
+    let mut number = revision.number;
+    let mut next = rolled_back_to(content);
+    while let Some(earlier) = next.filter(|it| *it < u64::from(number)) {
         number = u32::try_from(earlier)?;
         let revision = revisions.iter().find(|it| it.number == number);
         let content = revision.map(|it| it.content(api, release)).transpose()?;
-        next = content.and_then(|it| it["info"]["rollback_revision"].as_u64());
+        next = content.as_ref().and_then(rolled_back_to);
     }
     Ok(number)
 }

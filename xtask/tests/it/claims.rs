@@ -349,7 +349,7 @@ fn a_release_of_others() {
     pool.write(&[CONFIG]);
     let said = pool.fails("deploy", "");
     let refused = "somebody else has installed a release `claim-taken` of the chart `prometheus`, not `pool`, with the \
-                   volume claims `water`\nhint: `--take-over prometheus` replaces it";
+                   volume claims `water`\n\nhint: `--take-over prometheus` replaces it";
     assert!(said.contains(refused), "{said}");
     pool.fails("deploy", "--take-over pool");
     assert!(pool.cluster.history(hub).contains("prometheus-1.0.0"));

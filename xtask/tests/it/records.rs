@@ -1,6 +1,6 @@
 //! What is known of revisions: which were ready, whose they are, and what to go back to.
 
-use std::{process::Command, sync::Arc};
+use std::{fs, process::Command, sync::Arc};
 
 use crate::repo::{Repo, Shared, assert_succeeded, tool, wait_until};
 
@@ -54,9 +54,18 @@ impl Hub {
         numbers
     }
 
+    /// The chart with its dependencies.
+    fn prepared_chart(&self) -> String {
+        let charts = fs::read_dir(self.repo.cache().join("xtask/charts")).unwrap();
+        let paths = charts.map(|it| it.unwrap().path().display().to_string());
+        let mut pond = paths.filter(|it| it.contains("/pond-"));
+        pond.next().unwrap()
+    }
+
     /// Somebody's own helm.
     fn helm(&self, args: &str) -> Command {
         let mut command = tool("helm");
+        let args = args.replace("CHART", &self.prepared_chart());
         command
             .args(args.split_whitespace())
             .args(["--namespace", self.name])
@@ -115,8 +124,7 @@ fn revisions_of_others_are_not_ours() {
     let hub = Hub::new("record-others");
     hub.good("note: ours\n");
     hub.write("note: theirs\nfate: pull\n");
-    let upgrade =
-        "upgrade record-others helm-charts/pond --reuse-values --set note=theirs --set fate=pull";
+    let upgrade = "upgrade record-others CHART --reuse-values --set note=theirs --set fate=pull";
     assert_succeeded(&hub.helm(upgrade).output().unwrap());
     assert_eq!(hub.note(), "theirs");
     let said = hub.repo.fails("deploy lake --rollback-on-failure");
@@ -130,11 +138,11 @@ fn revisions_of_others_are_not_ours() {
 /// Secrets that a rollback changes back are named, not shown.
 #[test]
 fn a_rollback_names_secrets() {
-    let hub = Hub::new("record-secrets");
+    let hub = Hub::new("record-named");
     hub.good("token: old-heron\nnote: plain\n");
     hub.good("token: new-heron\nnote: other\n");
     hub.write("note: other\n");
-    let ran = hub.repo.ok("rollback lake record-secrets --yes");
+    let ran = hub.repo.ok("rollback lake record-named --yes");
     let named = "secrets that go back to an earlier value: `token`\n";
     assert!(ran.stderr.contains(named), "{}", ran.stderr);
     assert!(!ran.stderr.contains("heron"), "{}", ran.stderr);
@@ -160,8 +168,7 @@ fn a_rollback_over_fields_of_others() {
 fn a_helm_of_others_at_work() {
     let hub = Hub::new("record-busy");
     hub.good("note: ours\n");
-    let upgrade =
-        "upgrade record-busy helm-charts/pond --reuse-values --set hook=true --timeout 300s";
+    let upgrade = "upgrade record-busy CHART --reuse-values --set hook=true --timeout 300s";
     let mut theirs = hub.helm(upgrade).spawn().unwrap();
     let hook = || {
         let jobs = hub.cluster.kubectl("get jobs -n record-busy -o name");
@@ -171,7 +178,7 @@ fn a_helm_of_others_at_work() {
     let said = hub.repo.fails("deploy lake");
     for part in [
         "somebody's helm has been at work for ",
-        " (revision 2, pending-upgrade)\nhint: `deploy --heal` goes on, if it is dead",
+        " (revision 2, pending-upgrade)\n\nhint: `deploy --heal` goes on, if it is dead",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
