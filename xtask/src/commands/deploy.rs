@@ -55,7 +55,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     }
     if let Some(session) = run.session.as_ref().filter(|_| !args.options.dry_run) {
         let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();
-        volumes::refuse_unknown(&session.api, &names, &args.delete_volumes)?;
+        volumes::refuse_unknown(&session.api, &names, &args.options.delete_volumes)?;
     }
     deploy_hubs(&sh, &run, &hubs, args)?;
     Ok(ExitCode::SUCCESS)

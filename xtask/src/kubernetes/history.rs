@@ -345,30 +345,29 @@ pub(crate) fn label(text: &str) -> String {
         .to_owned()
 }
 
-/// Changes a revision's manifest in what helm keeps of it.
-pub(crate) fn replace_manifest(
+/// What helm keeps of a revision, after a change of its manifest; none leaves it as it is.
+pub(crate) fn with_manifest(
     api: &Api,
     release: &str,
     revision: &Revision,
     change: impl FnOnce(&str) -> Result<Option<String>>,
-) -> Result<()> {
+) -> Result<Value> {
     let path = path(release, &revision.secret);
     let mut secret = api.get(&path)?;
-    let mut content = content(&secret)?;
-    let manifest = content["manifest"].as_str().unwrap_or_default();
+    let mut kept = content(&secret)?;
+    let manifest = kept["manifest"].as_str().unwrap_or_default();
     let Some(changed) = change(manifest)? else {
-        return Ok(());
+        return Ok(kept);
     };
-    content["manifest"] = changed.into();
-    secret["data"]["release"] = packed(&content)?.into();
-    api.send("PUT", &path, &secret).map(|_| ())
+    kept["manifest"] = changed.into();
+    secret["data"]["release"] = packed(&kept)?.into();
+    content(&api.send("PUT", &path, &secret)?)
 }
 
 /// Forgets the oldest revisions of a release, but never the newest ready one nor one that is deployed: helm itself
 /// would forget the last good revision after ten bad ones.
-pub(crate) fn prune(api: &Api, release: &str) -> Result<()> {
-    let revisions = revisions(api, release)?;
-    let good = newest_good(&revisions).map(|it| it.number);
+pub(crate) fn prune(api: &Api, release: &str, revisions: &[Revision]) -> Result<()> {
+    let good = newest_good(revisions).map(|it| it.number);
     let excess = revisions.len().saturating_sub(REVISIONS_KEPT);
     for revision in &revisions[..excess] {
         if Some(revision.number) != good && revision.status != "deployed" {

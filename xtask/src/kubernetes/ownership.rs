@@ -68,7 +68,7 @@ pub(crate) fn check_cluster(target: &Target, release: &str, newest: &Revision) -
 }
 
 /// The name of the cluster that is recorded with a revision, if that is another one.
-fn other_cluster<'a>(target: &Target, revision: &'a Revision) -> Option<&'a str> {
+pub(crate) fn other_cluster<'a>(target: &Target, revision: &'a Revision) -> Option<&'a str> {
     let recorded = revision.cluster.as_deref()?;
     (recorded != label(&target.cluster)).then_some(recorded)
 }

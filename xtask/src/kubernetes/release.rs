@@ -156,27 +156,28 @@ impl<'a> HelmRunner<'a> {
             self.refuse_older(session, revisions.last())?;
         }
         let before = content_of_last(session, release.name, &revisions)?;
-        self.guard_volumes(session, release, before.as_ref(), policy.delete_volumes)?;
+        let flags = self.guard_volumes(session, release, before.as_ref(), policy)?;
+        let helm = HelmRunner { flags, ..*self };
         let progress = Progress::new(release.name);
-        let upgraded = self.upgrade_and_follow(release, session, &revisions, &progress, check);
-        let outcome = match &upgraded {
-            Ok(_) => Outcome::Ready,
-            Err(err) => Outcome::Failed(reason(err).to_owned()),
+        let upgraded = helm.upgrade_and_follow(release, session, &revisions, &progress, check);
+        let (after, checked) = match upgraded {
+            Ok(upgraded) => upgraded,
+            Err(err) => {
+                let number = revisions.last().map_or(0, |it| it.number);
+                settle_failed(session, release.name, number, &err)?;
+                if !policy.rollback_on_failure || process::check_stopped().is_err() {
+                    return Err(err);
+                }
+                let outcome = helm.roll_back_failed(session, release.name, &progress);
+                bail!("{err:#}\n{outcome}");
+            }
         };
-        let settled = self.settle(session, release.name, &revisions, &outcome);
-        match upgraded {
-            Err(err) if policy.rollback_on_failure && process::check_stopped().is_ok() => {
-                let outcome = self.roll_back_failed(session, release.name, &progress);
-                Err(anyhow!("{err:#}\n{outcome}"))
-            }
-            Err(err) => Err(err),
-            Ok(upgraded) => {
-                settled?;
-                let names = policy.delete_volumes;
-                volumes_after(session, release.name, before.as_ref(), names)?;
-                Ok(upgraded)
-            }
+        after.settle(session, release.name, &Outcome::Ready)?;
+        if let Some(before) = &before {
+            let names = policy.delete_volumes;
+            volumes_after(session, release.name, [before, &after.content], names)?;
         }
+        Ok((after.number()?, checked))
     }
 
     /// Refuses to deploy a commit that comes before the deployed one.
@@ -191,20 +192,21 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
-    /// Sees to it that an upgrade deletes no claims but those that are named.
+    /// Sees to it that an upgrade deletes no claims but those that are named. Returns what helm may be told.
     fn guard_volumes(
         &self,
         session: &Session,
         release: &Release,
         before: Option<&Value>,
-        named: &[String],
-    ) -> Result<()> {
+        policy: UpgradePolicy,
+    ) -> Result<Vec<&'static str>> {
         let api = &session.api;
         volumes::protect(api, release.name, before)?;
-        let nothing = Value::Null;
-        let old = Objects::of(before.unwrap_or(&nothing));
-        if !volumes::may_lose(&old)? && !volumes::may_have_hooks(release)? {
-            return Ok(());
+        let mut flags = self.flags.clone();
+        let old = before.map(Objects::of).unwrap_or_default();
+        let cleans_up = flags.contains(&CLEANUP);
+        if !cleans_up && !volumes::may_lose(&old)? && !volumes::may_have_hooks(release)? {
+            return Ok(flags);
         }
         let rendered = self.manifests(release)?;
         let new = rendered.objects();
@@ -213,7 +215,16 @@ impl<'a> HelmRunner<'a> {
         } else {
             ["pre-upgrade", "post-upgrade"]
         };
-        volumes::refuse_losses(api, release.name, &old, Some(&new), events, named)
+        let named = policy.delete_volumes;
+        volumes::refuse_losses(api, release.name, &old, Some(&new), events, named)?;
+        if cleans_up && volumes::brings_new_ones(api, release.name, new.manifest)? {
+            say!(
+                "{}: new objects will stay if the upgrade fails, because there are volume claims among them",
+                release.name
+            );
+            flags.retain(|it| *it != CLEANUP);
+        }
+        Ok(flags)
     }
 
     fn upgrade_and_follow<T>(
@@ -223,10 +234,10 @@ impl<'a> HelmRunner<'a> {
         before: &[Revision],
         progress: &Progress,
         check: impl FnOnce(&Progress) -> Result<T>,
-    ) -> Result<(u32, T)> {
+    ) -> Result<(After, T)> {
         let until = Instant::now() + self.timeout;
         progress.phase("upgrading");
-        let answer = self.apply(release, session, before, until, progress)?;
+        let (answer, after) = self.apply(release, session, before, until, progress)?;
         let revision = answer.version;
         progress.phase(&format!(
             "revision {revision} is applied, waiting for its pods"
@@ -241,7 +252,7 @@ impl<'a> HelmRunner<'a> {
         .with_context(|| format!("revision {revision} {NOT_READY}"))?;
         let checked =
             check(progress).with_context(|| format!("revision {revision} {NOT_HEALTHY}"))?;
-        Ok((revision, checked))
+        Ok((after, checked))
     }
 
     /// Gives the release to helm, again if the API server was away or busy meanwhile, or if helm finds what was cut off
@@ -253,21 +264,22 @@ impl<'a> HelmRunner<'a> {
         before: &[Revision],
         until: Instant,
         progress: &Progress,
-    ) -> Result<Answer> {
+    ) -> Result<(Answer, After)> {
         let mut pause = Duration::from_secs(1);
         let mut healed;
         let mut last = before.last();
         loop {
             let flags = session.record.flags(last, &session.target.cluster);
             let applied = self.run_upgrade(release, flags);
-            let kept = keep_volumes(session, release.name);
-            let message = match &applied {
-                Err(err) if may_pass(&err.to_string()) => err.to_string(),
-                Ok(_) => return kept.and(applied),
-                Err(_) => return applied,
+            let after = After::helm(session, release.name);
+            let err = match applied {
+                Ok(answer) => return Ok((answer, after?)),
+                Err(err) => err,
             };
-            if pause > Duration::from_secs(8) || Instant::now() + pause > until {
-                return applied;
+            let message = err.to_string();
+            let is_late = pause > Duration::from_secs(8) || Instant::now() + pause > until;
+            if is_late || !may_pass(&message) {
+                return Err(err);
             }
             let reason = message.lines().last().unwrap_or_default();
             progress.phase(&format!("trying again in {} s: {reason}", pause.as_secs()));
@@ -277,27 +289,6 @@ impl<'a> HelmRunner<'a> {
             healed = self.heal(session, release.name, false)?;
             last = healed.last();
         }
-    }
-
-    /// Records how the newest revision went, if it came after these, and forgets old ones.
-    fn settle(
-        &self,
-        session: &Session,
-        release: &str,
-        before: &[Revision],
-        outcome: &Outcome,
-    ) -> Result<()> {
-        let revisions = history::revisions(&session.api, release)?;
-        let newest = revisions.last();
-        let number = before.last().map_or(0, |it| it.number);
-        let newest = newest.filter(|it| it.number > number && it.is_begun());
-        // What a signal has cut off may become ready by itself.
-        if let Some(newest) = newest
-            && process::check_stopped().is_ok()
-        {
-            session.mark(release, newest, outcome)?;
-        }
-        history::prune(&session.api, release)
     }
 
     /// Returns a release that failed to the newest revision that was ready; what is to be said of that.
@@ -337,21 +328,18 @@ impl<'a> HelmRunner<'a> {
         volumes::refuse_losses(api, release, &old, Some(&new), events, delete_volumes)?;
         let mask = self.mask_of_revisions(&[live, content]);
         let helm = self.with_mask(&mask);
-        let made = helm.run_rollback(session, release, number, [live, content])?;
+        let after = helm.run_rollback(session, release, number, [live, content])?;
         let manifest = content["manifest"].as_str().unwrap_or_default();
         // Pods may log what the revision gives them.
         let followed = rollout::follow(api, release, manifest, until, progress)
             .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))));
-        if process::check_stopped().is_ok() {
-            let outcome = match &followed {
-                Ok(()) => Outcome::Ready,
-                Err(_) => Outcome::Failed("not ready".to_owned()),
-            };
-            session.mark(release, &made, &outcome)?;
-        }
-        history::prune(api, release)?;
+        let outcome = match &followed {
+            Ok(()) => Outcome::Ready,
+            Err(_) => Outcome::Failed("not ready".to_owned()),
+        };
+        after.settle(session, release, &outcome)?;
         followed?;
-        volumes_after(session, release, Some(live), delete_volumes)
+        volumes_after(session, release, [live, content], delete_volumes)
     }
 
     /// A mask that also hides the secrets of revisions: they may be older than those in any file.
@@ -374,14 +362,14 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
-    /// Has helm make a new revision of an earlier one, from the newest revision's content to that one's. Returns it.
+    /// Has helm make a new revision of an earlier one, from the newest revision's content to that one's.
     pub(crate) fn run_rollback(
         &self,
         session: &Session,
         release: &str,
         revision: u32,
         contents: [&Value; 2],
-    ) -> Result<Revision> {
+    ) -> Result<After> {
         volumes::protect(&session.api, release, contents)?;
         let what = format!("{OUR_ROLLBACK} to revision {revision}");
         let mut flags = vec![
@@ -396,21 +384,18 @@ impl<'a> HelmRunner<'a> {
         }
         let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
         let rolled_back = self.run(release, rollback);
-        let kept = keep_volumes(session, release);
-        let newest = history::revisions(&session.api, release)?.pop();
-        let newest = newest.with_context(|| format!("revision {revision} is gone"))?;
+        let after = After::helm(session, release)?;
         // helm has copied the labels of the earlier one.
-        let is_ours = newest.number > revision && newest.outcome == Outcome::Unknown;
-        if is_ours {
+        let is_new = after.number()? > revision && after.newest()?.outcome == Outcome::Unknown;
+        if is_new {
             let outcome = match &rolled_back {
                 Ok(_) => Outcome::Begun,
-                Err(_) => Outcome::Failed("rollback failed".to_owned()),
+                Err(_) => Outcome::Failed("not applied".to_owned()),
             };
-            session.mark(release, &newest, &outcome)?;
+            session.mark(release, after.newest()?, &outcome)?;
         }
         rolled_back?;
-        kept?;
-        Ok(newest)
+        Ok(after)
     }
 
     pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
@@ -519,6 +504,9 @@ fn hint_of_failure(log: &str) -> &'static str {
     }
 }
 
+/// Has helm delete what a failed upgrade has made, claims too.
+pub(crate) const CLEANUP: &str = "--cleanup-on-fail";
+
 /// What is said of a revision whose pods are not ready in time.
 const NOT_READY: &str = "did not become ready";
 
@@ -553,34 +541,70 @@ fn content_of_last(
     last.map(|it| it.content(&session.api, release)).transpose()
 }
 
-/// Keeps the claims of the newest revision from whatever helm does next, ours or somebody else's.
-fn keep_volumes(session: &Session, release: &str) -> Result<()> {
-    let api = &session.api;
-    let Some(newest) = history::revisions(api, release)?.pop() else {
-        return Ok(());
-    };
-    let content = newest.content(api, release)?;
-    volumes::protect(api, release, [&content])?;
-    volumes::keep_in_record(api, release, &newest)
+/// A release after helm has changed it: its claims stay whatever helm does next, ours or somebody else's.
+pub(crate) struct After {
+    revisions: Vec<Revision>,
+    /// What helm keeps of the newest one.
+    content: Value,
 }
 
-/// Deletes the claims that a change of the release was to delete, and tells which others it has left.
+impl After {
+    fn helm(session: &Session, release: &str) -> Result<After> {
+        let api = &session.api;
+        let revisions = history::revisions(api, release)?;
+        let newest = revisions.last().context("helm keeps nothing of it")?;
+        let content = volumes::keep_in_record(api, release, newest)?;
+        volumes::protect(api, release, [&content])?;
+        Ok(After { revisions, content })
+    }
+
+    fn newest(&self) -> Result<&Revision> {
+        self.revisions.last().context("helm keeps nothing of it")
+    }
+
+    fn number(&self) -> Result<u32> {
+        Ok(self.newest()?.number)
+    }
+
+    /// Records how the newest revision went, and forgets old ones. What a signal has cut off may become ready by itself.
+    fn settle(&self, session: &Session, release: &str, outcome: &Outcome) -> Result<()> {
+        if process::check_stopped().is_err() {
+            return Ok(());
+        }
+        session.mark(release, self.newest()?, outcome)?;
+        history::prune(&session.api, release, &self.revisions)
+    }
+}
+
+/// Records that an upgrade has failed, if it made a revision after the one with this number.
+fn settle_failed(session: &Session, release: &str, number: u32, err: &Error) -> Result<()> {
+    let api = &session.api;
+    let revisions = history::revisions(api, release)?;
+    let newest = revisions.last();
+    let newest = newest.filter(|it| it.number > number && it.is_begun());
+    if let Some(newest) = newest
+        && process::check_stopped().is_ok()
+    {
+        session.mark(release, newest, &Outcome::Failed(reason(err).to_owned()))?;
+    }
+    history::prune(api, release, &revisions)
+}
+
+/// Deletes the claims that a change of the release was to delete, and tells which others it has left. `contents` are what
+/// helm keeps of it before and after.
 fn volumes_after(
     session: &Session,
     release: &str,
-    before: Option<&Value>,
+    contents: [&Value; 2],
     delete_volumes: &[String],
 ) -> Result<()> {
     let api = &session.api;
-    let (Some(before), Some(newest)) = (before, history::last(api, release)?) else {
-        return Ok(());
-    };
-    let content = newest.content(api)?;
-    let deleted = volumes::delete(api, release, delete_volumes, Some(&content))?;
+    let [before, after] = contents;
+    let deleted = volumes::delete(api, release, delete_volumes, Some(after))?;
     if !deleted.is_empty() {
         say!("{release}: deleted the volume claims {}", list(&deleted));
     }
-    let mut left = volumes::left_over(api, release, before, &content)?;
+    let mut left = volumes::left_over(api, release, before, after)?;
     left.retain(|it| !deleted.contains(it));
     if !left.is_empty() {
         say!(

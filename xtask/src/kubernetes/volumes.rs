@@ -179,10 +179,15 @@ fn keep(api: &Api, volume: &Volume, live: PartialObject) -> Result<()> {
     }
 }
 
-/// Has helm leave a revision's claims and volumes when it uninstalls that.
-pub(crate) fn keep_in_record(api: &Api, release: &str, revision: &Revision) -> Result<()> {
-    let kept = history::replace_manifest(api, release, revision, kept_manifest);
-    kept.with_context(|| {
+/// Has helm leave a revision's claims and volumes when it uninstalls that. Returns what helm keeps of the revision.
+pub(crate) fn keep_in_record(api: &Api, release: &str, revision: &Revision) -> Result<Value> {
+    let content = history::with_manifest(api, release, revision, kept_manifest);
+    let content = content.and_then(|content| {
+        let is_kept = kept_manifest(manifest_of(&content))?.is_none();
+        ensure!(is_kept, "helm's Secret was not changed");
+        Ok(content)
+    });
+    content.with_context(|| {
         format!(
             "cannot record that the claims of revision {} are to stay",
             revision.number
@@ -231,6 +236,7 @@ pub(crate) fn stays(object: &Value) -> bool {
 }
 
 /// What helm applies: the manifest and the hooks of a revision as helm keeps it, or of one that is to come.
+#[derive(Default)]
 pub(crate) struct Objects<'a> {
     pub(crate) manifest: &'a str,
     pub(crate) hooks: Vec<HookObject<'a>>,
@@ -270,6 +276,16 @@ pub(crate) fn may_lose(objects: &Objects) -> Result<bool> {
     };
     Ok(manifests::objects(objects.manifest)?.iter().any(has_claims)
         || objects.hooks.iter().any(|it| it.manifest.contains(CLAIM)))
+}
+
+/// Whether a manifest has claims that are not in the cluster.
+pub(crate) fn brings_new_ones(api: &Api, release: &str, manifest: &str) -> Result<bool> {
+    for volume in in_manifest(manifest, release)? {
+        if api.find(&volume.path()?)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a chart or the values of a release may make hooks of claims.

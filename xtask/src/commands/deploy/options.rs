@@ -2,7 +2,10 @@
 
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
-use crate::{kubernetes::release::UpgradePolicy, machine::terminal::Format};
+use crate::{
+    kubernetes::release::{CLEANUP, UpgradePolicy},
+    machine::terminal::Format,
+};
 
 /// The headings of `--help`.
 pub(crate) const PREVIEW: &str = "Preview";
@@ -40,6 +43,9 @@ pub struct DeployOptions {
     /// Repair a release on which somebody else's helm seems to be at work, because that is dead
     #[arg(long, help_heading = OVERRIDES)]
     pub(crate) heal: bool,
+    /// Delete these volume claims, which the releases no longer have; in another namespace as NAMESPACE/CLAIM
+    #[arg(long, value_name = "CLAIM", value_delimiter = ',', help_heading = OVERRIDES)]
+    pub(crate) delete_volumes: Vec<String>,
     /// Deploy this commit even if the cluster has a newer one
     #[arg(long, help_heading = OVERRIDES)]
     pub(crate) force_older: bool,
@@ -71,7 +77,7 @@ impl DeployOptions {
             force_older: self.force_older,
             take_over: self.take_over.as_deref(),
             heal: self.heal,
-            delete_volumes: &[],
+            delete_volumes: &self.delete_volumes,
         }
     }
 
@@ -118,9 +124,6 @@ pub struct Deploy {
     /// Deploy the other hubs even if a staging hub is not ready, and record the reason in helm's history
     #[arg(long, value_name = "REASON", help_heading = OVERRIDES)]
     pub(crate) ignore_staging: Option<String>,
-    /// Delete these volume claims, which the hubs no longer have; in another namespace as NAMESPACE/CLAIM
-    #[arg(long, value_name = "CLAIM", value_delimiter = ',', help_heading = OVERRIDES)]
-    pub(crate) delete_volumes: Vec<String>,
     /// Replace objects instead of changing them, without server-side apply
     #[arg(long, conflicts_with = "force_conflicts", help_heading = OVERRIDES)]
     pub(crate) force_replace: bool,
@@ -135,15 +138,8 @@ impl Deploy {
             flags.extend(["--server-side=false", "--force-replace"]);
         }
         if self.cleanup_on_fail {
-            flags.push("--cleanup-on-fail");
+            flags.push(CLEANUP);
         }
         flags
-    }
-
-    pub(crate) fn policy(&self) -> UpgradePolicy<'_> {
-        UpgradePolicy {
-            delete_volumes: &self.delete_volumes,
-            ..self.options.policy()
-        }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
         helm::Release,
         history,
         manifests::{Disguised, Rendering, Trials},
+        ownership,
         record::Record,
         release::{HelmRunner, Rendered, UpgradePolicy},
         rollout,
@@ -262,9 +263,10 @@ impl Run {
             let wanted = args.dask_gateway_version.as_deref();
             self.apply_dask_crds(sh, &release, wanted, crds)?;
         }
-        let (revision, health) = self.upgrade(&helm, &release, args.policy(), |progress| {
-            self.check_health(hub.hub, &traits, &domain, args, progress)
-        })?;
+        let (revision, health) =
+            self.upgrade(&helm, &release, args.options.policy(), |progress| {
+                self.check_health(hub.hub, &traits, &domain, args, progress)
+            })?;
         Ok(DeployedRelease {
             revision: Some(revision),
             note: self.address(hub, &domain)?,
@@ -310,11 +312,15 @@ impl Run {
 
     /// The revision of a release that is deployed and ready, if a deploy would make the same of it.
     fn unchanged(&self, helm: &HelmRunner, release: &Release) -> Result<Option<u32>> {
-        let api = self.api()?;
+        let session = self.session.as_ref().context("there is no login")?;
+        let (api, target) = (&*session.api, &session.target);
         let newest = history::last(api, release.name)?;
         let Some(newest) = newest.filter(|it| it.revision.status == "deployed") else {
             return Ok(None);
         };
+        if ownership::other_cluster(target, &newest.revision).is_some() {
+            return Ok(None);
+        }
         let rendered = helm.manifests(release)?;
         let is_same = rendered.is_as_in(&newest.content(api)?)?
             && rollout::look(api, release.name, rendered.manifest.with_secrets())?.is_ready

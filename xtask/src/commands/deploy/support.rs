@@ -18,7 +18,7 @@ use crate::{
         report::{DeployReport, DeployedRelease},
         run::Run,
     },
-    kubernetes::{api::Api, helm::Release, release::HelmRunner},
+    kubernetes::{api::Api, helm::Release, release::HelmRunner, volumes},
     machine::{
         name::Name,
         process,
@@ -176,6 +176,9 @@ impl SupportReleases<'_> {
     fn deploy(&self, args: &DeploySupport) -> Result<()> {
         let names = vec!["cert-manager", "support"];
         let options = &args.options;
+        if let Some(session) = self.run.session.as_ref().filter(|_| !options.dry_run) {
+            volumes::refuse_unknown(&session.api, &names, &options.delete_volumes)?;
+        }
         let report = DeployReport::new(&self.run.mask, options.format, &args.cluster, names);
         if let Some(release) = &self.cert_manager {
             let started = Instant::now();
