@@ -315,7 +315,7 @@ impl Homes<'_> {
             "exec shell copy-homedir-into-another local staging --source-homedir ann --destination-homedir ben@x.org --yes",
         );
         let pods = "get pods -n staging -o jsonpath={.items[*].metadata.name}";
-        wait_until("cp", || {
+        wait_until("tar", || {
             let pods = self.node.get(pods);
             let pod = pods.split(' ').find(|it| it.starts_with("xtask-homes"));
             pod.is_some_and(|it| {
@@ -328,7 +328,7 @@ impl Homes<'_> {
                         "--",
                         "sh",
                         "-c",
-                        "grep -qx cp /proc/[0-9]*/comm",
+                        "grep -qx tar /proc/[0-9]*/comm",
                     ])
                     .code
                     == Some(0)

@@ -19,6 +19,7 @@ mod exec;
 mod generate;
 mod gitlab;
 mod health;
+mod homes;
 
 mod hub;
 mod inherits;

@@ -24,8 +24,9 @@ use crate::{
 
 /// Copy a user's home into another user's
 ///
-/// Home S is copied to the folder `S-homedir` in home D, with owners and times. The folder gets this name when it is
-/// complete, and nothing else in D changes. Shows the sizes of both homes and asks first.
+/// Home S is copied to the folder `S-homedir` in home D, with owners and times, but without sockets. The folder gets this
+/// name when it is complete; until then nobody but root may enter it, and nothing else in D changes. Links are copied as
+/// links. Shows the sizes of both homes and asks first.
 #[derive(clap::Args)]
 pub struct CopyHomedirIntoAnother {
     /// Cluster, by its folder in config/clusters/
@@ -133,17 +134,11 @@ impl Copy {
 
     fn run(&self, helper: &Helper, size: &Size) -> Result<()> {
         let source = format!("/home/{}", self.from);
-        let part = format!("/home/{}/.{}-homedir.{}", self.to, self.from, helper.pod);
+        let name = format!(".{}-homedir.{}", self.from, helper.pod);
+        let part = format!("/home/{}/{name}", self.to);
         let total = size.files.to_string();
         let command = [
-            "bash",
-            "-c",
-            COPY,
-            "bash",
-            &source,
-            &part,
-            &self.target,
-            &total,
+            "bash", "-c", COPY, "bash", &self.from, &self.to, &name, &total,
         ];
         let code = helper.in_front(&command.map(str::to_owned))?;
         if code == ExitCode::SUCCESS {
@@ -184,23 +179,14 @@ fn refuse_existing(helper: &Helper, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Ends a `cp` that may still be running, and removes what it has copied.
+/// Ends a `tar` that may still be running, and removes what it has copied.
 fn stop_and_remove(helper: &Helper, part: &str) -> Result<()> {
     let stop = "kill -9 $(cat /tmp/copying); sleep 0.2; rm -rf -- \"$1\"";
     helper.read(stop, &[part])?;
     Ok(())
 }
 
-/// Copies `$1` to `$2` and renames that to `$3` when it is complete. Says every half minute how many of `$4` files it has.
-const COPY: &str = r#"
-cp --archive --no-target-directory -- "$1" "$2" & copying=$!
-echo $copying > /tmp/copying
-
-( while sleep 30 <&- >&- 2>&-; do echo "$(find "$2" -mindepth 1 -printf . | wc -c) of $4 files" >&2; done ) & telling=$!
-wait $copying; code=$?
-kill $telling
-[ $code = 0 ] && mv --no-target-directory -- "$2" "$3"
-"#;
+const COPY: &str = include_str!("copy_homedir.sh");
 
 /// What a folder holds, with all that is below it.
 struct Size {
@@ -249,8 +235,7 @@ impl Helper<'_> {
     }
 
     fn size(&self, folder: &str) -> Result<Size> {
-        let script =
-            "du --summarize --bytes -- \"$1\" | cut -f1; find \"$1\" -mindepth 1 -printf . | wc -c";
+        let script = "du --summarize --bytes -- \"$1\" | cut -f1; find \"$1\" -mindepth 1 ! -type s -printf . | wc -c";
         let printed = self.read(script, &[folder])?;
         let mut numbers = printed.lines().map(|it| it.trim().parse().unwrap_or(0));
         Ok(Size {
