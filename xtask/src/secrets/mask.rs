@@ -1,6 +1,6 @@
 //! Decrypted values hidden in text.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 
@@ -8,9 +8,12 @@ use crate::{
     machine::terminal,
     secrets::{
         in_memory::InMemory,
-        needles::{LONG_ENOUGH, Needles},
+        needles::{LONG_ENOUGH, Needles, apart},
     },
 };
+
+/// What is shown for a line that holds a secret in another form, or a part of one.
+const HIDDEN_LINE: &str = "*** (this line may hold a secret)";
 
 /// Hides decrypted values in what programs write, and calls private files by the names of their sources.
 pub(crate) struct Mask {
@@ -65,7 +68,8 @@ impl Mask {
         }
     }
 
-    /// The text with `***` for each secret in it.
+    /// The text with `***` for each secret that is in it as it is, and for each line that holds one in another form, or
+    /// only a part of one: nobody can tell what else of the line belongs to it.
     pub(crate) fn hide(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (path, source) in &self.paths {
@@ -75,18 +79,59 @@ impl Mask {
         }
         let mut hidden = String::new();
         let mut end = 0;
-        for range in self.needles.find(&text) {
+        for (range, shown) in self.hidden_in(&text) {
             hidden += &text[end..range.start];
-            hidden += "***";
+            hidden += shown;
             end = range.end;
         }
         hidden + &text[end..]
+    }
+
+    /// The parts of a text that are hidden, and what is shown for each.
+    fn hidden_in(&self, text: &str) -> Vec<(Range<usize>, &'static str)> {
+        let found = self.needles.find(text);
+        if found.is_empty() {
+            return Vec::new();
+        }
+        let literal = self.literal_in(text);
+        let mut hidden = Vec::new();
+        for part in found {
+            let mut around = literal.iter();
+            let whole = around.find(|it| it.start <= part.start && part.end <= it.end);
+            hidden.push(whole.cloned().unwrap_or_else(|| lines_around(text, &part)));
+        }
+        let hidden = apart(hidden).into_iter();
+        let shown = hidden.map(|it| {
+            let is_literal = literal.contains(&it);
+            (it, if is_literal { "***" } else { HIDDEN_LINE })
+        });
+        shown.collect()
+    }
+
+    /// Where secrets and lines of secrets are in the text as they are.
+    fn literal_in(&self, text: &str) -> Vec<Range<usize>> {
+        let lines = self.secrets.iter().flat_map(|secret| secret.lines());
+        let literals = self.secrets.iter().map(|it| it.trim());
+        let literals = literals.chain(lines.map(str::trim));
+        let mut found = Vec::new();
+        for literal in literals.filter(|it| it.len() >= LONG_ENOUGH) {
+            let starts = text.match_indices(literal).map(|(start, _)| start);
+            found.extend(starts.map(|start| start..start + literal.len()));
+        }
+        apart(found)
     }
 
     /// Whether a secret is found in the text.
     pub(crate) fn finds_in(&self, text: &str) -> bool {
         !self.needles.find(text).is_empty()
     }
+}
+
+/// The whole lines that a part of a text is in.
+fn lines_around(text: &str, part: &Range<usize>) -> Range<usize> {
+    let start = text[..part.start].rfind('\n').map_or(0, |it| it + 1);
+    let end = text[part.end..].find('\n');
+    start..end.map_or(text.len(), |it| part.end + it)
 }
 
 /// The lines of a secret, and its base64, which a runner looks for as they are.

@@ -89,16 +89,7 @@ impl Needles {
 
     /// Where secrets are in a text, in order and apart from each other.
     pub(crate) fn find(&self, text: &str) -> Vec<Range<usize>> {
-        let mut found = self.find_within(text, 0);
-        found.sort_by_key(|it| (it.start, it.end));
-        let mut apart: Vec<Range<usize>> = Vec::new();
-        for range in found {
-            match apart.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => apart.push(range),
-            }
-        }
-        apart
+        apart(self.find_within(text, 0))
     }
 
     fn find_within(&self, text: &str, depth: u32) -> Vec<Range<usize>> {
@@ -155,6 +146,19 @@ impl Needles {
             texts.any(|it| it.len() >= LONG_ENOUGH && !self.find_within(it, depth + 1).is_empty())
         })
     }
+}
+
+/// The same parts of a text, in order, with those that meet made one.
+pub(crate) fn apart(mut parts: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    parts.sort_by_key(|it| (it.start, it.end));
+    let mut apart: Vec<Range<usize>> = Vec::new();
+    for part in parts {
+        match apart.last_mut() {
+            Some(last) if part.start <= last.end => last.end = last.end.max(part.end),
+            _ => apart.push(part),
+        }
+    }
+    apart
 }
 
 /// How many digits of a decimal number count.
