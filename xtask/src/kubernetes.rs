@@ -1,6 +1,7 @@
 //! A live cluster: how to log in, its API, and the releases in it.
 
 pub(crate) mod api;
+pub(crate) mod commits;
 pub(crate) mod credentials;
 pub(crate) mod diff;
 pub(crate) mod healing;

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
@@ -124,6 +125,14 @@ impl Revision {
 
     pub(crate) fn is_pending(&self) -> bool {
         self.status.starts_with("pending-")
+    }
+
+    /// When helm last wrote it, as people read it.
+    pub(crate) fn time(&self) -> Option<String> {
+        const YEAR_10000: u64 = 253_402_300_800;
+        let seconds = self.modified.filter(|it| *it < YEAR_10000)?;
+        let time = UNIX_EPOCH + Duration::from_secs(seconds);
+        Some(humantime::format_rfc3339_seconds(time).to_string())
     }
 
     /// Whether we began it, and have not recorded how it went.

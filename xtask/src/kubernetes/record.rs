@@ -1,17 +1,19 @@
 //! Who deploys what: each revision of a release in the cluster carries it.
 
-use std::path::{Path, PathBuf};
-
+use anyhow::{Result, bail};
 use xshell::{Cmd, Shell, cmd};
 
 use crate::{
-    kubernetes::history::{Revision, label},
-    machine::{process, workflow::variable},
+    kubernetes::{
+        commits::{Commits, Order},
+        history::{Revision, label},
+    },
+    machine::{process, tree::Tree, workflow::variable},
 };
 
 /// What one run leaves with every release that it upgrades.
 pub(crate) struct Record {
-    root: PathBuf,
+    commits: Commits,
     /// None outside of git.
     commit: Option<String>,
     /// Whether there is something in the work tree that the commit doesn't have.
@@ -24,19 +26,18 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(sh: &Shell, root: &Path) -> Record {
-        let commit = read(sh, cmd!(sh, "git -C {root} rev-parse HEAD"));
-        let changes = commit
-            .as_ref()
-            .and_then(|_| read(sh, cmd!(sh, "git -C {root} status --porcelain")));
-        Record {
-            root: root.to_owned(),
-            commit,
-            is_changed: changes.is_some_and(|it| !it.is_empty()),
+    /// An error if git refuses the repository.
+    pub(crate) fn new(sh: &Shell, tree: &Tree) -> Result<Record> {
+        let commits = Commits::new(tree.root());
+        let head = commits.head(sh, tree)?;
+        Ok(Record {
+            is_changed: head.as_ref().is_some_and(|(_, is_changed)| *is_changed),
+            commit: head.map(|(commit, _)| commit),
+            commits,
             actor: actor(sh),
             run: run_on_github().or_else(|| variable("CI_JOB_URL")),
             ignore_staging: None,
-        }
+        })
     }
 
     pub(crate) fn actor(&self) -> &str {
@@ -56,20 +57,31 @@ impl Record {
         }
     }
 
-    /// Whether this commit comes before another one. Not so if git doesn't know that one.
-    pub(crate) fn is_older_than(&self, sh: &Shell, other: &str) -> bool {
-        let (Some(commit), root) = (self.commit.as_deref().filter(|it| *it != other), &self.root)
-        else {
-            return false;
+    /// Refuses to deploy this commit over a newer one, or over one that may be newer. Returns what is to be said if the
+    /// live commit is gone.
+    pub(crate) fn check_not_older(&self, sh: &Shell, live: &Revision) -> Result<Option<String>> {
+        const HINT: &str = "`--force-older` deploys it all the same";
+        let Some(here) = &self.commit else {
+            return Ok(None);
         };
-        process::read(
-            sh,
-            cmd!(
-                sh,
-                "git -C {root} merge-base --is-ancestor {commit} {other}"
+        let Some(commit) = live.commit.as_deref().filter(|it| is_hash(it)) else {
+            return Ok(None);
+        };
+        match self.commits.order(sh, here, commit)? {
+            Order::NotOlder => Ok(None),
+            Order::Older => bail!(
+                "it is deployed from commit {commit}, which is newer than this one\nhint: {HINT}"
             ),
-        )
-        .is_ok()
+            Order::Unknown(reason) => bail!(
+                "it is deployed from commit {commit}, and git cannot tell whether that is newer than this one: \
+                 {reason}\nhint: `git fetch` first, with `--unshallow` in a shallow clone; {HINT}"
+            ),
+            Order::Gone => Ok(Some(format!(
+                "it is deployed from {}, and no branch of a remote has that commit any more. If its branch was deleted \
+                 or overwritten without being merged, this deploy takes back what it changed",
+                of_revision(commit, live)
+            ))),
+        }
     }
 
     /// For people who look at the release's history: 256 characters at most, as helm wants it.
@@ -112,6 +124,23 @@ impl Record {
         ];
         flags.map(str::to_owned).to_vec()
     }
+}
+
+/// Whether a label holds what git calls a commit, and no other name.
+fn is_hash(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|it| it.is_ascii_hexdigit())
+}
+
+/// `commit 0123… by ann at 2026-01-31T12:00:00Z`
+fn of_revision(commit: &str, revision: &Revision) -> String {
+    let mut text = format!("commit {commit}");
+    if let Some(actor) = &revision.actor {
+        text += &format!(" by {actor}");
+    }
+    if let Some(time) = revision.time() {
+        text += &format!(" at {time}");
+    }
+    text
 }
 
 /// A text with an ellipsis in place of what is beyond 256 characters.

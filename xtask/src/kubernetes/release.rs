@@ -26,6 +26,7 @@ use crate::{
         process::{self, Output},
         programs,
         terminal::{Progress, list},
+        workflow,
     },
     secrets::Mask,
 };
@@ -153,7 +154,7 @@ impl<'a> HelmRunner<'a> {
         let revisions = self.heal(session, release.name, policy.heal)?;
         ownership::check(session, release, &revisions, policy.take_over)?;
         if !policy.force_older {
-            self.refuse_older(session, revisions.last())?;
+            self.refuse_older(release.name, session, &revisions)?;
         }
         let before = content_of_last(session, release.name, &revisions)?;
         let flags = self.guard_volumes(session, release, before.as_ref(), policy)?;
@@ -164,7 +165,9 @@ impl<'a> HelmRunner<'a> {
             Ok(upgraded) => upgraded,
             Err(err) => {
                 let number = revisions.last().map_or(0, |it| it.number);
-                settle_failed(session, release.name, number, &err)?;
+                if let Err(other) = settle_failed(session, release.name, number, &err) {
+                    say!("{}: {other:#}", release.name);
+                }
                 if !policy.rollback_on_failure || process::check_stopped().is_err() {
                     return Err(err);
                 }
@@ -180,15 +183,15 @@ impl<'a> HelmRunner<'a> {
         Ok((after.number()?, checked))
     }
 
-    /// Refuses to deploy a commit that comes before the deployed one.
-    fn refuse_older(&self, session: &Session, live: Option<&Revision>) -> Result<()> {
-        let commit = live.and_then(|it| it.commit.as_deref());
-        match commit {
-            Some(commit) if session.record.is_older_than(self.sh, commit) => bail!(
-                "it is deployed from commit {commit}, which is newer than this one\n\
-                 hint: `--force-older` deploys it all the same"
-            ),
-            _ => Ok(()),
+    /// Refuses to deploy a commit that comes before the one of the newest revision, whatever became of that.
+    fn refuse_older(&self, release: &str, session: &Session, revisions: &[Revision]) -> Result<()> {
+        let mut newest_first = revisions.iter().rev();
+        let Some(live) = newest_first.find(|it| !it.is_pending()) else {
+            return Ok(());
+        };
+        match session.record.check_not_older(self.sh, live)? {
+            Some(warning) => workflow::tell_warning(release, &warning),
+            None => Ok(()),
         }
     }
 

@@ -93,7 +93,7 @@ impl Session {
     pub(crate) fn open(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<(Shell, Session)> {
         let login = credentials::open(sh, tree, cluster)?;
         let sh = login.sh.clone();
-        let record = Record::new(&sh, tree.root());
+        let record = Record::new(&sh, tree)?;
         Ok((sh, Session::start(login, record, &cluster.name)?))
     }
 

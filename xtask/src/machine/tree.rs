@@ -122,6 +122,12 @@ impl Tree {
         &self.root
     }
 
+    /// The top of the git work tree that holds the root. Git may refuse it.
+    pub(crate) fn top_of_git(&self) -> Option<&Path> {
+        let is_there = self.top.join(".git").symlink_metadata().is_ok();
+        is_there.then_some(self.top.as_path())
+    }
+
     /// What a path leads to, links followed; none if nothing is there. An error if it leads out of the repository, or to
     /// something that is neither a file nor a folder.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<Found>> {

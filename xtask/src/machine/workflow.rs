@@ -51,6 +51,16 @@ pub(crate) fn tell_failure(what: &str, message: &str) {
     ));
 }
 
+/// Writes a warning to stderr, and on the page of a workflow's run, of which it is an annotation as well.
+pub(crate) fn tell_warning(what: &str, message: &str) -> Result<()> {
+    if is_in_workflow() {
+        say_as_it_is(&workflow_command(&format!("warning title={what}"), message));
+    } else {
+        say!("{what}: warning: {message}");
+    }
+    summarize(&format!("**{}**: {}\n", escaped(what), escaped(message)))
+}
+
 /// Adds Markdown to the page of a workflow's run.
 pub(crate) fn summarize(text: &str) -> Result<()> {
     append("GITHUB_STEP_SUMMARY", &format!("{text}\n"))

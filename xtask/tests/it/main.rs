@@ -29,6 +29,7 @@ mod local;
 mod login;
 mod mutants;
 mod names;
+mod older;
 
 mod reading;
 mod records;

@@ -434,7 +434,7 @@ fn start_session(
     login: Option<Login>,
     options: &DeployOptions,
 ) -> Result<Option<Session>> {
-    let record = Record::new(sh, tree.root());
+    let record = Record::new(sh, tree)?;
     if !options.dry_run {
         record.warn();
     }
