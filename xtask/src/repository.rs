@@ -3,6 +3,7 @@
 pub(crate) mod authenticator;
 pub(crate) mod cluster;
 pub(crate) mod cluster_yaml;
+mod coordinates;
 pub(crate) mod encrypted;
 mod encrypted_values;
 pub(crate) mod fleet;

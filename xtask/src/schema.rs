@@ -187,6 +187,11 @@ impl Schema {
             ValidationErrorKind::Not { schema } if schema["title"] == dialect::WITHOUT_END => {
                 format!("its schema has {} here", dialect::WITHOUT_END)
             }
+            ValidationErrorKind::Not { schema } if schema["description"].is_string() => {
+                let value = short(&err.instance().to_string());
+                let why = schema["description"].as_str().unwrap_or_default();
+                format!("`{value}` isn't allowed: {}", short(why))
+            }
             ValidationErrorKind::Pattern { .. } => {
                 let pattern = self.keyword(err).and_then(Value::as_str);
                 let value = short(&err.instance().to_string());

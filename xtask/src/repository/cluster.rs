@@ -172,18 +172,17 @@ impl Cluster {
         matches!(self.provider, Provider::Local(_))
     }
 
+    /// Its releases, each in the namespace of its name: the hubs, and what they share.
+    pub(crate) fn releases(&self) -> Vec<&str> {
+        let hubs = self.hubs.iter().map(|it| it.name.as_str());
+        let support = self.support.iter();
+        let shared = support.flat_map(|_| ["support", "cert-manager"]);
+        hubs.chain(shared).collect()
+    }
+
     /// The name of one of its releases: a hub, or what hubs share.
     pub(crate) fn release<'a>(&self, name: &'a str) -> Result<&'a str> {
-        let shared = self
-            .support
-            .iter()
-            .flat_map(|_| ["support", "cert-manager"]);
-        let known: Vec<_> = self
-            .hubs
-            .iter()
-            .map(|it| it.name.as_str())
-            .chain(shared)
-            .collect();
+        let known = self.releases();
         if !known.contains(&name) {
             bail!(
                 "cluster `{}` has no hub `{name}`; it has: {}",

@@ -222,9 +222,11 @@ impl Fleet {
     }
 
     pub(crate) fn selected_clusters(&self) -> impl Iterator<Item = &Cluster> {
-        self.clusters
-            .iter()
-            .filter(|it| self.selected.contains(&it.name))
+        self.clusters.iter().filter(|it| self.is_selected(it))
+    }
+
+    pub(crate) fn is_selected(&self, cluster: &Cluster) -> bool {
+        self.selected.contains(&cluster.name)
     }
 
     /// What the command is about, in the order of the files.

@@ -7,11 +7,11 @@ use xshell::Shell;
 
 use crate::{
     charts::values,
-    machine::{parallel, tree::Kind},
+    machine::{parallel, terminal::list, tree::Kind},
     repository::{
         authenticator::{self, AuthenticatorConfig},
         cluster::{Cluster, Hub},
-        encrypted,
+        coordinates, encrypted,
         fleet::{Fleet, ReadFinding},
         keys::KeyFile,
         plain_secrets::{kind_of_secret, looks_secret},
@@ -62,6 +62,7 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
         check_cluster(fleet, cluster, &mut problems);
         found.extend(problems.found);
     }
+    found.extend(one_cluster_twice(fleet));
     let releases = fleet.releases();
     let checked = parallel::side_by_side(sh, &releases, |_, release| {
         let mut problems = fleet.problems_of(release);
@@ -175,6 +176,52 @@ fn other_hub_at_domain<'a>(
         }
     }
     None
+}
+
+/// Clusters that are at the place of another one: files that were copied still lead there.
+fn one_cluster_twice(fleet: &Fleet) -> Vec<Problem> {
+    let is_wanted = [What::Clusters, What::Hubs, What::Support].map(|it| fleet.wants(it));
+    if !is_wanted.contains(&true) {
+        return Vec::new();
+    }
+    let clusters = fleet.clusters.iter();
+    let places: Vec<_> = clusters
+        .map(|it| (it, coordinates::of(&fleet.tree, it)))
+        .collect();
+    let mut found = Vec::new();
+    for (cluster, place) in &places {
+        let others = places
+            .iter()
+            .filter(|(other, at)| place.is_some() && at == place && other.file() != cluster.file());
+        let mut problems = fleet.problems(Some(cluster), cluster.at());
+        for (other, _) in others.filter(|_| fleet.is_selected(cluster)) {
+            same_cluster(cluster, other, &mut problems);
+        }
+        found.extend(problems.found);
+    }
+    found
+}
+
+/// Adds that another cluster.yaml leads to the same cluster.
+fn same_cluster(cluster: &Cluster, other: &Cluster, problems: &mut Problems) {
+    let at = cluster.yaml.get(&["provider"]).and_then(|it| it.at);
+    let file = other.file();
+    let file = file.display();
+    let mut common = other.releases();
+    common.retain(|it| cluster.releases().contains(it));
+    if common.is_empty() {
+        let message = format!(
+            "`{file}` leads to the same cluster: if one is a copy of the other, it has yet to name its own"
+        );
+        problems.warning("same-cluster", at, message);
+    } else {
+        let common = list(common);
+        let message = format!(
+            "`{file}` leads to the same cluster, and both have {common} there: a deploy of one would replace what the \
+             other has deployed. If one is a copy of the other, it has yet to name its own cluster"
+        );
+        problems.problem("same-cluster", at, message);
+    }
 }
 
 /// Staging hubs are upgraded before the others of their cluster.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    repo::{Key, Ran, Repo, Shared, executable, persons_cache, tool_path, workspace},
+    repo::{Key, Ran, Repo, Shared, copy, executable, persons_cache, tool_path, workspace},
     upstream::Upstream,
 };
 
@@ -288,6 +288,35 @@ fn a_deploy_stops_before_anything_is_touched() {
     );
     // The other hub's files are its own.
     repo.ok("deploy lake good");
+}
+
+/// After `cp -r`, with what is different by then.
+#[test]
+fn a_copy_that_leads_to_the_same_cluster() {
+    let shared = Shared::cluster();
+    let repo = Repo::on(&shared, &["copied"]);
+    let lake = repo.root.join("config/clusters/lake");
+    let sea = repo.root.join("config/clusters/sea");
+    copy(&lake, &sea);
+    let yaml = "config/clusters/sea/cluster.yaml";
+    repo.edit(yaml, "lake", "sea");
+    repo.edit(yaml, "copied.example.org", "sea.example.org");
+    let why = "`config/clusters/lake/cluster.yaml` leads to the same cluster";
+    let problem = format!("{yaml}:2:11: {why}, and both have `copied` there");
+    let said = repo.fails("deploy sea");
+    assert!(said.contains(&problem), "{said}");
+    let namespaces = shared.kubectl("get namespaces --output name");
+    assert!(!namespaces.contains("copied"), "{namespaces}");
+
+    repo.encrypt("config/clusters/lake/kubeconfig.yaml", &Key::new());
+    repo.ok("validate sea");
+    fs::copy(lake.join("kubeconfig.yaml"), sea.join("kubeconfig.yaml")).unwrap();
+    let said = repo.fails("validate sea");
+    assert!(said.contains(&problem), "{said}");
+    repo.edit(yaml, "name: copied", "name: other");
+    let ran = repo.ok("validate sea");
+    let warning = format!("{yaml}:2:11: warning: {why}: if one is a copy");
+    assert!(ran.stdout.contains(&warning), "{}", ran.stdout);
 }
 
 /// A helm that notes each rendering.
