@@ -54,8 +54,8 @@ impl Commits {
         }
     }
 
-    /// The commit that is checked out, and whether the work tree has something that it does not have. None outside of git
-    /// and before the first commit; an error if git refuses the repository.
+    /// The commit that is checked out, and whether the work tree has something that it does not have. None outside of
+    /// git and before the first commit; an error if git refuses the repository.
     pub(crate) fn head(&self, sh: &Shell, tree: &Tree) -> Result<Option<(String, bool)>> {
         let Some(top) = tree.top_of_git() else {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! Where a cluster is, as far as the repository says: two cluster.yaml files with the same coordinates lead to one cluster.
+//! Where a cluster is, as far as the repository says. Two cluster.yaml files with the same coordinates lead to one
+//! cluster.
 
 use std::path::Path;
 
