@@ -9,6 +9,7 @@ pub(crate) mod helm;
 pub(crate) mod history;
 pub(crate) mod lease;
 pub(crate) mod manifests;
+pub(crate) mod migrations;
 pub(crate) mod objects;
 pub(crate) mod ownership;
 pub(crate) mod record;

@@ -7,7 +7,7 @@ use xshell::Shell;
 
 use crate::{
     kubernetes::{
-        healing, history, ownership, release::HelmRunner, session::Session, volumes,
+        healing, history, migrations, ownership, release::HelmRunner, session::Session, volumes,
         way_back::WayBack,
     },
     machine::{
@@ -48,6 +48,9 @@ pub struct Rollback {
     /// Delete these volume claims, which the earlier revision does not have
     #[arg(long, value_name = "CLAIM", value_delimiter = ',')]
     delete_volumes: Vec<String>,
+    /// Return even across a database migration; put the database back first
+    #[arg(long)]
+    force: bool,
 }
 
 /// Returns a release to an earlier revision.
@@ -67,6 +70,11 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     }
     let _lease = session.leases.take(release)?;
     let way_back = way_back(&session, release, args).with_context(|| shown.clone())?;
+    if !args.force {
+        let contents = [&way_back.live_content, &way_back.content];
+        migrations::refuse_way_back(&sh, &session.api, release, contents[0], contents[1])
+            .with_context(|| shown.clone())?;
+    }
     let plain = plain_values(tree, &args.cluster, release).unwrap_or_default();
     tell(&way_back, &plain);
     let question = format!(

@@ -17,7 +17,7 @@ use crate::{
         helm::{self, Release},
         history::{self, OUR_ROLLBACK, Outcome, Revision},
         manifests::{self, Disguised, Rendering, Trials, Unmasked},
-        ownership, rollout,
+        migrations, ownership, rollout,
         session::Session,
         volumes::{self, HookObject, Objects},
         way_back::WayBack,
@@ -306,6 +306,11 @@ impl<'a> HelmRunner<'a> {
             Err(err) => return format!("it was not rolled back: {err:#}"),
         };
         let number = way_back.target().number;
+        let (live, content) = (&way_back.live_content, &way_back.content);
+        let api = &session.api;
+        if let Err(err) = migrations::refuse_way_back(self.sh, api, release, live, content) {
+            return format!("it was not rolled back to revision {number}: {err:#}");
+        }
         match self.roll_back(&way_back, session, &[], progress) {
             Ok(()) => format!("rolled back to revision {number}, which is ready again"),
             Err(err) => format!("rolling back to revision {number} failed: {err:#}"),
