@@ -196,8 +196,13 @@ fn an_older_jupyterhub_does_not_get_a_migrated_database() {
         "{said}"
     );
     assert_eq!(hub.newest(), 2);
+    // As README.md has it.
+    hub.cluster
+        .kubectl("scale deployment/hub --replicas 0 --namespace migrated");
     hub.rolls_back("--force");
     assert_eq!(hub.newest(), 3);
+    let replicas = "get deployment/hub -n migrated -o jsonpath={.spec.replicas}";
+    assert_eq!(hub.cluster.kubectl(replicas), "1");
 }
 
 #[test]
