@@ -72,11 +72,12 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     );
 
     let mask = session.mask().and(history::secret_texts(&content));
-    let helm = HelmRunner::new(&sh, &mask, args.timeout);
+    let helm = HelmRunner::new(&sh, &mask, args.timeout).under(&lease);
     let uninstalled = uninstall(&helm, &session, &newest, &content);
     session
-        .unless_stopped(hub, uninstalled)
+        .unless_stopped(hub, lease.unless_lost(uninstalled))
         .with_context(|| format!("`{hub}` of `{}`", cluster.name))?;
+    lease.check()?;
     // After the hub, which would only start them again.
     delete_servers(&session.api, hub)?;
     let rest = delete_volumes(&session.api, args)?;

@@ -68,7 +68,8 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     if history::revisions(&session.api, release)?.is_empty() {
         bail!("{shown} was never deployed");
     }
-    let _lease = session.leases.take(release)?;
+    let lease = session.leases.take(release)?;
+    let helm = helm.under(&lease);
     let way_back = way_back(&session, release, args).with_context(|| shown.clone())?;
     if !args.force {
         let contents = [&way_back.live_content, &way_back.content];
@@ -88,7 +89,7 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     let progress = Progress::new(release);
     let result = helm.roll_back(&way_back, &session, &args.delete_volumes, &progress);
     session
-        .unless_stopped(release, result)
+        .unless_stopped(release, lease.unless_lost(result))
         .with_context(|| shown)?;
     terminal::print(&outcome(&way_back))?;
     Ok(ExitCode::SUCCESS)

@@ -106,15 +106,20 @@ pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -
     } else {
         args.pages(&session, &kind, &domain)
     };
-    let _lease = lease_of_user(&session, hub, &way)?;
+    let lease = lease_of_user(&session, hub, &way)?;
     let check = Check {
+        lease: lease.as_ref(),
         address,
         way,
         attempts: args.attempts,
         limit: args.attempt_timeout,
         mask: &mask,
     };
-    let attempts = check.run(|line| say!("{line}"))?;
+    let attempts = check.run(|line| say!("{line}"));
+    let attempts = match &lease {
+        Some(lease) => lease.unless_lost(attempts)?,
+        None => attempts?,
+    };
     let report = HealthReport {
         cluster: &cluster.name,
         hub: &hub.name,
@@ -135,7 +140,7 @@ fn refuse_simulated_nodes(session: &Session, cluster: &Cluster) -> Result<()> {
 }
 
 /// Takes the hub's Lease if its test user is needed, which all checks of the hub share.
-fn lease_of_user<'a>(session: &'a Session, hub: &Hub, way: &Way) -> Result<Option<Lease<'a>>> {
+fn lease_of_user(session: &Session, hub: &Hub, way: &Way) -> Result<Option<Lease>> {
     match way {
         Way::Server { .. } => Ok(Some(session.leases.take(&hub.name)?)),
         Way::Pages(_) => Ok(None),

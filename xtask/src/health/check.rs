@@ -15,7 +15,7 @@ use crate::{
         hub::TestUser,
         notebook::Notebook,
     },
-    kubernetes::api::Api,
+    kubernetes::{api::Api, lease::Lease},
     machine::{process, until::Until},
     repository::{
         cluster::{Hub, Nodes},
@@ -45,9 +45,10 @@ pub(crate) struct Phase {
 }
 
 /// Checks a hub that was just deployed, at this domain or at a rehearsal cluster's real node. Returns "healthy", or
-/// "unchecked" and why; an error if it is not healthy.
+/// "unchecked" and why; an error if it is not healthy. For who holds the hub's Lease.
 pub(crate) fn after_rollout(
     api: &Api,
+    lease: &Lease,
     hub: &Hub,
     kind: &HubTraits,
     rehearsal: Option<Nodes>,
@@ -58,14 +59,15 @@ pub(crate) fn after_rollout(
         Ok(target) => target,
         Err(why) => return Ok(format!("unchecked: {why}")),
     };
-    wait_for_arrival(hub, &address, &way, mask)?;
     let check = Check {
+        lease: Some(lease),
         address,
         way,
         attempts: ATTEMPTS,
         limit: ATTEMPT,
         mask,
     };
+    check.wait_for_arrival(&hub.name)?;
     let attempts = check.run(|line| say!("{}: {line}", hub.name))?;
     match attempts.into_iter().next_back().and_then(|it| it.failure) {
         None => Ok("healthy".to_owned()),
@@ -102,30 +104,10 @@ fn target(
     Ok(token.map(|token| (address, Way::Server { token, notebooks })))
 }
 
-/// Waits until the hub's addresses answer. What is still missing when the time is over fails the check.
-fn wait_for_arrival(hub: &Hub, address: &Address, way: &Way, mask: &Mask) -> Result<()> {
-    let until = Until::after(ARRIVAL);
-    let mut told = String::new();
-    for address in iter::once(address).chain(way.page()) {
-        while let Some(missing) = address.missing(until)
-            && until.check("it").is_ok()
-        {
-            let missing = mask.hide(&format!("{missing:#}"));
-            if missing != told {
-                say!(
-                    "{}: waiting, at most 3 min, for its address: {missing}",
-                    hub.name
-                );
-                told = missing;
-            }
-            thread::sleep(Duration::from_secs(1));
-        }
-    }
-    process::check_stopped()
-}
-
 /// What is checked on a hub, how, and how often.
 pub(crate) struct Check<'a> {
+    /// Under which the test user is used; none if nobody logs in.
+    pub(crate) lease: Option<&'a Lease>,
     pub(crate) address: Address,
     pub(crate) way: Way,
     pub(crate) attempts: u32,
@@ -157,8 +139,36 @@ impl Way {
 }
 
 impl Check<'_> {
+    /// An error once somebody wants us to stop, or the Lease is lost.
+    fn may_go_on(&self) -> Result<()> {
+        process::check_stopped()?;
+        self.lease.map_or(Ok(()), Lease::check)
+    }
+
+    /// Waits until the hub's addresses answer. What is still missing when the time is over fails the check.
+    fn wait_for_arrival(&self, hub: &str) -> Result<()> {
+        let until = Until {
+            may_go_on: &|| self.may_go_on(),
+            ..Until::after(ARRIVAL)
+        };
+        let mut told = String::new();
+        for address in iter::once(&self.address).chain(self.way.page()) {
+            while let Some(missing) = address.missing(until)
+                && until.check("it").is_ok()
+            {
+                let missing = self.mask.hide(&format!("{missing:#}"));
+                if missing != told {
+                    say!("{hub}: waiting, at most 3 min, for its address: {missing}");
+                    told = missing;
+                }
+                thread::sleep(Duration::from_secs(1));
+            }
+        }
+        self.may_go_on()
+    }
+
     /// Tries until an attempt succeeds. Returns all attempts: each failed, but perhaps the last. An error means that
-    /// somebody wants us to stop.
+    /// we have to stop.
     pub(crate) fn run(&self, tell: impl Fn(&str)) -> Result<Vec<Attempt>> {
         let mut attempts = Vec::new();
         for number in 1..=self.attempts {
@@ -173,7 +183,7 @@ impl Check<'_> {
                     self.attempts,
                     pause.as_secs()
                 ));
-                wait(pause)?;
+                self.wait(pause)?;
             }
         }
         Ok(attempts)
@@ -181,27 +191,32 @@ impl Check<'_> {
 
     fn attempt(&self) -> Result<Attempt> {
         let mut attempt = Attempt::default();
-        let until = Until::after(self.limit);
+        let until = Until {
+            may_go_on: &|| self.may_go_on(),
+            ..Until::after(self.limit)
+        };
         let result = match &self.way {
             Way::Server { token, notebooks } => {
-                let make_user = || TestUser::make(&self.address, token, self.mask, until);
+                let make_user =
+                    || TestUser::make(&self.address, token, self.mask, self.lease, until);
                 attempt.use_server(make_user, notebooks, until)
             }
             Way::Pages(page) => attempt.get_pages(&self.address, page.as_ref(), until),
         };
-        process::check_stopped()?;
+        self.may_go_on()?;
         attempt.failure = result.err().map(|err| self.mask.hide(&format!("{err:#}")));
         Ok(attempt)
     }
-}
 
-/// An error once somebody wants us to stop.
-fn wait(pause: Duration) -> Result<()> {
-    let until = Until::after(pause);
-    while until.check("the pause").is_ok() {
-        thread::sleep(Duration::from_millis(100));
+    /// An error if we have to stop before the pause is over.
+    fn wait(&self, pause: Duration) -> Result<()> {
+        let until = Until::after(pause);
+        while !until.left().is_zero() {
+            self.may_go_on()?;
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
-    process::check_stopped()
 }
 
 /// The token of the service `hub-health`, which z2jh's chart keeps in a Secret; or why there is none.

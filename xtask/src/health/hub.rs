@@ -19,6 +19,7 @@ use crate::{
         address::{Address, HINT},
         kernel::Kernel,
     },
+    kubernetes::lease::Lease,
     machine::until::Until,
     secrets::{Mask, Secret},
     services::http,
@@ -40,11 +41,12 @@ const GONE: Duration = Duration::from_secs(3);
 /// The name of the hub in messages, beside that of a user's server.
 const HUB: &str = "hub";
 
-/// The user that checks. It is deleted, and its server stopped, when this is dropped.
+/// The user that checks. It is deleted, and its server stopped, when this is dropped, unless it may be somebody else's then.
 pub(crate) struct TestUser<'a> {
     address: &'a Address,
     token: &'a Secret,
     mask: &'a Mask,
+    lease: Option<&'a Lease>,
     is_there: Cell<bool>,
 }
 
@@ -75,12 +77,14 @@ impl<'a> TestUser<'a> {
         address: &'a Address,
         token: &'a Secret,
         mask: &'a Mask,
+        lease: Option<&'a Lease>,
         until: Until,
     ) -> Result<TestUser<'a>> {
         let user = TestUser {
             address,
             token,
             mask,
+            lease,
             is_there: Cell::new(false),
         };
         user.end_server(until.within(START))?;
@@ -257,6 +261,7 @@ impl Drop for TestUser<'_> {
         let started = Instant::now();
         let until = Until::after_in_any_case(STOP);
         while self.is_there.get()
+            && self.lease.is_none_or(|it| it.check().is_ok())
             && let Err(err) = self.remove(until)
         {
             if started.elapsed() > GONE {

@@ -34,12 +34,12 @@ pub(crate) struct Failure(pub(crate) String);
 impl Kernel<'_> {
     /// Connects to the channels of a kernel that was just started. A server opens them when the kernel answers; a kernel
     /// that dies is started again a few times before the server forgets it.
-    pub(crate) fn connect(
-        address: &Address,
+    pub(crate) fn connect<'a>(
+        address: &'a Address,
         path: String,
         token: Secret,
         until: Until,
-    ) -> Result<Kernel<'_>> {
+    ) -> Result<Kernel<'a>> {
         let channels = format!("{path}/channels");
         let check_waiting = || state(address, &path, &token, until).map(|_| ());
         let socket = address

@@ -143,6 +143,21 @@ impl Api {
         self.send("PATCH", &path, object).map(|_| ())
     }
 
+    /// Sends a request with an answer in JSON once, and waits for each part of the answer only for so long.
+    pub(crate) fn send_once(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Value> {
+        refuse_unsafe(path)?;
+        let body = body.map_or_else(String::new, Value::to_string);
+        let request = request(method, path, JSON, &body);
+        let answer = self.exchange(&request, patience);
+        read(answer.with_context(|| format!("`{method} {path}`"))?)
+    }
+
     /// What is at a path that isn't JSON, such as a container's log.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
         let mut answer = self.request("GET", path, "*/*", None)?;
@@ -178,7 +193,7 @@ impl Api {
         let mut pause = Duration::from_millis(500);
         loop {
             let answer = self
-                .exchange(&request)
+                .exchange(&request, PATIENCE)
                 .with_context(|| format!("`{method} {path}`"));
             match &answer {
                 Err(err) if is_away(err) && pause < Duration::from_secs(10) => {
@@ -193,9 +208,9 @@ impl Api {
     }
 
     /// Sends a request once.
-    fn exchange(&self, request: &str) -> Result<BufReader<UnixStream>> {
+    fn exchange(&self, request: &str, patience: Duration) -> Result<BufReader<UnixStream>> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.write_all(request.as_bytes())?;
         let mut answer = BufReader::new(stream);
         let first = read_line(&mut answer)?;
@@ -249,7 +264,7 @@ fn request(method: &str, path: &str, accept: &str, body: &str) -> String {
 }
 
 /// Whether the API server, or what is between it and us, may answer soon.
-fn is_away(err: &anyhow::Error) -> bool {
+pub(crate) fn is_away(err: &anyhow::Error) -> bool {
     match status(err) {
         Some(429 | 502..=504) => true,
         Some(500) => may_pass(&format!("{err:#}")),

@@ -52,6 +52,7 @@ impl HelmRunner<'_> {
         revisions: &[Revision],
         cut_off: &str,
     ) -> Result<()> {
+        self.check_lease()?;
         let api = &session.api;
         let content = last.content(api, release)?;
         remove_hook_jobs(api, release, &content)?;

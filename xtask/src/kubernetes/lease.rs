@@ -4,7 +4,6 @@
 //! Whether somebody else's Lease still counts is told by watching whether it's renewed, and not by clocks, which differ.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -13,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
@@ -23,20 +22,29 @@ use crate::{
         objects,
         record::Record,
     },
-    machine::{paths, process, until::Until},
+    machine::{clock, paths, process, until::Until},
 };
 
 /// A Lease that isn't renewed for so long is nobody's.
 const DURATION: Duration = Duration::from_secs(15);
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
 
+/// How long a renewal may take, and how soon one that failed is tried again: often enough before the Lease is lost.
+const ANSWER: Duration = Duration::from_secs(4);
+const TRIED_EVERY: Duration = Duration::from_secs(1);
+
+/// How much longer others wait before they take a Lease: who has lost it ends what is at work first.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// How long to ask who has a Lease that was lost.
+const INQUIRY: Duration = Duration::from_secs(10);
+
 /// How the names of lock files begin. The id of the process follows.
 const PREFIX: &str = "at-work-";
 
-/// The Leases that this process holds.
+/// The Leases that this process takes.
 pub(crate) struct Leases {
     shared: Arc<Shared>,
-    renewer: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -44,21 +52,32 @@ struct Shared {
     lock_file: LockFile,
     /// Of each Lease: who holds it.
     annotations: Value,
-    state: Mutex<HeldLeases>,
+}
+
+/// The right to work on a release, which nobody else has until this is dropped or lost.
+pub(crate) struct Lease {
+    held: Arc<HeldLease>,
+    renewer: Option<JoinHandle<()>>,
+}
+
+struct HeldLease {
+    shared: Arc<Shared>,
+    path: String,
+    state: Mutex<LeaseState>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct HeldLeases {
-    /// As the API server has them, by their paths.
-    held: BTreeMap<String, Value>,
+struct LeaseState {
+    /// As the API server has it.
+    lease: Value,
+    /// When, since the machine was started, the last renewal that succeeded was sent, and the last one of all.
+    renewed: Duration,
+    tried: Duration,
+    /// Why the last renewal failed.
+    failure: String,
+    /// How the Lease was lost. It's never regained.
+    lost: Option<String>,
     has_ended: bool,
-}
-
-/// The right to work on a release, which nobody else has until this is dropped.
-pub(crate) struct Lease<'a> {
-    leases: &'a Leases,
-    path: String,
 }
 
 /// The Lease of somebody else, as it was when we first saw it.
@@ -77,29 +96,21 @@ impl FirstLook {
 }
 
 impl Leases {
-    /// Starts a thread that renews the Leases.
     pub(crate) fn new(api: Arc<Api>, record: &Record) -> Result<Leases> {
         let lock_file = LockFile::new()?;
-        let shared = Arc::new(Shared {
-            api,
-            annotations: annotations(record, &lock_file),
-            lock_file,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        let renewer = thread::spawn({
-            let shared = shared.clone();
-            move || shared.renew_all()
-        });
+        let annotations = annotations(record, &lock_file);
         Ok(Leases {
-            shared,
-            renewer: Some(renewer),
+            shared: Arc::new(Shared {
+                api,
+                lock_file,
+                annotations,
+            }),
         })
     }
 
     /// Waits until nobody else can be at work on the release, and takes its Lease. Creates the release's namespace if that
     /// is missing. An error if somebody is at work.
-    pub(crate) fn take(&self, release: &str) -> Result<Lease<'_>> {
+    pub(crate) fn take(&self, release: &str) -> Result<Lease> {
         let api = &self.shared.api;
         create_namespace(api, release)?;
         let path = format!("{}/{}", leases_path(release), lease_name(release));
@@ -113,19 +124,21 @@ impl Leases {
                 pause()?;
                 continue;
             }
+            let sent = clock::since_boot();
             match self.shared.put(release, found.as_ref()) {
-                Ok(lease) => {
-                    self.shared.state().held.insert(path.clone(), lease);
-                    return Ok(Lease { leases: self, path });
-                }
-                // Somebody else was faster.
-                Err(err) if has_status(&err, 409) && !until.left().is_zero() => pause()?,
+                Ok(lease) => return Ok(Lease::start(self.shared.clone(), path, lease, sent)),
+                // Somebody else was faster, or the next look waits until the API server is there.
+                Err(err) if may_be_taken_yet(&err) && !until.left().is_zero() => pause()?,
                 Err(err) => {
                     return Err(err).context("cannot take the Lease that says who is at work");
                 }
             }
         }
     }
+}
+
+fn may_be_taken_yet(err: &anyhow::Error) -> bool {
+    has_status(err, 409) || api::is_away(err)
 }
 
 /// What every Lease says of who holds it.
@@ -185,14 +198,10 @@ fn has_ended(
         "{} is at work on it\nhint: try again when that has ended",
         holder(lease)
     );
-    Ok(before.at.elapsed() > DURATION)
+    Ok(before.at.elapsed() > DURATION + NOTICE)
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, HeldLeases> {
-        self.state.lock().expect("nobody panics with it")
-    }
-
     /// Writes our Lease, in place of the one that was found. A conflict (409) if that has changed since.
     fn put(&self, release: &str, found: Option<&objects::Lease>) -> Result<Value> {
         let name = lease_name(release);
@@ -214,73 +223,212 @@ impl Shared {
             },
         });
         let leases = leases_path(release);
-        match found {
-            None => self.api.send("POST", &leases, &lease),
-            Some(_) => self.api.send("PUT", &format!("{leases}/{name}"), &lease),
+        let named = format!("{leases}/{name}");
+        let (method, path) = match found {
+            None => ("POST", &leases),
+            Some(_) => ("PUT", &named),
+        };
+        self.api.send_once(method, path, Some(&lease), DURATION)
+    }
+}
+
+impl Lease {
+    /// Starts a thread that renews the Lease, which a request took that was sent at this time since the machine's start.
+    fn start(shared: Arc<Shared>, path: String, lease: Value, sent: Duration) -> Lease {
+        let state = LeaseState {
+            lease,
+            renewed: sent,
+            tried: sent,
+            failure: String::new(),
+            lost: None,
+            has_ended: false,
+        };
+        let held = Arc::new(HeldLease {
+            shared,
+            path,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
+        let renewer = thread::spawn({
+            let held = held.clone();
+            move || held.keep()
+        });
+        Lease {
+            held,
+            renewer: Some(renewer),
         }
     }
 
-    /// Renews the Leases that are held, until there will be no more.
-    fn renew_all(&self) {
+    /// An error once the Lease is lost: whoever works on the release stops at once, and leaves it as it is.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.held.state().lost() {
+            None => Ok(()),
+            Some(how) => bail!("{}", loss(how)),
+        }
+    }
+
+    /// What was done to the release. If that failed and the Lease is lost, the error is that, and who has it now.
+    pub(crate) fn unless_lost<T>(&self, result: Result<T>) -> Result<T> {
+        result.or_else(|err| {
+            let how = self.held.state().lost().map(str::to_owned);
+            let how = how.ok_or(err)?;
+            bail!("{}", loss(&format!("{how}; {}", self.held.holder_now())))
+        })
+    }
+}
+
+fn loss(how: &str) -> String {
+    format!(
+        "the Lease was lost: {how}\n\
+         nothing is rolled back, and what was applied until now may be in the cluster\n\
+         hint: `cargo xtask status` shows what is deployed; try again when nobody is at work on it"
+    )
+}
+
+impl HeldLease {
+    fn state(&self) -> MutexGuard<'_, LeaseState> {
+        self.state.lock().expect("nobody panics with it")
+    }
+
+    /// Renews the Lease until it ends or is lost.
+    fn keep(&self) {
         loop {
-            let state = self
+            let state = self.state();
+            let pause = state.pause();
+            let mut state = self
                 .changed
-                .wait_timeout_while(self.state(), RENEWED_EVERY, |it| !it.has_ended)
+                .wait_timeout_while(state, pause, |it| !it.has_ended)
                 .expect("nobody panics with it")
                 .0;
-            if state.has_ended {
+            if state.has_ended || state.lost().is_some() {
                 return;
             }
-            let paths: Vec<String> = state.held.keys().cloned().collect();
+            let sent = clock::since_boot();
+            state.tried = sent;
+            let mut lease = state.lease.clone();
             drop(state);
-            for path in paths {
-                self.renew(&path);
-            }
+            lease["spec"]["renewTime"] = now().into();
+            let renewed = self.send("PUT", Some(&lease));
+            self.take_over(renewed, sent);
         }
     }
 
-    fn renew(&self, path: &str) {
-        let held = self.state().held.get(path).cloned();
-        let Some(mut lease) = held else { return };
-        lease["spec"]["renewTime"] = now().into();
-        let renewed = self.api.send("PUT", path, &lease);
-        let mut state = self.state();
+    fn send(&self, method: &str, body: Option<&Value>) -> Result<Value> {
+        let api = &self.shared.api;
+        api.send_once(method, &self.path, body, ANSWER)
+    }
+
+    /// Takes over what came of a renewal.
+    fn take_over(&self, renewed: Result<Value>, sent: Duration) {
         match renewed {
-            // It may have been given back meanwhile.
             Ok(lease) => {
-                if let Some(held) = state.held.get_mut(path) {
-                    *held = lease;
-                }
+                let mut state = self.state();
+                state.lease = lease;
+                state.renewed = sent;
+                state.failure.clear();
             }
-            Err(err) if has_status(&err, 409) || has_status(&err, 404) => {
-                if state.held.remove(path).is_some() {
-                    say!("somebody else has taken {path}");
-                }
-            }
-            // The API server is away: the next time may do.
-            Err(_) => {}
+            Err(err) if has_status(&err, 409) || has_status(&err, 404) => self.look(),
+            Err(err) => self.state().failure = format!("{err:#}"),
         }
+    }
+
+    /// Looks who has changed the Lease. It may have been ourselves, when an answer didn't reach us.
+    fn look(&self) {
+        let found = self.send("GET", None);
+        let mut state = self.state();
+        match found {
+            Ok(found) if is_same(&found, &state.lease) => state.lease = found,
+            Ok(_) => state.lost = Some("somebody else has taken it".to_owned()),
+            Err(err) if has_status(&err, 404) => {
+                state.lost = Some("somebody has deleted it".to_owned());
+            }
+            Err(err) => state.failure = format!("{err:#}"),
+        }
+    }
+
+    /// Who has a Lease that we have lost, as far as that can be told.
+    fn holder_now(&self) -> String {
+        let until = Until::after(INQUIRY);
+        loop {
+            match self.send("GET", None) {
+                Ok(found) if is_same(&found, &self.state().lease) => {
+                    return "nobody else is at work on it yet".to_owned();
+                }
+                Ok(found) => {
+                    let lease = objects::from_value(found).unwrap_or_default();
+                    return format!("{} is at work on it now", holder(&lease));
+                }
+                Err(err) if has_status(&err, 404) => {
+                    return "nobody is at work on it now".to_owned();
+                }
+                Err(_) if until.check("it").is_err() => {
+                    return "who is at work on it now can't be told".to_owned();
+                }
+                Err(_) => thread::sleep(TRIED_EVERY),
+            }
+        }
+    }
+
+    fn give_back(&self) {
+        let mut state = self.state();
+        let metadata = &state.lease["metadata"];
+        // Who has taken it has changed its version.
+        let (uid, version) = (&metadata["uid"], &metadata["resourceVersion"]);
+        let options = json!({"preconditions": {"uid": uid, "resourceVersion": version}});
+        let is_lost = state.lost().is_some();
+        drop(state);
+        let _ = if is_lost {
+            self.send("DELETE", Some(&options))
+        } else {
+            self.shared.api.send("DELETE", &self.path, &options)
+        };
     }
 }
 
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        let shared = &self.leases.shared;
-        let held = shared.state().held.remove(&self.path);
-        if let Some(lease) = held {
-            let options = json!({"preconditions": {"uid": lease["metadata"]["uid"]}});
-            let _ = shared.api.send("DELETE", &self.path, &options);
+impl LeaseState {
+    /// How the Lease was lost, if it was. Told from the clock: after a sleep, whoever works may be awake before the thread
+    /// that renews it.
+    fn lost(&mut self) -> Option<&str> {
+        let now = clock::since_boot();
+        let age = now.saturating_sub(self.renewed);
+        if self.lost.is_none() && age >= DURATION {
+            let has_slept = now.saturating_sub(self.tried) >= DURATION || self.failure.is_empty();
+            let why = if has_slept {
+                "this process was stopped, or its machine was asleep"
+            } else {
+                &self.failure
+            };
+            let seconds = age.as_secs();
+            self.lost = Some(format!("it was not renewed for {seconds} s: {why}"));
         }
+        self.lost.as_deref()
+    }
+
+    /// How long to wait before the next renewal.
+    fn pause(&self) -> Duration {
+        if self.tried > self.renewed {
+            return TRIED_EVERY;
+        }
+        let age = clock::since_boot().saturating_sub(self.renewed);
+        RENEWED_EVERY.saturating_sub(age)
     }
 }
 
-impl Drop for Leases {
+/// Whether a Lease that was found is one that we have taken, and nobody since.
+fn is_same(found: &Value, ours: &Value) -> bool {
+    found["metadata"]["uid"] == ours["metadata"]["uid"]
+        && found["spec"]["holderIdentity"] == ours["spec"]["holderIdentity"]
+        && found["spec"]["acquireTime"] == ours["spec"]["acquireTime"]
+}
+
+impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.state().has_ended = true;
-        self.shared.changed.notify_all();
+        self.held.state().has_ended = true;
+        self.held.changed.notify_all();
         if let Some(renewer) = self.renewer.take() {
             let _ = renewer.join();
         }
+        self.held.give_back();
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         api::{self, Api},
         helm::{self, Release},
         history::{self, OUR_ROLLBACK, Outcome, Revision},
+        lease::Lease,
         manifests::{self, Disguised, Rendering, Trials, Unmasked},
         migrations, ownership, rollout,
         session::Session,
@@ -26,6 +27,7 @@ use crate::{
         process::{self, Output},
         programs,
         terminal::{Progress, list},
+        until::Until,
         workflow,
     },
     secrets::Mask,
@@ -44,6 +46,8 @@ pub(crate) struct HelmRunner<'a> {
     pub(crate) timeout: Duration,
     /// What `helm upgrade` is told besides.
     pub(crate) flags: Vec<&'static str>,
+    /// Under which it changes a release. Once that is lost, helm is killed.
+    pub(crate) lease: Option<&'a Lease>,
 }
 
 /// What an upgrade may do beyond helm's own work.
@@ -138,7 +142,23 @@ impl<'a> HelmRunner<'a> {
             timeout,
             debug: false,
             flags: Vec::new(),
+            lease: None,
         }
+    }
+
+    /// The same helm for who holds the release's Lease.
+    pub(crate) fn under<'b>(&self, lease: &'b Lease) -> HelmRunner<'b>
+    where
+        'a: 'b,
+    {
+        HelmRunner {
+            lease: Some(lease),
+            ..self.with_mask(self.mask)
+        }
+    }
+
+    pub(crate) fn check_lease(&self) -> Result<()> {
+        self.lease.map_or(Ok(()), Lease::check)
     }
 
     /// Installs or upgrades the release, which nobody else does meanwhile, waits until it is rolled out, and checks it.
@@ -148,9 +168,22 @@ impl<'a> HelmRunner<'a> {
         release: &Release,
         session: &Session,
         policy: UpgradePolicy,
+        check: impl FnOnce(&Progress, &Lease) -> Result<T>,
+    ) -> Result<(u32, T)> {
+        let lease = session.leases.take(release.name)?;
+        let check = |progress: &Progress| check(progress, &lease);
+        let helm = self.under(&lease);
+        lease.unless_lost(helm.upgrade_or_roll_back(release, session, policy, check))
+    }
+
+    /// For who holds the release's Lease.
+    fn upgrade_or_roll_back<T>(
+        &self,
+        release: &Release,
+        session: &Session,
+        policy: UpgradePolicy,
         check: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<(u32, T)> {
-        let _lease = session.leases.take(release.name)?;
         let revisions = self.heal(session, release.name, policy.heal)?;
         ownership::check(session, release, &revisions, policy.take_over)?;
         if !policy.force_older {
@@ -165,16 +198,20 @@ impl<'a> HelmRunner<'a> {
             Ok(upgraded) => upgraded,
             Err(err) => {
                 let number = revisions.last().map_or(0, |it| it.number);
+                if self.check_lease().is_err() || process::check_stopped().is_err() {
+                    return Err(err);
+                }
                 if let Err(other) = settle_failed(session, release.name, number, &err) {
                     say!("{}: {other:#}", release.name);
                 }
-                if !policy.rollback_on_failure || process::check_stopped().is_err() {
+                if !policy.rollback_on_failure {
                     return Err(err);
                 }
                 let outcome = helm.roll_back_failed(session, release.name, &progress);
                 bail!("{err:#}\n{outcome}");
             }
         };
+        self.check_lease()?;
         after.settle(session, release.name, &Outcome::Ready)?;
         if let Some(before) = &before {
             let names = policy.delete_volumes;
@@ -249,7 +286,10 @@ impl<'a> HelmRunner<'a> {
             &session.api,
             release.name,
             &answer.manifest,
-            until,
+            Until {
+                at: until,
+                may_go_on: &|| self.check_lease(),
+            },
             progress,
         )
         .with_context(|| format!("revision {revision} {NOT_READY}"))?;
@@ -274,7 +314,7 @@ impl<'a> HelmRunner<'a> {
         loop {
             let flags = session.record.flags(last, &session.target.cluster);
             let applied = self.run_upgrade(release, flags);
-            let after = After::helm(session, release.name);
+            let after = self.after_helm(session, release.name);
             let err = match applied {
                 Ok(answer) => return Ok((answer, after?)),
                 Err(err) => err,
@@ -338,9 +378,14 @@ impl<'a> HelmRunner<'a> {
         let helm = self.with_mask(&mask);
         let after = helm.run_rollback(session, release, number, [live, content])?;
         let manifest = content["manifest"].as_str().unwrap_or_default();
+        let until = Until {
+            at: until,
+            may_go_on: &|| self.check_lease(),
+        };
         // Pods may log what the revision gives them.
         let followed = rollout::follow(api, release, manifest, until, progress)
             .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))));
+        self.check_lease()?;
         let outcome = match &followed {
             Ok(()) => Outcome::Ready,
             Err(_) => Outcome::Failed("not ready".to_owned()),
@@ -348,6 +393,17 @@ impl<'a> HelmRunner<'a> {
         after.settle(session, release, &outcome)?;
         followed?;
         volumes_after(session, release, [live, content], delete_volumes)
+    }
+
+    /// What helm has left of a release.
+    fn after_helm(&self, session: &Session, release: &str) -> Result<After> {
+        self.check_lease()?;
+        let api = &session.api;
+        let revisions = history::revisions(api, release)?;
+        let newest = revisions.last().context("helm keeps nothing of it")?;
+        let content = volumes::keep_in_record(api, release, newest)?;
+        volumes::protect(api, release, [&content])?;
+        Ok(After { revisions, content })
     }
 
     /// A mask that also hides the secrets of revisions: they may be older than those in any file.
@@ -367,6 +423,7 @@ impl<'a> HelmRunner<'a> {
             debug: self.debug,
             timeout: self.timeout,
             flags: self.flags.clone(),
+            lease: self.lease,
         }
     }
 
@@ -392,7 +449,7 @@ impl<'a> HelmRunner<'a> {
         }
         let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
         let rolled_back = self.run(release, rollback);
-        let after = After::helm(session, release)?;
+        let after = self.after_helm(session, release)?;
         // helm has copied the labels of the earlier one.
         let is_new = after.number()? > revision && after.newest()?.outcome == Outcome::Unknown;
         if is_new {
@@ -480,7 +537,7 @@ impl<'a> HelmRunner<'a> {
     /// Runs helm, and shows what it logs. A failure is helm's own message.
     fn run(&self, release: &str, cmd: Cmd) -> Result<Output> {
         // helm's own limit is for each single wait.
-        let output = process::run_within(self.sh, cmd, self.timeout + GRACE)?;
+        let output = process::run_while(self.sh, cmd, self.timeout + GRACE, || self.check_lease())?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
         if !output.success {
             return Err(self.failure(&log));
@@ -557,15 +614,6 @@ pub(crate) struct After {
 }
 
 impl After {
-    fn helm(session: &Session, release: &str) -> Result<After> {
-        let api = &session.api;
-        let revisions = history::revisions(api, release)?;
-        let newest = revisions.last().context("helm keeps nothing of it")?;
-        let content = volumes::keep_in_record(api, release, newest)?;
-        volumes::protect(api, release, [&content])?;
-        Ok(After { revisions, content })
-    }
-
     fn newest(&self) -> Result<&Revision> {
         self.revisions.last().context("helm keeps nothing of it")
     }
@@ -590,9 +638,7 @@ fn settle_failed(session: &Session, release: &str, number: u32, err: &Error) -> 
     let revisions = history::revisions(api, release)?;
     let newest = revisions.last();
     let newest = newest.filter(|it| it.number > number && it.is_begun());
-    if let Some(newest) = newest
-        && process::check_stopped().is_ok()
-    {
+    if let Some(newest) = newest {
         session.mark(release, newest, &Outcome::Failed(reason(err).to_owned()))?;
     }
     history::prune(api, release, &revisions)

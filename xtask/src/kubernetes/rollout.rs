@@ -8,7 +8,7 @@ mod workloads;
 use std::{
     sync::mpsc::{self, Receiver},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -35,7 +35,7 @@ pub(crate) use crate::kubernetes::rollout::pods::{is_refusal, trouble_of_job};
 /// release's time, and at most this.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// How often to look whether a pod has been without a node for too long, or somebody wants us to stop.
+/// How often to look whether a pod has been without a node for too long, or we have to stop.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far all of a release is.
@@ -65,13 +65,9 @@ pub(crate) fn follow(
     api: &Api,
     namespace: &str,
     manifest: &str,
-    until: Instant,
+    until: Until,
     progress: &Progress,
 ) -> Result<()> {
-    let until = Until {
-        at: until,
-        heeds_signals: true,
-    };
     let workloads = workloads::in_manifest(manifest, namespace)?;
     let grace = GRACE.min(until.left() / 3);
     // Most releases are ready already, and need no watches.
@@ -120,7 +116,7 @@ fn unready<'a>(
         .collect()
 }
 
-/// Whether nothing is left to wait for. An error if somebody stops us, if a workload has failed, or if it's late.
+/// Whether nothing is left to wait for. An error if we have to stop, if a workload has failed, or if it's late.
 fn is_over(
     observed: &Observed,
     unready: &[(&Workload, &WorkloadState)],
@@ -130,6 +126,7 @@ fn is_over(
     if process::check_stopped().is_err() {
         bail!("stopped before its pods were ready");
     }
+    (until.may_go_on)()?;
     let is_late = until.left().is_zero();
     let has_failed = unready.iter().any(|(_, state)| is_failure(state));
     if unready.is_empty() {

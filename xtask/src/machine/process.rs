@@ -13,12 +13,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use duct::{Expression, Handle, unix::HandleExt};
-use rustix::process::{Resource, Rlimit, getpgrp, getrlimit, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpgrp, getrlimit, kill_process_group, setrlimit,
+};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::Signals,
@@ -33,6 +35,9 @@ pub const VERBOSE: &str = "XTASK_VERBOSE";
 
 /// How long a program that is late may take to end when it is asked to, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How often to ask whether a program may go on.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The person's own limit on core dumps.
 static PERSONS_CORE_LIMIT: OnceLock<Rlimit> = OnceLock::new();
@@ -79,12 +84,24 @@ fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Res
         Some(limit) => wait_within(&program.handle, limit),
         None => wait(&program.handle),
     };
-    let status = status.with_context(|| format!("`{}`", program.name))?;
-    Ok(Output {
-        success: status.success(),
-        stdout: content(&program.stdout)?,
-        stderr: content(&program.stderr)?,
-    })
+    program.output(status.with_context(|| format!("`{}`", program.name))?)
+}
+
+/// Runs a program as `run_within` does, but only as long as it may go on. Then it is killed at once, with all that it
+/// started: what it would do before it ends by itself is no longer ours to do.
+pub(crate) fn run_while(
+    sh: &Shell,
+    cmd: Cmd,
+    limit: Duration,
+    may_go_on: impl Fn() -> Result<()>,
+) -> Result<Output> {
+    check_stopped()?;
+    may_go_on()?;
+    let program = Beside::start(sh, cmd, b"")?;
+    let status = wait_while(&program.handle, limit, &may_go_on);
+    // Whatever came of it meanwhile.
+    may_go_on()?;
+    program.output(status.with_context(|| format!("`{}`", program.name))?)
 }
 
 fn wait(handle: &Handle) -> Result<ExitStatus> {
@@ -93,14 +110,52 @@ fn wait(handle: &Handle) -> Result<ExitStatus> {
 
 /// A program that is late is asked to end, so that helm marks its release as failed, and then killed.
 fn wait_within(handle: &Handle, limit: Duration) -> Result<ExitStatus> {
-    if let Some(output) = handle.wait_timeout(limit)? {
-        return Ok(output.status);
+    match handle.wait_timeout(limit)? {
+        Some(output) => Ok(output.status),
+        None => end_late(handle, limit),
     }
+}
+
+fn end_late(handle: &Handle, limit: Duration) -> Result<ExitStatus> {
     terminate(handle);
     handle.wait_timeout(GRACE)?;
     handle.kill()?;
     handle.wait()?;
     bail!("did not end within {} s", limit.as_secs());
+}
+
+/// Waits as `wait_within` does. The first signal ends the program here, and not as soon as it comes: it may be what wakes
+/// us, and then the program may do nothing more.
+fn wait_while(
+    handle: &Handle,
+    limit: Duration,
+    may_go_on: impl Fn() -> Result<()>,
+) -> Result<ExitStatus> {
+    let until = Instant::now() + limit;
+    let mut is_stopped = false;
+    while Instant::now() < until {
+        if let Err(err) = may_go_on() {
+            kill_group(handle);
+            return Err(err);
+        }
+        if !is_stopped && check_stopped().is_err() {
+            is_stopped = true;
+            terminate(handle);
+        }
+        if let Some(output) = handle.wait_timeout(INTERVAL)? {
+            return Ok(output.status);
+        }
+    }
+    end_late(handle, limit)
+}
+
+/// Kills a program that has not been waited for, so that nobody else has its number, with its process group. It leads one
+/// where programs get sessions of their own; elsewhere it is killed when its `Beside` is dropped.
+fn kill_group(program: &Handle) {
+    let pids = program.pids().into_iter();
+    for pid in pids.filter_map(|it| Pid::from_raw(it.try_into().ok()?)) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
 }
 
 /// A program that runs beside us. It is killed when this is dropped.
@@ -135,6 +190,15 @@ impl Beside {
             handle: Arc::new(handle),
             stdout,
             stderr,
+        })
+    }
+
+    /// What the program, which has ended, wrote.
+    fn output(&self, status: ExitStatus) -> Result<Output> {
+        Ok(Output {
+            success: status.success(),
+            stdout: content(&self.stdout)?,
+            stderr: content(&self.stderr)?,
         })
     }
 
@@ -480,7 +544,7 @@ pub(crate) fn show(cmd: Cmd) -> Result<()> {
 /// failed and leaves nothing locked. duct starts programs in the thread that asks for it.
 #[cfg(target_os = "linux")]
 fn end_with_us(expression: Expression) -> Expression {
-    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+    use rustix::process::{getpid, getppid, set_parent_process_death_signal};
 
     let parent = getpid();
     before_exec(expression, move || {

@@ -6,32 +6,33 @@ use anyhow::{Result, ensure};
 
 use crate::machine::process;
 
-/// The deadline of an attempt, and whether a signal ends it earlier. Cleaning up does not heed signals.
+/// The deadline of an attempt, and what ends it earlier.
 #[derive(Clone, Copy)]
-pub(crate) struct Until {
+pub(crate) struct Until<'a> {
     pub(crate) at: Instant,
-    pub(crate) heeds_signals: bool,
+    /// An error says why the attempt has to end now.
+    pub(crate) may_go_on: &'a dyn Fn() -> Result<()>,
 }
 
-impl Until {
+impl<'a> Until<'a> {
     /// The end of this time, or a signal before it.
-    pub(crate) fn after(limit: Duration) -> Until {
+    pub(crate) fn after(limit: Duration) -> Until<'static> {
         Until {
             at: Instant::now() + limit,
-            heeds_signals: true,
+            may_go_on: &process::check_stopped,
         }
     }
 
-    /// The end of this time, whatever signals come before it.
-    pub(crate) fn after_in_any_case(limit: Duration) -> Until {
+    /// The end of this time, whatever signals come before it: for cleaning up.
+    pub(crate) fn after_in_any_case(limit: Duration) -> Until<'static> {
         Until {
-            heeds_signals: false,
+            may_go_on: &|| Ok(()),
             ..Until::after(limit)
         }
     }
 
     /// The deadline of a phase that may take as long as `limit`: never later than that of the whole attempt.
-    pub(crate) fn within(self, limit: Duration) -> Until {
+    pub(crate) fn within(self, limit: Duration) -> Until<'a> {
         Until {
             at: self.at.min(Instant::now() + limit),
             ..self
@@ -43,11 +44,9 @@ impl Until {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// An error once the time is over, or a signal wants us to stop. `what` took too long then.
+    /// An error once the attempt has to end. If that is because the time is over, `what` took too long.
     pub(crate) fn check(self, what: &str) -> Result<()> {
-        if self.heeds_signals {
-            process::check_stopped()?;
-        }
+        (self.may_go_on)()?;
         ensure!(!self.left().is_zero(), "{what} took too long");
         Ok(())
     }

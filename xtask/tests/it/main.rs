@@ -27,6 +27,7 @@ mod jupyterhub;
 mod leaks;
 mod local;
 mod login;
+mod lost_lease;
 mod migrations;
 mod mutants;
 mod names;

@@ -16,12 +16,12 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
-fn leases(cluster: &Shared, hub: &str) -> String {
+pub(crate) fn leases(cluster: &Shared, hub: &str) -> String {
     cluster.kubectl(&format!("get leases -n {hub} -o name"))
 }
 
 /// The number and the status of a release's newest revision.
-fn newest(cluster: &Shared, hub: &str) -> (u32, String) {
+pub(crate) fn newest(cluster: &Shared, hub: &str) -> (u32, String) {
     let labels =
         "{range .items[*]}{.metadata.labels.version} {.metadata.labels.status}{\"\\n\"}{end}";
     let mut command = crate::repo::tool("kubectl");

@@ -25,6 +25,7 @@ use crate::{
         diff::Differ,
         helm::Release,
         history,
+        lease::Lease,
         manifests::{Disguised, Rendering, Trials},
         ownership,
         record::Record,
@@ -140,7 +141,7 @@ impl Run {
         helm: &HelmRunner,
         release: &Release,
         policy: UpgradePolicy,
-        check: impl FnOnce(&Progress) -> Result<T>,
+        check: impl FnOnce(&Progress, &Lease) -> Result<T>,
     ) -> Result<(u32, T)> {
         let session = self.session.as_ref().context("there is no login")?;
         let upgraded = helm.upgrade(release, session, policy, check);
@@ -264,8 +265,13 @@ impl Run {
             self.apply_dask_crds(sh, &release, wanted, crds)?;
         }
         let (revision, health) =
-            self.upgrade(&helm, &release, args.options.policy(), |progress| {
-                self.check_health(hub.hub, &traits, &domain, args, progress)
+            self.upgrade(&helm, &release, args.options.policy(), |progress, lease| {
+                if args.skip_hub_health_check {
+                    return Ok(None);
+                }
+                progress.phase("its pods are ready, checking its health");
+                self.check_health(hub.hub, &traits, &domain, lease)
+                    .map(Some)
             })?;
         Ok(DeployedRelease {
             revision: Some(revision),
@@ -275,21 +281,24 @@ impl Run {
         })
     }
 
-    /// Checks a hub after its rollout, unless that is skipped: "healthy", or why it couldn't be checked.
+    /// Checks a hub after its rollout: "healthy", or why it couldn't be checked.
     fn check_health(
         &self,
         hub: &Hub,
         traits: &HubTraits,
         domain: &str,
-        args: &Deploy,
-        progress: &Progress,
-    ) -> Result<Option<String>> {
-        if args.skip_hub_health_check {
-            return Ok(None);
-        }
-        progress.phase("its pods are ready, checking its health");
+        lease: &Lease,
+    ) -> Result<String> {
         let rehearsal = self.rehearsal();
-        check::after_rollout(self.api()?, hub, traits, rehearsal, domain, &self.mask).map(Some)
+        check::after_rollout(
+            self.api()?,
+            lease,
+            hub,
+            traits,
+            rehearsal,
+            domain,
+            &self.mask,
+        )
     }
 
     /// Where people find a hub.

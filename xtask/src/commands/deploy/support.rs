@@ -220,7 +220,9 @@ impl SupportReleases<'_> {
             return self.run.show(&self.helm, release, lacks);
         }
         let policy = options.policy();
-        let (revision, ()) = self.run.upgrade(&self.helm, release, policy, |_| Ok(()))?;
+        let (revision, ()) = self
+            .run
+            .upgrade(&self.helm, release, policy, |_, _| Ok(()))?;
         Ok(DeployedRelease {
             revision: Some(revision),
             ..DeployedRelease::default()
