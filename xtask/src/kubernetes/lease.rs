@@ -338,10 +338,8 @@ impl HeldLease {
         let mut state = self.state();
         match found {
             Ok(found) if is_same(&found, &state.lease) => state.lease = found,
-            Ok(_) => state.lost = Some("somebody else has taken it".to_owned()),
-            Err(err) if has_status(&err, 404) => {
-                state.lost = Some("somebody has deleted it".to_owned());
-            }
+            Ok(_) => state.lose("somebody else has taken it".to_owned()),
+            Err(err) if has_status(&err, 404) => state.lose("somebody has deleted it".to_owned()),
             Err(err) => state.failure = format!("{err:#}"),
         }
     }
@@ -399,9 +397,13 @@ impl LeaseState {
                 &self.failure
             };
             let seconds = age.as_secs();
-            self.lost = Some(format!("it was not renewed for {seconds} s: {why}"));
+            self.lose(format!("it was not renewed for {seconds} s: {why}"));
         }
         self.lost.as_deref()
+    }
+
+    fn lose(&mut self, how: String) {
+        self.lost.get_or_insert(how);
     }
 
     /// How long to wait before the next renewal.

@@ -193,7 +193,7 @@ fn a_lease_that_somebody_deletes_stops_its_release() {
     repo.ok("deploy lake");
     values(&repo, "gone-a", "hook: true\n");
     values(&repo, "gone-b", "fate: slow\n");
-    let child = repo.start("deploy lake --rollback-on-failure");
+    let child = repo.start("deploy lake --rollback-on-failure --timeout 60s");
     wait_until("the hook", || has_hook(&cluster, "gone-a"));
     let helms = helms(&child, &["gone-a"]);
     assert!(!helms.is_empty());

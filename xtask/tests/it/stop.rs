@@ -226,7 +226,7 @@ fn two_deploys_at_once() {
     assert_eq!(leases(&cluster, "twice"), "");
 }
 
-/// The API server goes away when helm begins, and comes back: helm is started again, and the Lease is kept.
+/// The API server hangs when helm begins, goes away, and comes back: helm is started again, and the Lease is kept.
 #[test]
 fn an_api_server_that_comes_back() {
     let mut repo = Repo::own();
@@ -255,6 +255,16 @@ fn an_api_server_that_comes_back() {
     );
     let child = repo.start("deploy local");
     wait_until("helm for demo", || at.exists());
+    let server = command_lines().into_iter().find(|(_, line)| {
+        let is_server = line.split(' ').next().unwrap().ends_with("kube-apiserver");
+        is_server && line.contains(folder.to_str().unwrap())
+    });
+    let server = server.expect("it's there").0.to_string();
+    let send = |name: &str| Command::new("kill").args([name, &server]).status();
+    assert!(send("-STOP").unwrap().success());
+    thread::sleep(Duration::from_secs(11));
+    assert!(send("-CONT").unwrap().success());
+    thread::sleep(Duration::from_secs(6));
     kwokctl(&["stop", "cluster"]);
     std::fs::write(&go, "").unwrap();
     thread::sleep(Duration::from_secs(2));
