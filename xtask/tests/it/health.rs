@@ -462,6 +462,29 @@ fn two_checks_do_not_take_the_user_from_each_other() {
     assert_eq!(Ran::from(first).code, Some(0));
 }
 
+/// Once another check may have taken the user, one that was asleep leaves it alone.
+#[test]
+fn a_check_that_lost_its_lease_leaves_the_user_to_others() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("slow");
+    let before = starts(&hub, "slow");
+    let first = repo.start("run-hub-health-check lake troubled");
+    wait_until("the server", || starts(&hub, "slow") > before);
+    signal(&first, "STOP");
+    let second = repo.start("run-hub-health-check lake troubled");
+    wait_until("the other server", || starts(&hub, "slow") > before + 1);
+    signal(&first, "CONT");
+    let said = Ran::from(first).stderr;
+    let lost = "the Lease was lost: it was not renewed for ";
+    assert!(
+        said.contains(lost) && said.contains(" is at work on it now\n"),
+        "{said}"
+    );
+    let second = Ran::from(second);
+    assert_eq!(second.code, Some(0), "{}{}", second.stdout, second.stderr);
+    assert!(!second.stderr.contains("attempt 1"), "{}", second.stderr);
+}
+
 #[test]
 fn a_killed_checks_server_that_is_about_to_start() {
     let Turn { repo, hub, _turn } = TROUBLED.turn();
