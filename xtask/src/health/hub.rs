@@ -41,7 +41,8 @@ const GONE: Duration = Duration::from_secs(3);
 /// The name of the hub in messages, beside that of a user's server.
 const HUB: &str = "hub";
 
-/// The user that checks. It is deleted, and its server stopped, when this is dropped, unless it may be somebody else's then.
+/// The user that checks. When this is dropped the user is deleted and its server stopped, unless it may be somebody
+/// else's by then.
 pub(crate) struct TestUser<'a> {
     address: &'a Address,
     token: &'a Secret,

@@ -5,7 +5,7 @@
 
 use std::{
     fmt, fs,
-    io::{BufRead, BufReader, Lines, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Lines, Read, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::Once,
@@ -280,7 +280,10 @@ fn say_that_it_is_away() {
 
 fn read_line(answer: &mut BufReader<UnixStream>) -> Result<String> {
     let mut line = String::new();
-    answer.read_line(&mut line)?;
+    match answer.read_line(&mut line) {
+        Err(err) if err.kind() == ErrorKind::WouldBlock => bail!("the API server does not answer"),
+        read => read?,
+    };
     Ok(line.trim_end().to_owned())
 }
 
