@@ -1,5 +1,6 @@
 //! A live cluster: how to log in, its API, and the releases in it.
 
+pub(crate) mod after;
 pub(crate) mod api;
 pub(crate) mod commits;
 pub(crate) mod credentials;
@@ -15,6 +16,7 @@ pub(crate) mod ownership;
 pub(crate) mod record;
 pub(crate) mod rehearsal;
 pub(crate) mod release;
+pub(crate) mod rollback;
 pub(crate) mod rollout;
 pub(crate) mod session;
 pub(crate) mod volumes;

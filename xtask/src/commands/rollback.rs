@@ -7,12 +7,15 @@ use xshell::Shell;
 
 use crate::{
     kubernetes::{
-        healing, history, migrations, ownership, release::HelmRunner, session::Session, volumes,
+        healing, history, migrations, ownership,
+        release::{FORCE_CONFLICTS, HelmRunner},
+        session::Session,
+        volumes,
         way_back::WayBack,
     },
     machine::{
         process,
-        terminal::{self, Progress, list},
+        terminal::{self, list},
         tree::Tree,
     },
     repository::{
@@ -62,7 +65,7 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     let mask = session.mask();
     let mut helm = HelmRunner::new(&sh, &mask, args.timeout);
     if args.force_conflicts {
-        helm.flags.push("--force-conflicts");
+        helm.flags.push(FORCE_CONFLICTS);
     }
     let shown = format!("`{release}` of `{}`", cluster.name);
     if history::revisions(&session.api, release)?.is_empty() {
@@ -86,8 +89,7 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     );
     terminal::confirm(&question, args.yes)?;
     ensure_unchanged(&session, &way_back).with_context(|| shown.clone())?;
-    let progress = Progress::new(release);
-    let result = helm.roll_back(&way_back, &session, &args.delete_volumes, &progress);
+    let result = helm.roll_back(&way_back, &session, &args.delete_volumes);
     session
         .unless_stopped(release, lease.unless_lost(result))
         .with_context(|| shown)?;

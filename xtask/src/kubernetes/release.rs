@@ -13,20 +13,20 @@ use xshell::{Cmd, Shell};
 
 use crate::{
     kubernetes::{
+        after::{self, After, NOT_HEALTHY, NOT_READY},
         api::{self, Api},
         helm::{self, Release},
-        history::{self, OUR_ROLLBACK, Outcome, Revision},
+        history::{self, Outcome, Revision},
         lease::Lease,
         manifests::{self, Disguised, Rendering, Trials, Unmasked},
-        migrations, ownership, rollout,
+        ownership, rollout,
         session::Session,
         volumes::{self, HookObject, Objects},
-        way_back::WayBack,
     },
     machine::{
         process::{self, Output},
         programs,
-        terminal::{Progress, list},
+        terminal::Progress,
         until::Until,
         workflow,
     },
@@ -184,8 +184,9 @@ impl<'a> HelmRunner<'a> {
         policy: UpgradePolicy,
         check: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<(u32, T)> {
+        let found = history::revisions(&session.api, release.name)?;
+        ownership::check(session, release, &found, policy.take_over)?;
         let revisions = self.heal(session, release.name, policy.heal)?;
-        ownership::check(session, release, &revisions, policy.take_over)?;
         if !policy.force_older {
             self.refuse_older(release.name, session, &revisions)?;
         }
@@ -197,27 +198,41 @@ impl<'a> HelmRunner<'a> {
         let (after, checked) = match upgraded {
             Ok(upgraded) => upgraded,
             Err(err) => {
-                let number = revisions.last().map_or(0, |it| it.number);
-                if self.check_lease().is_err() || process::check_stopped().is_err() {
-                    return Err(err);
-                }
-                if let Err(other) = settle_failed(session, release.name, number, &err) {
-                    say!("{}: {other:#}", release.name);
-                }
-                if !policy.rollback_on_failure {
-                    return Err(err);
-                }
-                let outcome = helm.roll_back_failed(session, release.name, &progress);
-                bail!("{err:#}\n{outcome}");
+                let last = revisions.last();
+                return Err(helm.after_failure(session, release.name, last, policy, err));
             }
         };
         self.check_lease()?;
         after.settle(session, release.name, &Outcome::Ready)?;
         if let Some(before) = &before {
             let names = policy.delete_volumes;
-            volumes_after(session, release.name, [before, &after.content], names)?;
+            after::volumes_after(session, release.name, [before, &after.content], names)?;
         }
         Ok((after.number()?, checked))
+    }
+
+    /// Records that an upgrade after this revision has failed, and returns the release to a good one if that is wanted.
+    /// What is to be said of it all.
+    fn after_failure(
+        &self,
+        session: &Session,
+        release: &str,
+        before: Option<&Revision>,
+        policy: UpgradePolicy,
+        err: Error,
+    ) -> Error {
+        if self.check_lease().is_err() || process::check_stopped().is_err() {
+            return err;
+        }
+        let number = before.map_or(0, |it| it.number);
+        if let Err(other) = after::settle_failed(session, release, number, &err) {
+            say!("{release}: {other:#}");
+        }
+        if !policy.rollback_on_failure {
+            return err;
+        }
+        let outcome = self.roll_back_failed(session, release);
+        anyhow!("{err:#}\n{outcome}")
     }
 
     /// Refuses to deploy a commit that comes before the one of the newest revision, whatever became of that.
@@ -334,78 +349,6 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
-    /// Returns a release that failed to the newest revision that was ready; what is to be said of that.
-    fn roll_back_failed(&self, session: &Session, release: &str, progress: &Progress) -> String {
-        let way_back = history::revisions(&session.api, release)
-            .and_then(|revisions| WayBack::find(session, release, revisions));
-        let way_back = match way_back {
-            Ok(Some(way_back)) => way_back,
-            Ok(None) => {
-                return "no earlier revision was ready that it could be rolled back to".to_owned();
-            }
-            Err(err) => return format!("it was not rolled back: {err:#}"),
-        };
-        let number = way_back.target().number;
-        let (live, content) = (&way_back.live_content, &way_back.content);
-        let api = &session.api;
-        if let Err(err) = migrations::refuse_way_back(self.sh, api, release, live, content) {
-            return format!("it was not rolled back to revision {number}: {err:#}");
-        }
-        match self.roll_back(&way_back, session, &[], progress) {
-            Ok(()) => format!("rolled back to revision {number}, which is ready again"),
-            Err(err) => format!("rolling back to revision {number} failed: {err:#}"),
-        }
-    }
-
-    /// Makes a new revision of an earlier one, and waits until that is rolled out. For who holds the release's Lease.
-    pub(crate) fn roll_back(
-        &self,
-        way_back: &WayBack,
-        session: &Session,
-        delete_volumes: &[String],
-        progress: &Progress,
-    ) -> Result<()> {
-        let release = way_back.release;
-        let number = way_back.target().number;
-        let until = Instant::now() + self.timeout;
-        progress.phase(&format!("rolling back to revision {number}"));
-        let (live, content) = (&way_back.live_content, &way_back.content);
-        let events = ["pre-rollback", "post-rollback"];
-        let (old, new) = (Objects::of(live), Objects::of(content));
-        let api = &session.api;
-        volumes::refuse_losses(api, release, &old, Some(&new), events, delete_volumes)?;
-        let mask = self.mask_of_revisions(&[live, content]);
-        let helm = self.with_mask(&mask);
-        let after = helm.run_rollback(session, release, number, [live, content])?;
-        let manifest = content["manifest"].as_str().unwrap_or_default();
-        let until = Until {
-            at: until,
-            may_go_on: &|| self.check_lease(),
-        };
-        // Pods may log what the revision gives them.
-        let followed = rollout::follow(api, release, manifest, until, progress)
-            .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))));
-        self.check_lease()?;
-        let outcome = match &followed {
-            Ok(()) => Outcome::Ready,
-            Err(_) => Outcome::Failed("not ready".to_owned()),
-        };
-        after.settle(session, release, &outcome)?;
-        followed?;
-        volumes_after(session, release, [live, content], delete_volumes)
-    }
-
-    /// What helm has left of a release.
-    fn after_helm(&self, session: &Session, release: &str) -> Result<After> {
-        self.check_lease()?;
-        let api = &session.api;
-        let revisions = history::revisions(api, release)?;
-        let newest = revisions.last().context("helm keeps nothing of it")?;
-        let content = volumes::keep_in_record(api, release, newest)?;
-        volumes::protect(api, release, [&content])?;
-        Ok(After { revisions, content })
-    }
-
     /// A mask that also hides the secrets of revisions: they may be older than those in any file.
     pub(crate) fn mask_of_revisions(&self, contents: &[&Value]) -> Mask {
         let secrets = contents.iter().flat_map(|it| history::secret_texts(it));
@@ -425,42 +368,6 @@ impl<'a> HelmRunner<'a> {
             flags: self.flags.clone(),
             lease: self.lease,
         }
-    }
-
-    /// Has helm make a new revision of an earlier one, from the newest revision's content to that one's.
-    pub(crate) fn run_rollback(
-        &self,
-        session: &Session,
-        release: &str,
-        revision: u32,
-        contents: [&Value; 2],
-    ) -> Result<After> {
-        volumes::protect(&session.api, release, contents)?;
-        let what = format!("{OUR_ROLLBACK} to revision {revision}");
-        let mut flags = vec![
-            "--description".to_owned(),
-            session.record.description(&what),
-        ];
-        if self.flags.contains(&"--force-conflicts") {
-            flags.extend([
-                "--server-side=true".to_owned(),
-                "--force-conflicts".to_owned(),
-            ]);
-        }
-        let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
-        let rolled_back = self.run(release, rollback);
-        let after = self.after_helm(session, release)?;
-        // helm has copied the labels of the earlier one.
-        let is_new = after.number()? > revision && after.newest()?.outcome == Outcome::Unknown;
-        if is_new {
-            let outcome = match &rolled_back {
-                Ok(_) => Outcome::Begun,
-                Err(_) => Outcome::Failed("not applied".to_owned()),
-            };
-            session.mark(release, after.newest()?, &outcome)?;
-        }
-        rolled_back?;
-        Ok(after)
     }
 
     pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
@@ -535,7 +442,7 @@ impl<'a> HelmRunner<'a> {
     }
 
     /// Runs helm, and shows what it logs. A failure is helm's own message.
-    fn run(&self, release: &str, cmd: Cmd) -> Result<Output> {
+    pub(crate) fn run(&self, release: &str, cmd: Cmd) -> Result<Output> {
         // helm's own limit is for each single wait.
         let output = process::run_while(self.sh, cmd, self.timeout + GRACE, || self.check_lease())?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
@@ -569,26 +476,11 @@ fn hint_of_failure(log: &str) -> &'static str {
     }
 }
 
+/// Has helm take over fields that somebody set by other means.
+pub(crate) const FORCE_CONFLICTS: &str = "--force-conflicts";
+
 /// Has helm delete what a failed upgrade has made, claims too.
 pub(crate) const CLEANUP: &str = "--cleanup-on-fail";
-
-/// What is said of a revision whose pods are not ready in time.
-const NOT_READY: &str = "did not become ready";
-
-/// What is said of one that fails its health check.
-const NOT_HEALTHY: &str = "is not healthy";
-
-/// Why an upgrade failed, in few words: a label holds them, so no secret may be among them.
-fn reason(err: &Error) -> &'static str {
-    let message = err.to_string();
-    if message.ends_with(NOT_READY) {
-        "not ready"
-    } else if message.ends_with(NOT_HEALTHY) {
-        "not healthy"
-    } else {
-        "not applied"
-    }
-}
 
 /// Whether another attempt may succeed where helm failed with this message.
 fn may_pass(message: &str) -> bool {
@@ -604,67 +496,4 @@ fn content_of_last(
 ) -> Result<Option<Value>> {
     let last = revisions.last().filter(|it| it.status != "uninstalled");
     last.map(|it| it.content(&session.api, release)).transpose()
-}
-
-/// A release after helm has changed it: its claims stay whatever helm does next, ours or somebody else's.
-pub(crate) struct After {
-    revisions: Vec<Revision>,
-    /// What helm keeps of the newest one.
-    content: Value,
-}
-
-impl After {
-    fn newest(&self) -> Result<&Revision> {
-        self.revisions.last().context("helm keeps nothing of it")
-    }
-
-    fn number(&self) -> Result<u32> {
-        Ok(self.newest()?.number)
-    }
-
-    /// Records how the newest revision went, and forgets old ones. What a signal has cut off may become ready by itself.
-    fn settle(&self, session: &Session, release: &str, outcome: &Outcome) -> Result<()> {
-        if process::check_stopped().is_err() {
-            return Ok(());
-        }
-        session.mark(release, self.newest()?, outcome)?;
-        history::prune(&session.api, release, &self.revisions)
-    }
-}
-
-/// Records that an upgrade has failed, if it made a revision after the one with this number.
-fn settle_failed(session: &Session, release: &str, number: u32, err: &Error) -> Result<()> {
-    let api = &session.api;
-    let revisions = history::revisions(api, release)?;
-    let newest = revisions.last();
-    let newest = newest.filter(|it| it.number > number && it.is_begun());
-    if let Some(newest) = newest {
-        session.mark(release, newest, &Outcome::Failed(reason(err).to_owned()))?;
-    }
-    history::prune(api, release, &revisions)
-}
-
-/// Deletes the claims that a change of the release was to delete, and tells which others it has left. `contents` are what
-/// helm keeps of it before and after.
-fn volumes_after(
-    session: &Session,
-    release: &str,
-    contents: [&Value; 2],
-    delete_volumes: &[String],
-) -> Result<()> {
-    let api = &session.api;
-    let [before, after] = contents;
-    let deleted = volumes::delete(api, release, delete_volumes, Some(after))?;
-    if !deleted.is_empty() {
-        say!("{release}: deleted the volume claims {}", list(&deleted));
-    }
-    let mut left = volumes::left_over(api, release, before, after)?;
-    left.retain(|it| !deleted.contains(it));
-    if !left.is_empty() {
-        say!(
-            "{release}: volume claims that the release no longer has stay: {}; `--delete-volumes` deletes them",
-            list(&left)
-        );
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! No order of commands loses a volume claim that nobody has named.
 
-use std::{process::Output, sync::Arc, thread, time::Duration};
+use std::{fs, process::Output, sync::Arc, thread, time::Duration};
 
 use crate::{
     repo::{Repo, Shared, assert_succeeded, tool, wait_until},
@@ -365,16 +365,8 @@ fn a_release_of_another_cluster() {
     let pool = Pool::new("claim-river");
     let said = pool.deploy(&[CONFIG]);
     assert!(said.contains("lake: https://127.0.0.1:"), "{said}");
-    let root = &pool.repo.root;
-    crate::repo::copy(
-        &root.join("config/clusters/lake"),
-        &root.join("config/clusters/delta"),
-    );
-    pool.repo.edit(
-        "config/clusters/delta/cluster.yaml",
-        "name: lake",
-        "name: delta",
-    );
+    // As if the folder had been copied from there, with its kubeconfig.
+    rename(&pool, "lake", "delta");
     let hub = pool.hub;
     let refused = "the release `claim-river` belongs to the cluster `lake`, not to `delta`; this is https://127.0.0.1:";
     for command in [
@@ -386,8 +378,15 @@ fn a_release_of_another_cluster() {
         assert!(said.contains(refused), "{command}: {said}");
     }
     pool.repo.ok("deploy delta --take-over lake");
-    assert!(
-        pool.fails("deploy", "")
-            .contains("belongs to the cluster `delta`")
-    );
+    rename(&pool, "delta", "lake");
+    let said = pool.fails("deploy", "");
+    assert!(said.contains("belongs to the cluster `delta`"), "{said}");
+}
+
+fn rename(pool: &Pool, from: &str, to: &str) {
+    let clusters = pool.repo.root.join("config/clusters");
+    fs::rename(clusters.join(from), clusters.join(to)).unwrap();
+    let (from, to) = (format!("name: {from}"), format!("name: {to}"));
+    let path = format!("config/clusters/{}/cluster.yaml", &to[6..]);
+    pool.repo.edit(&path, &from, &to);
 }

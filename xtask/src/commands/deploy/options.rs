@@ -3,7 +3,7 @@
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
 use crate::{
-    kubernetes::release::{CLEANUP, UpgradePolicy},
+    kubernetes::release::{CLEANUP, FORCE_CONFLICTS, UpgradePolicy},
     machine::terminal::Format,
 };
 
@@ -65,7 +65,7 @@ impl DeployOptions {
     pub(crate) fn flags(&self) -> Vec<&'static str> {
         if self.force_conflicts {
             // A release that helm 3 made would keep to its way.
-            vec!["--server-side=true", "--force-conflicts"]
+            vec!["--server-side=true", FORCE_CONFLICTS]
         } else {
             Vec::new()
         }

@@ -1,0 +1,113 @@
+//! A release once helm has changed it: what is recorded, and what of it is left in the cluster.
+
+use anyhow::{Context, Error, Result};
+use serde_json::Value;
+
+use crate::{
+    kubernetes::{
+        history::{self, Outcome, Revision},
+        release::HelmRunner,
+        session::Session,
+        volumes,
+    },
+    machine::{process, terminal::list},
+};
+
+/// What is said of a revision whose pods are not ready in time.
+pub(crate) const NOT_READY: &str = "did not become ready";
+
+/// What is said of one that fails its health check.
+pub(crate) const NOT_HEALTHY: &str = "is not healthy";
+
+/// Why an upgrade failed, in few words: a label holds them, so no secret may be among them.
+fn reason(err: &Error) -> &'static str {
+    let message = err.to_string();
+    if message.ends_with(NOT_READY) {
+        "not ready"
+    } else if message.ends_with(NOT_HEALTHY) {
+        "not healthy"
+    } else {
+        "not applied"
+    }
+}
+
+/// A release after helm has changed it: its claims stay whatever helm does next, ours or somebody else's.
+pub(crate) struct After {
+    revisions: Vec<Revision>,
+    /// What helm keeps of the newest one.
+    pub(crate) content: Value,
+}
+
+impl HelmRunner<'_> {
+    /// What helm has left of a release.
+    pub(crate) fn after_helm(&self, session: &Session, release: &str) -> Result<After> {
+        self.check_lease()?;
+        let api = &session.api;
+        let revisions = history::revisions(api, release)?;
+        let newest = revisions.last().context("helm keeps nothing of it")?;
+        let content = volumes::keep_in_record(api, release, newest)?;
+        volumes::protect(api, release, [&content])?;
+        Ok(After { revisions, content })
+    }
+}
+
+impl After {
+    pub(crate) fn newest(&self) -> Result<&Revision> {
+        self.revisions.last().context("helm keeps nothing of it")
+    }
+
+    pub(crate) fn number(&self) -> Result<u32> {
+        Ok(self.newest()?.number)
+    }
+
+    /// Records how the newest revision went, and forgets old ones. What a signal has cut off may become ready by itself.
+    pub(crate) fn settle(&self, session: &Session, release: &str, outcome: &Outcome) -> Result<()> {
+        if process::check_stopped().is_err() {
+            return Ok(());
+        }
+        session.mark(release, self.newest()?, outcome)?;
+        history::prune(&session.api, release, &self.revisions)
+    }
+}
+
+/// Records that an upgrade has failed, if it made a revision after the one with this number.
+pub(crate) fn settle_failed(
+    session: &Session,
+    release: &str,
+    number: u32,
+    err: &Error,
+) -> Result<()> {
+    let api = &session.api;
+    let revisions = history::revisions(api, release)?;
+    let newest = revisions.last();
+    let newest = newest.filter(|it| it.number > number && it.is_begun());
+    if let Some(newest) = newest {
+        session.mark(release, newest, &Outcome::Failed(reason(err).to_owned()))?;
+    }
+    history::prune(api, release, &revisions)
+}
+
+/// Deletes the claims that a change of the release was to delete, and tells which others it has left. `contents` are what
+/// helm keeps of it before and after.
+pub(crate) fn volumes_after(
+    session: &Session,
+    release: &str,
+    contents: [&Value; 2],
+    delete_volumes: &[String],
+) -> Result<()> {
+    let api = &session.api;
+    let [before, after] = contents;
+    let deleted = volumes::delete(api, release, delete_volumes, Some(after))?;
+    if !deleted.is_empty() {
+        say!("{release}: deleted the volume claims {}", list(&deleted));
+    }
+    let mut left = volumes::left_over(api, release, before, after)?;
+    left.retain(|it| !deleted.contains(it));
+    if !left.is_empty() {
+        say!(
+            "{release}: volume claims that the release no longer has stay: {}; `--delete-volumes` deletes them",
+            list(&left)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Releases that go back to an earlier revision, by a person's wish or because an upgrade failed.
+
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use serde_json::Value;
+
+use crate::{
+    kubernetes::{
+        after::{self, After},
+        helm,
+        history::{self, OUR_ROLLBACK, Outcome},
+        migrations,
+        release::{FORCE_CONFLICTS, HelmRunner},
+        rollout,
+        session::Session,
+        volumes::{self, Objects},
+        way_back::WayBack,
+    },
+    machine::{terminal::Progress, until::Until},
+};
+
+impl HelmRunner<'_> {
+    /// Returns a release that failed to the newest revision that was ready; what is to be said of that.
+    pub(crate) fn roll_back_failed(&self, session: &Session, release: &str) -> String {
+        let way_back = history::revisions(&session.api, release)
+            .and_then(|revisions| WayBack::find(session, release, revisions));
+        let way_back = match way_back {
+            Ok(Some(way_back)) => way_back,
+            Ok(None) => {
+                return "no earlier revision was ready that it could be rolled back to".to_owned();
+            }
+            Err(err) => return format!("it was not rolled back: {err:#}"),
+        };
+        let number = way_back.target().number;
+        let (live, content) = (&way_back.live_content, &way_back.content);
+        let api = &session.api;
+        if let Err(err) = migrations::refuse_way_back(self.sh, api, release, live, content) {
+            return format!("it was not rolled back to revision {number}: {err:#}");
+        }
+        match self.roll_back(&way_back, session, &[]) {
+            Ok(()) => format!("rolled back to revision {number}, which is ready again"),
+            Err(err) => format!("rolling back to revision {number} failed: {err:#}"),
+        }
+    }
+
+    /// Makes a new revision of an earlier one, and waits until that is rolled out. For who holds the release's Lease.
+    pub(crate) fn roll_back(
+        &self,
+        way_back: &WayBack,
+        session: &Session,
+        delete_volumes: &[String],
+    ) -> Result<()> {
+        let release = way_back.release;
+        let progress = Progress::new(release);
+        let number = way_back.target().number;
+        let until = Instant::now() + self.timeout;
+        progress.phase(&format!("rolling back to revision {number}"));
+        let (live, content) = (&way_back.live_content, &way_back.content);
+        let events = ["pre-rollback", "post-rollback"];
+        let (old, new) = (Objects::of(live), Objects::of(content));
+        let api = &session.api;
+        volumes::refuse_losses(api, release, &old, Some(&new), events, delete_volumes)?;
+        let mask = self.mask_of_revisions(&[live, content]);
+        let helm = self.with_mask(&mask);
+        let after = helm.run_rollback(session, release, number, [live, content])?;
+        let manifest = content["manifest"].as_str().unwrap_or_default();
+        let until = Until {
+            at: until,
+            may_go_on: &|| self.check_lease(),
+        };
+        // Pods may log what the revision gives them.
+        let followed = rollout::follow(api, release, manifest, until, &progress)
+            .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))));
+        self.check_lease()?;
+        let outcome = match &followed {
+            Ok(()) => Outcome::Ready,
+            Err(_) => Outcome::Failed("not ready".to_owned()),
+        };
+        after.settle(session, release, &outcome)?;
+        followed?;
+        after::volumes_after(session, release, [live, content], delete_volumes)
+    }
+
+    /// Has helm make a new revision of an earlier one, from the newest revision's content to that one's.
+    pub(crate) fn run_rollback(
+        &self,
+        session: &Session,
+        release: &str,
+        revision: u32,
+        contents: [&Value; 2],
+    ) -> Result<After> {
+        volumes::protect(&session.api, release, contents)?;
+        let what = format!("{OUR_ROLLBACK} to revision {revision}");
+        let mut flags = vec![
+            "--description".to_owned(),
+            session.record.description(&what),
+        ];
+        if self.flags.contains(&FORCE_CONFLICTS) {
+            flags.extend(["--server-side=true", FORCE_CONFLICTS].map(str::to_owned));
+        }
+        let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
+        let rolled_back = self.run(release, rollback);
+        let after = match self.after_helm(session, release) {
+            Ok(after) => after,
+            Err(err) => return Err(rolled_back.err().unwrap_or(err)),
+        };
+        // helm has copied the labels of the earlier one.
+        let is_new = after.number()? > revision && after.newest()?.outcome == Outcome::Unknown;
+        if is_new {
+            let outcome = match &rolled_back {
+                Ok(_) => Outcome::Begun,
+                Err(_) => Outcome::Failed("not applied".to_owned()),
+            };
+            session.mark(release, after.newest()?, &outcome)?;
+        }
+        rolled_back?;
+        Ok(after)
+    }
+}
