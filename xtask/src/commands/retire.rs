@@ -80,6 +80,7 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     lease.check()?;
     // After the hub, which would only start them again.
     delete_servers(&session.api, hub)?;
+    lease.check()?;
     let rest = delete_volumes(&session.api, args)?;
     drop(lease);
     terminal::print(&format!("{hub} is gone{rest}\n"))?;
