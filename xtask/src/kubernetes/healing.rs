@@ -12,7 +12,7 @@ use crate::{
     kubernetes::{
         api::{self, Api},
         history::{self, OUR_ROLLBACK, Outcome, Revision},
-        release::HelmRunner,
+        release::{HelmRunner, UpgradePolicy},
         session::Session,
     },
     machine::process,
@@ -27,19 +27,19 @@ impl HelmRunner<'_> {
     /// then.
     ///
     /// Only what our own record shows to be ours is cut off, since we hold the Lease. A helm of somebody else may be at
-    /// work, and is waited for, unless `is_dead`.
+    /// work, and is waited for, unless `policy` says that it is dead.
     pub(crate) fn heal(
         &self,
         session: &Session,
         release: &str,
-        is_dead: bool,
+        policy: UpgradePolicy,
     ) -> Result<Vec<Revision>> {
-        let revisions = wait_for_others(session, release, is_dead)?;
+        let revisions = wait_for_others(session, release, policy.heal)?;
         let Some(last) = revisions.last().filter(|it| is_unfinished(it)) else {
             return Ok(revisions);
         };
         let cut_off = format!("revision {} was cut off ({})", last.number, last.status);
-        self.heal_revision(session, release, last, &revisions, &cut_off)
+        self.heal_revision(session, release, &revisions, policy, &cut_off)
             .with_context(|| cut_off.clone())?;
         history::revisions(&session.api, release)
     }
@@ -48,12 +48,13 @@ impl HelmRunner<'_> {
         &self,
         session: &Session,
         release: &str,
-        last: &Revision,
         revisions: &[Revision],
+        policy: UpgradePolicy,
         cut_off: &str,
     ) -> Result<()> {
         self.check_lease()?;
         let api = &session.api;
+        let last = revisions.last().context("it is gone")?;
         let content = last.content(api, release)?;
         remove_hook_jobs(api, release, &content)?;
         let Some(good) = revision_to_heal_to(revisions, last) else {
@@ -69,7 +70,8 @@ impl HelmRunner<'_> {
         let wanted = good.content(api, release)?;
         let mask = self.mask_of_revisions(&[&content, &wanted]);
         let helm = self.with_mask(&mask);
-        helm.run_rollback(session, release, number, [&content, &wanted])?;
+        let named = policy.delete_volumes;
+        helm.run_rollback(session, release, number, [&content, &wanted], named)?;
         Ok(())
     }
 }

@@ -186,11 +186,11 @@ impl<'a> HelmRunner<'a> {
     ) -> Result<(u32, T)> {
         let found = history::revisions(&session.api, release.name)?;
         ownership::check(session, release, &found, policy.take_over)?;
-        let revisions = self.heal(session, release.name, policy.heal)?;
+        let revisions = self.heal(session, release.name, policy)?;
         if !policy.force_older {
             self.refuse_older(release.name, session, &revisions)?;
         }
-        let before = content_of_last(session, release.name, &revisions)?;
+        let before = content_before(session, release.name, &revisions)?;
         let flags = self.guard_volumes(session, release, before.as_ref(), policy)?;
         let helm = HelmRunner { flags, ..*self };
         let progress = Progress::new(release.name);
@@ -256,7 +256,6 @@ impl<'a> HelmRunner<'a> {
         policy: UpgradePolicy,
     ) -> Result<Vec<&'static str>> {
         let api = &session.api;
-        volumes::protect(api, release.name, before)?;
         let mut flags = self.flags.clone();
         let old = before.map(Objects::of).unwrap_or_default();
         let cleans_up = flags.contains(&CLEANUP);
@@ -344,7 +343,7 @@ impl<'a> HelmRunner<'a> {
             thread::sleep(pause);
             pause *= 2;
             process::check_stopped()?;
-            healed = self.heal(session, release.name, false)?;
+            healed = self.heal(session, release.name, UpgradePolicy::default())?;
             last = healed.last();
         }
     }
@@ -488,12 +487,24 @@ fn may_pass(message: &str) -> bool {
     api::may_pass(message) || message.contains("another operation (install/upgrade/rollback)")
 }
 
-/// What helm keeps of the newest of these revisions, unless the release is uninstalled.
-fn content_of_last(
+/// What helm keeps of the revision that it compares the next one with: the newest one that it calls deployed or, without
+/// one, the newest of all. None if the release is not there. Claims of both are kept from helm.
+fn content_before(
     session: &Session,
     release: &str,
     revisions: &[Revision],
 ) -> Result<Option<Value>> {
-    let last = revisions.last().filter(|it| it.status != "uninstalled");
-    last.map(|it| it.content(&session.api, release)).transpose()
+    let api = &session.api;
+    let Some(last) = revisions.last().filter(|it| it.status != "uninstalled") else {
+        return Ok(None);
+    };
+    let mut newest_first = revisions.iter().rev();
+    let compared = newest_first.find(|it| it.status == "deployed");
+    let compared = compared.unwrap_or(last);
+    let content = compared.content(api, release)?;
+    volumes::protect(api, release, [&content])?;
+    if compared.number != last.number {
+        volumes::protect(api, release, [&last.content(api, release)?])?;
+    }
+    Ok(Some(content))
 }

@@ -57,13 +57,12 @@ impl HelmRunner<'_> {
         let until = Instant::now() + self.timeout;
         progress.phase(&format!("rolling back to revision {number}"));
         let (live, content) = (&way_back.live_content, &way_back.content);
-        let events = ["pre-rollback", "post-rollback"];
-        let (old, new) = (Objects::of(live), Objects::of(content));
         let api = &session.api;
-        volumes::refuse_losses(api, release, &old, Some(&new), events, delete_volumes)?;
+        volumes::refuse_in_use(release, delete_volumes, content)?;
         let mask = self.mask_of_revisions(&[live, content]);
         let helm = self.with_mask(&mask);
-        let after = helm.run_rollback(session, release, number, [live, content])?;
+        let contents = [live, content];
+        let after = helm.run_rollback(session, release, number, contents, delete_volumes)?;
         let manifest = content["manifest"].as_str().unwrap_or_default();
         let until = Until {
             at: until,
@@ -82,15 +81,21 @@ impl HelmRunner<'_> {
         after::volumes_after(session, release, [live, content], delete_volumes)
     }
 
-    /// Has helm make a new revision of an earlier one, from the newest revision's content to that one's.
+    /// Has helm make a new revision of an earlier one, from the newest revision's content to that one's. Claims stay, but
+    /// for those that are named.
     pub(crate) fn run_rollback(
         &self,
         session: &Session,
         release: &str,
         revision: u32,
         contents: [&Value; 2],
+        named: &[String],
     ) -> Result<After> {
-        volumes::protect(&session.api, release, contents)?;
+        let api = &session.api;
+        volumes::protect(api, release, contents)?;
+        let [old, new] = contents.map(Objects::of);
+        let events = ["pre-rollback", "post-rollback"];
+        volumes::refuse_losses(api, release, &old, Some(&new), events, named)?;
         let what = format!("{OUR_ROLLBACK} to revision {revision}");
         let mut flags = vec![
             "--description".to_owned(),

@@ -477,6 +477,18 @@ pub(crate) fn left_over(
     Ok(names)
 }
 
+/// Refuses to delete claims that a revision has.
+pub(crate) fn refuse_in_use(release: &str, names: &[String], content: &Value) -> Result<()> {
+    let in_use = in_manifest(manifest_of(content), release)?;
+    for name in names {
+        ensure!(
+            !in_use.contains(&Volume::named(name, release)),
+            "the release still has the claim `{name}`, so it is not deleted"
+        );
+    }
+    Ok(())
+}
+
 /// Deletes these claims of a release, and the volumes that the release made for them. `content` is the newest revision,
 /// which must not have them any more; none if the release is gone.
 pub(crate) fn delete(
@@ -485,17 +497,12 @@ pub(crate) fn delete(
     names: &[String],
     content: Option<&Value>,
 ) -> Result<Vec<String>> {
-    let in_use = match content {
-        Some(content) => in_manifest(manifest_of(content), release)?,
-        None => BTreeSet::new(),
-    };
+    if let Some(content) = content {
+        refuse_in_use(release, names, content)?;
+    }
     let mut deleted = Vec::new();
     for name in names {
         let claim = Volume::named(name, release);
-        ensure!(
-            !in_use.contains(&claim),
-            "the release still has the claim `{name}`, so it is not deleted"
-        );
         let Some(live) = api.find(&claim.path()?)? else {
             continue;
         };
