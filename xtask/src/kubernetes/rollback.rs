@@ -28,7 +28,7 @@ impl HelmRunner<'_> {
         let way_back = match way_back {
             Ok(Some(way_back)) => way_back,
             Ok(None) => {
-                return "no earlier revision was ready that it could be rolled back to".to_owned();
+                return "it was not rolled back: no earlier revision that was ready differs from it".to_owned();
             }
             Err(err) => return format!("it was not rolled back: {err:#}"),
         };

@@ -79,6 +79,7 @@ fn from_up_to_down() {
     a_browser_shows_a_notebook(&node);
     idle_servers_are_culled(&repo, &node);
     what_breaks_is_named(&repo);
+    what_is_in_a_volume_stays(&repo, &node);
 
     machine.knows(&node);
     let of_the_node = network(node.process("sh"));
@@ -500,6 +501,35 @@ fn what_breaks_is_named(repo: &Repo) {
     );
     repo.write(values, &good);
     repo.ok("deploy local demo --skip-hub-health-check");
+}
+
+/// Whatever is done to a hub, it finds what it has written.
+fn what_is_in_a_volume_stays(repo: &Repo, node: &Node) {
+    let deploy = "deploy local demo --skip-hub-health-check";
+    repo.ok("exec shell hub local demo touch /srv/jupyterhub/by-ada");
+    let stays = |step: &str| {
+        let found = repo
+            .ok("exec shell hub local demo ls /srv/jupyterhub")
+            .stdout;
+        assert!(found.contains("by-ada"), "after {step}: {found}");
+    };
+    let claim = node.get("get pvc hub-db-dir -n demo -o jsonpath={.metadata.uid}");
+    repo.edit(
+        "config/clusters/local/demo.values.yaml",
+        "limit: 1G",
+        "limit: 900M",
+    );
+    repo.ok(deploy);
+    stays("an upgrade");
+    repo.ok("rollback local demo --yes");
+    stays("a rollback");
+    repo.ok("retire local demo --yes");
+    repo.ok(deploy);
+    stays("a new hub of its name");
+    assert_eq!(
+        node.get("get pvc hub-db-dir -n demo -o jsonpath={.metadata.uid}"),
+        claim
+    );
 }
 
 fn nothing_stays_whatever_is_killed(repo: &Repo, node: &Node, machine: &mut Machine) {

@@ -932,6 +932,10 @@ fn after_a_rollout() {
 
     // The pods of the next revision are ready, and nobody can work there.
     hub.trouble("fails");
+    repo.write(
+        "config/clusters/lake/rolled-staging.values.yaml",
+        "note: next\n",
+    );
     let ran = repo.run("deploy lake --rollback-on-failure");
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     for part in [
