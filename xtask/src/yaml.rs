@@ -26,7 +26,7 @@ mod types;
 pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Finding> {
     let mut findings = Vec::new();
     let mut whole: Option<Node> = None;
-    for document in documents(text(content)?)? {
+    for document in documents(refuse_byte_order_mark(text(content)?)?)? {
         let Some(mut read) = read_document(&document, file)? else {
             continue;
         };
@@ -106,7 +106,10 @@ fn text(content: &[u8]) -> Result<&str, Finding> {
         let newlines = before.iter().filter(|it| **it == b'\n').count();
         in_line(newlines + 1, "not-text", "this is not text in UTF-8")
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+fn refuse_byte_order_mark(text: &str) -> Result<&str, Finding> {
     match text.find('\u{feff}') {
         None => Ok(text),
         Some(at) => {

@@ -160,12 +160,12 @@ fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Va
 fn delete_servers(api: &Api, namespace: &str) -> Result<()> {
     for name in servers(api, namespace)? {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{}", api::step(&name)?);
-        api.send("DELETE", &path, &json!({}))?;
+        api.delete(&path, &json!({}))?;
     }
     for name in dask_clusters(api, namespace)? {
         let path = format!("{}/{}", dask_path(namespace), api::step(&name)?);
         let how = json!({"propagationPolicy": "Background"});
-        api.send("DELETE", &path, &how)?;
+        api.delete(&path, &how)?;
     }
     Ok(())
 }
@@ -181,6 +181,17 @@ fn delete_volumes(api: &Api, args: &Retire) -> Result<String> {
     }
     if deleted.is_empty() {
         return Ok(String::new());
+    }
+    let others = history::newest(api)?.into_iter();
+    let others: Vec<_> = others
+        .filter(|it| it.namespace == *hub)
+        .map(|it| it.name)
+        .collect();
+    if !others.is_empty() {
+        let others = list(others);
+        return Ok(format!(
+            ", with its volume claims; its namespace stays, for it has the releases {others}"
+        ));
     }
     delete_namespace(api, hub)?;
     Ok(", with its volume claims and its namespace".to_owned())

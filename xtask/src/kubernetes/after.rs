@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::{
     kubernetes::{
         history::{self, Outcome, Revision},
-        release::HelmRunner,
         session::Session,
         volumes,
     },
@@ -38,10 +37,9 @@ pub(crate) struct After {
     pub(crate) content: Value,
 }
 
-impl HelmRunner<'_> {
-    /// What helm has left of a release.
-    pub(crate) fn after_helm(&self, session: &Session, release: &str) -> Result<After> {
-        self.check_lease()?;
+impl After {
+    /// For who holds the release's Lease.
+    pub(crate) fn of(session: &Session, release: &str) -> Result<After> {
         let api = &session.api;
         let revisions = history::revisions(api, release)?;
         let newest = revisions.last().context("helm keeps nothing of it")?;
@@ -49,9 +47,7 @@ impl HelmRunner<'_> {
         volumes::protect(api, release, [&content])?;
         Ok(After { revisions, content })
     }
-}
 
-impl After {
     pub(crate) fn newest(&self) -> Result<&Revision> {
         self.revisions.last().context("helm keeps nothing of it")
     }

@@ -137,6 +137,14 @@ impl Api {
         read(self.request(method, path, JSON, Some(body))?)
     }
 
+    /// Deletes something that may have gone by itself.
+    pub(crate) fn delete(&self, path: &str, options: &Value) -> Result<()> {
+        match self.send("DELETE", path, options) {
+            Err(err) if status(&err) == Some(404) => Ok(()),
+            deleted => deleted.map(|_| ()),
+        }
+    }
+
     /// Makes an object have these fields, whoever set them before. They are ours then: what we do not name later goes.
     pub(crate) fn apply(&self, path: &str, object: &Value) -> Result<()> {
         let path = format!("{path}?fieldManager=xtask&force=true");

@@ -14,6 +14,7 @@ use crate::{
         history::{self, OUR_ROLLBACK, Outcome, Revision},
         release::{HelmRunner, UpgradePolicy},
         session::Session,
+        volumes::{self, Objects},
     },
     machine::process,
 };
@@ -66,11 +67,22 @@ impl HelmRunner<'_> {
             return Ok(());
         };
         let number = good.number;
-        say!("{release}: {cut_off}: rolling back to revision {number}");
         let wanted = good.content(api, release)?;
+        let named = policy.delete_volumes;
+        let events = ["pre-rollback", "post-rollback"];
+        let [old, new] = [&content, &wanted].map(Objects::of);
+        let lost = volumes::refuse_losses(api, release, &old, Some(&new), events, named);
+        if last.is_pending() && lost.is_err() && revisions.iter().any(|it| it.status == "deployed")
+        {
+            // What it brought stays, and the next upgrade takes it over.
+            say!("{release}: {cut_off}, and may have claims: removing only what helm keeps of it");
+            volumes::protect(api, release, [&content, &wanted])?;
+            let path = history::path(release, &last.secret);
+            return api.delete(&path, &json!({}));
+        }
+        say!("{release}: {cut_off}: rolling back to revision {number}");
         let mask = self.mask_of_revisions(&[&content, &wanted]);
         let helm = self.with_mask(&mask);
-        let named = policy.delete_volumes;
         helm.run_rollback(session, release, number, [&content, &wanted], named)?;
         Ok(())
     }

@@ -44,7 +44,7 @@ pub(crate) fn upgrade<'a>(
     cmd!(
         sh,
         "helm upgrade --install --create-namespace --namespace {name} {name} {chart} {values...} {own...}
-         --reset-values --history-max 0 --timeout {timeout} --output json {flags...}"
+         --reset-values --history-max 0 --server-side=true --timeout {timeout} --output json {flags...}"
     )
 }
 
@@ -76,7 +76,8 @@ pub(crate) fn rollback<'a>(
     let timeout = seconds(timeout);
     cmd!(
         sh,
-        "helm rollback {release} {revision} --namespace {release} --history-max 0 --timeout {timeout} {flags...}"
+        "helm rollback {release} {revision} --namespace {release} --history-max 0 --server-side=true --timeout {timeout}
+         {flags...}"
     )
 }
 

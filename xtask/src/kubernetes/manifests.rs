@@ -132,10 +132,21 @@ pub(crate) fn objects(manifest: &str) -> Result<Vec<Value>> {
 pub(crate) fn taken_apart(objects: impl IntoIterator<Item = Value>) -> Vec<Value> {
     let mut found = Vec::new();
     for mut object in objects {
-        match items(&mut object) {
-            Some(items) => found.extend(taken_apart(items.drain(..))),
-            None => found.push(object),
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let kind = kind.strip_suffix("List").unwrap_or_default().to_owned();
+        let version = object["apiVersion"].clone();
+        let Some(items) = items(&mut object) else {
+            found.push(object);
+            continue;
+        };
+        // In a list of one kind, objects need not say it.
+        for item in items.iter_mut().filter(|it| it.is_object()) {
+            if !kind.is_empty() && item["kind"].is_null() {
+                item["kind"] = kind.clone().into();
+                item["apiVersion"] = version.clone();
+            }
         }
+        found.extend(taken_apart(items.drain(..)));
     }
     found
 }

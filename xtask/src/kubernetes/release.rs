@@ -204,10 +204,9 @@ impl<'a> HelmRunner<'a> {
         };
         self.check_lease()?;
         after.settle(session, release.name, &Outcome::Ready)?;
-        if let Some(before) = &before {
-            let names = policy.delete_volumes;
-            after::volumes_after(session, release.name, [before, &after.content], names)?;
-        }
+        let before = before.unwrap_or_default();
+        let names = policy.delete_volumes;
+        after::volumes_after(session, release.name, [&before, &after.content], names)?;
         Ok((after.number()?, checked))
     }
 
@@ -348,6 +347,12 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
+    /// What helm has left of a release.
+    pub(crate) fn after_helm(&self, session: &Session, release: &str) -> Result<After> {
+        self.check_lease()?;
+        After::of(session, release)
+    }
+
     /// A mask that also hides the secrets of revisions: they may be older than those in any file.
     pub(crate) fn mask_of_revisions(&self, contents: &[&Value]) -> Mask {
         let secrets = contents.iter().flat_map(|it| history::secret_texts(it));
@@ -468,7 +473,9 @@ impl<'a> HelmRunner<'a> {
 /// What to do about a failure that helm has logged, with its line feed; empty if that is not known.
 fn hint_of_failure(log: &str) -> &'static str {
     let is_conflict = log.contains("Apply failed with") && log.contains("conflict");
-    if is_conflict {
+    if log.contains("conflict with \"xtask\"") {
+        "\nhint: the chart gives a volume claim another `helm.sh/resource-policy` than `keep`: leave it out there"
+    } else if is_conflict {
         "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
     } else {
         ""

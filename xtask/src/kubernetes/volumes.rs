@@ -4,7 +4,7 @@
 //! when it uninstalls a release, the newest revision's manifest as it keeps it (tried with helm 4.3.1). Both say so here,
 //! whatever the chart says: the live object by a field manager of our own, which helm's never overrule.
 
-use std::{collections::BTreeSet, fmt, fs};
+use std::{collections::BTreeSet, fmt, fs, ops::Range};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -65,11 +65,10 @@ pub(crate) struct Volume {
 impl Volume {
     /// The object, if it is of one of these kinds.
     fn of(object: &Value, release: &str) -> Option<Volume> {
-        let metadata = &object["metadata"];
         Some(Volume {
             kind: Kind::of(object)?,
-            namespace: metadata["namespace"].as_str().unwrap_or(release).to_owned(),
-            name: metadata["name"].as_str()?.to_owned(),
+            namespace: namespace_of(object, release).to_owned(),
+            name: object["metadata"]["name"].as_str()?.to_owned(),
         })
     }
 
@@ -103,6 +102,12 @@ impl Volume {
             Kind::Namespace => format!("/api/v1/namespaces/{name}"),
         })
     }
+}
+
+/// The namespace of an object in a manifest. An empty one counts as none, as in helm.
+fn namespace_of<'a>(object: &'a Value, release: &'a str) -> &'a str {
+    let namespace = object["metadata"]["namespace"].as_str();
+    namespace.filter(|it| !it.is_empty()).unwrap_or(release)
 }
 
 fn claims_path(namespace: &str) -> Result<String> {
@@ -159,9 +164,6 @@ pub(crate) fn protect<'a>(
 
 /// Has a live object stay whatever helm does.
 fn keep(api: &Api, volume: &Volume, live: PartialObject) -> Result<()> {
-    if live.metadata.annotations.get(POLICY).map(String::as_str) == Some("keep") {
-        return Ok(());
-    }
     // With the uid, an object that is gone isn't made anew.
     let object = json!({
         "apiVersion": "v1",
@@ -211,13 +213,36 @@ pub(crate) fn kept_manifest(manifest: &str) -> Result<Option<String>> {
         let single = [objects.take()];
         for mut object in manifests::taken_apart(single) {
             if Kind::of(&object).is_some() {
-                object["metadata"]["annotations"][POLICY] = "keep".into();
+                let annotations = &mut object["metadata"]["annotations"];
+                if !annotations.is_object() {
+                    *annotations = json!({});
+                }
+                annotations[POLICY] = "keep".into();
             }
-            let text = serde_yaml::to_string(&object)?;
-            kept += &format!("---\n{}{text}", document.source_line());
+            kept += &format!("---\n{}{}\n", document.source_line(), json_in_yaml(&object));
         }
     }
     Ok(is_changed.then_some(kept))
+}
+
+/// An object as helm reads it from YAML: in JSON, since YAML 1.1 and 1.2 differ in which words are no text (`yes`, `012`),
+/// without characters that end a line or may not be in YAML.
+fn json_in_yaml(object: &Value) -> String {
+    let mut text = String::new();
+    for letter in object.to_string().chars() {
+        match letter {
+            '\u{7f}'..='\u{a0}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
+                text += &format!("\\u{:04x}", u32::from(letter));
+            }
+            letter => text.push(letter),
+        }
+    }
+    text
 }
 
 /// Whether helm leaves all claims and volumes in a document of a manifest.
@@ -285,7 +310,11 @@ pub(crate) fn brings_new_ones(api: &Api, release: &str, manifest: &str) -> Resul
             return Ok(true);
         }
     }
-    Ok(false)
+    // A StatefulSet that is new may take over claims that are there.
+    let objects = manifests::objects(manifest)?;
+    Ok(objects
+        .iter()
+        .any(|it| it["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"))
 }
 
 /// Whether a chart or the values of a release may make hooks of claims.
@@ -296,10 +325,23 @@ pub(crate) fn may_have_hooks(release: &Release) -> Result<bool> {
             .with_context(|| format!("cannot read the values of `{}`", release.name))?;
         contents.push(content);
     }
-    Ok(contents.iter().any(|content| {
-        let text = String::from_utf8_lossy(content);
-        text.contains("helm.sh/hook") && (text.contains(CLAIM) || text.contains("kind: Namespace"))
-    }))
+    // A helper in one file may make hooks of what is in another.
+    let texts: Vec<_> = contents
+        .iter()
+        .map(|it| String::from_utf8_lossy(it))
+        .collect();
+    let contains = |word: &str| texts.iter().any(|it| it.contains(word));
+    let has_namespaces = texts.iter().any(|it| has_kind(it, "Namespace"));
+    let has_hooks = contains("helm.sh/hook") && (contains(CLAIM) || has_namespaces);
+    Ok(has_hooks || contains("volumeClaimTemplates"))
+}
+
+/// Whether there is an object of a kind in a text, in quotes or not.
+fn has_kind(text: &str, kind: &str) -> bool {
+    text.match_indices(kind).any(|(at, _)| {
+        let before = text[..at].trim_end_matches(['"', '\'', '\\', ' ', '\t']);
+        before.ends_with(':')
+    })
 }
 
 /// A claim that goes although helm leaves claims.
@@ -371,21 +413,23 @@ fn losses_of_objects(
                     with: format!("the namespace `{name}`"),
                 });
             }
-        } else if object["kind"] == "StatefulSet" {
-            losses.extend(losses_of_set(api, release, &object, next)?);
+        } else if object["kind"] == "StatefulSet" && next.is_none() {
+            losses.extend(losses_of_set(api, release, &object, None)?);
         }
+    }
+    // Also those that the cluster has of a revision which failed.
+    for next in stays.iter().filter(|it| it["kind"] == "StatefulSet") {
+        losses.extend(losses_of_set(api, release, next, Some(next))?);
     }
     Ok(losses)
 }
 
 fn is_same(one: &Value, other: &Value, release: &str) -> bool {
     let key = |it: &Value| {
-        let metadata = &it["metadata"];
-        let namespace = metadata["namespace"].as_str().unwrap_or(release).to_owned();
         [
             it["kind"].clone(),
-            metadata["name"].clone(),
-            namespace.into(),
+            it["metadata"]["name"].clone(),
+            namespace_of(it, release).into(),
         ]
     };
     key(one) == key(other)
@@ -393,29 +437,35 @@ fn is_same(one: &Value, other: &Value, release: &str) -> bool {
 
 /// The claims that go when a StatefulSet goes, or when it gets fewer replicas:
 /// <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#persistentvolumeclaim-retention>
+/// The set in the cluster decides: what a manifest says of it may never have been applied.
 fn losses_of_set(api: &Api, release: &str, set: &Value, next: Option<&Value>) -> Result<Vec<Loss>> {
-    let policy = &set["spec"]["persistentVolumeClaimRetentionPolicy"];
-    let first_lost = match next {
-        None if policy["whenDeleted"] == "Delete" => 0,
-        Some(next) => {
-            let policy = &next["spec"]["persistentVolumeClaimRetentionPolicy"];
-            if policy["whenScaled"] != "Delete" {
-                return Ok(Vec::new());
-            }
-            next["spec"]["replicas"].as_u64().unwrap_or(1)
-        }
-        None => return Ok(Vec::new()),
-    };
     let name = set["metadata"]["name"].as_str().unwrap_or_default();
-    let namespace = set["metadata"]["namespace"].as_str().unwrap_or(release);
-    let templates = set["spec"]["volumeClaimTemplates"].as_array();
+    let namespace = namespace_of(set, release);
+    let path = format!(
+        "/apis/apps/v1/namespaces/{}/statefulsets/{}",
+        api::step(namespace)?,
+        api::step(name)?
+    );
+    let Some(live) = api.find(&path)? else {
+        return Ok(Vec::new());
+    };
+    let policy_of = |set: &Value| set["spec"]["persistentVolumeClaimRetentionPolicy"].clone();
+    let remaining = match next {
+        None if policy_of(&live)["whenDeleted"] == "Delete" => 0..0,
+        Some(next) if policy_of(next)["whenScaled"] == "Delete" => ordinals(next, &live),
+        _ => return Ok(Vec::new()),
+    };
+    let are_scaled = next.map(|_| ordinals(&live, &live));
+    let templates = live["spec"]["volumeClaimTemplates"].as_array();
     let mut losses = Vec::new();
     for claim in claims(api, namespace)? {
         let is_lost = templates.into_iter().flatten().any(|template| {
             let template = template["metadata"]["name"].as_str().unwrap_or_default();
             let ordinal = claim.strip_prefix(&format!("{template}-{name}-"));
             let ordinal = ordinal.and_then(|it| it.parse::<u64>().ok());
-            ordinal.is_some_and(|it| it >= first_lost)
+            ordinal.is_some_and(|it| {
+                !remaining.contains(&it) && are_scaled.as_ref().is_none_or(|all| all.contains(&it))
+            })
         });
         if is_lost {
             losses.push(Loss {
@@ -425,6 +475,14 @@ fn losses_of_set(api: &Api, release: &str, set: &Value, next: Option<&Value>) ->
         }
     }
     Ok(losses)
+}
+
+/// The numbers of a StatefulSet's pods. Without replicas in its manifest it keeps those that it has.
+fn ordinals(set: &Value, live: &Value) -> Range<u64> {
+    let start = set["spec"]["ordinals"]["start"].as_u64().unwrap_or(0);
+    let replicas = set["spec"]["replicas"].as_u64();
+    let replicas = replicas.or(live["spec"]["replicas"].as_u64()).unwrap_or(1);
+    start..start + replicas
 }
 
 /// The claims that helm deletes before it makes the hook's object anew, or after that.
@@ -500,15 +558,18 @@ pub(crate) fn delete(
     if let Some(content) = content {
         refuse_in_use(release, names, content)?;
     }
+    let named: BTreeSet<_> = names.iter().map(|it| Volume::named(it, release)).collect();
     let mut deleted = Vec::new();
-    for name in names {
-        let claim = Volume::named(name, release);
+    for claim in named {
         let Some(live) = api.find(&claim.path()?)? else {
             continue;
         };
+        if is_of_others(api, release, &claim, &live)? {
+            continue;
+        }
         delete_object(api, &claim, &live["metadata"]["uid"])?;
         delete_volume_of(api, release, &live)?;
-        deleted.push(name.clone());
+        deleted.push(claim.shown(release));
     }
     Ok(deleted)
 }
@@ -537,9 +598,21 @@ fn delete_volume_of(api: &Api, release: &str, claim: &Value) -> Result<()> {
 
 fn delete_object(api: &Api, volume: &Volume, uid: &Value) -> Result<()> {
     let options = json!({"preconditions": {"uid": uid}});
-    let deleted = api.send("DELETE", &volume.path()?, &options);
-    deleted.with_context(|| format!("cannot delete `{}`", volume.name))?;
-    Ok(())
+    let deleted = api.delete(&volume.path()?, &options);
+    deleted.with_context(|| format!("cannot delete `{}`", volume.name))
+}
+
+/// Whether a claim in another namespace is not this release's.
+fn is_of_others(api: &Api, release: &str, claim: &Volume, live: &Value) -> Result<bool> {
+    if claim.namespace == release {
+        return Ok(false);
+    }
+    let annotations = &live["metadata"]["annotations"];
+    let owner = &annotations["meta.helm.sh/release-name"];
+    if owner.is_string() {
+        return Ok(owner != release || annotations["meta.helm.sh/release-namespace"] != release);
+    }
+    Ok(!history::revisions(api, &claim.namespace)?.is_empty())
 }
 
 /// Refuses names of claims that none of these namespaces has.
@@ -551,7 +624,10 @@ pub(crate) fn refuse_unknown(api: &Api, namespaces: &[&str], names: &[String]) -
     let mut known = Vec::new();
     for namespace in namespaces {
         for name in names {
-            if api.find(&Volume::named(name, namespace).path()?)?.is_some() {
+            let claim = Volume::named(name, namespace);
+            if let Some(live) = api.find(&claim.path()?)?
+                && !is_of_others(api, namespace, &claim, &live)?
+            {
                 unknown.remove(name);
             }
         }
