@@ -44,7 +44,7 @@ pub struct Retire {
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Also delete these volume claims; in another namespace as NAMESPACE/CLAIM
-    #[arg(long, value_name = "CLAIM", value_delimiter = ',')]
+    #[arg(long, value_name = "CLAIM", value_delimiter = ',', value_parser = volumes::parse_name)]
     delete_volumes: Vec<String>,
     /// Do not ask for confirmation
     #[arg(long)]

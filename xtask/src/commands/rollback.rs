@@ -49,7 +49,7 @@ pub struct Rollback {
     #[arg(long)]
     force_conflicts: bool,
     /// Delete these volume claims, which the earlier revision does not have
-    #[arg(long, value_name = "CLAIM", value_delimiter = ',')]
+    #[arg(long, value_name = "CLAIM", value_delimiter = ',', value_parser = volumes::parse_name)]
     delete_volumes: Vec<String>,
     /// Return even across a database migration; put the database back first
     #[arg(long)]

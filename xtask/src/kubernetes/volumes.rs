@@ -406,7 +406,8 @@ fn losses_of_objects(
     for object in manifests::objects(before.manifest)? {
         let next = stays.iter().find(|it| is_same(it, &object, release));
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        if object["kind"] == "Namespace" && next.is_none() {
+        // helm leaves namespaces, too; a hub's own one stays with its claims.
+        if object["kind"] == "Namespace" && next.is_none() && name != release {
             for claim in claims(api, name)? {
                 losses.push(Loss {
                     claim: Volume::claim(name, &claim),
@@ -613,6 +614,18 @@ fn is_of_others(api: &Api, release: &str, claim: &Volume, live: &Value) -> Resul
         return Ok(owner != release || annotations["meta.helm.sh/release-namespace"] != release);
     }
     Ok(!history::revisions(api, &claim.namespace)?.is_empty())
+}
+
+/// Reads an argument of `--delete-volumes`.
+pub(crate) fn parse_name(text: &str) -> Result<String> {
+    let name = text.trim();
+    let mut steps = name.split('/');
+    let is_name = steps.clone().count() <= 2 && steps.all(|it| !it.is_empty());
+    ensure!(
+        is_name && !name.contains(char::is_whitespace),
+        "no volume claim is called `{text}`"
+    );
+    Ok(name.to_owned())
 }
 
 /// Refuses names of claims that none of these namespaces has.

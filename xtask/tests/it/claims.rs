@@ -30,7 +30,7 @@ spec:
   resources: {requests: {storage: 1Gi}}
 ";
 
-/// The same claim, and a volume, as objects of a `List`.
+/// The same claim as an object of a `List`.
 const LIST: &str = "
 apiVersion: v1
 kind: List
@@ -201,12 +201,35 @@ fn claims_that_are_named() {
     );
     wait_until("its end", || !pool.claims().contains("water"));
     assert!(pool.claims().contains("sand"));
+    let ran = pool.repo.run("deploy lake --delete-volumes sand,,mud");
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     let said = pool.fails("retire", "--yes --delete-volumes mud");
     assert!(
         said.contains("no volume claim is called `mud`; there are: `sand`"),
         "{said}"
     );
     assert!(pool.claims().contains("sand"));
+}
+
+/// Of a list of one kind, helm knows the kind of its objects; and YAML that helm reads as text stays text.
+#[test]
+fn a_claim_in_a_list_of_claims() {
+    let pool = Pool::new("claim-typed");
+    let typed = "
+apiVersion: v1
+kind: PersistentVolumeClaimList
+items:
+- metadata: {name: water, namespace: '', labels: {backup: 'yes', since: '012'}}
+  spec:
+    accessModes: [ReadWriteOnce]
+    resources: {requests: {storage: 1Gi}}
+";
+    pool.deploy(&[CONFIG, typed]);
+    let first = pool.claims();
+    assert!(first.starts_with("water "), "{first}");
+    pool.deploy(&[CONFIG, typed]);
+    pool.run("retire", "--yes");
+    assert_eq!(pool.claims(), first);
 }
 
 const NAMESPACE: &str = "
@@ -260,6 +283,17 @@ fn claims_that_would_go_with_others() {
         .cluster
         .kubectl("get pvc --namespace claim-annex -o name");
     assert_eq!(annex, "persistentvolumeclaim/water\n");
+
+    // The set in the cluster decides, not its manifest.
+    let retained = SET.replace("whenDeleted: Delete", "whenDeleted: Retain");
+    pool.deploy(&[NAMESPACE, &in_annex, &retained]);
+    let policy = r#"{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Delete"}}}"#;
+    pool.cluster.kubectl(&format!(
+        "patch statefulset rows --namespace claim-along --type merge --patch {policy}"
+    ));
+    let said = pool.fails("retire", "--yes");
+    assert!(said.contains("with the StatefulSet `rows`"), "{said}");
+    assert_eq!(pool.claims(), before);
 
     // A claim that becomes a hook's would be deleted before that is made.
     pool.deploy(&[NAMESPACE, &in_annex, SET, CLAIM]);

@@ -3,7 +3,10 @@
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
 use crate::{
-    kubernetes::release::{CLEANUP, FORCE_CONFLICTS, UpgradePolicy},
+    kubernetes::{
+        release::{CLEANUP, FORCE_CONFLICTS, UpgradePolicy},
+        volumes,
+    },
     machine::terminal::Format,
 };
 
@@ -44,7 +47,7 @@ pub struct DeployOptions {
     #[arg(long, help_heading = OVERRIDES)]
     pub(crate) heal: bool,
     /// Delete these volume claims, which the releases no longer have; in another namespace as NAMESPACE/CLAIM
-    #[arg(long, value_name = "CLAIM", value_delimiter = ',', help_heading = OVERRIDES)]
+    #[arg(long, value_name = "CLAIM", value_delimiter = ',', value_parser = volumes::parse_name, help_heading = OVERRIDES)]
     pub(crate) delete_volumes: Vec<String>,
     /// Deploy this commit even if the cluster has a newer one
     #[arg(long, help_heading = OVERRIDES)]
