@@ -126,7 +126,7 @@ pub(crate) fn cached_files(chart: &Path) -> Result<Content> {
     Ok(files)
 }
 
-/// The contents of all files of a folder or an archive in the cache, and of those of the charts that it depends on.
+/// The templates and default values of a folder or an archive in the cache, and of the charts that it depends on.
 pub(crate) fn cached_texts(chart: &Path) -> Result<Vec<Vec<u8>>> {
     texts(cached_files(chart)?)
 }
@@ -134,9 +134,10 @@ pub(crate) fn cached_texts(chart: &Path) -> Result<Vec<Vec<u8>>> {
 fn texts(files: Content) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     for (path, content) in files {
+        let is_template = path.iter().any(|it| it == "templates");
         if path.extension().is_some_and(|it| it == "tgz") {
             found.extend(texts(archive::unpack(&content)?)?);
-        } else {
+        } else if is_template || path.ends_with("values.yaml") {
             found.push(content);
         }
     }

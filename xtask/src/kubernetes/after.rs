@@ -1,11 +1,11 @@
 //! A release once helm has changed it: what is recorded, and what of it is left in the cluster.
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, ensure};
 use serde_json::Value;
 
 use crate::{
     kubernetes::{
-        history::{self, Outcome, Revision},
+        history::{self, NOT_APPLIED, Outcome, Revision},
         session::Session,
         volumes,
     },
@@ -26,7 +26,7 @@ fn reason(err: &Error) -> &'static str {
     } else if message.ends_with(NOT_HEALTHY) {
         "not healthy"
     } else {
-        "not applied"
+        NOT_APPLIED
     }
 }
 
@@ -61,18 +61,26 @@ impl After {
         if process::check_stopped().is_err() {
             return Ok(());
         }
+        let newest = history::last(&session.api, release)?.map(|it| it.revision.number);
+        ensure!(
+            newest == Some(self.number()?),
+            "somebody's helm has changed it meanwhile{}: nothing is known of revision {}",
+            newest.map_or_else(String::new, |it| format!(", it is at revision {it}")),
+            self.number()?
+        );
         session.mark(release, self.newest()?, outcome)?;
         history::prune(&session.api, release, &self.revisions)
     }
 }
 
-/// Records that an upgrade has failed, if it made a revision after the one with this number.
+/// Records that an upgrade has failed, if the newest revision is one that it made after the one with this number.
+/// Returns whether it is.
 pub(crate) fn settle_failed(
     session: &Session,
     release: &str,
     number: u32,
     err: &Error,
-) -> Result<()> {
+) -> Result<bool> {
     let api = &session.api;
     let revisions = history::revisions(api, release)?;
     let newest = revisions.last();
@@ -80,7 +88,8 @@ pub(crate) fn settle_failed(
     if let Some(newest) = newest {
         session.mark(release, newest, &Outcome::Failed(reason(err).to_owned()))?;
     }
-    history::prune(api, release, &revisions)
+    history::prune(api, release, &revisions)?;
+    Ok(newest.is_some())
 }
 
 /// Deletes the claims that a change of the release was to delete, and tells which others it has left. `contents` are what

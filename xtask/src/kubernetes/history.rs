@@ -23,6 +23,9 @@ const REVISIONS_KEPT: usize = 10;
 /// How the description begins of what we make of an earlier revision: `helm rollback` takes no labels.
 pub(crate) const OUR_ROLLBACK: &str = "xtask rolled back";
 
+/// Why a revision failed that helm could not apply.
+pub(crate) const NOT_APPLIED: &str = "not applied";
+
 /// A revision, as far as its Secret's labels describe it.
 pub(crate) struct Revision {
     pub(crate) number: u32,
@@ -142,6 +145,11 @@ impl Revision {
 
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(_)) || self.status == "failed"
+    }
+
+    /// Whether helm could not apply it.
+    pub(crate) fn was_not_applied(&self) -> bool {
+        self.status == "failed" || self.outcome == Outcome::Failed(NOT_APPLIED.to_owned())
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -380,7 +388,8 @@ pub(crate) fn prune(api: &Api, release: &str, revisions: &[Revision]) -> Result<
     let excess = revisions.len().saturating_sub(REVISIONS_KEPT);
     for revision in &revisions[..excess] {
         if Some(revision.number) != good && revision.status != "deployed" {
-            api.send("DELETE", &path(release, &revision.secret), &json!({}))?;
+            let options = json!({"preconditions": {"uid": revision.uid}});
+            api.delete(&path(release, &revision.secret), &options)?;
         }
     }
     Ok(())

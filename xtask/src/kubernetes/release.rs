@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use xshell::{Cmd, Shell};
@@ -224,11 +224,18 @@ impl<'a> HelmRunner<'a> {
             return err;
         }
         let number = before.map_or(0, |it| it.number);
-        if let Err(other) = after::settle_failed(session, release, number, &err) {
+        let is_ours = after::settle_failed(session, release, number, &err);
+        let is_ours = is_ours.unwrap_or_else(|other| {
             say!("{release}: {other:#}");
-        }
+            false
+        });
         if !policy.rollback_on_failure {
             return err;
+        }
+        if !is_ours {
+            return anyhow!(
+                "{err:#}\nit was not rolled back: helm made no revision of it, or somebody has made another one since"
+            );
         }
         let outcome = self.roll_back_failed(session, release);
         anyhow!("{err:#}\n{outcome}")
@@ -329,7 +336,16 @@ impl<'a> HelmRunner<'a> {
             let applied = self.run_upgrade(release, flags);
             let after = self.after_helm(session, release.name);
             let err = match applied {
-                Ok(answer) => return Ok((answer, after?)),
+                Ok(answer) => {
+                    let after = after?;
+                    let newest = after.number()?;
+                    ensure!(
+                        newest == answer.version,
+                        "somebody's helm has made revision {newest} just after revision {}",
+                        answer.version
+                    );
+                    return Ok((answer, after));
+                }
                 Err(err) => err,
             };
             let message = err.to_string();

@@ -9,7 +9,7 @@ use crate::{
     kubernetes::{
         after::{self, After},
         helm,
-        history::{self, OUR_ROLLBACK, Outcome},
+        history::{self, NOT_APPLIED, OUR_ROLLBACK, Outcome},
         migrations,
         release::{FORCE_CONFLICTS, HelmRunner},
         rollout,
@@ -115,7 +115,7 @@ impl HelmRunner<'_> {
         if is_new {
             let outcome = match &rolled_back {
                 Ok(_) => Outcome::Begun,
-                Err(_) => Outcome::Failed("not applied".to_owned()),
+                Err(_) => Outcome::Failed(NOT_APPLIED.to_owned()),
             };
             session.mark(release, after.newest()?, &outcome)?;
         }

@@ -25,6 +25,7 @@ use crate::{
 const POLICY: &str = "helm.sh/resource-policy";
 
 const CLAIM: &str = "PersistentVolumeClaim";
+const HOOK: &str = "helm.sh/hook";
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -325,15 +326,27 @@ pub(crate) fn may_have_hooks(release: &Release) -> Result<bool> {
             .with_context(|| format!("cannot read the values of `{}`", release.name))?;
         contents.push(content);
     }
-    // A helper in one file may make hooks of what is in another.
     let texts: Vec<_> = contents
         .iter()
         .map(|it| String::from_utf8_lossy(it))
         .collect();
-    let contains = |word: &str| texts.iter().any(|it| it.contains(word));
-    let has_namespaces = texts.iter().any(|it| has_kind(it, "Namespace"));
-    let has_hooks = contains("helm.sh/hook") && (contains(CLAIM) || has_namespaces);
-    Ok(has_hooks || contains("volumeClaimTemplates"))
+    // A template may have its hook from a helper in another file.
+    let with_hooks = texts.iter().filter(|it| it.contains(HOOK));
+    let helpers: Vec<_> = with_hooks.flat_map(|it| helpers_in(it)).collect();
+    Ok(texts.iter().any(|text| {
+        let has_claims = text.contains(CLAIM) || has_kind(text, "Namespace");
+        let has_hook = text.contains(HOOK) || helpers.iter().any(|it| text.contains(it));
+        has_claims && has_hook || text.contains("volumeClaimTemplates")
+    }))
+}
+
+/// The names, in quotes, of the helpers that a template defines.
+fn helpers_in(text: &str) -> impl Iterator<Item = &str> {
+    let definitions = text.split("define ").skip(1);
+    definitions.filter_map(|it| {
+        let end = it.trim_start().strip_prefix('"')?.find('"')?;
+        it.trim_start().get(..end + 2)
+    })
 }
 
 /// Whether there is an object of a kind in a text, in quotes or not.

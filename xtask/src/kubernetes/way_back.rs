@@ -129,7 +129,8 @@ impl<'a> WayBack<'a> {
 /// Where the newest revision is that is no rollback which helm could not apply.
 fn left(api: &Api, release: &str, revisions: &[Revision]) -> Result<usize> {
     for (position, revision) in revisions.iter().enumerate().rev() {
-        let is_applied = !revision.is_pending() && revision.status != "failed";
+        // helm calls also one that it could not apply `superseded`, once the next one came.
+        let is_applied = !revision.is_pending() && !revision.was_not_applied();
         if is_applied || rolled_back_to(&revision.content(api, release)?).is_none() {
             return Ok(position);
         }

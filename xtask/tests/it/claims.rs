@@ -306,6 +306,20 @@ fn claims_that_would_go_with_others() {
     let said = pool.fails("deploy", "");
     let loss = "`claim-along/water` with a hook (pre-upgrade, post-delete)";
     assert!(said.contains(loss), "{said}");
+    // The same by a helper in another file.
+    pool.repo.write(
+        "helm-charts/pool/templates/_hook.tpl",
+        "{{ define \"pool.hook\" }}helm.sh/hook: pre-upgrade{{ end }}\n",
+    );
+    let by_helper = CLAIM.replace(
+        "{name: water}",
+        "{name: water, annotations: { {{ include \"pool.hook\" . }} }}",
+    );
+    pool.repo
+        .write("helm-charts/pool/templates/claim.yaml", &by_helper);
+    pool.write(&[NAMESPACE, &in_annex, SET]);
+    let said = pool.fails("deploy", "");
+    assert!(said.contains("`claim-along/water` with a hook"), "{said}");
     assert_eq!(pool.claims(), before);
 }
 

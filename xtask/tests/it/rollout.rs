@@ -214,6 +214,9 @@ fn a_failed_upgrade_is_rolled_back(cluster: &Shared, repo: &Repo) {
         "config/clusters/lake/back.values.yaml",
         "note: worse\nfail: at all\n",
     );
+    // Nothing was applied, so nothing is rolled back.
+    let said = repo.fails("deploy lake --rollback-on-failure");
+    assert!(!said.contains("rolled back"), "{said}");
     repo.ok("rollback lake back 4 --yes");
 }
 
