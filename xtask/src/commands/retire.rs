@@ -62,7 +62,12 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     let asked_about = newest_at_rest(&session, &cluster, hub)?;
     let content = asked_about.content(&session.api)?;
     check(&session, args, &content)?;
-    let question = question(&session, &asked_about, args)?;
+    let question = question(
+        &session,
+        &asked_about,
+        args,
+        ownership::chart_name(&content),
+    )?;
     terminal::confirm_by_name(&question, hub, args.yes)?;
     let newest = newest(&session.api, &cluster, hub)?;
     ensure!(
@@ -103,9 +108,9 @@ fn newest(api: &Api, cluster: &Cluster, hub: &str) -> Result<Newest> {
 
 /// The newest revision once nobody else is at work on the release. For who holds its Lease.
 fn newest_at_rest(session: &Session, cluster: &Cluster, hub: &str) -> Result<Newest> {
-    healing::wait_for_others(session, hub, false)?;
+    let revisions = healing::wait_for_others(session, hub, false)?;
     let newest = newest(&session.api, cluster, hub)?;
-    ownership::check_cluster(&session.target, hub, &newest.revision)?;
+    ownership::check_cluster(&session.target, hub, &revisions)?;
     Ok(newest)
 }
 
@@ -118,7 +123,7 @@ fn check(session: &Session, args: &Retire, content: &Value) -> Result<()> {
     volumes::refuse_losses(api, hub, &objects, None, events, &args.delete_volumes)
 }
 
-fn question(session: &Session, newest: &Newest, args: &Retire) -> Result<String> {
+fn question(session: &Session, newest: &Newest, args: &Retire, chart: &str) -> Result<String> {
     let (api, hub) = (&session.api, &args.hub);
     let mut claims = volumes::claims(api, hub)?;
     claims.retain(|it| !args.delete_volumes.contains(it));
@@ -137,7 +142,7 @@ fn question(session: &Session, newest: &Newest, args: &Retire) -> Result<String>
         format!(", the Dask clusters {}", list(dask))
     };
     Ok(format!(
-        "Remove `{hub}` from `{}`, {}: revision {}, {} of users{dask}{deleted}, {} that will stay",
+        "Remove `{hub}` from `{}`, {}: revision {} of the chart `{chart}`, {} of users{dask}{deleted}, {} that will stay",
         session.target.cluster,
         session.target.place(),
         newest.revision.shown(),
@@ -151,9 +156,17 @@ fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Va
     let (api, name) = (&session.api, &newest.name);
     volumes::protect(api, name, [content])?;
     volumes::keep_in_record(api, name, &newest.revision)?;
+    process::check_stopped()?;
     let was_ready = newest.revision.is_ready();
     session.mark(name, &newest.revision, &Outcome::Retiring { was_ready })?;
-    helm.uninstall(name)
+    let uninstalled = helm.uninstall(name);
+    if uninstalled.is_err()
+        && let Some(now) = history::last(api, name)?
+        && now.revision.status != "uninstalling"
+    {
+        session.mark(name, &now.revision, &newest.revision.outcome)?;
+    }
+    uninstalled
 }
 
 /// Deletes the users' servers and their Dask clusters, whose pods go with them.
@@ -219,7 +232,11 @@ fn servers(api: &Api, namespace: &str) -> Result<Vec<String>> {
 
 /// The Dask clusters of users. Without dask-gateway there are none.
 fn dask_clusters(api: &Api, namespace: &str) -> Result<Vec<String>> {
-    let found: Option<List<PartialObject>> = api.find_object(&dask_path(namespace))?;
+    let found = match api.find_object::<List<PartialObject>>(&dask_path(namespace)) {
+        // Who has no rights on them uses none.
+        Err(err) if api::status(&err) == Some(403) => None,
+        found => found?,
+    };
     let found = found.map_or_else(Vec::new, |it| it.items);
     Ok(found.into_iter().map(|it| it.metadata.name).collect())
 }

@@ -1,11 +1,12 @@
 //! Returns a release to an earlier revision.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use xshell::Shell;
 
 use crate::{
+    charts::metadata::Metadata,
     kubernetes::{
         healing, history, migrations, ownership,
         release::{FORCE_CONFLICTS, HelmRunner},
@@ -23,6 +24,7 @@ use crate::{
         fleet::Fleet,
         hub_traits::{self, PlainValues},
         problem::What,
+        release_config::SUPPORT_CHART,
     },
 };
 
@@ -73,7 +75,8 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     }
     let lease = session.leases.take(release)?;
     let helm = helm.under(&lease);
-    let way_back = way_back(&session, release, args).with_context(|| shown.clone())?;
+    let way_back =
+        way_back(tree, &session, &cluster, release, args).with_context(|| shown.clone())?;
     if !args.force {
         let contents = [&way_back.live_content, &way_back.content];
         migrations::refuse_way_back(&sh, &session.api, release, contents[0], contents[1])
@@ -98,21 +101,40 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
 }
 
 /// The way back to the revision that is asked for.
-fn way_back<'a>(session: &Session, release: &'a str, args: &Rollback) -> Result<WayBack<'a>> {
+fn way_back<'a>(
+    tree: &Tree,
+    session: &Session,
+    cluster: &Cluster,
+    release: &'a str,
+    args: &Rollback,
+) -> Result<WayBack<'a>> {
     let revisions = healing::wait_for_others(session, release, false)?;
-    let newest = revisions.last().context("it is gone")?;
-    ownership::check_cluster(&session.target, release, newest)?;
+    ownership::check_cluster(&session.target, release, &revisions)?;
+    if let Some(chart) = chart_of(tree, cluster, release)? {
+        ownership::check_chart(session, release, &revisions, &chart)?;
+    }
     volumes::refuse_unknown(&session.api, &[release], &args.delete_volumes)?;
-    let number = newest.number;
     if let Some(wanted) = args.revision {
         return WayBack::to(session, release, revisions, wanted);
     }
     let found = WayBack::find(session, release, revisions)?;
-    found.with_context(|| {
-        format!(
-            "no revision before {number} was ready and differs from it; `helm history` has them all"
-        )
-    })
+    found.context(
+        "no earlier revision was ready and differs from what is live; `helm history` has them all",
+    )
+}
+
+/// The name of the release's chart, as the repository has it. None if it has no such chart.
+fn chart_of(tree: &Tree, cluster: &Cluster, release: &str) -> Result<Option<String>> {
+    let hub = cluster.hubs.iter().find(|it| it.name == release);
+    let folder = match hub {
+        Some(hub) => hub.chart(),
+        None if release == "support" => PathBuf::from(SUPPORT_CHART),
+        None => return Ok(Some(release.to_owned())),
+    };
+    if tree.find(&folder.join("Chart.yaml"))?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Metadata::of_folder(tree, &folder)?.name.to_string()))
 }
 
 /// What of the release's values anybody may see. An error if the repository cannot tell, which must not keep a release
@@ -161,16 +183,17 @@ fn ensure_unchanged(session: &Session, way_back: &WayBack) -> Result<()> {
 
 /// The last line: a rollback does not change the repository.
 fn outcome(way_back: &WayBack) -> String {
-    let left = way_back.left();
-    let brought = match &left.commit {
-        Some(commit) => format!("commit {}", commit.get(..12).unwrap_or(commit)),
-        None => "no commit is known".to_owned(),
+    let brought = match way_back.brought() {
+        Some((number, commit)) => {
+            let commit = commit.get(..12).unwrap_or(commit);
+            format!("what revision {number} brought (commit {commit})")
+        }
+        None => "another version".to_owned(),
     };
     format!(
         "{} is as in revision {}, and ready\n\
-         The repository still has what revision {} brought ({brought}), and the next deploy brings it again\n",
+         The repository still has {brought}, and the next deploy brings that\n",
         way_back.release,
         way_back.target().number,
-        left.number
     )
 }

@@ -35,7 +35,7 @@ pub(crate) struct Revision {
     pub(crate) commit: Option<String>,
     /// Who deployed it.
     pub(crate) actor: Option<String>,
-    /// The cluster's name in the repository that it, or a revision before it, was deployed from.
+    /// The cluster's name in the repository that it was deployed from.
     pub(crate) cluster: Option<String>,
     /// The name of its Secret, and its uid.
     pub(crate) secret: String,
@@ -86,6 +86,9 @@ impl Outcome {
 
     /// The labels that record it.
     fn labels(&self, number: u32) -> BTreeMap<&'static str, String> {
+        if *self == Outcome::Unknown {
+            return BTreeMap::new();
+        }
         let mut labels = BTreeMap::from([("xtask", number.to_string())]);
         if matches!(self, Outcome::Ready | Outcome::Retiring { was_ready: true }) {
             labels.insert("ready", number.to_string());
@@ -110,13 +113,15 @@ impl Revision {
         let mut labels = secret.metadata.labels;
         let number = labels.get("version")?.parse().ok()?;
         let outcome = Outcome::of(&labels, number);
+        let is_recorded = outcome != Outcome::Unknown;
         // Before there was a record, our revisions had these two.
         let had_our_labels = labels.contains_key("actor") && labels.contains_key("tree");
         Some(Revision {
             number,
             status: labels.remove("status")?,
             commit: labels.remove("commit"),
-            cluster: labels.remove("cluster"),
+            // Of another revision's label nobody knows whether it still holds.
+            cluster: labels.remove("cluster").filter(|_| is_recorded),
             secret: secret.metadata.name,
             uid: secret.metadata.uid,
             outcome,
@@ -160,6 +165,12 @@ impl Revision {
     /// Whether we began to uninstall it.
     pub(crate) fn is_retiring(&self) -> bool {
         matches!(self.outcome, Outcome::Retiring { .. })
+    }
+
+    /// Whether helm deployed it, and it was ready as far as anybody knows.
+    pub(crate) fn may_be_as_it_was(&self) -> bool {
+        let is_known_bad = !self.is_ready() && self.outcome != Outcome::Unknown;
+        self.status == "deployed" && !is_known_bad
     }
 
     /// Whether helm deployed it, and nothing is recorded of how that went.
@@ -337,7 +348,9 @@ pub(crate) fn mark(
 ) -> Result<()> {
     let number = revision.number;
     let mut labels = outcome.labels(number);
-    labels.insert("cluster", label(cluster));
+    if !labels.is_empty() {
+        labels.insert("cluster", label(cluster));
+    }
     // With the uid, a Secret that is gone isn't made anew.
     let secret = json!({
         "apiVersion": "v1",

@@ -1,7 +1,7 @@
 //! Whether a release is ours to change: one of the same name may be somebody else's, and a kubeconfig may lead to another
 //! cluster than the one that it lies beside.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
@@ -27,7 +27,7 @@ pub(crate) fn check(
     let Some(newest) = revisions.last().filter(|it| it.status != "uninstalled") else {
         return Ok(());
     };
-    if let Some(recorded) = other_cluster(&session.target, newest)
+    if let Some(recorded) = other_cluster(&session.target, revisions)
         && take_over != Some(recorded)
     {
         bail!(
@@ -57,8 +57,8 @@ pub(crate) fn check(
 }
 
 /// Refuses to change a release that another cluster's folder has deployed.
-pub(crate) fn check_cluster(target: &Target, release: &str, newest: &Revision) -> Result<()> {
-    if let Some(recorded) = other_cluster(target, newest) {
+pub(crate) fn check_cluster(target: &Target, release: &str, revisions: &[Revision]) -> Result<()> {
+    if let Some(recorded) = other_cluster(target, revisions) {
         bail!(
             "{}\nhint: `deploy --take-over {recorded}` makes it ours, if the cluster was renamed",
             is_of(release, recorded, target)
@@ -67,9 +67,33 @@ pub(crate) fn check_cluster(target: &Target, release: &str, newest: &Revision) -
     Ok(())
 }
 
-/// The name of the cluster that is recorded with a revision, if that is another one.
-pub(crate) fn other_cluster<'a>(target: &Target, revision: &'a Revision) -> Option<&'a str> {
-    let recorded = revision.cluster.as_deref()?;
+/// Refuses to go back with a release that somebody else has installed, of another chart than `own`.
+pub(crate) fn check_chart(
+    session: &Session,
+    release: &str,
+    revisions: &[Revision],
+    own: &str,
+) -> Result<()> {
+    let Some(newest) = revisions.last() else {
+        return Ok(());
+    };
+    if revisions.iter().any(|it| it.descends_from_ours) {
+        return Ok(());
+    }
+    let content = newest.content(&session.api, release)?;
+    let chart = chart_name(&content);
+    ensure!(
+        chart == own,
+        "somebody else has installed the release `{release}`, of the chart `{chart}` and not `{own}`\n\
+         hint: plain `helm rollback` returns it to an earlier revision"
+    );
+    Ok(())
+}
+
+/// The name of the cluster that is recorded with the newest revision of ours, if that is another one.
+pub(crate) fn other_cluster<'a>(target: &Target, revisions: &'a [Revision]) -> Option<&'a str> {
+    let mut newest_first = revisions.iter().rev();
+    let recorded = newest_first.find_map(|it| it.cluster.as_deref())?;
     (recorded != label(&target.cluster)).then_some(recorded)
 }
 
@@ -81,7 +105,8 @@ fn is_of(release: &str, recorded: &str, target: &Target) -> String {
     )
 }
 
-fn chart_name(content: &Value) -> &str {
+/// The name of a revision's chart.
+pub(crate) fn chart_name(content: &Value) -> &str {
     let name = &content["chart"]["metadata"]["name"];
     name.as_str().unwrap_or_default()
 }

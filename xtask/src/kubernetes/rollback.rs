@@ -32,6 +32,11 @@ impl HelmRunner<'_> {
             }
             Err(err) => return format!("it was not rolled back: {err:#}"),
         };
+        if let Some(same) = way_back.same_ready() {
+            return format!(
+                "it was not rolled back: it is the same as revision {same}, which was ready"
+            );
+        }
         let number = way_back.target().number;
         let (live, content) = (&way_back.live_content, &way_back.content);
         let api = &session.api;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     kubernetes::{
         api::Api,
-        history::{self, Revision},
+        history::{self, Outcome, Revision},
         session::Session,
         volumes,
     },
@@ -23,6 +23,8 @@ pub(crate) struct WayBack<'a> {
     /// Where among them the one is that is left, and the one that is returned to.
     left: usize,
     target: usize,
+    /// Whether the one that is left was itself made of an earlier one.
+    left_is_rollback: bool,
     /// What helm keeps of that revision.
     pub(crate) content: Value,
     /// What helm keeps of the newest one.
@@ -59,6 +61,7 @@ impl<'a> WayBack<'a> {
                         revisions,
                         left,
                         target,
+                        left_is_rollback: rolled_back_to(&left_content).is_some(),
                         content,
                         live_content,
                     }));
@@ -82,9 +85,12 @@ impl<'a> WayBack<'a> {
             format!("there is no revision {number}; there are: {known}")
         })?;
         let last = revisions.last().context("there is no revision")?;
+        let left = left(api, release, &revisions)?;
+        let left_content = revisions[left].content(api, release)?;
         Ok(WayBack {
             release,
-            left: left(api, release, &revisions)?,
+            left,
+            left_is_rollback: rolled_back_to(&left_content).is_some(),
             content: revisions[target].content(api, release)?,
             live_content: last.content(api, release)?,
             revisions,
@@ -99,6 +105,20 @@ impl<'a> WayBack<'a> {
     /// The revision that is left: the newest one, but for rollbacks that helm could not apply.
     pub(crate) fn left(&self) -> &Revision {
         &self.revisions[self.left]
+    }
+
+    /// The number and the commit of the revision that is left, if a deploy of ours brought it.
+    pub(crate) fn brought(&self) -> Option<(u32, &str)> {
+        let left = self.left();
+        let is_deployed_by_us = left.outcome != Outcome::Unknown && !self.left_is_rollback;
+        let commit = left.commit.as_deref().filter(|_| is_deployed_by_us)?;
+        Some((left.number, commit))
+    }
+
+    /// The number of a ready revision that is the same as the one that is left.
+    pub(crate) fn same_ready(&self) -> Option<u32> {
+        let mut between = self.revisions[self.target + 1..self.left].iter().rev();
+        between.find(|it| it.is_ready()).map(|it| it.number)
     }
 
     /// The number of the newest revision.

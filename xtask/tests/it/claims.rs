@@ -400,6 +400,9 @@ fn a_release_of_others() {
                    volume claims `water`\n\nhint: `--take-over prometheus` replaces it";
     assert!(said.contains(refused), "{said}");
     pool.fails("deploy", "--take-over pool");
+    let said = pool.fails("rollback", "1 --yes");
+    let refused = "somebody else has installed the release `claim-taken`, of the chart `prometheus` and not `pool`";
+    assert!(said.contains(refused), "{said}");
     assert!(pool.cluster.history(hub).contains("prometheus-1.0.0"));
     pool.run("deploy", "--take-over prometheus");
     assert_eq!(pool.claims(), before);

@@ -93,16 +93,18 @@ fn back_is_to_what_was_ready() {
         assert_eq!(has, part.starts_with("revisions"), "{}", ran.stderr);
     }
     assert!(
-        ran.stdout.contains(
-            "is as in revision 2, and ready\nThe repository still has what revision 4 brought"
-        ),
+        ran.stdout
+            .contains("is as in revision 2, and ready\nThe repository still has another version"),
         "{}",
         ran.stdout
     );
     hub.repo.ok("rollback lake record-back --yes");
     assert_eq!(hub.note(), "oldest");
     let said = hub.repo.fails("rollback lake record-back --yes");
-    assert!(said.contains("was ready and differs from it"), "{said}");
+    assert!(
+        said.contains("was ready and differs from what is live"),
+        "{said}"
+    );
 
     // helm itself would have forgotten it.
     hub.good("note: good again\n");
@@ -215,4 +217,20 @@ fn a_retirement_that_was_cut_off() {
     let healed = "revision 1 was cut off (uninstalling): rolling back to revision 1\n";
     assert!(ran.stderr.contains(healed), "{}", ran.stderr);
     hub.repo.ok("retire lake record-retired --yes");
+}
+
+/// What fails although it is the same as what was ready isn't helped by anything older.
+#[test]
+fn a_revision_that_is_the_same_as_a_ready_one() {
+    let hub = Hub::new("record-same");
+    hub.good("note: oldest\n");
+    hub.good("note: good\n");
+    hub.cluster
+        .kubectl("create quota none --hard=pods=0 -n record-same");
+    hub.cluster
+        .kubectl("delete pods --all -n record-same --wait=false");
+    let said = hub.repo.fails("deploy lake --rollback-on-failure");
+    let same = "it was not rolled back: it is the same as revision 2, which was ready";
+    assert!(said.contains(same), "{said}");
+    assert_eq!(hub.note(), "good");
 }

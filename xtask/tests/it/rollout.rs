@@ -314,7 +314,7 @@ fn a_hub_is_taken_away() {
     let said = repo.fails("retire lake retired");
     for part in [
         "Remove `retired` from `lake`, https://127.0.0.1:",
-        "): revision 1 (deployed, was ready), 1 server of users, 1 volume claim that will stay: ",
+        "): revision 1 (deployed, was ready) of the chart `pond`, 1 server of users, 1 volume claim that will stay: ",
         "cannot ask without a terminal; pass `--yes`",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");

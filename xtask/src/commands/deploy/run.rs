@@ -323,18 +323,18 @@ impl Run {
     fn unchanged(&self, helm: &HelmRunner, release: &Release) -> Result<Option<u32>> {
         let session = self.session.as_ref().context("there is no login")?;
         let (api, target) = (&*session.api, &session.target);
-        let newest = history::last(api, release.name)?;
-        let Some(newest) = newest.filter(|it| it.revision.status == "deployed") else {
+        let revisions = history::revisions(api, release.name)?;
+        let Some(newest) = revisions.last().filter(|it| it.may_be_as_it_was()) else {
             return Ok(None);
         };
-        if ownership::other_cluster(target, &newest.revision).is_some() {
+        if ownership::other_cluster(target, &revisions).is_some() {
             return Ok(None);
         }
         let rendered = helm.manifests(release)?;
-        let is_same = rendered.is_as_in(&newest.content(api)?)?
+        let is_same = rendered.is_as_in(&newest.content(api, release.name)?)?
             && rollout::look(api, release.name, rendered.manifest.with_secrets())?.is_ready
             && self.has_no_differences(release, rendered)?;
-        Ok(is_same.then_some(newest.revision.number))
+        Ok(is_same.then_some(newest.number))
     }
 
     /// Whether the cluster is as a release would make it. Nobody sees what differs.
