@@ -105,7 +105,7 @@ fn a_persons_settings_do_not_reach_our_programs() {
     assert!(status.contains(&commit), "{status}");
     repo.ok("deploy lake inherits --dry-run --diff");
     repo.ok("deploy lake inherits");
-    repo.ok("rollback lake inherits --yes");
+    repo.ok("rollback lake inherits 1 --yes");
     assert_eq!(cluster.kubectl(releases).lines().count(), 3);
     repo.ok("generate helm-upgrade-jobs --base HEAD");
     repo.ok("validate --render");
