@@ -40,7 +40,8 @@ fn a_line_for_each_hub_on_a_terminal() {
         .iter()
         .map(|it| vec![*it, "deployed"])
         .collect();
-    assert_eq!(lines[..3], expected, "{screen}");
+    assert_eq!(lines[0][0], "lake:", "{screen}");
+    assert_eq!(lines[1..4], expected, "{screen}");
 }
 
 #[test]
