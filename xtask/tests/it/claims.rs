@@ -357,30 +357,6 @@ fn a_claim_when_commands_are_killed() {
     assert_eq!(pool.claims(), first);
 }
 
-/// Users' Dask clusters end with their hub.
-#[test]
-fn dask_clusters_of_a_retired_hub() {
-    let pool = Pool::new("claim-dask");
-    pool.cluster.kubectl_apply(include_str!(
-        "../charts/dask-gateway/crds/daskclusters.yaml"
-    ));
-    pool.deploy(&[CONFIG]);
-    wait_until("the kind", || {
-        let kinds = pool.cluster.kubectl("api-resources -o name");
-        kinds.contains("daskclusters.gateway.dask.org")
-    });
-    pool.cluster.kubectl_apply(
-        "{apiVersion: gateway.dask.org/v1alpha1, kind: DaskCluster, metadata: {name: ann, namespace: claim-dask}}",
-    );
-    let said = pool.fails("retire", "");
-    assert!(said.contains("the Dask clusters `ann`"), "{said}");
-    pool.run("retire", "--yes");
-    let left = pool
-        .cluster
-        .kubectl("get daskclusters --namespace claim-dask -o name");
-    assert_eq!(left, "");
-}
-
 /// A release of the same name that somebody else has installed is nobody's hub.
 #[test]
 fn a_release_of_others() {

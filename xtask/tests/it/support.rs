@@ -58,6 +58,18 @@ fn basehub_and_daskhub() {
         "something was written into the work tree"
     );
     dask_gateway_by_its_values(&cluster, &upstream);
+    dask_clusters_end_with_their_hub(&cluster, &repo);
+}
+
+fn dask_clusters_end_with_their_hub(cluster: &Shared, repo: &Repo) {
+    cluster.kubectl_apply(
+        "{apiVersion: gateway.dask.org/v1alpha1, kind: DaskCluster, metadata: {name: ann, namespace: own-dask}}",
+    );
+    let said = repo.fails("retire lake own-dask");
+    assert!(said.contains("the Dask clusters `ann`"), "{said}");
+    repo.ok("retire lake own-dask --yes");
+    let left = cluster.kubectl("get daskclusters --namespace own-dask -o name");
+    assert_eq!(left, "");
 }
 
 fn locks(repo: &Repo) -> [String; 2] {
