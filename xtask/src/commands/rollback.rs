@@ -185,7 +185,7 @@ fn ensure_unchanged(session: &Session, way_back: &WayBack) -> Result<()> {
 fn outcome(way_back: &WayBack) -> String {
     let brought = match way_back.brought() {
         Some((number, commit)) => {
-            let commit = commit.get(..12).unwrap_or(commit);
+            let commit = history::short(commit);
             format!("what revision {number} brought (commit {commit})")
         }
         None => "another version".to_owned(),

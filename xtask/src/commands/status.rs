@@ -134,7 +134,7 @@ fn deployed(api: &Api, mask: &Mask, cluster: &Cluster, release: &Newest) -> Resu
 
 /// How many pods of the release are ready. Why that cannot be told goes to stderr.
 fn pods(api: &Api, mask: &Mask, release: &Newest, content: &Value) -> Option<Pods> {
-    let manifest = content["manifest"].as_str().unwrap_or_default();
+    let manifest = history::manifest(content);
     let looked = rollout::look(api, &release.namespace, manifest);
     let looked = looked
         .inspect_err(|err| say!("{}: {}", release.name, mask.hide(&format!("{err:#}"))))
@@ -235,7 +235,7 @@ impl Row {
 
     fn short_commit(&self) -> Option<String> {
         let commit = self.commit.as_ref()?;
-        let short = commit.get(..12).unwrap_or(commit);
+        let short = history::short(commit);
         Some(match self.behind {
             Some(0) | None => short.to_owned(),
             Some(count) => format!("{short} ({count} behind)"),

@@ -30,6 +30,7 @@ impl Release<'_> {
 }
 
 /// Installs or upgrades a release. Its answer is JSON. helm forgets no revision: it does not know which ones were good.
+/// Releases that helm 3 made are no longer applied by the client, which would take annotations off that are in no chart.
 pub(crate) fn upgrade<'a>(
     sh: &'a Shell,
     release: &Release,

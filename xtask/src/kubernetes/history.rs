@@ -188,7 +188,7 @@ impl Revision {
             _ => {}
         }
         if let Some(commit) = &self.commit {
-            details.push(format!("commit {}", commit.get(..12).unwrap_or(commit)));
+            details.push(format!("commit {}", short(commit)));
         }
         format!("{} ({})", self.number, details.join(", "))
     }
@@ -197,6 +197,11 @@ impl Revision {
     pub(crate) fn content(&self, api: &Api, release: &str) -> Result<Value> {
         content(&api.get(&path(release, &self.secret))?)
     }
+}
+
+/// A commit as people read it.
+pub(crate) fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
 }
 
 /// When helm last wrote a Secret with these labels.
@@ -220,8 +225,13 @@ impl Newest {
 
     /// All that helm keeps of it: `chart`, `info`, `manifest`, `hooks`, and `config`, the values, which may be secret.
     pub(crate) fn content(&self, api: &Api) -> Result<Value> {
-        content(&api.get(&path(&self.namespace, &self.revision.secret))?)
+        self.revision.content(api, &self.namespace)
     }
+}
+
+/// The manifest in what helm keeps of a revision, or of a hook.
+pub(crate) fn manifest(content: &Value) -> &str {
+    content["manifest"].as_str().unwrap_or_default()
 }
 
 /// The values of a revision that may be secret: all that people set, but for what the chart has by default or `is_plain` at
@@ -385,8 +395,7 @@ pub(crate) fn with_manifest(
     let path = path(release, &revision.secret);
     let mut secret = api.get(&path)?;
     let mut kept = content(&secret)?;
-    let manifest = kept["manifest"].as_str().unwrap_or_default();
-    let Some(changed) = change(manifest)? else {
+    let Some(changed) = change(manifest(&kept))? else {
         return Ok(kept);
     };
     kept["manifest"] = changed.into();

@@ -10,7 +10,10 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::api::{self, Api},
+    kubernetes::{
+        api::{self, Api},
+        objects,
+    },
     machine::process,
     services::http::percent_encoded,
     yaml::{self, split_documents},
@@ -118,9 +121,9 @@ impl Hub {
         let chart = labels["helm.sh/chart"].as_str();
         let chart = chart.or(labels["chart"].as_str())?;
         let pod = &object["spec"]["template"]["spec"];
-        let container = named(&pod["containers"], "name", "hub");
-        let mount = named(&container["volumeMounts"], "mountPath", FOLDER);
-        let volume = named(
+        let container = objects::named(&pod["containers"], "name", "hub");
+        let mount = objects::named(&container["volumeMounts"], "mountPath", FOLDER);
+        let volume = objects::named(
             &pod["volumes"],
             "name",
             mount["name"].as_str().unwrap_or(""),
@@ -296,7 +299,7 @@ fn has_started(pod: &Value) -> bool {
 
 /// Whether a pod was made at once with its ReplicaSet, and so replaces no other one of it.
 fn is_first(api: &Api, namespace: &str, pod: &Value) -> Result<bool> {
-    let owner = named(&pod["metadata"]["ownerReferences"], "kind", "ReplicaSet");
+    let owner = objects::named(&pod["metadata"]["ownerReferences"], "kind", "ReplicaSet");
     let name = owner["name"].as_str().context("a pod has no ReplicaSet")?;
     let path = format!(
         "/apis/apps/v1/namespaces/{namespace}/replicasets/{}",
@@ -309,12 +312,6 @@ fn is_first(api: &Api, namespace: &str, pod: &Value) -> Result<bool> {
 fn created(object: &Value) -> Result<SystemTime> {
     let time = object["metadata"]["creationTimestamp"].as_str();
     Ok(humantime::parse_rfc3339(time.unwrap_or_default())?)
-}
-
-/// The item of a list that has this text at a key.
-fn named<'a>(list: &'a Value, key: &str, text: &str) -> &'a Value {
-    let mut items = list.as_array().into_iter().flatten();
-    items.find(|it| it[key] == text).unwrap_or(&Value::Null)
 }
 
 fn selector(labels: &Value) -> String {

@@ -13,6 +13,12 @@ pub(crate) fn from_value<T: DeserializeOwned>(mut object: Value) -> serde_json::
     serde_json::from_value(object)
 }
 
+/// The item of a list that has this text at a key; null if there is none.
+pub(crate) fn named<'a>(list: &'a Value, key: &str, text: &str) -> &'a Value {
+    let mut items = list.as_array().into_iter().flatten();
+    items.find(|it| it[key] == text).unwrap_or(&Value::Null)
+}
+
 fn remove_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {

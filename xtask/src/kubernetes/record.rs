@@ -6,7 +6,7 @@ use xshell::{Cmd, Shell, cmd};
 use crate::{
     kubernetes::{
         commits::{Commits, Order},
-        history::{Revision, label},
+        history::{Revision, label, short},
     },
     machine::{process, tree::Tree, workflow::variable},
 };
@@ -93,7 +93,7 @@ impl Record {
             } else {
                 ""
             };
-            let short = &commit[..commit.len().min(12)];
+            let short = short(commit);
             parts.push(format!("commit {short}{changed}"));
         }
         parts.extend(self.run.clone());

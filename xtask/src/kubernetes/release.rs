@@ -97,10 +97,9 @@ impl Rendered {
     /// Whether a revision has these manifests, as helm keeps it.
     pub(crate) fn is_as_in(&self, content: &Value) -> Result<bool> {
         let hooks = content["hooks"].as_array().into_iter().flatten();
-        let hooks = hooks.map(|it| it["manifest"].as_str().unwrap_or_default());
-        let kept = volumes::kept_manifest(self.manifest.with_secrets())?;
-        let manifest = kept.as_deref().unwrap_or(self.manifest.with_secrets());
-        Ok(content["manifest"] == manifest && hooks.eq(self.hooks.iter().map(|it| &*it.manifest)))
+        let hooks = hooks.map(history::manifest);
+        let manifest = volumes::with_kept(self.manifest.with_secrets())?;
+        Ok(content["manifest"] == *manifest && hooks.eq(self.hooks.iter().map(|it| &*it.manifest)))
     }
 }
 

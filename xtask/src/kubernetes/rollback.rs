@@ -68,7 +68,7 @@ impl HelmRunner<'_> {
         let helm = self.with_mask(&mask);
         let contents = [live, content];
         let after = helm.run_rollback(session, release, number, contents, delete_volumes)?;
-        let manifest = content["manifest"].as_str().unwrap_or_default();
+        let manifest = history::manifest(content);
         let until = Until {
             at: until,
             may_go_on: &|| self.check_lease(),
@@ -107,7 +107,7 @@ impl HelmRunner<'_> {
             session.record.description(&what),
         ];
         if self.flags.contains(&FORCE_CONFLICTS) {
-            flags.extend(["--server-side=true", FORCE_CONFLICTS].map(str::to_owned));
+            flags.push(FORCE_CONFLICTS.to_owned());
         }
         let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
         let rolled_back = self.run(release, rollback);

@@ -12,6 +12,7 @@ use crate::{
         credentials::{self, login::Login},
         history::{self, Outcome, Revision},
         lease::Leases,
+        objects::named,
         record::Record,
     },
     machine::{private::PrivateFolder, process, tree::Tree},
@@ -35,13 +36,14 @@ impl Target {
         let path = login.sh.var("KUBECONFIG")?;
         let content = fs::read(&path).context("cannot read the kubeconfig")?;
         let kubeconfig: Value = yaml::parse(&content).context("the kubeconfig is not YAML")?;
-        let context = &kubeconfig["current-context"];
-        let name = &named(&kubeconfig["contexts"], context)["context"]["cluster"];
-        let server = &named(&kubeconfig["clusters"], name)["cluster"]["server"];
+        let context = kubeconfig["current-context"].as_str().unwrap_or_default();
+        let name = &named(&kubeconfig["contexts"], "name", context)["context"]["cluster"];
+        let name = name.as_str().unwrap_or_default();
+        let server = &named(&kubeconfig["clusters"], "name", name)["cluster"]["server"];
         Ok(Target {
             cluster: cluster.to_owned(),
             server: server.as_str().unwrap_or_default().to_owned(),
-            context: context.as_str().unwrap_or_default().to_owned(),
+            context: context.to_owned(),
         })
     }
 
@@ -49,13 +51,6 @@ impl Target {
     pub(crate) fn place(&self) -> String {
         format!("{} (context {})", self.server, self.context)
     }
-}
-
-/// What a kubeconfig lists under a name.
-fn named<'a>(list: &'a Value, name: &Value) -> &'a Value {
-    let items = list.as_array().into_iter().flatten();
-    let mut named = items.filter(|it| it["name"] == *name);
-    named.next().unwrap_or(&Value::Null)
 }
 
 /// A login with what is needed to change releases.

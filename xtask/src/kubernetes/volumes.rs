@@ -131,10 +131,6 @@ fn in_manifest(manifest: &str, release: &str) -> Result<BTreeSet<Volume>> {
     Ok(volumes.collect())
 }
 
-fn manifest_of(content: &Value) -> &str {
-    content["manifest"].as_str().unwrap_or_default()
-}
-
 /// Keeps helm from deleting the claims and volumes that are in the cluster: those in the manifests of these revisions, as
 /// helm keeps them, and those in the release's namespace that helm made for any other revision.
 pub(crate) fn protect<'a>(
@@ -144,7 +140,7 @@ pub(crate) fn protect<'a>(
 ) -> Result<()> {
     let mut volumes = BTreeSet::new();
     for content in contents {
-        volumes.extend(in_manifest(manifest_of(content), release)?);
+        volumes.extend(in_manifest(history::manifest(content), release)?);
     }
     let path = claims_path(release)?;
     let made_by_helm = api.metadata(&format!(
@@ -186,7 +182,7 @@ fn keep(api: &Api, volume: &Volume, live: PartialObject) -> Result<()> {
 pub(crate) fn keep_in_record(api: &Api, release: &str, revision: &Revision) -> Result<Value> {
     let content = history::with_manifest(api, release, revision, kept_manifest);
     let content = content.and_then(|content| {
-        let is_kept = kept_manifest(manifest_of(&content))?.is_none();
+        let is_kept = kept_manifest(history::manifest(&content))?.is_none();
         ensure!(is_kept, "helm's Secret was not changed");
         Ok(content)
     });
@@ -200,7 +196,7 @@ pub(crate) fn keep_in_record(api: &Api, release: &str, revision: &Revision) -> R
 
 /// A manifest whose claims and volumes are to stay, with each object of a `List` that has some by itself; none if it is
 /// that already.
-pub(crate) fn kept_manifest(manifest: &str) -> Result<Option<String>> {
+fn kept_manifest(manifest: &str) -> Result<Option<String>> {
     let mut kept = String::new();
     let mut is_changed = false;
     for document in manifests::documents(manifest) {
@@ -224,6 +220,12 @@ pub(crate) fn kept_manifest(manifest: &str) -> Result<Option<String>> {
         }
     }
     Ok(is_changed.then_some(kept))
+}
+
+/// A manifest as it is once its claims and volumes are to stay.
+pub(crate) fn with_kept(manifest: &str) -> Result<String> {
+    let kept = kept_manifest(manifest)?;
+    Ok(kept.unwrap_or_else(|| manifest.to_owned()))
 }
 
 /// An object as helm reads it from YAML: in JSON, since YAML 1.1 and 1.2 differ in which words are no text (`yes`, `012`),
@@ -279,7 +281,7 @@ impl<'a> Objects<'a> {
     pub(crate) fn of(content: &'a Value) -> Objects<'a> {
         let hooks = content["hooks"].as_array().into_iter().flatten();
         Objects {
-            manifest: manifest_of(content),
+            manifest: history::manifest(content),
             hooks: hooks.map(HookObject::of).collect(),
         }
     }
@@ -290,7 +292,7 @@ impl<'a> HookObject<'a> {
         let events = hook["events"].as_array().into_iter().flatten();
         HookObject {
             events: events.filter_map(Value::as_str).collect(),
-            manifest: manifest_of(hook),
+            manifest: history::manifest(hook),
         }
     }
 }
@@ -536,8 +538,8 @@ pub(crate) fn left_over(
     before: &Value,
     after: &Value,
 ) -> Result<Vec<String>> {
-    let mut left = in_manifest(manifest_of(before), release)?;
-    for volume in in_manifest(manifest_of(after), release)? {
+    let mut left = in_manifest(history::manifest(before), release)?;
+    for volume in in_manifest(history::manifest(after), release)? {
         left.remove(&volume);
     }
     let mut names = Vec::new();
@@ -551,7 +553,7 @@ pub(crate) fn left_over(
 
 /// Refuses to delete claims that a revision has.
 pub(crate) fn refuse_in_use(release: &str, names: &[String], content: &Value) -> Result<()> {
-    let in_use = in_manifest(manifest_of(content), release)?;
+    let in_use = in_manifest(history::manifest(content), release)?;
     for name in names {
         ensure!(
             !in_use.contains(&Volume::named(name, release)),

@@ -44,8 +44,7 @@ impl<'a> WayBack<'a> {
             return Ok(None);
         };
         let live_content = last.content(api, release)?;
-        let left = left(api, release, &revisions)?;
-        let left_content = revisions[left].content(api, release)?;
+        let (left, left_content) = left(api, release, &revisions, &live_content)?;
         let origin = origin(api, release, &revisions, &revisions[left], &left_content)?;
         let kinds: [fn(&Revision) -> bool; 2] =
             [Revision::is_ready, Revision::was_deployed_by_others];
@@ -85,14 +84,14 @@ impl<'a> WayBack<'a> {
             format!("there is no revision {number}; there are: {known}")
         })?;
         let last = revisions.last().context("there is no revision")?;
-        let left = left(api, release, &revisions)?;
-        let left_content = revisions[left].content(api, release)?;
+        let live_content = last.content(api, release)?;
+        let (left, left_content) = left(api, release, &revisions, &live_content)?;
         Ok(WayBack {
             release,
             left,
             left_is_rollback: rolled_back_to(&left_content).is_some(),
             content: revisions[target].content(api, release)?,
-            live_content: last.content(api, release)?,
+            live_content,
             revisions,
             target,
         })
@@ -146,16 +145,22 @@ impl<'a> WayBack<'a> {
     }
 }
 
-/// Where the newest revision is that is no rollback which helm could not apply.
-fn left(api: &Api, release: &str, revisions: &[Revision]) -> Result<usize> {
+/// Where the newest revision is that is no rollback which helm could not apply, and what helm keeps of it. `live` is what
+/// it keeps of the newest one of all.
+fn left(api: &Api, release: &str, revisions: &[Revision], live: &Value) -> Result<(usize, Value)> {
+    let last = revisions.len().saturating_sub(1);
+    let mut content = live.clone();
     for (position, revision) in revisions.iter().enumerate().rev() {
+        if position != last {
+            content = revision.content(api, release)?;
+        }
         // helm calls also one that it could not apply `superseded`, once the next one came.
         let is_applied = !revision.is_pending() && !revision.was_not_applied();
-        if is_applied || rolled_back_to(&revision.content(api, release)?).is_none() {
-            return Ok(position);
+        if is_applied || rolled_back_to(&content).is_none() {
+            return Ok((position, content));
         }
     }
-    Ok(revisions.len().saturating_sub(1))
+    Ok((last, live.clone()))
 }
 
 /// The number of the revision that a revision was made of, if it is a rollback.
@@ -186,14 +191,11 @@ fn origin(
 
 /// Whether two revisions make the same objects.
 fn is_same(one: &Value, other: &Value) -> Result<bool> {
-    Ok(manifest(one)? == manifest(other)? && hooks(one).eq(hooks(other)))
+    Ok(kept_manifest(one)? == kept_manifest(other)? && hooks(one).eq(hooks(other)))
 }
 
-/// A revision's manifest, as it is once its claims are to stay.
-fn manifest(content: &Value) -> Result<String> {
-    let manifest = content["manifest"].as_str().unwrap_or_default();
-    let kept = volumes::kept_manifest(manifest)?;
-    Ok(kept.unwrap_or_else(|| manifest.to_owned()))
+fn kept_manifest(content: &Value) -> Result<String> {
+    volumes::with_kept(history::manifest(content))
 }
 
 fn hooks(content: &Value) -> impl Iterator<Item = &Value> {

@@ -67,8 +67,7 @@ impl DeployOptions {
     /// What `helm upgrade` is told besides.
     pub(crate) fn flags(&self) -> Vec<&'static str> {
         if self.force_conflicts {
-            // A release that helm 3 made would keep to its way.
-            vec!["--server-side=true", FORCE_CONFLICTS]
+            vec![FORCE_CONFLICTS]
         } else {
             Vec::new()
         }

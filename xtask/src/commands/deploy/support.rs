@@ -18,7 +18,12 @@ use crate::{
         report::{DeployReport, DeployedRelease},
         run::Run,
     },
-    kubernetes::{api::Api, helm::Release, release::HelmRunner, volumes},
+    kubernetes::{
+        api::Api,
+        helm::Release,
+        release::{FORCE_CONFLICTS, HelmRunner},
+        volumes,
+    },
     machine::{
         name::Name,
         process,
@@ -295,10 +300,6 @@ impl CertManagerCrds {
         if self.in_a_release {
             return &[];
         }
-        &[
-            "--take-ownership",
-            "--server-side=true",
-            "--force-conflicts",
-        ]
+        &["--take-ownership", FORCE_CONFLICTS]
     }
 }
