@@ -141,14 +141,14 @@ fn a_file_that_git_does_not_have() {
     repo.write("config/clusters/lake/more.values.yaml", "{}\n");
     repo.ok("validate");
     git(&repo.root, &["add", "config/clusters/lake/cluster.yaml"]);
+    let missing = "config/clusters/lake/cluster.yaml:14:69: hub `prod`: \
+                   `config/clusters/lake/more.values.yaml` isn't in git's index";
     let said = repo.fails(STAGED);
-    assert!(
-        said.contains(
-            "config/clusters/lake/cluster.yaml:14:69: hub `prod`: `config/clusters/lake/more.values.yaml` isn't in git's \
-             index"
-        ),
-        "{said}"
-    );
+    assert!(said.contains(missing), "{said}");
+    let path = "config/clusters/lake/more.values.yaml";
+    git(&repo.root, &["add", "--intent-to-add", path]);
+    let said = repo.fails(STAGED);
+    assert!(said.contains(missing), "{said}");
     git(&repo.root, &["add", "."]);
     repo.ok(STAGED);
 }

@@ -21,6 +21,12 @@ use crate::machine::{
 /// The most links that a path may lead over, as on Linux.
 const MOST_LINKS: usize = 40;
 
+/// The hashes of an empty file, by SHA-1 and SHA-256.
+const EMPTY: [&str; 2] = [
+    "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+    "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
+];
+
 /// The files of the index. All paths are from the top of the work tree.
 pub(crate) struct Snapshot {
     /// Its git is that of the index.
@@ -68,17 +74,21 @@ impl Snapshot {
             entries: Folder::new(),
             blobs: BTreeMap::new(),
         };
-        snapshot.add(&sh, Path::new(""), &list)?;
+        let mut files = Listed::parse_all(&list);
+        if files.iter().any(|it| EMPTY.contains(&it.hash.as_str())) {
+            let intended = intended(&sh, top)?;
+            files.retain(|it| !intended.contains(&it.path));
+        }
+        snapshot.add(&sh, Path::new(""), files)?;
         Ok(snapshot)
     }
 
     /// Adds the files of the repository or of a submodule.
-    fn add(&mut self, sh: &Shell, submodule: &Path, list: &[u8]) -> Result<()> {
+    fn add(&mut self, sh: &Shell, submodule: &Path, files: Vec<Listed>) -> Result<()> {
         let folder = self.top.join(submodule);
         let blobs = process::converse(sh, cmd!(sh, "git -C {folder} cat-file --batch"))?;
         self.blobs.insert(submodule.to_owned(), Mutex::new(blobs));
-        let lines = list.split(|it| *it == 0).filter(|it| !it.is_empty());
-        for listed in lines.filter_map(Listed::parse) {
+        for listed in files {
             let path = submodule.join(&listed.path);
             match listed.mode.as_str() {
                 "160000" => self.add_submodule(sh, &path, &listed.hash)?,
@@ -106,7 +116,7 @@ impl Snapshot {
         let list = cmd!(sh, "git -C {folder} ls-tree -r -z {commit}");
         let list = process::read_bytes(&sh, list)
             .with_context(|| format!("cannot read the submodule `{}`", path.display()))?;
-        self.add(&sh, path, &list)
+        self.add(&sh, path, Listed::parse_all(&list))
     }
 
     /// Where a path leads, links followed, and what is there; none if nothing is.
@@ -215,7 +225,21 @@ impl Snapshot {
     }
 }
 
+/// The files of `git add --intent-to-add`: the index has them as empty, and a commit leaves them out.
+fn intended(sh: &Shell, top: &Path) -> Result<BTreeSet<PathBuf>> {
+    let list = cmd!(sh, "git -C {top} diff-files --name-only --diff-filter=A -z");
+    let list = process::read_bytes(sh, list).context("cannot read git's index")?;
+    let paths = list.split(|it| *it == 0).map(OsStr::from_bytes);
+    Ok(paths.map(PathBuf::from).collect())
+}
+
 impl Listed {
+    /// The lines of a list that ends them with NUL.
+    fn parse_all(list: &[u8]) -> Vec<Listed> {
+        let lines = list.split(|it| *it == 0).filter(|it| !it.is_empty());
+        lines.filter_map(Listed::parse).collect()
+    }
+
     /// `MODE HASH STAGE\tPATH` or `MODE TYPE HASH\tPATH`; none for one side of a conflict.
     fn parse(line: &[u8]) -> Option<Listed> {
         let tab = line.iter().position(|it| *it == b'\t')?;
