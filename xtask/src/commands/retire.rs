@@ -159,7 +159,7 @@ fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Va
     process::check_stopped()?;
     let was_ready = newest.revision.is_ready();
     session.mark(name, &newest.revision, &Outcome::Retiring { was_ready })?;
-    let uninstalled = helm.uninstall(name);
+    let uninstalled = helm.uninstall(api, name);
     if uninstalled.is_err()
         && let Some(now) = history::last(api, name)?
         && now.revision.status != "uninstalling"
@@ -213,7 +213,7 @@ fn delete_volumes(api: &Api, args: &Retire) -> Result<String> {
 /// Deletes the namespace, and waits until it is gone.
 fn delete_namespace(api: &Api, name: &str) -> Result<()> {
     let path = format!("/api/v1/namespaces/{name}");
-    api.send("DELETE", &path, &json!({}))?;
+    api.delete(&path, &json!({}))?;
     let until = Until::after(TIMEOUT);
     while api.find(&path)?.is_some() {
         until.check(&format!("deleting the namespace `{name}`"))?;

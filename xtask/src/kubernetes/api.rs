@@ -22,7 +22,7 @@ use crate::{
     kubernetes::objects::{self, List, PartialObject},
     machine::{
         paths,
-        process::{self, Beside},
+        process::{self, Beside, Output},
         until::Until,
     },
     services::http::percent_encoded,
@@ -32,6 +32,10 @@ const JSON: &str = "application/json";
 
 /// How long an answer may take: kubectl may first have to ask for a credential.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a request is sent again, and the longest pause before that.
+const REPEATED_FOR: Duration = Duration::from_secs(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Api {
     // It ends before its socket is removed.
@@ -67,6 +71,18 @@ impl fmt::Display for ErrorAnswer {
 
 impl std::error::Error for ErrorAnswer {}
 
+/// An answer that broke off, or is none of an API server. What it was to answer may have been done.
+#[derive(Debug)]
+struct BrokenAnswer(String);
+
+impl fmt::Display for BrokenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BrokenAnswer {}
+
 impl Api {
     /// Starts a proxy to the cluster that `sh` is logged in to.
     pub(crate) fn start(sh: &Shell) -> Result<Api> {
@@ -90,7 +106,7 @@ impl Api {
 
     /// The object or list at a path such as `/api/v1/namespaces`.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        read(self.request("GET", path, JSON, None)?)
+        self.request("GET", path, JSON, None, read)
     }
 
     /// The object or list at a path, or none if there is nothing.
@@ -115,7 +131,7 @@ impl Api {
     /// The list at a path without anything but the objects' metadata.
     pub(crate) fn metadata(&self, path: &str) -> Result<List<PartialObject>> {
         let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        typed(read(self.request("GET", path, accept, None)?)?, path)
+        typed(self.request("GET", path, accept, None, read)?, path)
     }
 
     /// The API groups that the server has, and what they hold, as the kind `APIGroupDiscovery`:
@@ -125,7 +141,7 @@ impl Api {
                       application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
         let mut groups = Vec::new();
         for path in ["/api", "/apis"] {
-            let list: List<T> = typed(read(self.request("GET", path, accept, None)?)?, path)?;
+            let list: List<T> = typed(self.request("GET", path, accept, None, read)?, path)?;
             groups.extend(list.items);
         }
         Ok(groups)
@@ -133,8 +149,11 @@ impl Api {
 
     /// Creates (`POST`), replaces (`PUT`), applies (`PATCH`) or deletes (`DELETE`) something, and returns the answer: the
     /// object as it is now.
+    ///
+    /// If an answer does not reach us, the request is sent again, and finds what it has done itself: what it creates is
+    /// there (409), what it replaces is another version (409), and what it deletes is gone (404).
     pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        read(self.request(method, path, JSON, Some(body))?)
+        self.request(method, path, JSON, Some(body), read)
     }
 
     /// Deletes something that may have gone by itself.
@@ -168,17 +187,13 @@ impl Api {
 
     /// What is at a path that isn't JSON, such as a container's log.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let mut answer = self.request("GET", path, "*/*", None)?;
-        let mut content = Vec::new();
-        answer
-            .read_to_end(&mut content)
-            .with_context(|| format!("`GET {path}`"))?;
+        let content = self.request("GET", path, "*/*", None, read_bytes)?;
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
     /// Starts a watch. The path has `watch=1` in its query.
     pub(crate) fn watch(&self, path: &str) -> Result<Watch> {
-        let answer = self.request("GET", path, JSON, None)?;
+        let answer = self.request("GET", path, JSON, None, Ok)?;
         answer.get_ref().set_read_timeout(None)?;
         Ok(Watch {
             connection: answer.get_ref().try_clone()?,
@@ -186,29 +201,30 @@ impl Api {
         })
     }
 
-    /// Sends a request, and returns when the answer's content begins. While the API server is away or busy the request is
-    /// sent again, for some 20 s.
-    fn request(
+    /// Sends a request, and reads its answer. While the API server is away or busy, or answers break, the request is sent
+    /// again, for some 20 s.
+    fn request<T>(
         &self,
         method: &str,
         path: &str,
         accept: &str,
         body: Option<&Value>,
-    ) -> Result<BufReader<UnixStream>> {
+        read: fn(BufReader<UnixStream>) -> Result<T>,
+    ) -> Result<T> {
         refuse_unsafe(path)?;
         let body = body.map_or_else(String::new, Value::to_string);
         let request = request(method, path, accept, &body);
-        let mut pause = Duration::from_millis(500);
+        let until = Until::after(REPEATED_FOR);
+        let mut pause = Duration::from_millis(100);
         loop {
-            let answer = self
-                .exchange(&request, PATIENCE)
-                .with_context(|| format!("`{method} {path}`"));
+            let answer = self.exchange(&request, PATIENCE).and_then(read);
+            let answer = answer.with_context(|| format!("`{method} {path}`"));
             match &answer {
-                Err(err) if is_away(err) && pause < Duration::from_secs(10) => {
+                Err(err) if is_away(err) && until.left() > pause => {
                     process::check_stopped()?;
                     say_that_it_is_away();
                     thread::sleep(pause);
-                    pause *= 2;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 _ => return answer,
             }
@@ -219,17 +235,19 @@ impl Api {
     fn exchange(&self, request: &str, patience: Duration) -> Result<BufReader<UnixStream>> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(patience))?;
-        stream.write_all(request.as_bytes())?;
+        stream.write_all(request.as_bytes()).with_context(closed)?;
         let mut answer = BufReader::new(stream);
         let first = read_line(&mut answer)?;
         while !read_line(&mut answer)?.is_empty() {}
         let status = first.split(' ').nth(1).and_then(|it| it.parse().ok());
-        let status: u16 = status.with_context(|| format!("`kubectl proxy` answers `{first}`"))?;
+        let status: u16 = status.with_context(closed)?;
         if status < 400 {
             return Ok(answer);
         }
-        let mut content = String::new();
-        answer.read_to_string(&mut content)?;
+        // Its beginning will do.
+        let mut content = Vec::new();
+        let _ = answer.read_to_end(&mut content);
+        let content = String::from_utf8_lossy(&content);
         let json: Value = serde_json::from_str(&content).unwrap_or_default();
         let message = json["message"].as_str().unwrap_or(&content).to_owned();
         Err(ErrorAnswer { status, message }.into())
@@ -274,9 +292,9 @@ fn request(method: &str, path: &str, accept: &str, body: &str) -> String {
 /// Whether the API server, or what is between it and us, may answer soon.
 pub(crate) fn is_away(err: &anyhow::Error) -> bool {
     match status(err) {
-        Some(429 | 502..=504) => true,
-        Some(500) => may_pass(&format!("{err:#}")),
-        _ => false,
+        Some(500) => !format!("{err:#}").contains(REFUSED_BY_WEBHOOK),
+        Some(status) => status == 429 || (502..=504).contains(&status),
+        None => err.is::<BrokenAnswer>(),
     }
 }
 
@@ -286,11 +304,15 @@ fn say_that_it_is_away() {
     ONCE.call_once(|| say!("the API server is away or busy: asking again"));
 }
 
+fn closed() -> BrokenAnswer {
+    BrokenAnswer("the API server closed the connection".to_owned())
+}
+
 fn read_line(answer: &mut BufReader<UnixStream>) -> Result<String> {
     let mut line = String::new();
     match answer.read_line(&mut line) {
         Err(err) if err.kind() == ErrorKind::WouldBlock => bail!("the API server does not answer"),
-        read => read?,
+        read => read.with_context(closed)?,
     };
     Ok(line.trim_end().to_owned())
 }
@@ -300,12 +322,17 @@ pub(crate) fn status(err: &anyhow::Error) -> Option<u16> {
     err.downcast_ref::<ErrorAnswer>().map(|it| it.status)
 }
 
-fn read(mut answer: BufReader<UnixStream>) -> Result<Value> {
+fn read(answer: BufReader<UnixStream>) -> Result<Value> {
+    let content = read_bytes(answer)?;
+    let broken = || BrokenAnswer("the API server's answer is not JSON".to_owned());
+    serde_json::from_slice(&content).with_context(broken)
+}
+
+fn read_bytes(mut answer: BufReader<UnixStream>) -> Result<Vec<u8>> {
     let mut content = Vec::new();
-    answer
-        .read_to_end(&mut content)
-        .context("the API server's answer broke off")?;
-    serde_json::from_slice(&content).context("the API server's answer is not JSON")
+    let broken = || BrokenAnswer("the API server's answer broke off".to_owned());
+    answer.read_to_end(&mut content).with_context(broken)?;
+    Ok(content)
 }
 
 fn typed<T: DeserializeOwned>(answer: Value, path: &str) -> Result<T> {
@@ -319,20 +346,49 @@ impl Drop for Api {
     }
 }
 
-/// Whether the message of a program written in Go tells of a failed connection to the API server, or of a failure of that
-/// server itself: another attempt may succeed.
+/// Runs a kubectl that may be run again, while it fails because of the API server or the way to it, for some 20 s.
+pub(crate) fn repeated(run: impl Fn() -> Result<Output>) -> Result<Output> {
+    let until = Until::after(REPEATED_FOR);
+    loop {
+        let output = run()?;
+        let pause = Duration::from_millis(500);
+        let is_over = output.success || until.left() < pause;
+        if is_over || !may_pass(&String::from_utf8_lossy(&output.stderr)) {
+            return Ok(output);
+        }
+        process::check_stopped()?;
+        thread::sleep(pause);
+    }
+}
+
+/// What an API server says of a webhook that it could not ask. It says the same as long as nobody is behind that.
+const REFUSED_BY_WEBHOOK: &str = "failed calling webhook";
+
+/// Whether the message of a program written in Go tells of a failed connection to the API server, of an answer that broke,
+/// or of a failure of that server itself: another attempt may succeed.
 pub(crate) fn may_pass(message: &str) -> bool {
     [
         "\": EOF",
+        "\": unexpected EOF",
         "TLS handshake timeout",
         "Too Many Requests",
+        "asked us to try again later",
+        "an error on the server (",
+        "broken pipe",
         "connection refused",
         "connection reset by peer",
-        "etcdserver: leader changed",
-        "etcdserver: request timed out",
+        "etcdserver: ",
         "http2: client connection lost",
         "http2: server sent GOAWAY",
+        "i/o timeout",
+        "invalid character '<' looking for beginning of value",
+        "request did not complete within",
+        "serializer for text/html doesn't exist",
+        "server closed idle connection",
         "the server is currently unable to handle the request",
+        "the server was unable to return a response in the time allotted",
+        "unexpected end of JSON input",
+        "when reading response body",
     ]
     .iter()
     .any(|it| message.contains(it))

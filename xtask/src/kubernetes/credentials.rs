@@ -10,6 +10,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     kubernetes::{
+        api,
         credentials::login::Login,
         rehearsal::{Rehearsal, RehearsalState},
     },
@@ -64,8 +65,10 @@ pub(crate) fn log_in(decrypter: &Decrypter, tree: &Tree, cluster: &Cluster) -> R
 /// Asks the cluster once, so that one that is away costs one timeout, and not one for each hub.
 fn ask_for_version(login: &Login) -> Result<()> {
     let sh = &login.sh;
-    let ask = cmd!(sh, "kubectl get --raw /version --request-timeout 20s");
-    let answer = process::run(sh, ask, b"")?;
+    let answer = api::repeated(|| {
+        let ask = cmd!(sh, "kubectl get --raw /version --request-timeout 20s");
+        process::run(sh, ask, b"")
+    })?;
     if answer.success {
         return Ok(());
     }

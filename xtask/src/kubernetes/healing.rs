@@ -45,6 +45,26 @@ impl HelmRunner<'_> {
         history::revisions(&session.api, release)
     }
 
+    /// Ends what our own helm began after the revision with this number and could not end, as it no longer reached the API
+    /// server. For who holds the release's Lease.
+    pub(crate) fn end_unfinished(
+        &self,
+        session: &Session,
+        release: &str,
+        number: u32,
+    ) -> Result<()> {
+        self.check_lease()?;
+        let api = &session.api;
+        let last = history::revisions(api, release)?.pop();
+        let Some(last) = last.filter(|it| it.number > number) else {
+            return Ok(());
+        };
+        if last.is_pending() && is_ours(api, release, &last)? {
+            history::fail(api, release, &last)?;
+        }
+        remove_hook_jobs(api, release, &last.content(api, release)?)
+    }
+
     fn heal_revision(
         &self,
         session: &Session,
@@ -63,8 +83,7 @@ impl HelmRunner<'_> {
                 "{release}: {cut_off}, and nothing was deployed before: removing what helm keeps of it"
             );
             let path = history::path(release, &last.secret);
-            api.send("DELETE", &path, &json!({}))?;
-            return Ok(());
+            return api.delete(&path, &json!({}));
         };
         let number = good.number;
         let wanted = good.content(api, release)?;
@@ -171,7 +190,7 @@ fn remove_hook_jobs(api: &Api, release: &str, content: &Value) -> Result<()> {
         if api.find(&path)?.is_some() {
             say!("{release}: removing the job `{name}` of a hook that was cut off");
             let how = json!({ "propagationPolicy": "Background" });
-            api.send("DELETE", &path, &how)?;
+            api.delete(&path, &how)?;
         }
     }
     Ok(())

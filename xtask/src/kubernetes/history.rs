@@ -13,7 +13,11 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::{
-    kubernetes::{api::Api, objects::PartialObject},
+    kubernetes::{
+        api::{self, Api},
+        objects::PartialObject,
+    },
+    machine::process,
     secrets::texts,
 };
 
@@ -390,17 +394,49 @@ pub(crate) fn with_manifest(
     api: &Api,
     release: &str,
     revision: &Revision,
-    change: impl FnOnce(&str) -> Result<Option<String>>,
+    change: impl Fn(&str) -> Result<Option<String>>,
+) -> Result<Value> {
+    rewrite(api, release, revision, |kept| {
+        let Some(changed) = change(manifest(kept))? else {
+            return Ok(false);
+        };
+        kept["manifest"] = changed.into();
+        Ok(true)
+    })
+}
+
+/// Marks a revision as failed that our own helm could not end because it no longer reached the API server, as helm would
+/// have done. The next upgrade or rollback then finds nothing pending.
+pub(crate) fn fail(api: &Api, release: &str, revision: &Revision) -> Result<Value> {
+    rewrite(api, release, revision, |kept| {
+        kept["info"]["status"] = "failed".into();
+        kept["info"]["description"] = "helm lost the API server".into();
+        Ok(true)
+    })
+}
+
+/// What helm keeps of a revision, after a change. `change` says whether there is one.
+fn rewrite(
+    api: &Api,
+    release: &str,
+    revision: &Revision,
+    change: impl Fn(&mut Value) -> Result<bool>,
 ) -> Result<Value> {
     let path = path(release, &revision.secret);
-    let mut secret = api.get(&path)?;
-    let mut kept = content(&secret)?;
-    let Some(changed) = change(manifest(&kept))? else {
-        return Ok(kept);
-    };
-    kept["manifest"] = changed.into();
-    secret["data"]["release"] = packed(&kept)?.into();
-    content(&api.send("PUT", &path, &secret)?)
+    loop {
+        let mut secret = api.get(&path)?;
+        let mut kept = content(&secret)?;
+        if !change(&mut kept)? {
+            return Ok(kept);
+        }
+        secret["metadata"]["labels"]["status"] = kept["info"]["status"].clone();
+        secret["data"]["release"] = packed(&kept)?.into();
+        match api.send("PUT", &path, &secret) {
+            // Somebody has changed it, or we have, and the answer did not reach us.
+            Err(err) if api::status(&err) == Some(409) => process::check_stopped()?,
+            changed => return content(&changed?),
+        }
+    }
 }
 
 /// Forgets the oldest revisions of a release, but never the newest ready one nor one that is deployed: helm itself

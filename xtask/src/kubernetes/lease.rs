@@ -116,17 +116,28 @@ impl Leases {
         let path = format!("{}/{}", leases_path(release), lease_name(release));
         let until = Until::after(4 * DURATION);
         let mut first_look = None;
+        let mut tried: Option<(Value, Duration)> = None;
         loop {
-            let found = api.find_object(&path)?;
+            let found = api.find(&path)?;
+            if let (Some(found), Some((wanted, sent))) = (&found, &tried)
+                && holds_as(found, wanted)
+            {
+                // The answer did not reach us.
+                return Ok(self.start(path, found.clone(), *sent));
+            }
+            let found: Option<objects::Lease> = found.map(objects::from_value).transpose()?;
             if let Some(found) = &found
                 && !has_ended(release, found, &mut first_look)?
             {
                 pause()?;
                 continue;
             }
+            let wanted = self.shared.lease(release, found.as_ref());
             let sent = clock::since_boot();
-            match self.shared.put(release, found.as_ref()) {
-                Ok(lease) => return Ok(Lease::start(self.shared.clone(), path, lease, sent)),
+            let put = self.shared.put(release, &wanted, found.is_some());
+            tried = Some((wanted, sent));
+            match put {
+                Ok(lease) => return Ok(self.start(path, lease, sent)),
                 // Somebody else was faster, or the next look waits until the API server is there.
                 Err(err) if may_be_taken_yet(&err) && !until.left().is_zero() => pause()?,
                 Err(err) => {
@@ -134,6 +145,10 @@ impl Leases {
                 }
             }
         }
+    }
+
+    fn start(&self, path: String, lease: Value, sent: Duration) -> Lease {
+        Lease::start(self.shared.clone(), path, lease, sent)
     }
 }
 
@@ -202,16 +217,15 @@ fn has_ended(
 }
 
 impl Shared {
-    /// Writes our Lease, in place of the one that was found. A conflict (409) if that has changed since.
-    fn put(&self, release: &str, found: Option<&objects::Lease>) -> Result<Value> {
-        let name = lease_name(release);
+    /// Our Lease, in place of the one that was found.
+    fn lease(&self, release: &str, found: Option<&objects::Lease>) -> Value {
         let now = now();
         let actor = self.annotations["xtask/actor"].as_str().unwrap_or_default();
-        let lease = json!({
+        json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {
-                "name": name,
+                "name": lease_name(release),
                 "annotations": self.annotations,
                 "resourceVersion": found.map(|it| &it.metadata.resource_version),
             },
@@ -221,14 +235,18 @@ impl Shared {
                 "acquireTime": now,
                 "renewTime": now,
             },
-        });
+        })
+    }
+
+    /// Writes our Lease, in place of one that is there. A conflict (409) if that has changed since.
+    fn put(&self, release: &str, lease: &Value, is_there: bool) -> Result<Value> {
         let leases = leases_path(release);
-        let named = format!("{leases}/{name}");
-        let (method, path) = match found {
-            None => ("POST", &leases),
-            Some(_) => ("PUT", &named),
+        let (method, path) = if is_there {
+            ("PUT", format!("{leases}/{}", lease_name(release)))
+        } else {
+            ("POST", leases)
         };
-        self.api.send_once(method, path, Some(&lease), DURATION)
+        self.api.send_once(method, &path, Some(lease), DURATION)
     }
 }
 
@@ -418,8 +436,12 @@ impl LeaseState {
 
 /// Whether a Lease that was found is one that we have taken, and nobody since.
 fn is_same(found: &Value, ours: &Value) -> bool {
-    found["metadata"]["uid"] == ours["metadata"]["uid"]
-        && found["spec"]["holderIdentity"] == ours["spec"]["holderIdentity"]
+    found["metadata"]["uid"] == ours["metadata"]["uid"] && holds_as(found, ours)
+}
+
+/// Whether a Lease that was found says that we hold it, and since when, as ours does.
+fn holds_as(found: &Value, ours: &Value) -> bool {
+    found["spec"]["holderIdentity"] == ours["spec"]["holderIdentity"]
         && found["spec"]["acquireTime"] == ours["spec"]["acquireTime"]
 }
 

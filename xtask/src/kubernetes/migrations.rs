@@ -162,11 +162,13 @@ impl Hub {
     fn look_at_database(&self, sh: &Shell, namespace: &str, since: &Value) -> Result<Database> {
         let deployment = format!("deployment/{}", self.deployment);
         let since = since.as_str().unwrap_or("1970-01-01T00:00:00Z");
-        let exec = cmd!(
-            sh,
-            "kubectl exec --namespace {namespace} {deployment} --container hub -- python3 -c {LOOK} {FOLDER} {since}"
-        );
-        let output = process::run_within(sh, exec, PATIENCE)?;
+        let output = api::repeated(|| {
+            let exec = cmd!(
+                sh,
+                "kubectl exec --namespace {namespace} {deployment} --container hub -- python3 -c {LOOK} {FOLDER} {since}"
+            );
+            process::run_within(sh, exec, PATIENCE)
+        })?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.success,

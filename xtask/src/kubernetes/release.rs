@@ -27,7 +27,7 @@ use crate::{
         process::{self, Output},
         programs,
         terminal::Progress,
-        until::Until,
+        until::{Attempts, Until},
         workflow,
     },
     secrets::Mask,
@@ -112,6 +112,20 @@ struct Answer {
     manifest: String,
     #[serde(default)]
     hooks: Vec<Hook>,
+}
+
+impl Answer {
+    /// What helm would have said of a revision that comes after the one with this number, and that it has ended without
+    /// hearing of it. None if there is no such one.
+    fn lost(after: &After, number: u32) -> Result<Option<Answer>> {
+        let newest = after.newest()?;
+        let is_done = newest.number > number && newest.is_begun() && newest.status == "deployed";
+        Ok(is_done.then(|| Answer {
+            version: newest.number,
+            manifest: history::manifest(&after.content).to_owned(),
+            hooks: Vec::new(),
+        }))
+    }
 }
 
 /// A hook, as helm tells it.
@@ -327,10 +341,11 @@ impl<'a> HelmRunner<'a> {
         until: Instant,
         progress: &Progress,
     ) -> Result<(Answer, After)> {
-        let mut pause = Duration::from_secs(1);
+        let mut attempts = Attempts::until(until);
         let mut healed;
         let mut last = before.last();
         loop {
+            let number = last.map_or(0, |it| it.number);
             let flags = session.record.flags(last, &session.target.cluster);
             let applied = self.run_upgrade(release, flags);
             let after = self.after_helm(session, release.name);
@@ -347,16 +362,16 @@ impl<'a> HelmRunner<'a> {
                 }
                 Err(err) => err,
             };
-            let message = err.to_string();
-            let is_late = pause > Duration::from_secs(8) || Instant::now() + pause > until;
-            if is_late || !may_pass(&message) {
+            if !may_pass(&err.to_string()) {
                 return Err(err);
             }
-            let reason = message.lines().last().unwrap_or_default();
-            progress.phase(&format!("trying again in {} s: {reason}", pause.as_secs()));
-            thread::sleep(pause);
-            pause *= 2;
-            process::check_stopped()?;
+            if let Ok(after) = after
+                && let Some(answer) = Answer::lost(&after, number)?
+            {
+                return Ok((answer, after));
+            }
+            wait_before_next(&mut attempts, err, progress)?;
+            self.end_unfinished(session, release.name, number)?;
             healed = self.heal(session, release.name, UpgradePolicy::default())?;
             last = healed.last();
         }
@@ -389,18 +404,36 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
-    pub(crate) fn uninstall(&self, release: &str) -> Result<()> {
-        self.run(release, helm::uninstall(self.sh, release, self.timeout))?;
-        Ok(())
+    pub(crate) fn uninstall(&self, api: &Api, release: &str) -> Result<()> {
+        let progress = Progress::new(release);
+        let mut attempts = Attempts::until(Instant::now() + self.timeout);
+        loop {
+            let uninstall = helm::uninstall(self.sh, release, self.timeout);
+            match self.run(release, uninstall) {
+                Ok(_) => return Ok(()),
+                // helm may have been about to say that it's done.
+                Err(_) if history::last(api, release)?.is_none() => return Ok(()),
+                Err(err) => wait_before_next(&mut attempts, err, &progress)?,
+            }
+            self.check_lease()?;
+        }
     }
 
     /// The manifests as the cluster would take them.
     pub(crate) fn manifests(&self, release: &Release) -> Result<Rendered> {
-        let answer = self.run_upgrade(release, vec!["--dry-run=server".to_owned()])?;
-        Ok(Rendered {
-            manifest: Unmasked::new(answer.manifest),
-            hooks: answer.hooks,
-        })
+        let progress = Progress::new(release.name);
+        let mut attempts = Attempts::until(Instant::now() + self.timeout);
+        loop {
+            match self.run_upgrade(release, vec!["--dry-run=server".to_owned()]) {
+                Err(err) => wait_before_next(&mut attempts, err, &progress)?,
+                Ok(answer) => {
+                    return Ok(Rendered {
+                        manifest: Unmasked::new(answer.manifest),
+                        hooks: answer.hooks,
+                    });
+                }
+            }
+        }
     }
 
     /// All manifests as the chart makes them, without asking a cluster.
@@ -502,6 +535,21 @@ pub(crate) const FORCE_CONFLICTS: &str = "--force-conflicts";
 
 /// Has helm delete what a failed upgrade has made, claims too.
 pub(crate) const CLEANUP: &str = "--cleanup-on-fail";
+
+/// Waits before helm is run again. Its error if another attempt would be none too many, or would fail as well.
+pub(crate) fn wait_before_next(
+    attempts: &mut Attempts,
+    err: Error,
+    progress: &Progress,
+) -> Result<()> {
+    let message = err.to_string();
+    let pause = attempts.pause().filter(|_| may_pass(&message));
+    let pause = pause.ok_or(err)?;
+    let reason = message.lines().last().unwrap_or_default();
+    progress.phase(&format!("trying again in {} s: {reason}", pause.as_secs()));
+    thread::sleep(pause);
+    process::check_stopped()
+}
 
 /// Whether another attempt may succeed where helm failed with this message.
 fn may_pass(message: &str) -> bool {

@@ -11,13 +11,16 @@ use crate::{
         helm,
         history::{self, NOT_APPLIED, OUR_ROLLBACK, Outcome},
         migrations,
-        release::{FORCE_CONFLICTS, HelmRunner},
+        release::{FORCE_CONFLICTS, HelmRunner, wait_before_next},
         rollout,
         session::Session,
         volumes::{self, Objects},
         way_back::WayBack,
     },
-    machine::{terminal::Progress, until::Until},
+    machine::{
+        terminal::Progress,
+        until::{Attempts, Until},
+    },
 };
 
 impl HelmRunner<'_> {
@@ -109,22 +112,33 @@ impl HelmRunner<'_> {
         if self.flags.contains(&FORCE_CONFLICTS) {
             flags.push(FORCE_CONFLICTS.to_owned());
         }
-        let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
-        let rolled_back = self.run(release, rollback);
-        let after = match self.after_helm(session, release) {
-            Ok(after) => after,
-            Err(err) => return Err(rolled_back.err().unwrap_or(err)),
-        };
-        // helm has copied the labels of the earlier one.
-        let is_new = after.number()? > revision && after.newest()?.outcome == Outcome::Unknown;
-        if is_new {
-            let outcome = match &rolled_back {
-                Ok(_) => Outcome::Begun,
-                Err(_) => Outcome::Failed(NOT_APPLIED.to_owned()),
+        let progress = Progress::new(release);
+        let mut attempts = Attempts::until(Instant::now() + self.timeout);
+        loop {
+            let number = history::last(api, release)?.map_or(0, |it| it.revision.number);
+            let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
+            let rolled_back = self.run(release, rollback);
+            let after = match self.after_helm(session, release) {
+                Ok(after) => after,
+                Err(err) => return Err(rolled_back.err().unwrap_or(err)),
             };
-            session.mark(release, after.newest()?, &outcome)?;
+            let newest = after.newest()?;
+            // helm has copied the labels of the earlier one.
+            let is_new = newest.number > number && newest.outcome == Outcome::Unknown;
+            let is_done = rolled_back.is_ok() || is_new && newest.status == "deployed";
+            if is_new {
+                let outcome = if is_done {
+                    Outcome::Begun
+                } else {
+                    Outcome::Failed(NOT_APPLIED.to_owned())
+                };
+                session.mark(release, newest, &outcome)?;
+            }
+            match rolled_back {
+                Err(err) if !is_done => wait_before_next(&mut attempts, err, &progress)?,
+                _ => return Ok(after),
+            }
+            self.end_unfinished(session, release, number)?;
         }
-        rolled_back?;
-        Ok(after)
     }
 }

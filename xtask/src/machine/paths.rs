@@ -1,7 +1,9 @@
 //! The repository that we work on, our cache, the folder in memory, and what is done with files and paths.
 
 use std::{
+    collections::hash_map::RandomState,
     env, fs,
+    hash::{BuildHasher, Hasher},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Component, Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -219,6 +221,12 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
 pub(crate) fn make_executable(file: &Path) -> Result<()> {
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot make `{}` executable", file.display()))
+}
+
+/// The end of a name that nobody else has chosen yet. It may be guessed.
+pub(crate) fn random_suffix() -> String {
+    let number = RandomState::new().build_hasher().finish();
+    hex(&number.to_be_bytes()[..5])
 }
 
 /// Bytes as hexadecimal digits.

@@ -14,6 +14,28 @@ pub(crate) struct Until<'a> {
     pub(crate) may_go_on: &'a dyn Fn() -> Result<()>,
 }
 
+/// The pauses between attempts at something that fails because of faults that pass.
+pub(crate) struct Attempts {
+    made: u32,
+    until: Instant,
+}
+
+impl Attempts {
+    const MOST: u32 = 20;
+
+    pub(crate) fn until(until: Instant) -> Attempts {
+        Attempts { made: 0, until }
+    }
+
+    /// How long to wait before the next attempt. None if this was the last one, because of their number or the time.
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
+        self.made += 1;
+        let pause = Duration::from_secs(1 << (self.made / 2).min(2));
+        let is_last = self.made == Attempts::MOST || Instant::now() + pause > self.until;
+        (!is_last).then_some(pause)
+    }
+}
+
 impl<'a> Until<'a> {
     /// The end of this time, or a signal before it.
     pub(crate) fn after(limit: Duration) -> Until<'static> {

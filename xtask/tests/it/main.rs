@@ -16,6 +16,7 @@ mod diff;
 mod differential;
 mod encrypted;
 mod exec;
+mod faults;
 mod generate;
 mod gitlab;
 mod health;

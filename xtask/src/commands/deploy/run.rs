@@ -20,7 +20,7 @@ use crate::{
         check,
     },
     kubernetes::{
-        api::Api,
+        api::{self, Api},
         credentials::{self, login::Login},
         diff::Differ,
         helm::Release,
@@ -415,11 +415,13 @@ impl Run {
 
     /// Applies CRDs. They are too large for an annotation of kubectl's own, and whoever applied them before gives way.
     fn apply(&self, sh: &Shell, manifests: &str) -> Result<()> {
-        let cmd = cmd!(
-            sh,
-            "kubectl apply --server-side --force-conflicts --filename -"
-        );
-        let output = process::run(sh, cmd, manifests.as_bytes())?;
+        let output = api::repeated(|| {
+            let cmd = cmd!(
+                sh,
+                "kubectl apply --server-side --force-conflicts --filename -"
+            );
+            process::run(sh, cmd, manifests.as_bytes())
+        })?;
         let message = String::from_utf8_lossy(&output.stderr);
         ensure!(output.success, "{}", self.mask.hide(message.trim()));
         Ok(())

@@ -12,8 +12,14 @@ use xshell::{Shell, cmd};
 
 use crate::{
     commands::exec::{pods, target::interactive},
-    kubernetes::{api::Api, rollout},
-    machine::process::{self, Whose},
+    kubernetes::{
+        api::{self, Api},
+        rollout,
+    },
+    machine::{
+        paths,
+        process::{self, Whose},
+    },
     services::http::percent_encoded,
 };
 
@@ -46,17 +52,18 @@ impl<'a> Helper<'a> {
         volume: &Value,
     ) -> Result<Helper<'a>> {
         let path = format!("/apis/batch/v1/namespaces/{namespace}/jobs?fieldValidation=Strict");
-        let made = api
-            .send("POST", &path, &job(image, mount, volume))
-            .context("cannot make a job for the pod")?;
-        let name = made["metadata"]["name"].as_str();
         let mut helper = Helper {
             sh,
             api,
             namespace,
-            job: name.context("the job has no name")?.to_owned(),
+            job: format!("{NAME}{}", paths::random_suffix()),
             pod: String::new(),
         };
+        match api.send("POST", &path, &job(&helper.job, image, mount, volume)) {
+            // We have made it, and the answer did not reach us.
+            Err(err) if api::status(&err) == Some(409) => {}
+            made => _ = made.context("cannot make a job for the pod")?,
+        }
         helper.pod = helper.wait_for_pod()?;
         Ok(helper)
     }
@@ -138,9 +145,9 @@ impl<'a> Helper<'a> {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    fn delete(&self, path: &str) -> Result<Value> {
+    fn delete(&self, path: &str) -> Result<()> {
         let options = json!({"gracePeriodSeconds": 1, "propagationPolicy": "Background"});
-        self.api.send("DELETE", path, &options)
+        self.api.delete(path, &options)
     }
 }
 
@@ -164,13 +171,13 @@ impl Drop for Helper<'_> {
 }
 
 /// A job has an end, and is deleted after it even when nobody is there to do that.
-fn job(image: &str, mount: &str, volume: &Value) -> Value {
+fn job(name: &str, image: &str, mount: &str, volume: &Value) -> Value {
     let mut volume = volume.clone();
     volume["name"] = json!("homes");
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"generateName": NAME},
+        "metadata": {"name": name},
         "spec": {
             "activeDeadlineSeconds": DEADLINE,
             "ttlSecondsAfterFinished": 0,
