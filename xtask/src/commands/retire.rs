@@ -159,7 +159,7 @@ fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Va
     process::check_stopped()?;
     let was_ready = newest.revision.is_ready();
     session.mark(name, &newest.revision, &Outcome::Retiring { was_ready })?;
-    let uninstalled = helm.uninstall(api, name);
+    let uninstalled = helm.uninstall(session, name, newest.revision.number, content);
     if uninstalled.is_err()
         && let Some(now) = history::last(api, name)?
         && now.revision.status != "uninstalling"

@@ -179,7 +179,7 @@ fn age(revision: &Revision) -> Duration {
 
 /// Removes jobs that hooks of a revision have left: helm makes them anew, and would find them in its way.
 fn remove_hook_jobs(api: &Api, release: &str, content: &Value) -> Result<()> {
-    for hook in content["hooks"].as_array().into_iter().flatten() {
+    for hook in history::hooks(content) {
         let Some(name) = hook["name"].as_str().filter(|_| hook["kind"] == "Job") else {
             continue;
         };

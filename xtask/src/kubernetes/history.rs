@@ -44,6 +44,8 @@ pub(crate) struct Revision {
     /// The name of its Secret, and its uid.
     pub(crate) secret: String,
     uid: String,
+    /// Which state of its Secret this is.
+    pub(crate) resource_version: Option<String>,
     /// What we have recorded of it.
     pub(crate) outcome: Outcome,
     /// Whether one of our revisions came before it, or it is ours.
@@ -128,6 +130,7 @@ impl Revision {
             cluster: labels.remove("cluster").filter(|_| is_recorded),
             secret: secret.metadata.name,
             uid: secret.metadata.uid,
+            resource_version: secret.metadata.resource_version,
             outcome,
             descends_from_ours: had_our_labels || labels.contains_key("xtask"),
             modified: modified(&labels),
@@ -236,6 +239,11 @@ impl Newest {
 /// The manifest in what helm keeps of a revision, or of a hook.
 pub(crate) fn manifest(content: &Value) -> &str {
     content["manifest"].as_str().unwrap_or_default()
+}
+
+/// The hooks in what helm keeps of a revision.
+pub(crate) fn hooks(content: &Value) -> impl Iterator<Item = &Value> {
+    content["hooks"].as_array().into_iter().flatten()
 }
 
 /// The values of a revision that may be secret: all that people set, but for what the chart has by default or `is_plain` at

@@ -151,6 +151,12 @@ pub(crate) fn taken_apart(objects: impl IntoIterator<Item = Value>) -> Vec<Value
     found
 }
 
+/// The namespace of an object in a manifest. An empty one counts as none, as in helm.
+pub(crate) fn namespace_of<'a>(object: &'a Value, release: &'a str) -> &'a str {
+    let namespace = object["metadata"]["namespace"].as_str();
+    namespace.filter(|it| !it.is_empty()).unwrap_or(release)
+}
+
 /// The objects of a `List`; none if it isn't one.
 fn items(object: &mut Value) -> Option<&mut Vec<Value>> {
     let is_list = object["kind"]

@@ -173,6 +173,8 @@ pub(crate) struct WorkloadStatus {
     pub(crate) number_available: u64,
     /// How many pods of a Job have done their work.
     pub(crate) succeeded: u64,
+    /// A pod's.
+    pub(crate) phase: String,
 }
 
 impl WorkloadStatus {
@@ -215,6 +217,7 @@ pub(crate) struct PodStatus {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct ContainerStatus {
     pub(crate) name: String,
+    pub(crate) image: String,
     pub(crate) restart_count: u64,
     pub(crate) state: ContainerState,
     /// How its last run ended.

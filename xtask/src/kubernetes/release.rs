@@ -2,6 +2,7 @@
 //! would be.
 
 use std::{
+    fmt::{self, Display},
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +20,8 @@ use crate::{
         history::{self, Outcome, Revision},
         lease::Lease,
         manifests::{self, Disguised, Rendering, Trials, Unmasked},
-        ownership, rollout,
+        ownership,
+        rollout::{self, Before, Hooks},
         session::Session,
         volumes::{self, HookObject, Objects},
     },
@@ -96,8 +98,7 @@ impl Rendered {
 
     /// Whether a revision has these manifests, as helm keeps it.
     pub(crate) fn is_as_in(&self, content: &Value) -> Result<bool> {
-        let hooks = content["hooks"].as_array().into_iter().flatten();
-        let hooks = hooks.map(history::manifest);
+        let hooks = history::hooks(content).map(history::manifest);
         let manifest = volumes::with_kept(self.manifest.with_secrets())?;
         Ok(content["manifest"] == *manifest && hooks.eq(self.hooks.iter().map(|it| &*it.manifest)))
     }
@@ -126,6 +127,35 @@ impl Answer {
             hooks: Vec::new(),
         }))
     }
+
+    fn of(output: &Output) -> Result<Answer> {
+        serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")
+    }
+}
+
+/// A helm that has failed while it ran hooks.
+#[derive(Debug)]
+struct HookFailure {
+    /// What helm says; empty if it was ended because of them.
+    message: String,
+    /// What is known of the hooks.
+    hooks: String,
+}
+
+impl Display for HookFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = [&*self.message, &*self.hooks].into_iter();
+        let lines: Vec<_> = lines.filter(|it| !it.is_empty()).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for HookFailure {}
+
+/// What helm itself says of its failure.
+fn helm_message(err: &Error) -> String {
+    let failure = err.downcast_ref::<HookFailure>();
+    failure.map_or_else(|| err.to_string(), |it| it.message.clone())
 }
 
 /// A hook, as helm tells it.
@@ -347,7 +377,10 @@ impl<'a> HelmRunner<'a> {
         loop {
             let number = last.map_or(0, |it| it.number);
             let flags = session.record.flags(last, &session.target.cluster);
-            let applied = self.run_upgrade(release, flags);
+            let upgrade = self.upgrade_command(release, flags);
+            let before = Before::new(number, &[]);
+            let applied = self.run_with_hooks(session, release.name, before, upgrade);
+            let applied = applied.and_then(|it| Answer::of(&it));
             let after = self.after_helm(session, release.name);
             let err = match applied {
                 Ok(answer) => {
@@ -362,7 +395,7 @@ impl<'a> HelmRunner<'a> {
                 }
                 Err(err) => err,
             };
-            if !may_pass(&err.to_string()) {
+            if !may_pass(&helm_message(&err)) {
                 return Err(err);
             }
             if let Ok(after) = after
@@ -404,15 +437,23 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
-    pub(crate) fn uninstall(&self, api: &Api, release: &str) -> Result<()> {
+    /// Uninstalls a release whose newest revision has this content.
+    pub(crate) fn uninstall(
+        &self,
+        session: &Session,
+        release: &str,
+        revision: u32,
+        content: &Value,
+    ) -> Result<()> {
         let progress = Progress::new(release);
         let mut attempts = Attempts::until(Instant::now() + self.timeout);
         loop {
             let uninstall = helm::uninstall(self.sh, release, self.timeout);
-            match self.run(release, uninstall) {
+            let before = Before::new(revision - 1, &[content]);
+            match self.run_with_hooks(session, release, before, uninstall) {
                 Ok(_) => return Ok(()),
                 // helm may have been about to say that it's done.
-                Err(_) if history::last(api, release)?.is_none() => return Ok(()),
+                Err(_) if history::last(&session.api, release)?.is_none() => return Ok(()),
                 Err(err) => wait_before_next(&mut attempts, err, &progress)?,
             }
             self.check_lease()?;
@@ -424,9 +465,11 @@ impl<'a> HelmRunner<'a> {
         let progress = Progress::new(release.name);
         let mut attempts = Attempts::until(Instant::now() + self.timeout);
         loop {
-            match self.run_upgrade(release, vec!["--dry-run=server".to_owned()]) {
+            let flags = vec!["--dry-run=server".to_owned()];
+            match self.run(release.name, self.upgrade_command(release, flags)) {
                 Err(err) => wait_before_next(&mut attempts, err, &progress)?,
-                Ok(answer) => {
+                Ok(output) => {
+                    let answer = Answer::of(&output)?;
                     return Ok(Rendered {
                         manifest: Unmasked::new(answer.manifest),
                         hooks: answer.hooks,
@@ -477,12 +520,11 @@ impl<'a> HelmRunner<'a> {
         })
     }
 
-    fn run_upgrade(&self, release: &Release, mut flags: Vec<String>) -> Result<Answer> {
+    /// The helm that upgrades a release with these flags and our own.
+    fn upgrade_command(&self, release: &Release, mut flags: Vec<String>) -> Cmd<'a> {
         flags.extend(self.flags.iter().map(|it| (*it).to_owned()));
         flags.extend(self.debug_flags());
-        let upgrade = helm::upgrade(self.sh, release, self.timeout, &flags);
-        let output = self.run(release.name, upgrade)?;
-        serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")
+        helm::upgrade(self.sh, release, self.timeout, &flags)
     }
 
     fn debug_flags(&self) -> Vec<String> {
@@ -495,8 +537,62 @@ impl<'a> HelmRunner<'a> {
 
     /// Runs helm, and shows what it logs. A failure is helm's own message.
     pub(crate) fn run(&self, release: &str, cmd: Cmd) -> Result<Output> {
+        self.run_unless(release, cmd, || false)
+    }
+
+    /// Runs a helm that changes a release, and follows the hooks that it waits for. Once one of them can't finish, helm is
+    /// ended. The error tells of the hooks, too.
+    pub(crate) fn run_with_hooks(
+        &self,
+        session: &Session,
+        release: &str,
+        before: Before,
+        cmd: Cmd,
+    ) -> Result<Output> {
+        let hooks = Hooks::new(&session.api, release, before, self.timeout);
+        let (ran, observed) = thread::scope(|scope| {
+            let follower = scope.spawn(|| hooks.follow());
+            let ran = self.run_unless(release, cmd, || hooks.is_hopeless());
+            hooks.end();
+            follower.thread().unpark();
+            (
+                ran,
+                follower.join().expect("the follower of hooks panicked"),
+            )
+        });
+        let err = match ran {
+            Ok(output) => return Ok(output),
+            Err(err) => err,
+        };
+        if self.check_lease().is_err() || process::check_stopped().is_err() {
+            return Err(err);
+        }
+        if let Some(why) = hooks.hopeless() {
+            if let Err(err) = hooks.delete_failed() {
+                say!("{release}: cannot delete the hook that failed: {err:#}");
+            }
+            return Err(self.hook_failure(String::new(), &why));
+        }
+        match hooks.describe_failed(observed) {
+            Some(described) => Err(self.hook_failure(err.to_string(), &described)),
+            None => Err(err),
+        }
+    }
+
+    fn hook_failure(&self, message: String, hooks: &str) -> Error {
+        let hooks = self.mask.hide(hooks).to_string();
+        HookFailure { message, hooks }.into()
+    }
+
+    fn run_unless(
+        &self,
+        release: &str,
+        cmd: Cmd,
+        is_hopeless: impl Fn() -> bool,
+    ) -> Result<Output> {
         // helm's own limit is for each single wait.
-        let output = process::run_while(self.sh, cmd, self.timeout + GRACE, || self.check_lease())?;
+        let limit = self.timeout + GRACE;
+        let output = process::run_while(self.sh, cmd, limit, || self.check_lease(), is_hopeless)?;
         let log = self.mask.hide(&String::from_utf8_lossy(&output.stderr));
         if !output.success {
             return Err(self.failure(&log));
@@ -542,7 +638,7 @@ pub(crate) fn wait_before_next(
     err: Error,
     progress: &Progress,
 ) -> Result<()> {
-    let message = err.to_string();
+    let message = helm_message(&err);
     let pause = attempts.pause().filter(|_| may_pass(&message));
     let pause = pause.ok_or(err)?;
     let reason = message.lines().last().unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::{
         history::{self, NOT_APPLIED, OUR_ROLLBACK, Outcome},
         migrations,
         release::{FORCE_CONFLICTS, HelmRunner, wait_before_next},
-        rollout,
+        rollout::{self, Before},
         session::Session,
         volumes::{self, Objects},
         way_back::WayBack,
@@ -117,7 +117,8 @@ impl HelmRunner<'_> {
         loop {
             let number = history::last(api, release)?.map_or(0, |it| it.revision.number);
             let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
-            let rolled_back = self.run(release, rollback);
+            let before = Before::new(number, &contents);
+            let rolled_back = self.run_with_hooks(session, release, before, rollback);
             let after = match self.after_helm(session, release) {
                 Ok(after) => after,
                 Err(err) => return Err(rolled_back.err().unwrap_or(err)),

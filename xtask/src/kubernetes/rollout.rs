@@ -1,5 +1,6 @@
 //! Follows a release until all its workloads are ready, or one of them certainly won't be.
 
+mod hooks;
 mod observed;
 mod pods;
 mod watch;
@@ -29,7 +30,10 @@ use crate::{
     },
 };
 
-pub(crate) use crate::kubernetes::rollout::pods::{is_refusal, trouble_of_job};
+pub(crate) use crate::kubernetes::rollout::{
+    hooks::{Before, Hooks},
+    pods::{is_refusal, trouble_of_job},
+};
 
 /// How long a pod may be without a node before that counts as failed, unless an autoscaler is at work: a third of the
 /// release's time, and at most this.
@@ -71,7 +75,8 @@ pub(crate) fn follow(
     let workloads = workloads::in_manifest(manifest, namespace)?;
     let grace = GRACE.min(until.left() / 3);
     // Most releases are ready already, and need no watches.
-    let mut observed = Observed::load(api, &workloads, grace)?;
+    let mut observed = Observed::new(api, grace);
+    observed.load(&workloads)?;
     let watches = Watches::default();
     let (sender, changes) = mpsc::channel();
     thread::scope(|scope| {
@@ -98,8 +103,7 @@ pub(crate) fn follow(
 pub(crate) fn look(api: &Api, namespace: &str, manifest: &str) -> Result<ReleaseStatus> {
     let mut statuses = Vec::new();
     for workload in workloads::in_manifest(manifest, namespace)? {
-        let path = format!("{}/{}", workload.list_path(), workload.name);
-        let object = api.find_object(&path)?;
+        let object = api.find_object(&workload.object_path())?;
         statuses.push(workloads::rollout_status(workload.kind, object.as_ref()));
     }
     Ok(ReleaseStatus::of(&statuses))
@@ -139,9 +143,13 @@ fn is_over(
         .iter()
         .map(|(workload, state)| observed.describe(workload, state, is_late))
         .collect();
-    bail!(
-        "{}\nhint: `kubectl -n {namespace} get pods` and `kubectl -n {namespace} describe pod` tell more",
-        described.join("\n")
+    bail!("{}{}", described.join("\n"), hint(namespace))
+}
+
+/// How to learn more, with its line feed.
+fn hint(namespace: &str) -> String {
+    format!(
+        "\nhint: `kubectl -n {namespace} get pods` and `kubectl -n {namespace} describe pod` tell more"
     )
 }
 

@@ -68,7 +68,7 @@ impl Volume {
     fn of(object: &Value, release: &str) -> Option<Volume> {
         Some(Volume {
             kind: Kind::of(object)?,
-            namespace: namespace_of(object, release).to_owned(),
+            namespace: manifests::namespace_of(object, release).to_owned(),
             name: object["metadata"]["name"].as_str()?.to_owned(),
         })
     }
@@ -103,12 +103,6 @@ impl Volume {
             Kind::Namespace => format!("/api/v1/namespaces/{name}"),
         })
     }
-}
-
-/// The namespace of an object in a manifest. An empty one counts as none, as in helm.
-fn namespace_of<'a>(object: &'a Value, release: &'a str) -> &'a str {
-    let namespace = object["metadata"]["namespace"].as_str();
-    namespace.filter(|it| !it.is_empty()).unwrap_or(release)
 }
 
 fn claims_path(namespace: &str) -> Result<String> {
@@ -279,10 +273,9 @@ pub(crate) struct HookObject<'a> {
 impl<'a> Objects<'a> {
     /// Those of a revision.
     pub(crate) fn of(content: &'a Value) -> Objects<'a> {
-        let hooks = content["hooks"].as_array().into_iter().flatten();
         Objects {
             manifest: history::manifest(content),
-            hooks: hooks.map(HookObject::of).collect(),
+            hooks: history::hooks(content).map(HookObject::of).collect(),
         }
     }
 }
@@ -445,7 +438,7 @@ fn is_same(one: &Value, other: &Value, release: &str) -> bool {
         [
             it["kind"].clone(),
             it["metadata"]["name"].clone(),
-            namespace_of(it, release).into(),
+            manifests::namespace_of(it, release).into(),
         ]
     };
     key(one) == key(other)
@@ -456,7 +449,7 @@ fn is_same(one: &Value, other: &Value, release: &str) -> bool {
 /// The set in the cluster decides: what a manifest says of it may never have been applied.
 fn losses_of_set(api: &Api, release: &str, set: &Value, next: Option<&Value>) -> Result<Vec<Loss>> {
     let name = set["metadata"]["name"].as_str().unwrap_or_default();
-    let namespace = namespace_of(set, release);
+    let namespace = manifests::namespace_of(set, release);
     let path = format!(
         "/apis/apps/v1/namespaces/{}/statefulsets/{}",
         api::step(namespace)?,

@@ -199,6 +199,5 @@ fn kept_manifest(content: &Value) -> Result<String> {
 }
 
 fn hooks(content: &Value) -> impl Iterator<Item = &Value> {
-    let hooks = content["hooks"].as_array().into_iter().flatten();
-    hooks.map(|it| &it["manifest"])
+    history::hooks(content).map(|it| &it["manifest"])
 }

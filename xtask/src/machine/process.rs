@@ -88,17 +88,19 @@ fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Res
 }
 
 /// Runs a program as `run_within` does, but only as long as it may go on. Then it is killed at once, with all that it
-/// started: what it would do before it ends by itself is no longer ours to do.
+/// started: what it would do before it ends by itself is no longer ours to do. Once it `is_hopeless`, it is asked to end
+/// in order.
 pub(crate) fn run_while(
     sh: &Shell,
     cmd: Cmd,
     limit: Duration,
     may_go_on: impl Fn() -> Result<()>,
+    is_hopeless: impl Fn() -> bool,
 ) -> Result<Output> {
     check_stopped()?;
     may_go_on()?;
     let program = Beside::start(sh, cmd, b"")?;
-    let status = wait_while(&program.handle, limit, &may_go_on);
+    let status = wait_while(&program.handle, limit, &may_go_on, is_hopeless);
     // Whatever came of it meanwhile.
     may_go_on()?;
     program.output(status.with_context(|| format!("`{}`", program.name))?)
@@ -130,6 +132,7 @@ fn wait_while(
     handle: &Handle,
     limit: Duration,
     may_go_on: impl Fn() -> Result<()>,
+    is_hopeless: impl Fn() -> bool,
 ) -> Result<ExitStatus> {
     let until = Instant::now() + limit;
     let mut is_stopped = false;
@@ -138,7 +141,7 @@ fn wait_while(
             kill_group(handle);
             return Err(err);
         }
-        if !is_stopped && check_stopped().is_err() {
+        if !is_stopped && (check_stopped().is_err() || is_hopeless()) {
             is_stopped = true;
             terminate(handle);
         }

@@ -21,6 +21,7 @@ mod generate;
 mod gitlab;
 mod health;
 mod homes;
+mod hooks;
 
 mod hub;
 mod inherits;

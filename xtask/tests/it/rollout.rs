@@ -13,7 +13,7 @@ fn fails(repo: &Repo, hub: &str, values: &str) -> (String, u64) {
 }
 
 /// Lets all pods of a hub have this line in their logs.
-fn logs(cluster: &Shared, repo: &Repo, hub: &str, line: &str) {
+pub(crate) fn logs(cluster: &Shared, repo: &Repo, hub: &str, line: &str) {
     let log = repo.home().join("pod.log");
     fs::write(&log, format!("2026-01-01T00:00:00Z stdout F {line}\n")).unwrap();
     cluster.kubectl_apply(&format!(

@@ -1,7 +1,7 @@
 //! The objects of a release that are followed, as far as they are known, and what they tell.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -56,31 +56,57 @@ pub(crate) struct Observed<'a> {
     events: Lists<Event>,
     /// Since when pods are seen to have no node, by their uids.
     without_node: BTreeMap<String, Instant>,
+    /// The last crash of each workload that ends, by its path: its pods may be deleted once it has failed.
+    crashes: BTreeMap<String, Crash>,
+}
+
+/// A crash of a pod.
+struct Crash {
+    pod: String,
+    restarts: u64,
+    described: String,
 }
 
 impl<'a> Observed<'a> {
-    /// Looks at the workloads once.
-    pub(crate) fn load(
-        api: &'a Api,
-        workloads: &[Workload],
-        grace: Duration,
-    ) -> Result<Observed<'a>> {
-        let mut listed = Lists(BTreeMap::new());
-        for path in workloads.iter().map(Workload::list_path) {
-            if !listed.0.contains_key(&path) {
-                let update = Update::All(api.list(&path)?.items);
-                listed.apply(ListChange { path, update }, workload_name);
-            }
-        }
-        Ok(Observed {
+    /// Where nothing is known yet.
+    pub(crate) fn new(api: &'a Api, grace: Duration) -> Observed<'a> {
+        Observed {
             api,
             grace,
-            workloads: listed,
+            workloads: Lists(BTreeMap::new()),
             replica_sets: Lists(BTreeMap::new()),
             pods: Lists(BTreeMap::new()),
             events: Lists(BTreeMap::new()),
             without_node: BTreeMap::new(),
-        })
+            crashes: BTreeMap::new(),
+        }
+    }
+
+    /// Looks at workloads once.
+    pub(crate) fn load(&mut self, workloads: &[Workload]) -> Result<()> {
+        let paths: BTreeSet<_> = workloads.iter().map(Workload::list_path).collect();
+        for path in paths {
+            let update = Update::All(self.api.list(&path)?.items);
+            self.workloads
+                .apply(ListChange { path, update }, workload_name);
+        }
+        Ok(())
+    }
+
+    /// Looks at the pods of a workload once.
+    pub(crate) fn load_pods(&mut self, workload: &Workload) -> Result<()> {
+        let Some(object) = self.object(workload) else {
+            return Ok(());
+        };
+        let path = workload.pods_path(&object.spec.selector);
+        let update = Update::All(self.api.list(&path)?.items);
+        self.apply(Change::Pods(ListChange { path, update }));
+        Ok(())
+    }
+
+    /// Whether a workload is in the cluster.
+    pub(crate) fn exists(&self, workload: &Workload) -> bool {
+        self.object(workload).is_some()
     }
 
     pub(crate) fn apply(&mut self, change: Change) {
@@ -117,9 +143,16 @@ impl<'a> Observed<'a> {
         let mut status = workloads::rollout_status(workload.kind, object);
         // Until its controller has seen the newest revision, all that there is belongs to older ones.
         let is_observed = object.is_some_and(|it| workloads::is_observed(workload.kind, it));
+        if workload.kind.ends()
+            && is_observed
+            && let WorkloadState::Failed(why) = &mut status.state
+        {
+            *why += &self.last_crash(workload);
+        }
         if !is_observed || !matches!(status.state, WorkloadState::Waiting(_)) {
             return status;
         }
+        self.remember_crash(workload);
         let refusal = self.refusal(workload);
         if let Some(why) = refusal.or_else(|| self.failure_of_a_pod(workload)) {
             status.state = WorkloadState::Failed(why);
@@ -171,6 +204,14 @@ impl<'a> Observed<'a> {
         let Some(object) = self.object(workload) else {
             return Vec::new();
         };
+        let path = workload.pods_path(&object.spec.selector);
+        let pods = self.pods.at(&path);
+        let pods = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        if workload.kind == WorkloadKind::Pod {
+            return pods
+                .filter(|pod| pod.metadata.uid == object.metadata.uid)
+                .collect();
+        }
         let replica_set = self.newest_replica_set(workload);
         let maker = match workload.kind {
             WorkloadKind::Deployment => replica_set.map(|it| &it.metadata),
@@ -179,10 +220,7 @@ impl<'a> Observed<'a> {
         let Some(maker) = maker else {
             return Vec::new();
         };
-        self.pods
-            .at(&workload.pods_path(&object.spec.selector))
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .filter(|pod| pod.metadata.controller_uid() == maker.uid)
+        pods.filter(|pod| pod.metadata.controller_uid() == maker.uid)
             .filter(|pod| is_of_newest_revision(workload.kind, object, pod))
             .collect()
     }
@@ -207,9 +245,47 @@ impl<'a> Observed<'a> {
     fn failure_of_a_pod(&self, workload: &Workload) -> Option<String> {
         self.newest_pods(workload).into_iter().find_map(|pod| {
             let problem = pods::problem(workload.kind, pod)?;
-            let is_permanent = problem.is_permanent || self.finds_no_node(workload, pod);
+            // An image puller's nodes may be full: its awaiter goes on without those.
+            let needs_node = !(workload.is_hook && workload.kind == WorkloadKind::DaemonSet);
+            let is_permanent =
+                problem.is_permanent || needs_node && self.finds_no_node(workload, pod);
             is_permanent.then(|| self.describe_pod(pod, &problem))
         })
+    }
+
+    /// Remembers what the first pod tells that has crashed, and may do so again.
+    fn remember_crash(&mut self, workload: &Workload) {
+        if !workload.kind.ends() {
+            return;
+        }
+        let mut crashes = self.newest_pods(workload).into_iter().filter_map(|pod| {
+            let problem = pods::problem(workload.kind, pod)?;
+            problem.log.is_some().then_some((pod, problem))
+        });
+        let Some((pod, problem)) = crashes.next() else {
+            return;
+        };
+        let restarts = pods::restarts(pod);
+        let path = workload.object_path();
+        let is_known = |it: &Crash| it.pod == pod.metadata.uid && it.restarts == restarts;
+        if self.crashes.get(&path).is_some_and(is_known) {
+            return;
+        }
+        let crash = Crash {
+            pod: pod.metadata.uid.clone(),
+            restarts,
+            described: self.describe_pod(pod, &problem),
+        };
+        self.crashes.insert(path, crash);
+    }
+
+    /// What the pods of a workload that has failed tell, in a line of its own; empty if that is not known.
+    fn last_crash(&mut self, workload: &Workload) -> String {
+        // Without an answer we know what we knew.
+        let _ = self.load_pods(workload);
+        self.remember_crash(workload);
+        let crash = self.crashes.get(&workload.object_path());
+        crash.map_or_else(String::new, |it| format!("\n{}", it.described))
     }
 
     fn remember_pods_without_node(&mut self, workload: &Workload) {
@@ -301,7 +377,7 @@ fn revision(metadata: &ObjectMeta) -> Option<&String> {
 fn is_of_newest_revision(kind: WorkloadKind, object: &WorkloadObject, pod: &Pod) -> bool {
     let labels = &pod.metadata.labels;
     match kind {
-        WorkloadKind::Deployment | WorkloadKind::Job => true,
+        WorkloadKind::Deployment | WorkloadKind::Job | WorkloadKind::Pod => true,
         WorkloadKind::DaemonSet => {
             let generation = "deprecated.daemonset.template.generation";
             labels.get("pod-template-generation") == object.metadata.annotations.get(generation)

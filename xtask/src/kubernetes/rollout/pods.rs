@@ -55,6 +55,14 @@ pub(crate) fn problem(kind: WorkloadKind, pod: &Pod) -> Option<PodProblem> {
         .min_by_key(|problem| !problem.is_permanent)
 }
 
+/// How often the containers of a pod have ended.
+pub(crate) fn restarts(pod: &Pod) -> u64 {
+    let status = &pod.status;
+    let containers = status.init_container_statuses.iter();
+    let containers = containers.chain(&status.container_statuses);
+    containers.map(exits).sum()
+}
+
 /// What keeps a job's pod from being ready, and whether that won't go away by itself.
 pub(crate) fn trouble_of_job(pod: &Value) -> Option<(String, bool)> {
     let pod: Pod = objects::from_value(pod.clone()).ok()?;
@@ -80,13 +88,14 @@ fn container_problem(
     container: &ContainerStatus,
 ) -> Option<PodProblem> {
     let ContainerStatus { name, state, .. } = container;
-    let described = format!("container `{name}` of pod `{pod}`");
     let waiting = state.waiting.as_ref();
+    let image = image(container, waiting);
+    let described = format!("container `{name}` of pod `{pod}`{image}");
     if let Some(waiting) = waiting.filter(|it| is_permanent(it)) {
         return Some(stuck(&described, waiting));
     }
     let is_backing_off = waiting.is_some_and(|it| it.reason == "CrashLoopBackOff");
-    let exits = container.restart_count + u64::from(state.terminated.is_some());
+    let exits = exits(container);
     let has_crashed = exit_code(container).is_some_and(|code| code != 0 || exits > 2);
     if !is_backing_off && !has_crashed {
         return None;
@@ -100,6 +109,22 @@ fn container_problem(
             is_previous: state.terminated.is_none(),
         }),
     })
+}
+
+/// The image of a container, as a part of its problem; empty if what it waits for names it already.
+fn image(container: &ContainerStatus, waiting: Option<&Waiting>) -> String {
+    let image = &container.image;
+    let is_named = waiting.is_some_and(|it| it.message.contains(image));
+    if image.is_empty() || is_named {
+        String::new()
+    } else {
+        format!(" (image `{image}`)")
+    }
+}
+
+/// How often a container has ended.
+fn exits(container: &ContainerStatus) -> u64 {
+    container.restart_count + u64::from(container.state.terminated.is_some())
 }
 
 /// Whether what a container waits for will not come by itself.

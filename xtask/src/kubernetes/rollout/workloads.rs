@@ -1,16 +1,15 @@
 //! The workloads of a release, and how far each of them is rolled out.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    kubernetes::objects::{LabelSelector, LabelSelectorRequirement, WorkloadObject},
+    kubernetes::{
+        manifests,
+        objects::{LabelSelector, LabelSelectorRequirement, WorkloadObject},
+    },
     machine::terminal::Pods,
     services::http::percent_encoded,
-    yaml::{self, split_documents},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,17 +18,25 @@ pub(crate) enum WorkloadKind {
     StatefulSet,
     DaemonSet,
     Job,
+    /// A hook that is a pod by itself.
+    Pod,
 }
 
 impl WorkloadKind {
-    fn named(kind: &str) -> Option<WorkloadKind> {
-        match kind {
-            "Deployment" => Some(WorkloadKind::Deployment),
-            "StatefulSet" => Some(WorkloadKind::StatefulSet),
-            "DaemonSet" => Some(WorkloadKind::DaemonSet),
-            "Job" => Some(WorkloadKind::Job),
-            _ => None,
+    /// As objects name it.
+    fn name(self) -> &'static str {
+        match self {
+            WorkloadKind::Deployment => "Deployment",
+            WorkloadKind::StatefulSet => "StatefulSet",
+            WorkloadKind::DaemonSet => "DaemonSet",
+            WorkloadKind::Job => "Job",
+            WorkloadKind::Pod => "Pod",
         }
+    }
+
+    /// Whether it is done once its pods have ended.
+    pub(crate) fn ends(self) -> bool {
+        matches!(self, WorkloadKind::Job | WorkloadKind::Pod)
     }
 }
 
@@ -38,6 +45,8 @@ pub(crate) struct Workload {
     pub(crate) kind: WorkloadKind,
     pub(crate) name: String,
     pub(crate) namespace: String,
+    /// Whether helm makes it on the way, and it goes when it is done.
+    pub(crate) is_hook: bool,
 }
 
 /// How far a workload is.
@@ -55,69 +64,63 @@ pub(crate) enum WorkloadState {
     Failed(String),
 }
 
-/// A document of a manifest. It may be an object of any kind.
-#[derive(Deserialize)]
-struct ManifestObject {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    metadata: ManifestMetadata,
-    #[serde(default)]
-    spec: Value,
-}
-
-#[derive(Default, Deserialize)]
-struct ManifestMetadata {
-    name: Option<String>,
-    namespace: Option<String>,
-    #[serde(default)]
-    labels: BTreeMap<String, Value>,
-}
-
-impl ManifestObject {
-    /// Whether nobody waits for it: with `OnDelete` no pod is replaced, z2jh's placeholders stay pending until a node is
-    /// free for them, and a suspended job waits for somebody to resume it.
-    fn is_left_alone(&self) -> bool {
-        let component = self.metadata.labels.get("component");
-        component.is_some_and(|it| it == "user-placeholder")
-            || self.spec["updateStrategy"]["type"] == "OnDelete"
-            || self.spec["suspend"] == true
-    }
+/// Whether nobody waits for an object: with `OnDelete` no pod is replaced, z2jh's placeholders stay pending until a node
+/// is free for them, and a suspended job waits for somebody to resume it.
+fn is_left_alone(object: &Value) -> bool {
+    object["metadata"]["labels"]["component"] == "user-placeholder"
+        || object["spec"]["updateStrategy"]["type"] == "OnDelete"
+        || object["spec"]["suspend"] == true
 }
 
 /// The workloads in the manifest of a release that have to become ready.
 pub(crate) fn in_manifest(manifest: &str, namespace: &str) -> Result<Vec<Workload>> {
-    let mut workloads = Vec::new();
-    for document in split_documents(manifest) {
-        workloads.extend(workload(document, namespace)?);
-    }
+    let kinds = [
+        WorkloadKind::Deployment,
+        WorkloadKind::StatefulSet,
+        WorkloadKind::DaemonSet,
+        WorkloadKind::Job,
+    ];
+    of_kinds(&kinds, manifest, namespace)
+}
+
+/// The workloads and pods in the manifest of a hook.
+pub(crate) fn in_hook(manifest: &str, namespace: &str) -> Result<Vec<Workload>> {
+    let kinds = [
+        WorkloadKind::DaemonSet,
+        WorkloadKind::Job,
+        WorkloadKind::Pod,
+    ];
+    let mut workloads = of_kinds(&kinds, manifest, namespace)?;
+    workloads.iter_mut().for_each(|it| it.is_hook = true);
     Ok(workloads)
 }
 
-fn workload(document: &str, namespace: &str) -> Result<Option<Workload>> {
-    let kinds = ["Deployment", "StatefulSet", "DaemonSet", "Job"];
-    // Most documents are something else, and to read YAML takes its time.
-    if !kinds.iter().any(|it| document.contains(it)) {
-        return Ok(None);
+fn of_kinds(kinds: &[WorkloadKind], manifest: &str, namespace: &str) -> Result<Vec<Workload>> {
+    let mut workloads = Vec::new();
+    for document in manifests::documents(manifest) {
+        // Most documents are something else, and to read YAML takes its time.
+        if !kinds.iter().any(|it| document.text.contains(it.name())) {
+            continue;
+        }
+        document
+            .check()
+            .context("cannot find the workloads in the release's manifest")?;
+        for object in manifests::taken_apart([document.value()]) {
+            let kind = kinds.iter().find(|it| object["kind"] == it.name());
+            let name = object["metadata"]["name"].as_str();
+            if let (Some(kind), Some(name)) = (kind, name)
+                && !is_left_alone(&object)
+            {
+                workloads.push(Workload {
+                    kind: *kind,
+                    name: name.to_owned(),
+                    namespace: manifests::namespace_of(&object, namespace).to_owned(),
+                    is_hook: false,
+                });
+            }
+        }
     }
-    let object: Option<ManifestObject> = yaml::parse(document.as_bytes())
-        .context("cannot find the workloads in the release's manifest")?;
-    let Some(object) = object.filter(|it| !it.is_left_alone()) else {
-        return Ok(None);
-    };
-    let Some(kind) = WorkloadKind::named(&object.kind) else {
-        return Ok(None);
-    };
-    let ManifestMetadata {
-        name,
-        namespace: own_namespace,
-        ..
-    } = object.metadata;
-    Ok(name.map(|name| Workload {
-        kind,
-        name,
-        namespace: own_namespace.unwrap_or_else(|| namespace.to_owned()),
-    }))
+    Ok(workloads)
 }
 
 impl Workload {
@@ -128,7 +131,18 @@ impl Workload {
             WorkloadKind::StatefulSet => self.path("apps", "statefulsets"),
             WorkloadKind::DaemonSet => self.path("apps", "daemonsets"),
             WorkloadKind::Job => self.path("batch", "jobs"),
+            WorkloadKind::Pod => format!(
+                "/api/v1/namespaces/{}/pods?fieldSelector=metadata.name%3D{}",
+                self.namespace, self.name
+            ),
         }
+    }
+
+    /// The path that it has itself.
+    pub(crate) fn object_path(&self) -> String {
+        let list = self.list_path();
+        let list = list.split_once('?').map_or(&*list, |(list, _)| list);
+        format!("{list}/{}", self.name)
     }
 
     /// The path of the list in which the ReplicaSets of a Deployment are.
@@ -150,6 +164,9 @@ impl Workload {
 
     /// The path of the list of pods that have the labels of the workload's pods.
     pub(crate) fn pods_path(&self, selector: &LabelSelector) -> String {
+        if self.kind == WorkloadKind::Pod {
+            return self.list_path();
+        }
         let labels = selector.match_labels.iter();
         let mut parts: Vec<String> = labels
             .map(|(key, value)| format!("{key}={value}"))
@@ -182,9 +199,9 @@ fn requirement(requirement: &LabelSelectorRequirement) -> String {
     }
 }
 
-/// Whether the controller of a workload has seen its newest revision. Jobs have only one.
+/// Whether the controller of a workload has seen its newest revision. What ends has only one.
 pub(crate) fn is_observed(kind: WorkloadKind, object: &WorkloadObject) -> bool {
-    kind == WorkloadKind::Job || object.metadata.generation <= object.status.observed_generation
+    kind.ends() || object.metadata.generation <= object.status.observed_generation
 }
 
 /// How far a workload is, by the same questions that `kubectl rollout status` asks.
@@ -192,7 +209,7 @@ pub(crate) fn is_observed(kind: WorkloadKind, object: &WorkloadObject) -> bool {
 pub(crate) fn rollout_status(kind: WorkloadKind, object: Option<&WorkloadObject>) -> RolloutStatus {
     let Some(object) = object else {
         // A job may be deleted when it is done.
-        let state = if kind == WorkloadKind::Job {
+        let state = if kind.ends() {
             WorkloadState::Ready
         } else {
             WorkloadState::Failed("it does not exist".to_owned())
@@ -201,10 +218,10 @@ pub(crate) fn rollout_status(kind: WorkloadKind, object: Option<&WorkloadObject>
         return RolloutStatus { state, pods };
     };
     let pods = pods(kind, object);
-    let state = if kind == WorkloadKind::Job {
-        state_of_job(object, pods)
-    } else {
-        state_of_replicas(kind, object, pods)
+    let state = match kind {
+        WorkloadKind::Job => state_of_job(object, pods),
+        WorkloadKind::Pod => state_of_pod(object),
+        _ => state_of_replicas(kind, object, pods),
     };
     RolloutStatus { state, pods }
 }
@@ -217,11 +234,13 @@ fn pods(kind: WorkloadKind, object: &WorkloadObject) -> Pods {
         WorkloadKind::StatefulSet => status.ready_replicas,
         WorkloadKind::DaemonSet => status.number_available,
         WorkloadKind::Job => status.succeeded,
+        WorkloadKind::Pod => u64::from(status.phase == "Succeeded"),
     };
     let wanted = match kind {
         WorkloadKind::Deployment | WorkloadKind::StatefulSet => spec.replicas.unwrap_or(1),
         WorkloadKind::DaemonSet => status.desired_number_scheduled,
         WorkloadKind::Job => spec.completions.unwrap_or(1),
+        WorkloadKind::Pod => 1,
     };
     Pods { ready, wanted }
 }
@@ -236,6 +255,14 @@ fn state_of_job(job: &WorkloadObject, pods: Pods) -> WorkloadState {
             WorkloadState::Failed(format!("{}: {}", failed.reason, failed.message))
         }
         _ => WorkloadState::Waiting(format!("{} of {} pods are done", pods.ready, pods.wanted)),
+    }
+}
+
+fn state_of_pod(pod: &WorkloadObject) -> WorkloadState {
+    match pod.status.phase.as_str() {
+        "Succeeded" => WorkloadState::Ready,
+        "Failed" => WorkloadState::Failed("it has ended in failure".to_owned()),
+        phase => WorkloadState::Waiting(format!("it is {phase}")),
     }
 }
 
