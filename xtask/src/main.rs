@@ -112,7 +112,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Generate(command) => generate::generate(sh, tree, command),
         Command::Github(command) => github::github(command),
         Command::GenerateHelmUpgradeJobs(args) => {
-            helm_upgrade_jobs::generate_helm_upgrade_jobs(tree, args)
+            helm_upgrade_jobs::generate_helm_upgrade_jobs(sh, tree, args)
         }
         Command::Rollback(args) => rollback::rollback(sh, tree, args),
         Command::Retire(args) => retire::retire(sh, tree, args),

@@ -815,8 +815,10 @@ fn nothing_in_a_name_is_anything_but_its_text() {
         "gone.yaml",
         "<b>|@ada [x](y)`.yaml",
     );
+    let file = "config/clusters/lake/<b>|@ada [x](y)`.yaml";
+    repo.write(file, "{}\n");
     repo.command("generate helm-upgrade-jobs")
-        .arg("config/clusters/lake/<b>|@ada [x](y)`.yaml")
+        .arg(file)
         .output()
         .unwrap();
     let comment = repo.read("comment-body.txt");
@@ -829,6 +831,7 @@ fn nothing_in_a_name_is_anything_but_its_text() {
 #[test]
 fn a_comment_where_nothing_is_upgraded() {
     let repo = in_a_workflow();
+    repo.write("README.md", "");
     repo.ok("generate helm-upgrade-jobs README.md");
     let comment = repo.read("comment-body.txt");
     assert!(

@@ -4,15 +4,16 @@ use std::{
     collections::BTreeSet,
     env,
     ffi::OsStr,
+    fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
-    machine::{paths, process},
+    machine::{paths, process, terminal::list},
     services::{github, gitlab},
 };
 
@@ -59,7 +60,11 @@ impl ChangeSource {
         let changed = match self.base.as_deref() {
             Some("last-deployed") => return since_last_deployed(sh),
             Some(base) => since_common_ancestor(sh, base)?,
-            None => named(self.changed_filepaths.as_deref().unwrap_or_default())?,
+            None => {
+                let changed = named(self.changed_filepaths.as_deref().unwrap_or_default())?;
+                refuse_unknown(sh, &changed)?;
+                changed
+            }
         };
         Ok(vec![Step {
             commit: None,
@@ -87,6 +92,51 @@ fn named(paths: &str) -> Result<Changed> {
         bail!("`{path}` is not a path from the root");
     }
     Ok(Changed::of(paths.iter().map(|it| PathBuf::from(it.trim()))))
+}
+
+/// Refuses files that are not there and that no commit has ever had. If that cannot be known, they may have been deleted.
+pub(crate) fn refuse_unknown(sh: &Shell, changed: &Changed) -> Result<()> {
+    let mut missing: Vec<_> = changed.files().collect();
+    missing.retain(|it| fs::symlink_metadata(sh.current_dir().join(it)).is_err());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let known = match is_shallow(sh) {
+        Some(false) => in_history(sh, &missing).ok(),
+        _ => None,
+    };
+    let unknown = missing
+        .iter()
+        .filter(|path| known.as_ref().is_none_or(|it| !it.has_within(path)));
+    let unknown: Vec<_> = unknown.map(|it| it.display()).collect();
+    ensure!(
+        known.is_none() || unknown.is_empty(),
+        "there is no {}, and no commit before this one has it\nhint: changed files are given by their paths from the \
+         repository's root, as in `config/clusters/lake/prod.values.yaml`",
+        list(unknown)
+    );
+    if known.is_none() {
+        say!(
+            "warning: there is no {}: taken as deleted, because git's history is not there to ask",
+            list(unknown)
+        );
+    }
+    Ok(())
+}
+
+/// All files at these paths that a commit changed.
+fn in_history(sh: &Shell, paths: &[&PathBuf]) -> Result<Changed> {
+    let options = [
+        "--full-history",
+        "-m",
+        "--format=",
+        "--name-only",
+        "--no-renames",
+        "-z",
+    ];
+    let log = cmd!(sh, "git --literal-pathspecs log {options...} -- {paths...}");
+    let names = process::read_bytes(sh, log)?;
+    named_by_git(sh, &names)
 }
 
 impl Default for Changed {
@@ -117,6 +167,13 @@ impl Changed {
             // For a change in a submodule, git names only the submodule's folder.
             Changed::Files(files) => path.ancestors().any(|it| files.contains(it)),
         }
+    }
+
+    /// Whether one of them is this file, or in this folder.
+    fn has_within(&self, path: &Path) -> bool {
+        self.from(path)
+            .next()
+            .is_some_and(|it| it.starts_with(path))
     }
 
     /// The known files: none for `Everything`.
@@ -270,6 +327,11 @@ fn differing(sh: &Shell, base: &str) -> Result<Changed> {
         sh,
         cmd!(sh, "git diff --name-only --no-renames -z {base} HEAD"),
     )?;
+    named_by_git(sh, &names)
+}
+
+/// Files whose names git ends with a zero each.
+fn named_by_git(sh: &Shell, names: &[u8]) -> Result<Changed> {
     let prefix = prefix(sh)?;
     let files = names.split(|it| *it == 0).filter(|it| !it.is_empty());
     Ok(Changed::of(files.map(|it| paths::from(&prefix, path(it)))))

@@ -12,7 +12,7 @@ use xshell::Shell;
 
 use crate::{
     commands::generate::{
-        changed::{ChangeSource, Changed},
+        changed::{ChangeSource, Changed, refuse_unknown},
         helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan},
         jobs::{Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened},
     },
@@ -94,10 +94,16 @@ fn merged_labels(commit: &str) -> Result<Labels> {
 }
 
 /// Prints the jobs for these changed files.
-pub fn generate_helm_upgrade_jobs(tree: &Tree, args: &GenerateHelmUpgradeJobs) -> Result<ExitCode> {
+pub fn generate_helm_upgrade_jobs(
+    sh: &Shell,
+    tree: &Tree,
+    args: &GenerateHelmUpgradeJobs,
+) -> Result<ExitCode> {
     let paths = args.paths.iter().flat_map(|it| it.split_whitespace());
+    let changed = Changed::of(paths.map(PathBuf::from));
+    refuse_unknown(sh, &changed)?;
     let mut change = Change::default();
-    change.add(&Changed::of(paths.map(PathBuf::from)), Labels::default());
+    change.add(&changed, Labels::default());
     print(tree, &change, JobsFormat::Text)?;
     Ok(ExitCode::SUCCESS)
 }
