@@ -8,6 +8,7 @@ pub(crate) mod encrypted;
 mod encrypted_values;
 pub(crate) mod fleet;
 pub(crate) mod hub_traits;
+mod ingress;
 pub(crate) mod keys;
 mod plain_secrets;
 pub(crate) mod problem;

@@ -14,7 +14,10 @@ use jsonschema::{
 };
 use serde_json::{Map, Value};
 
-use crate::yaml::{Data, Node, Place, unquoted};
+use crate::{
+    machine::terminal::{did_you_mean, nearest},
+    yaml::{Data, Node, Place, unquoted},
+};
 
 pub(crate) mod dialect;
 mod format;
@@ -44,8 +47,10 @@ pub(crate) struct Fault {
     pub(crate) path: Vec<String>,
     /// The key in that value which must not be there.
     pub(crate) extra: Option<String>,
-    /// Whether something is missing.
-    pub(crate) is_lack: bool,
+    /// The key that is probably meant by that one.
+    meant: Option<String>,
+    /// The key in that value which is missing.
+    pub(crate) missing: Option<String>,
     pub(crate) message: String,
 }
 
@@ -54,7 +59,11 @@ impl Fault {
         Fault {
             path: steps(err.instance_path().as_str()),
             extra: None,
-            is_lack: matches!(err.kind(), ValidationErrorKind::Required { .. }),
+            meant: None,
+            missing: match err.kind() {
+                ValidationErrorKind::Required { property } => Some(unquoted(property)),
+                _ => None,
+            },
             message,
         }
     }
@@ -110,7 +119,7 @@ impl Schema {
         for err in self.validator.iter_errors(&json) {
             self.add(&err, values, &mut faults);
         }
-        faults
+        without_misspelt(faults)
     }
 
     fn add(&self, err: &ValidationError, values: &Node, faults: &mut Vec<Fault>) {
@@ -133,9 +142,11 @@ impl Schema {
     fn add_extra_keys(&self, err: &ValidationError, keys: &[String], faults: &mut Vec<Fault>) {
         let known = self.siblings(err);
         for key in keys {
-            let message = format!("there is no key `{key}`{}", meant(key, &known));
+            let meant = nearest(key, known.iter().copied());
+            let message = format!("there is no key `{key}`{}", did_you_mean(meant));
             faults.push(Fault {
                 extra: Some(key.clone()),
+                meant: meant.map(str::to_owned),
                 ..Fault::of(err, message)
             });
         }
@@ -170,8 +181,7 @@ impl Schema {
     fn message(&self, err: &ValidationError) -> String {
         match err.kind() {
             ValidationErrorKind::Required { property } => {
-                let key = property.as_str().unwrap_or_default();
-                format!("the key `{key}` is missing")
+                format!("the key `{}` is missing", unquoted(property))
             }
             ValidationErrorKind::Type { kind } => {
                 wrong_kind(err.instance(), allowed(kind).into_iter())
@@ -183,6 +193,8 @@ impl Schema {
             ValidationErrorKind::Constant { expected_value } => {
                 format!("only `{}` may be here", unquoted(expected_value))
             }
+            ValidationErrorKind::MinLength { limit: 1 }
+            | ValidationErrorKind::MinItems { limit: 1 } => "it must not be empty".to_owned(),
             ValidationErrorKind::FalseSchema => "nothing may be set here".to_owned(),
             ValidationErrorKind::Not { schema } if schema["title"] == dialect::WITHOUT_END => {
                 format!("its schema has {} here", dialect::WITHOUT_END)
@@ -385,12 +397,17 @@ fn wrong_kind(found: &Value, wanted: impl Iterator<Item = JsonType>) -> String {
     format!("it is {}, and must be {before}{last}", kind_of(found))
 }
 
-fn meant(key: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|it| (strsim::osa_distance(key, it), it));
-    let nearest = near
-        .filter(|(distance, it)| distance * 3 <= key.len().max(it.len()))
-        .min();
-    nearest.map_or_else(String::new, |(_, it)| format!(": did you mean `{it}`?"))
+/// Faults without the keys that are missing only because they are misspelt.
+fn without_misspelt(mut faults: Vec<Fault>) -> Vec<Fault> {
+    let mut meant = BTreeSet::new();
+    for fault in &faults {
+        meant.extend(fault.meant.clone().map(|key| (fault.path.clone(), key)));
+    }
+    faults.retain(|fault| {
+        let missing = fault.missing.clone();
+        missing.is_none_or(|key| !meant.contains(&(fault.path.clone(), key)))
+    });
+    faults
 }
 
 /// The beginning of a text that may be a whole chart's values.

@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{
-    machine::{terminal, tree::Tree},
-    repository::cluster::Cluster,
+    machine::{
+        terminal::{self, did_you_mean, list},
+        tree::Tree,
+    },
+    repository::cluster::{Cluster, PROVIDERS, provider_meant},
 };
 
 /// Print the names of clusters or hubs, one on each line
@@ -15,7 +18,7 @@ pub enum Config {
     /// Print the names of all clusters
     GetClusters {
         /// Only clusters with this `provider` in cluster.yaml
-        #[arg(long, value_name = "PROVIDER")]
+        #[arg(long, value_name = "PROVIDER", value_parser = provider)]
         provider: Option<String>,
     },
     /// Print the names of a cluster's hubs, or of all hubs as CLUSTER/HUB
@@ -23,6 +26,16 @@ pub enum Config {
         /// Cluster, by its folder in config/clusters/
         cluster: Option<String>,
     },
+}
+
+fn provider(name: &str) -> Result<String> {
+    ensure!(
+        PROVIDERS.contains(&name),
+        "there are {}{}",
+        list(PROVIDERS),
+        did_you_mean(provider_meant(name))
+    );
+    Ok(name.to_owned())
 }
 
 /// Prints names.

@@ -208,6 +208,25 @@ pub(crate) fn list(names: impl IntoIterator<Item = impl fmt::Display>) -> String
     quoted.join(", ")
 }
 
+/// The name among these that is probably meant by another one.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known
+        .into_iter()
+        .map(|it| (strsim::osa_distance(name, it), it));
+    let near = near.filter(|(distance, it)| distance * 3 <= name.len().max(it.len()));
+    near.min().map(|(_, it)| it)
+}
+
+/// The end of a message about a name that does not exist: ": did you mean `it`?", or nothing.
+pub(crate) fn did_you_mean(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |it| format!(": did you mean `{it}`?"))
+}
+
+/// The same as a hint.
+pub(crate) fn hint_of_name(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |it| format!("\nhint: did you mean `{it}`?"))
+}
+
 /// "1 hub", "2 hubs".
 pub(crate) fn number_of(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

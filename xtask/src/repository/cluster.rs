@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use serde::Deserialize;
 
 use crate::{
-    machine::{terminal::list, tree::Tree},
+    machine::{
+        terminal::{hint_of_name, list, nearest},
+        tree::Tree,
+    },
     yaml::{Node, Place},
 };
 
@@ -36,6 +39,20 @@ pub(crate) enum Provider {
     Gcp(Gcp),
     Aws(Aws),
     Azure(Azure),
+}
+
+/// What `provider` can be in cluster.yaml.
+pub(crate) const PROVIDERS: [&str; 5] = ["gcp", "aws", "azure", "kubeconfig", "local"];
+
+/// The provider that is probably meant by another word.
+pub(crate) fn provider_meant(name: &str) -> Option<&'static str> {
+    match name.to_lowercase().as_str() {
+        "gke" | "google" => Some("gcp"),
+        "eks" | "amazon" => Some("aws"),
+        "aks" | "microsoft" => Some("azure"),
+        "kind" | "minikube" | "kubernetes" => Some("kubeconfig"),
+        name => nearest(name, PROVIDERS),
+    }
 }
 
 /// A cluster of Google Kubernetes Engine. `key`, here and below, is the path of the key file from the root.
@@ -184,13 +201,23 @@ impl Cluster {
     pub(crate) fn release<'a>(&self, name: &'a str) -> Result<&'a str> {
         let known = self.releases();
         if !known.contains(&name) {
-            bail!(
-                "cluster `{}` has no hub `{name}`; it has: {}",
-                self.name,
-                list(known)
-            );
+            bail!(self.no_hubs(&[name], &known));
         }
         Ok(name)
+    }
+
+    /// The error about names that none of the `known` ones is.
+    fn no_hubs(&self, names: &[&str], known: &[&str]) -> Error {
+        let meant = names
+            .first()
+            .and_then(|it| nearest(it, known.iter().copied()));
+        let hint = hint_of_name(meant);
+        let names = list(names);
+        let known = list(known);
+        anyhow!(
+            "cluster `{}` has no hub {names}; it has: {known}{hint}",
+            self.name
+        )
     }
 
     /// The hubs of these names, or all of them without names, in the order of cluster.yaml.
@@ -198,15 +225,11 @@ impl Cluster {
         let known: Vec<_> = self.hubs.iter().map(|it| it.name.as_str()).collect();
         let unknown: Vec<_> = names
             .iter()
-            .filter(|it| !known.contains(&it.as_str()))
+            .map(String::as_str)
+            .filter(|it| !known.contains(it))
             .collect();
         if !unknown.is_empty() {
-            bail!(
-                "cluster `{}` has no hub {}; it has: {}",
-                self.name,
-                list(unknown),
-                list(known)
-            );
+            bail!(self.no_hubs(&unknown, &known));
         }
         if self.hubs.is_empty() {
             bail!("cluster `{}` has no hubs", self.name);

@@ -2,23 +2,26 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     num::NonZero,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     thread,
 };
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
     machine::{
         name::Name,
         paths::{self, CLUSTERS},
-        terminal::list,
+        terminal::{did_you_mean, hint_of_name, list, nearest},
         tree::{Found, Kind, Tree},
     },
-    repository::cluster::{Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support},
+    repository::cluster::{
+        Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support, provider_meant,
+    },
     schema::Schema,
     yaml::{self, Finding, Node},
 };
@@ -73,8 +76,9 @@ pub(crate) fn only_file<'a>(files: &'a [PathBuf], name: &str) -> Result<&'a Path
         [file] => Ok(file),
         [] => {
             let known: BTreeSet<_> = files.iter().map(|it| folder_name(it)).collect();
+            let hint = hint_of_name(nearest(name, known.iter().copied()));
             bail!(
-                "there is no cluster `{name}` in `{CLUSTERS}/`; there are: {}",
+                "there is no cluster `{name}` in `{CLUSTERS}/`; there are: {}{hint}",
                 list(known)
             )
         }
@@ -98,10 +102,14 @@ pub(crate) fn local_clusters(tree: &Tree) -> Result<Vec<Cluster>> {
     Ok(local)
 }
 
+/// What the file that describes a cluster is called.
+const CLUSTER_YAML: &str = "cluster.yaml";
+
 /// Folders that have no clusters: one for new ones, and git's own in a submodule or a clone.
 const NO_CLUSTERS: [&str; 2] = ["templates", ".git"];
 
 /// The cluster.yaml files by their paths from the root, sorted. Those below a folder called `templates` are no clusters.
+/// Misspelt ones are among them, if there is no other in their folder: `read` says what is wrong with them.
 pub(crate) fn files(tree: &Tree) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::from(CLUSTERS)];
@@ -109,9 +117,11 @@ pub(crate) fn files(tree: &Tree) -> Result<Vec<PathBuf>> {
         let shown = folder.display();
         let real = tree.find(&folder).with_context(|| format!("`{shown}`"))?;
         let names = tree.children(&folder);
-        for name in names.with_context(|| format!("cannot look through `{shown}`"))? {
+        let names = names.with_context(|| format!("cannot look through `{shown}`"))?;
+        let has_cluster = names.iter().any(|it| it == CLUSTER_YAML);
+        for name in names {
             let path = folder.join(&name);
-            if name == "cluster.yaml" {
+            if name == CLUSTER_YAML || !has_cluster && is_misspelt(&name) {
                 files.push(path);
             } else if !NO_CLUSTERS.iter().any(|it| name == *it) {
                 let found = folder_at(tree, &path)?;
@@ -121,8 +131,19 @@ pub(crate) fn files(tree: &Tree) -> Result<Vec<PathBuf>> {
             }
         }
     }
+    ensure!(
+        !files.is_empty(),
+        "there is no cluster: no folder in `{CLUSTERS}/` has a `{CLUSTER_YAML}`\n\
+         hint: \"Adding a cluster\" in the deployer's README.md shows one"
+    );
     files.sort();
     Ok(files)
+}
+
+/// Whether a file is called nearly like a cluster.yaml.
+fn is_misspelt(name: &OsStr) -> bool {
+    let names = [CLUSTER_YAML, "cluster.yml"];
+    names.iter().any(|it| name.eq_ignore_ascii_case(it))
 }
 
 /// What a path leads to, if that is a folder. An error if the folder may not be read; whatever else is there is no matter.
@@ -178,6 +199,10 @@ pub(crate) fn read(tree: &Tree, file: &Path, number: u32) -> (Option<Cluster>, V
     if let Err(err) = Name::new(folder_name(file)) {
         let message = format!("the folder's name is the cluster's: {err:#}");
         return (None, vec![Finding::problem("cluster-name", None, message)]);
+    }
+    if file.file_name().is_some_and(|it| it != CLUSTER_YAML) {
+        let message = format!("this is not read: a cluster's file is called `{CLUSTER_YAML}`");
+        return (None, vec![Finding::problem("cluster-yaml", None, message)]);
     }
     let content = match tree.read(file) {
         Ok(content) => content,
@@ -279,7 +304,11 @@ fn schema_problems(yaml: &Node) -> Vec<Finding> {
     });
     let mut problems = Vec::new();
     for fault in SCHEMA.check(yaml) {
-        let message = place(yaml, &fault.path) + &fault.message;
+        let mut message = place(yaml, &fault.path) + &fault.message;
+        if fault.path == ["provider"] {
+            let meant = yaml.text(&["provider"]).and_then(provider_meant);
+            message += &did_you_mean(meant);
+        }
         let at = fault.place(yaml);
         problems.push(Finding::problem("cluster-schema", at, message));
     }

@@ -279,6 +279,26 @@ impl Fleet {
             .any(|(_, _, file)| file.number == at.file)
     }
 
+    /// Where a release would set a value: in the last of its plain files that sets something around it. None if it has no
+    /// plain file.
+    pub(crate) fn place_for(&self, release: &ReleaseConfig, path: &[&str]) -> Option<Place> {
+        let files = release
+            .listed
+            .iter()
+            .rev()
+            .map(|(path, _)| &self.values[path]);
+        let plain: Vec<_> = files
+            .filter_map(|it| Some((it.number, it.plain()?)))
+            .collect();
+        for end in (1..=path.len()).rev() {
+            let mut around = plain.iter().filter_map(|(_, it)| it.get(&path[..end])?.at);
+            if let Some(at) = around.next() {
+                return Some(at);
+            }
+        }
+        plain.first().map(|(number, _)| Place::start_of(*number))
+    }
+
     /// Files in a cluster's folder that are called secret or values, and that nothing lists.
     pub(crate) fn unlisted(
         &self,

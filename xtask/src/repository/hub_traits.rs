@@ -71,7 +71,7 @@ impl HubTraits {
 }
 
 /// Whether a chart is this one, or has it among its enabled subcharts.
-fn has(enabled: &EnabledChart, chart: &str) -> bool {
+pub(crate) fn has(enabled: &EnabledChart, chart: &str) -> bool {
     enabled.chart.name == chart || enabled.parts.iter().any(|it| has(it, chart))
 }
 

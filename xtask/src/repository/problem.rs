@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    machine::terminal::number_of,
+    machine::terminal::{list, number_of},
     yaml::{Files, Finding, Place},
 };
 
@@ -110,31 +110,70 @@ impl Problems<'_> {
     }
 }
 
-/// Sorted, and what several hubs share once. It is then about none of them.
+/// Sorted, and what several hubs share once. It is then about none of them alone; a message that names one hub names the
+/// others as well.
 pub(crate) fn once(found: Vec<Problem>, strict: bool) -> Vec<Problem> {
-    let mut by_place: BTreeMap<Problem, Problem> = BTreeMap::new();
+    let mut by_place: BTreeMap<Problem, Vec<Problem>> = BTreeMap::new();
     for mut problem in found {
         if strict && problem.rule == NOT_CHECKED {
             problem.level = Level::Problem;
         }
-        let key = Problem {
-            cluster: None,
-            hub: None,
-            ..problem.clone()
-        };
-        by_place
-            .entry(key)
-            .and_modify(|it| {
-                if it.cluster != problem.cluster {
-                    it.cluster = None;
-                }
-                if it.hub != problem.hub {
-                    it.hub = None;
-                }
-            })
-            .or_insert(problem);
+        let shared = by_place.entry(problem.without_hub()).or_default();
+        shared.push(problem);
     }
-    by_place.into_values().collect()
+    let mut once: Vec<_> = by_place.into_values().map(of_several).collect();
+    once.sort();
+    once
+}
+
+/// The same problem of several hubs, at least one, as one.
+fn of_several(mut problems: Vec<Problem>) -> Problem {
+    problems.sort();
+    problems.dedup();
+    let mut first = problems.remove(0);
+    let own = first.cluster.clone();
+    let mut others = Vec::new();
+    for other in problems {
+        if other.message != first.message {
+            others.extend(other.hub_shown(own.as_deref()));
+        }
+        if other.cluster != first.cluster {
+            first.cluster = None;
+        }
+        if other.hub != first.hub {
+            first.hub = None;
+        }
+    }
+    if !others.is_empty() {
+        first.message += &format!(" (and so for {})", list(others));
+    }
+    first
+}
+
+impl Problem {
+    /// What is the same for all hubs that have it.
+    fn without_hub(&self) -> Problem {
+        let mut shared = self.clone();
+        if let Some(hub) = &self.hub {
+            shared.message = self.message.replace(&format!("hub `{hub}`"), "hub");
+        }
+        if let Some(cluster) = &self.cluster {
+            shared.message = shared.message.replace(&format!(" of `{cluster}`"), "");
+        }
+        shared.cluster = None;
+        shared.hub = None;
+        shared
+    }
+
+    /// The name of its hub, with that of its cluster if this is another one.
+    fn hub_shown(&self, cluster: Option<&str>) -> Option<String> {
+        let hub = self.hub.as_deref()?;
+        let own = self.cluster.as_deref();
+        Some(match own.filter(|it| Some(*it) != cluster) {
+            Some(own) => format!("{own}/{hub}"),
+            None => hub.to_owned(),
+        })
+    }
 }
 
 /// A line for each problem, with its place.

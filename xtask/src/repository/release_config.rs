@@ -77,6 +77,11 @@ impl<'a> ReleaseConfig<'a> {
         }
     }
 
+    /// For messages about what may differ between clusters: "hub `prod` of `lake`".
+    pub(crate) fn shown_with_cluster(&self) -> String {
+        format!("{} of `{}`", self.shown(), self.cluster.name)
+    }
+
     /// The paths of the values files from the root.
     pub(crate) fn values_files(&self) -> impl Iterator<Item = &Path> {
         self.listed.iter().map(|(path, _)| path.as_path())

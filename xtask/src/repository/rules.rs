@@ -13,6 +13,7 @@ use crate::{
         cluster::{Cluster, Hub},
         coordinates, encrypted,
         fleet::{Fleet, ReadFinding},
+        ingress::{self, IngressHost},
         keys::KeyFile,
         plain_secrets::{kind_of_secret, looks_secret},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
@@ -66,10 +67,15 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     let releases = fleet.releases();
     let checked = parallel::side_by_side(sh, &releases, |_, release| {
         let mut problems = fleet.problems_of(release);
-        check_release(fleet, release, &mut problems);
-        problems.found
+        let hosts = check_release(fleet, release, &mut problems);
+        (problems.found, hosts)
     });
-    found.extend(checked.into_iter().flatten());
+    let mut hosts = Vec::new();
+    for (problems, hosts_of_release) in checked {
+        found.extend(problems);
+        hosts.extend(hosts_of_release);
+    }
+    found.extend(ingress::hosts_of_two_hubs(fleet, &hosts));
     found
 }
 
@@ -88,7 +94,12 @@ fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     }
 }
 
-fn check_release(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
+/// Checks a release. Returns the hosts of its ingresses, if it is a hub whose values are checked.
+fn check_release<'a>(
+    fleet: &Fleet,
+    release: &ReleaseConfig<'a>,
+    problems: &mut Problems,
+) -> Vec<IngressHost<'a>> {
     let is_wanted = fleet.wants_config_of(release);
     if is_wanted {
         for rule in RELEASE_RULES {
@@ -96,20 +107,24 @@ fn check_release(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems
         }
     }
     let Some(Ok(chart)) = fleet.charts.get(&release.chart) else {
-        return;
+        return Vec::new();
     };
     let set = fleet.set(release);
+    let mut hosts = Vec::new();
     match values::compute(chart, &set) {
         Ok((values, enabled)) => {
             let values = Node::nowhere(Data::Map(values));
             if is_wanted {
                 values_rules::check(fleet, release, &enabled, &values, problems);
+                hosts = ingress::hosts(fleet, release, &enabled, &values);
+                ingress::domain_is_a_host(release, &hosts, problems);
             }
             check_authenticator(fleet, release, &values, problems);
         }
         Err(subchart) if is_wanted => no_map(&subchart, &set, problems),
         Err(_) => {}
     }
+    hosts
 }
 
 /// Adds that the values for a subchart are something else than a map.

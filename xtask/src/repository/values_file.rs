@@ -74,6 +74,14 @@ impl ValuesFile {
         }
     }
 
+    /// Its values, if it is a plain file that can be read.
+    pub(crate) fn plain(&self) -> Option<&Node> {
+        match &self.state {
+            ValuesContent::Plain(values, _) => Some(values),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_encrypted(&self) -> bool {
         matches!(self.state, ValuesContent::Encrypted(..))
     }

@@ -100,10 +100,27 @@ impl ChartValues<'_> {
     fn check_against(&self, schema: &Schema, problems: &mut Problems) {
         for fault in schema.check(self.values) {
             if !self.may_be_right(&fault) {
-                let at = fault.place(self.values);
-                problems.problem("values", at, self.message(&fault, at));
+                self.add(&fault, problems);
             }
         }
+    }
+
+    /// Adds a fault where people can mend it: where they set the value, or in the file where they would set it.
+    fn add(&self, fault: &Fault, problems: &mut Problems) {
+        let path = self.path_of(fault);
+        let mut message = self.message(fault, &path);
+        let own = fault.path.iter().any(|it| it.parse::<usize>().is_ok());
+        let at = fault.place(self.values);
+        let set_at = at.filter(|at| self.fleet.is_set(self.release, *at));
+        if at.is_some() && set_at.is_none() {
+            message += &format!(" (a default of the chart `{}`)", self.enabled.name);
+        }
+        // Of what several files set together, another hub may have more.
+        if set_at.is_none() || fault.missing.is_some() && !own {
+            message = format!("{}: {message}", self.release.shown_with_cluster());
+        }
+        let at = set_at.or_else(|| self.fleet.place_for(self.release, &path));
+        problems.problem("values", at, message);
     }
 
     /// The defaults of a subchart that isn't here may have what is missing, and a file that can't be read much else.
@@ -112,23 +129,43 @@ impl ChartValues<'_> {
             let mut subcharts = self.enabled.parts.iter();
             subcharts.any(|it| it.chart.is_missing && it.name == name)
         });
-        fault.is_lack && is_of_missing
+        fault.missing.is_some() && is_of_missing
             || fault.extra.is_none() && !self.fleet.is_readable(self.release)
     }
 
-    fn message(&self, fault: &Fault, at: Option<Place>) -> String {
+    /// The keys that lead to a fault in the release's values.
+    fn path_of<'a>(&'a self, fault: &'a Fault) -> Vec<&'a str> {
         let own = fault.path.iter().map(String::as_str);
-        let path: Vec<_> = self.path.iter().copied().chain(own).collect();
+        self.path.iter().copied().chain(own).collect()
+    }
+
+    fn message(&self, fault: &Fault, path: &[&str]) -> String {
         let mut message = fault.message.clone();
+        if let Some(extra) = fault.extra.as_deref().filter(|_| fault.path.is_empty())
+            && let Some(home) = home_of(extra, self.enabled, self.values)
+        {
+            let home = [path, &home[..]].concat().join(".");
+            message = format!("there is no key `{extra}`: it is `{home}` here");
+        }
         if !path.is_empty() {
             message = format!("`{}`: {message}", path.join("."));
         }
-        match at {
-            None => format!("{}: {message}", self.release.shown()),
-            Some(at) if !self.fleet.is_set(self.release, at) => {
-                format!("{message} (a default of the chart `{}`)", self.enabled.name)
-            }
-            Some(_) => message,
-        }
+        message
     }
+}
+
+/// The path of a subchart's key that somebody may have meant by a key of the chart.
+fn home_of<'a>(key: &'a str, enabled: &EnabledChart<'a>, values: &Node) -> Option<Vec<&'a str>> {
+    let parts = || {
+        let parts = enabled.parts.iter();
+        parts.filter_map(|part| Some((part, values.get(&[part.name])?)))
+    };
+    let own = parts().find(|(_, values)| values.get(&[key]).is_some());
+    if let Some((part, _)) = own {
+        return Some(vec![part.name, key]);
+    }
+    parts().find_map(|(part, values)| {
+        let below = home_of(key, part, values)?;
+        Some([&[part.name], &below[..]].concat())
+    })
 }

@@ -17,6 +17,7 @@ mod differential;
 mod encrypted;
 mod exec;
 mod faults;
+mod first_hour;
 mod generate;
 mod gitlab;
 mod health;
