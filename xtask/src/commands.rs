@@ -1,6 +1,7 @@
 //! The commands, each in a file or folder of its own. None of them uses another one.
 
 pub mod ci;
+pub mod completion;
 pub mod config;
 pub mod decrypt_age;
 pub mod deploy;

@@ -4,11 +4,13 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Error, Result};
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use xshell::Shell;
 use xtask::{
     commands::{
-        ci, config, decrypt_age, deploy, exec,
+        ci,
+        completion::{self, Complete, Completion},
+        config, decrypt_age, deploy, exec,
         generate::{self, helm_upgrade_jobs},
         github, local, retire, rollback, run_hub_health_check, setup, status,
         use_cluster_credentials, validate,
@@ -23,7 +25,8 @@ use xtask::{
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    arg_required_else_help = true
 )]
 struct Cli {
     /// Root of the repository [default: the nearest folder at or above the current one that has config/clusters/]
@@ -38,8 +41,10 @@ struct Cli {
     /// Show each program that is run
     #[arg(long, global = true, display_order = 100)]
     verbose: bool,
+    #[command(flatten)]
+    completion: Completion,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(clap::Subcommand)]
@@ -69,6 +74,8 @@ enum Command {
     GenerateHelmUpgradeJobs(helm_upgrade_jobs::GenerateHelmUpgradeJobs),
     /// Check the deployer's own code: formatting, lints, docs and all tests
     Ci,
+    #[command(hide = true)]
+    Complete(Complete),
 }
 
 fn main() -> ExitCode {
@@ -96,13 +103,22 @@ fn is_broken_pipe(err: &Error) -> bool {
 fn run(cli: &Cli) -> Result<ExitCode> {
     let sh = &Shell::new()?;
     programs::leave_relative_path(sh)?;
+    if let Some(done) = completion::completion(&cli.completion)? {
+        return Ok(done);
+    }
+    let Some(command) = &cli.command else {
+        no_command();
+    };
+    if let Command::Complete(args) = command {
+        return completion::complete(Cli::command(), args);
+    }
     if cli.verbose {
         sh.set_var(process::VERBOSE, "1");
     }
     let root = &paths::root(cli.root.as_deref())?;
     sh.change_dir(root);
     let tree = &Tree::work_tree(root)?;
-    match &cli.command {
+    match command {
         Command::Setup(args) => setup::setup(sh, args),
         Command::Local(command) => local::local(sh, tree, command),
         Command::Deploy(args) => deploy::deploy(sh, tree, args),
@@ -126,5 +142,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             use_cluster_credentials::use_cluster_credentials(sh, tree, args)
         }
         Command::Ci => ci::ci(sh),
+        Command::Complete(_) => unreachable!("it needs no repository"),
     }
+}
+
+fn no_command() -> ! {
+    Cli::command()
+        .error(ErrorKind::MissingSubcommand, "a command is required")
+        .exit()
 }

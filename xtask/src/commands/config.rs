@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::{
     machine::{
@@ -18,7 +19,12 @@ pub enum Config {
     /// Print the names of all clusters
     GetClusters {
         /// Only clusters with this `provider` in cluster.yaml
-        #[arg(long, value_name = "PROVIDER", value_parser = provider)]
+        #[arg(
+            long,
+            value_name = "PROVIDER",
+            value_parser = provider,
+            add = ArgValueCandidates::new(providers)
+        )]
         provider: Option<String>,
     },
     /// Print the names of a cluster's hubs, or of all hubs as CLUSTER/HUB
@@ -36,6 +42,11 @@ fn provider(name: &str) -> Result<String> {
         did_you_mean(provider_meant(name))
     );
     Ok(name.to_owned())
+}
+
+/// For completion.
+fn providers() -> Vec<CompletionCandidate> {
+    PROVIDERS.map(CompletionCandidate::new).into()
 }
 
 /// Prints names.

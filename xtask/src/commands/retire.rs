@@ -39,6 +39,7 @@ pub struct Retire {
     /// Cluster, by its folder in config/clusters/
     cluster: String,
     /// Hub, or another release
+    #[arg(id = "release", value_name = "HUB")]
     hub: String,
     /// How long the uninstallation may take
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]

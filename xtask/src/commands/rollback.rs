@@ -38,6 +38,7 @@ pub struct Rollback {
     /// Cluster, by its folder in config/clusters/
     cluster: String,
     /// Hub, or `support` or `cert-manager`
+    #[arg(id = "release", value_name = "HUB")]
     hub: String,
     /// Revision to return to, as `helm history` numbers them
     revision: Option<u32>,

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use xshell::Shell;
 
 use crate::{
@@ -29,6 +30,7 @@ mod render;
 #[derive(clap::Args, Default)]
 pub struct Validate {
     /// What to check: all, cluster-config, hub-config, support-config or authenticator-config [default: all]
+    #[arg(add = ArgValueCandidates::new(words_for_what))]
     what: Option<String>,
     /// Cluster, by its folder in config/clusters/ [default: all of them]
     cluster: Option<String>,
@@ -49,6 +51,18 @@ pub struct Validate {
     /// How to print problems [default: text, but github in a GitHub workflow]
     #[arg(long, value_name = "FORMAT")]
     format: Option<ProblemFormat>,
+}
+
+/// For completion.
+fn words_for_what() -> Vec<CompletionCandidate> {
+    let words = [
+        "all",
+        "cluster-config",
+        "hub-config",
+        "support-config",
+        "authenticator-config",
+    ];
+    words.map(CompletionCandidate::new).into()
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

@@ -116,6 +116,9 @@ enum Stage {
     Production,
 }
 
+/// The releases of what the hubs of a cluster share.
+pub(crate) const SHARED: [&str; 2] = ["support", "cert-manager"];
+
 /// The chart `support`, and cert-manager before it.
 #[derive(Deserialize)]
 pub(crate) struct Support {
@@ -193,7 +196,7 @@ impl Cluster {
     pub(crate) fn releases(&self) -> Vec<&str> {
         let hubs = self.hubs.iter().map(|it| it.name.as_str());
         let support = self.support.iter();
-        let shared = support.flat_map(|_| ["support", "cert-manager"]);
+        let shared = support.flat_map(|_| SHARED);
         hubs.chain(shared).collect()
     }
 

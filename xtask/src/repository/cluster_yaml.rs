@@ -20,7 +20,7 @@ use crate::{
         tree::{Found, Kind, Tree},
     },
     repository::cluster::{
-        Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, Support, provider_meant,
+        Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, SHARED, Support, provider_meant,
     },
     schema::Schema,
     yaml::{self, Finding, Node},
@@ -48,6 +48,36 @@ impl Cluster {
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(clusters)
     }
+}
+
+/// The names of all clusters, for completion: what cannot be read has none.
+pub(crate) fn names(tree: &Tree) -> Vec<String> {
+    let files = files(tree).unwrap_or_default();
+    let names: BTreeSet<_> = files.iter().map(|it| folder_name(it)).collect();
+    names.into_iter().filter_map(plain_name).collect()
+}
+
+/// The names of a cluster's hubs, and those of all its releases, for completion: what cannot be read has none.
+pub(crate) fn names_of_releases(tree: &Tree, cluster: &str) -> (Vec<String>, Vec<String>) {
+    let content = files(tree).and_then(|it| tree.read(only_file(&it, cluster)?));
+    let Ok((yaml, _)) = yaml::read(&content.unwrap_or_default(), 0) else {
+        return Default::default();
+    };
+    let hubs = yaml.get(&["hubs"]).and_then(Node::as_list);
+    let hubs = hubs.unwrap_or_default().iter();
+    let hubs: Vec<_> = hubs
+        .filter_map(|it| plain_name(it.text(&["name"])?))
+        .collect();
+    let mut releases = hubs.clone();
+    if yaml.get(&["support"]).is_some() {
+        releases.extend(SHARED.map(str::to_owned));
+    }
+    (hubs, releases)
+}
+
+/// A name that a shell takes as it is.
+fn plain_name(name: &str) -> Option<String> {
+    Name::new(name).ok().map(|it| it.to_string())
 }
 
 /// Parses side by side: a fleet has many of these files.

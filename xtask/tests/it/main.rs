@@ -11,6 +11,7 @@ mod browser;
 mod cases;
 mod charts;
 mod claims;
+mod completion;
 mod deploy;
 mod diff;
 mod differential;

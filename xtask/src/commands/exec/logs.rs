@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
@@ -35,6 +36,7 @@ pub struct ComponentLogs {
     hub: String,
     /// hub, proxy, autohttps, traefik (of autohttps), user-scheduler, dask-gateway-api, dask-gateway-controller or
     /// dask-gateway-traefik
+    #[arg(add = ArgValueCandidates::new(components))]
     component: String,
     #[command(flatten)]
     which: Which,
@@ -138,6 +140,12 @@ const fn whole_pod(name: &'static str, labels: &'static str) -> Component {
         labels,
         container: None,
     }
+}
+
+/// For completion.
+fn components() -> Vec<CompletionCandidate> {
+    let names = COMPONENTS.iter().map(|it| it.name);
+    names.map(CompletionCandidate::new).collect()
 }
 
 pub(crate) fn debug(sh: &Shell, tree: &Tree, command: &Debug) -> Result<ExitCode> {
