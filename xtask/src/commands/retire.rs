@@ -11,11 +11,12 @@ use crate::{
         api::{self, Api},
         healing,
         history::{self, Newest, Outcome},
+        losses::{self, Objects},
         objects::{List, PartialObject},
         ownership,
         release::HelmRunner,
         session::Session,
-        volumes::{self, Objects},
+        volumes,
     },
     machine::{
         process,
@@ -109,7 +110,8 @@ fn newest(api: &Api, cluster: &Cluster, hub: &str) -> Result<Newest> {
 
 /// The newest revision once nobody else is at work on the release. For who holds its Lease.
 fn newest_at_rest(session: &Session, cluster: &Cluster, hub: &str) -> Result<Newest> {
-    let revisions = healing::wait_for_others(session, hub, false)?;
+    let revisions = history::revisions(&session.api, hub)?;
+    let revisions = healing::wait_for_others(session, hub, revisions, false)?;
     let newest = newest(&session.api, cluster, hub)?;
     ownership::check_cluster(&session.target, hub, &revisions)?;
     Ok(newest)
@@ -121,7 +123,7 @@ fn check(session: &Session, args: &Retire, content: &Value) -> Result<()> {
     volumes::refuse_unknown(api, &[hub], &args.delete_volumes)?;
     let events = ["pre-delete", "post-delete"];
     let objects = Objects::of(content);
-    volumes::refuse_losses(api, hub, &objects, None, events, &args.delete_volumes)
+    losses::refuse_losses(api, hub, &objects, None, events, &args.delete_volumes)
 }
 
 fn question(session: &Session, newest: &Newest, args: &Retire, chart: &str) -> Result<String> {
@@ -155,7 +157,8 @@ fn question(session: &Session, newest: &Newest, args: &Retire, chart: &str) -> R
 /// Uninstalls the release, but for its claims and volumes.
 fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Value) -> Result<()> {
     let (api, name) = (&session.api, &newest.name);
-    volumes::protect(api, name, [content])?;
+    let claims = volumes::claims_of_helm(api, name)?;
+    volumes::protect(api, name, &claims, [content])?;
     volumes::keep_in_record(api, name, &newest.revision)?;
     process::check_stopped()?;
     let was_ready = newest.revision.is_ready();

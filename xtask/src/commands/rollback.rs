@@ -109,7 +109,8 @@ fn way_back<'a>(
     release: &'a str,
     args: &Rollback,
 ) -> Result<WayBack<'a>> {
-    let revisions = healing::wait_for_others(session, release, false)?;
+    let revisions = history::revisions(&session.api, release)?;
+    let revisions = healing::wait_for_others(session, release, revisions, false)?;
     ownership::check_cluster(&session.target, release, &revisions)?;
     if let Some(chart) = chart_of(tree, cluster, release)? {
         ownership::check_chart(session, release, &revisions, &chart)?;

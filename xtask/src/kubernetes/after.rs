@@ -44,7 +44,8 @@ impl After {
         let revisions = history::revisions(api, release)?;
         let newest = revisions.last().context("helm keeps nothing of it")?;
         let content = volumes::keep_in_record(api, release, newest)?;
-        volumes::protect(api, release, [&content])?;
+        let claims = volumes::claims_of_helm(api, release)?;
+        volumes::protect(api, release, &claims, [&content])?;
         Ok(After { revisions, content })
     }
 

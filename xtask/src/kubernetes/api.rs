@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REPEATED_FOR: Duration = Duration::from_secs(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// In whose name we apply fields: <https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>
+pub(crate) const MANAGER: &str = "xtask";
+
 pub(crate) struct Api {
     // It ends before its socket is removed.
     _proxy: Beside,
@@ -166,7 +169,7 @@ impl Api {
 
     /// Makes an object have these fields, whoever set them before. They are ours then: what we do not name later goes.
     pub(crate) fn apply(&self, path: &str, object: &Value) -> Result<()> {
-        let path = format!("{path}?fieldManager=xtask&force=true");
+        let path = format!("{path}?fieldManager={MANAGER}&force=true");
         self.send("PATCH", &path, object).map(|_| ())
     }
 

@@ -1,7 +1,7 @@
 //! What a deploy would change in a cluster: its live objects beside those that the API server would make of the new ones,
 //! so that changes by hand show, too. Of secrets it shows where they differ, and never what they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -14,7 +14,7 @@ use crate::{
         api::{self, Api},
         history,
         manifests::{self, HIDDEN, Rendering, Visible, VisibleObject},
-        objects::{ApiResource, ApiResourceList},
+        resources::Resources,
         volumes,
     },
     repository::hub_traits::PlainValues,
@@ -43,8 +43,7 @@ pub(crate) struct Differ<'a> {
     release: &'a str,
     /// What a Secret may show.
     plain: &'a PlainValues,
-    /// The kinds of objects of API groups' versions, by the paths of these.
-    resources: BTreeMap<String, Vec<ApiResource>>,
+    resources: Resources<'a>,
 }
 
 /// Two versions of an object for people. One that doesn't exist is empty.
@@ -86,7 +85,7 @@ impl<'a> Differ<'a> {
             deployed: text(&content["manifest"]).to_owned(),
             release,
             plain,
-            resources: BTreeMap::new(),
+            resources: Resources::new(api),
         })
     }
 
@@ -135,34 +134,13 @@ impl<'a> Differ<'a> {
 
     /// The path of an object; none if the API server doesn't know its kind.
     fn path(&mut self, object: &Value) -> Result<Option<String>> {
-        let base = version_path(text(&object["apiVersion"]))?;
-        let kind = text(&object["kind"]);
-        let namespace = object["metadata"]["namespace"].as_str();
-        let namespace = api::step(namespace.unwrap_or(self.release))?;
-        let name = api::step(text(&object["metadata"]["name"]))?;
-        let resources = self.resources(&base)?;
-        // Subresources such as `deployments/status` are of their object's kind, too.
-        let resource = resources
-            .iter()
-            .find(|it| it.kind == kind && !it.name.contains('/'));
-        Ok(resource.map(|resource| {
-            let plural = &resource.name;
-            if resource.namespaced {
-                format!("{base}/namespaces/{namespace}/{plural}/{name}")
-            } else {
-                format!("{base}/{plural}/{name}")
-            }
-        }))
-    }
-
-    /// The kinds of objects below a path such as `/apis/apps/v1`. The API server is asked once.
-    fn resources(&mut self, base: &str) -> Result<&[ApiResource]> {
-        if !self.resources.contains_key(base) {
-            let found: Option<ApiResourceList> = self.api.find_object(base)?;
-            let resources = found.unwrap_or_default().resources;
-            self.resources.insert(base.to_owned(), resources);
-        }
-        Ok(&self.resources[base])
+        let metadata = &object["metadata"];
+        self.resources.path(
+            text(&object["apiVersion"]),
+            text(&object["kind"]),
+            metadata["namespace"].as_str().unwrap_or(self.release),
+            text(&metadata["name"]),
+        )
     }
 
     /// What the API server would make of an object that helm applies.
@@ -442,14 +420,6 @@ fn parts(secrets: &[Value]) -> BTreeSet<String> {
 fn is_like_a_digest(word: &str) -> bool {
     let has = |is: fn(char) -> bool| word.contains(is);
     word.len() >= 10 && has(char::is_numeric) && has(char::is_alphabetic)
-}
-
-/// The path of an API group's version: `/api/v1` or `/apis/apps/v1`.
-fn version_path(version: &str) -> Result<String> {
-    Ok(match version.split_once('/') {
-        Some((group, version)) => format!("/apis/{}/{}", api::step(group)?, api::step(version)?),
-        None => format!("/api/{}", api::step(version)?),
-    })
 }
 
 /// An object without what the API server adds for itself.

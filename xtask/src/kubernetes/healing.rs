@@ -5,16 +5,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
     kubernetes::{
         api::{self, Api},
         history::{self, OUR_ROLLBACK, Outcome, Revision},
+        losses::{self, Objects},
         release::{HelmRunner, UpgradePolicy},
         session::Session,
-        volumes::{self, Objects},
+        volumes,
     },
     machine::process,
 };
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl HelmRunner<'_> {
     /// Makes a release whose last change was cut off one that helm upgrades again: rolled back or, where nothing was
     /// deployed before, without the revision that was cut off. For who holds its Lease. Returns the revisions that it has
-    /// then.
+    /// then; `revisions` are those that it has now.
     ///
     /// Only what our own record shows to be ours is cut off, since we hold the Lease. A helm of somebody else may be at
     /// work, and is waited for, unless `policy` says that it is dead.
@@ -33,9 +34,10 @@ impl HelmRunner<'_> {
         &self,
         session: &Session,
         release: &str,
+        revisions: Vec<Revision>,
         policy: UpgradePolicy,
     ) -> Result<Vec<Revision>> {
-        let revisions = wait_for_others(session, release, policy.heal)?;
+        let revisions = wait_for_others(session, release, revisions, policy.heal)?;
         let Some(last) = revisions.last().filter(|it| is_unfinished(it)) else {
             return Ok(revisions);
         };
@@ -90,12 +92,13 @@ impl HelmRunner<'_> {
         let named = policy.delete_volumes;
         let events = ["pre-rollback", "post-rollback"];
         let [old, new] = [&content, &wanted].map(Objects::of);
-        let lost = volumes::refuse_losses(api, release, &old, Some(&new), events, named);
+        let lost = losses::refuse_losses(api, release, &old, Some(&new), events, named);
         if last.is_pending() && lost.is_err() && revisions.iter().any(|it| it.status == "deployed")
         {
             // What it brought stays, and the next upgrade takes it over.
             say!("{release}: {cut_off}, and may have claims: removing only what helm keeps of it");
-            volumes::protect(api, release, [&content, &wanted])?;
+            let claims = volumes::claims_of_helm(api, release)?;
+            volumes::protect(api, release, &claims, [&content, &wanted])?;
             let path = history::path(release, &last.secret);
             return api.delete(&path, &json!({}));
         }
@@ -122,16 +125,17 @@ fn revision_to_heal_to<'a>(revisions: &'a [Revision], last: &'a Revision) -> Opt
         .or(Some(last).filter(|it| it.status == "uninstalling"))
 }
 
-/// The revisions of a release once no helm of somebody else is at work on it. An error if that does not end.
+/// The revisions of a release once no helm of somebody else is at work on it. `revisions` are those that it has now. An
+/// error if that does not end.
 pub(crate) fn wait_for_others(
     session: &Session,
     release: &str,
+    mut revisions: Vec<Revision>,
     is_dead: bool,
 ) -> Result<Vec<Revision>> {
     let started = Instant::now();
     let mut is_said = false;
     loop {
-        let revisions = history::revisions(&session.api, release)?;
         let Some(last) = revisions.last().filter(|it| is_unfinished(it)) else {
             return Ok(revisions);
         };
@@ -144,15 +148,17 @@ pub(crate) fn wait_for_others(
             last.number,
             last.status
         );
-        if started.elapsed() > PATIENCE {
-            bail!("{at_work}\nhint: `deploy --heal` goes on, if it is dead");
-        }
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "{at_work}\nhint: if it is dead, `deploy --heal` repairs the release, and `retire --heal` removes it"
+        );
         if !is_said {
             say!("{release}: {at_work}: waiting for it");
             is_said = true;
         }
         process::check_stopped()?;
         thread::sleep(Duration::from_millis(500));
+        revisions = history::revisions(&session.api, release)?;
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
@@ -439,11 +439,19 @@ fn rewrite(
         }
         secret["metadata"]["labels"]["status"] = kept["info"]["status"].clone();
         secret["data"]["release"] = packed(&kept)?.into();
-        match api.send("PUT", &path, &secret) {
+        let read_back = match api.send("PUT", &path, &secret) {
             // Somebody has changed it, or we have, and the answer did not reach us.
-            Err(err) if api::status(&err) == Some(409) => process::check_stopped()?,
-            changed => return content(&changed?),
-        }
+            Err(err) if api::status(&err) == Some(409) => {
+                process::check_stopped()?;
+                continue;
+            }
+            changed => content(&changed?)?,
+        };
+        ensure!(
+            manifest(&read_back) == manifest(&kept),
+            "helm's Secret was not changed"
+        );
+        return Ok(read_back);
     }
 }
 

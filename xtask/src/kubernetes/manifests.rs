@@ -128,6 +128,23 @@ pub(crate) fn objects(manifest: &str) -> Result<Vec<Value>> {
     Ok(taken_apart(read.context("a manifest is not YAML")?))
 }
 
+/// The objects of a manifest's documents that hold one of these words. The others are not read.
+pub(crate) fn objects_with(manifest: &str, words: &[&str]) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for document in documents(manifest) {
+        if may_hold(document.text, words) {
+            document.check()?;
+            found.extend(taken_apart([document.value()]));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether YAML may hold one of these words: written out, or by an escape.
+pub(crate) fn may_hold(text: &str, words: &[&str]) -> bool {
+    text.contains('\\') || words.iter().any(|it| text.contains(it))
+}
+
 /// Objects, with those of a `List` by themselves.
 pub(crate) fn taken_apart(objects: impl IntoIterator<Item = Value>) -> Vec<Value> {
     let mut found = Vec::new();

@@ -85,8 +85,11 @@ impl ObjectMeta {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(crate) struct OwnerReference {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) controller: bool,
 }
@@ -95,6 +98,7 @@ pub(crate) struct OwnerReference {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ManagedFields {
+    pub(crate) manager: String,
     /// As `2026-11-26T05:28:21Z`.
     pub(crate) time: String,
     /// `status`, for what a controller reports.

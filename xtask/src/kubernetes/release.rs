@@ -19,11 +19,13 @@ use crate::{
         helm::{self, Release},
         history::{self, Outcome, Revision},
         lease::Lease,
+        losses::{self, HookObject, Objects},
         manifests::{self, Disguised, Rendering, Trials, Unmasked},
+        objects::PartialObject,
         ownership,
         rollout::{self, Before, Hooks},
         session::Session,
-        volumes::{self, HookObject, Objects},
+        volumes,
     },
     machine::{
         process::{self, Output},
@@ -229,12 +231,13 @@ impl<'a> HelmRunner<'a> {
     ) -> Result<(u32, T)> {
         let found = history::revisions(&session.api, release.name)?;
         ownership::check(session, release, &found, policy.take_over)?;
-        let revisions = self.heal(session, release.name, policy)?;
+        let revisions = self.heal(session, release.name, found, policy)?;
         if !policy.force_older {
             self.refuse_older(release.name, session, &revisions)?;
         }
-        let before = content_before(session, release.name, &revisions)?;
-        let flags = self.guard_volumes(session, release, before.as_ref(), policy)?;
+        let claims = volumes::live_claims(&session.api, release.name)?;
+        let before = content_before(session, release.name, &revisions, &claims)?;
+        let flags = self.guard_volumes(session, release, before.as_ref(), &claims, policy)?;
         let helm = HelmRunner { flags, ..*self };
         let progress = Progress::new(release.name);
         let upgraded = helm.upgrade_and_follow(release, session, &revisions, &progress, check);
@@ -302,13 +305,18 @@ impl<'a> HelmRunner<'a> {
         session: &Session,
         release: &Release,
         before: Option<&Value>,
+        claims: &[PartialObject],
         policy: UpgradePolicy,
     ) -> Result<Vec<&'static str>> {
         let api = &session.api;
         let mut flags = self.flags.clone();
         let old = before.map(Objects::of).unwrap_or_default();
         let cleans_up = flags.contains(&CLEANUP);
-        if !cleans_up && !volumes::may_lose(&old)? && !volumes::may_have_hooks(release)? {
+        let may_lose = cleans_up
+            || claims.iter().any(volumes::is_owned)
+            || losses::may_lose(&old)?
+            || session.chart_texts.may_have_hooks(release)?;
+        if !may_lose {
             return Ok(flags);
         }
         let rendered = self.manifests(release)?;
@@ -319,8 +327,8 @@ impl<'a> HelmRunner<'a> {
             ["pre-upgrade", "post-upgrade"]
         };
         let named = policy.delete_volumes;
-        volumes::refuse_losses(api, release.name, &old, Some(&new), events, named)?;
-        if cleans_up && volumes::brings_new_ones(api, release.name, new.manifest)? {
+        losses::refuse_losses(api, release.name, &old, Some(&new), events, named)?;
+        if cleans_up && losses::brings_new_ones(api, release.name, new.manifest)? {
             say!(
                 "{}: new objects will stay if the upgrade fails, because there are volume claims among them",
                 release.name
@@ -405,7 +413,8 @@ impl<'a> HelmRunner<'a> {
             }
             wait_before_next(&mut attempts, err, progress)?;
             self.end_unfinished(session, release.name, number)?;
-            healed = self.heal(session, release.name, UpgradePolicy::default())?;
+            let found = history::revisions(&session.api, release.name)?;
+            healed = self.heal(session, release.name, found, UpgradePolicy::default())?;
             last = healed.last();
         }
     }
@@ -659,6 +668,7 @@ fn content_before(
     session: &Session,
     release: &str,
     revisions: &[Revision],
+    claims: &[PartialObject],
 ) -> Result<Option<Value>> {
     let api = &session.api;
     let Some(last) = revisions.last().filter(|it| it.status != "uninstalled") else {
@@ -668,9 +678,11 @@ fn content_before(
     let compared = newest_first.find(|it| it.status == "deployed");
     let compared = compared.unwrap_or(last);
     let content = compared.content(api, release)?;
-    volumes::protect(api, release, [&content])?;
-    if compared.number != last.number {
-        volumes::protect(api, release, [&last.content(api, release)?])?;
-    }
+    let newest = if compared.number == last.number {
+        None
+    } else {
+        Some(last.content(api, release)?)
+    };
+    volumes::protect(api, release, claims, newest.iter().chain([&content]))?;
     Ok(Some(content))
 }

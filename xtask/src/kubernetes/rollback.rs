@@ -10,11 +10,12 @@ use crate::{
         after::{self, After},
         helm,
         history::{self, NOT_APPLIED, OUR_ROLLBACK, Outcome},
+        losses::{self, Objects},
         migrations,
         release::{FORCE_CONFLICTS, HelmRunner, wait_before_next},
         rollout::{self, Before},
         session::Session,
-        volumes::{self, Objects},
+        volumes,
         way_back::WayBack,
     },
     machine::{
@@ -66,12 +67,12 @@ impl HelmRunner<'_> {
         progress.phase(&format!("rolling back to revision {number}"));
         let (live, content) = (&way_back.live_content, &way_back.content);
         let api = &session.api;
-        volumes::refuse_in_use(release, delete_volumes, content)?;
+        let manifest = history::manifest(content);
+        volumes::refuse_in_use(release, delete_volumes, manifest)?;
         let mask = self.mask_of_revisions(&[live, content]);
         let helm = self.with_mask(&mask);
         let contents = [live, content];
         let after = helm.run_rollback(session, release, number, contents, delete_volumes)?;
-        let manifest = history::manifest(content);
         let until = Until {
             at: until,
             may_go_on: &|| self.check_lease(),
@@ -100,10 +101,11 @@ impl HelmRunner<'_> {
         named: &[String],
     ) -> Result<After> {
         let api = &session.api;
-        volumes::protect(api, release, contents)?;
+        let claims = volumes::live_claims(api, release)?;
+        volumes::protect(api, release, &claims, contents)?;
         let [old, new] = contents.map(Objects::of);
         let events = ["pre-rollback", "post-rollback"];
-        volumes::refuse_losses(api, release, &old, Some(&new), events, named)?;
+        losses::refuse_losses(api, release, &old, Some(&new), events, named)?;
         let what = format!("{OUR_ROLLBACK} to revision {revision}");
         let mut flags = vec![
             "--description".to_owned(),

@@ -12,6 +12,7 @@ use crate::{
         credentials::{self, login::Login},
         history::{self, Outcome, Revision},
         lease::Leases,
+        losses::ChartTexts,
         objects::named,
         record::Record,
     },
@@ -59,6 +60,7 @@ pub(crate) struct Session {
     pub(crate) api: Arc<Api>,
     pub(crate) leases: Leases,
     pub(crate) record: Record,
+    pub(crate) chart_texts: ChartTexts,
     /// What the pods run on, if it's a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
     /// What of the login must not show, and is read while it is used.
@@ -77,6 +79,7 @@ impl Session {
             api,
             leases,
             record,
+            chart_texts: ChartTexts::default(),
             rehearsal: login.rehearsal,
             keys: login.keys,
             _folder: login.folder,

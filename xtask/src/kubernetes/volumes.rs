@@ -4,19 +4,17 @@
 //! when it uninstalls a release, the newest revision's manifest as it keeps it (tried with helm 4.3.1). Both say so here,
 //! whatever the chart says: the live object by a field manager of our own, which helm's never overrule.
 
-use std::{collections::BTreeSet, fmt, fs, ops::Range};
+use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    charts,
     kubernetes::{
         api::{self, Api},
-        helm::Release,
         history::{self, Revision},
-        manifests,
-        objects::PartialObject,
+        manifests::{self, may_hold, objects_with},
+        objects::{ObjectMeta, PartialObject},
     },
     machine::terminal::list,
 };
@@ -24,11 +22,13 @@ use crate::{
 /// <https://helm.sh/docs/howto/charts_tips_and_tricks/#tell-helm-not-to-uninstall-a-resource>
 const POLICY: &str = "helm.sh/resource-policy";
 
-const CLAIM: &str = "PersistentVolumeClaim";
-const HOOK: &str = "helm.sh/hook";
+pub(crate) const CLAIM: &str = "PersistentVolumeClaim";
+
+/// What the kinds of claims, volumes and namespaces begin with.
+const WORDS: [&str; 2] = ["PersistentVolume", "Namespace"];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
     Claim,
     Volume,
     /// Claims go with it.
@@ -57,10 +57,10 @@ impl Kind {
 /// An object that holds what users have written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Volume {
-    kind: Kind,
+    pub(crate) kind: Kind,
     /// Of a claim.
-    namespace: String,
-    name: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
 }
 
 impl Volume {
@@ -73,7 +73,7 @@ impl Volume {
         })
     }
 
-    fn claim(namespace: &str, name: &str) -> Volume {
+    pub(crate) fn claim(namespace: &str, name: &str) -> Volume {
         Volume {
             kind: Kind::Claim,
             namespace: namespace.to_owned(),
@@ -81,13 +81,22 @@ impl Volume {
         }
     }
 
+    /// As it would be in a manifest.
+    pub(crate) fn object(&self) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": self.kind.name(),
+            "metadata": {"name": self.name, "namespace": self.namespace},
+        })
+    }
+
     /// A claim as `--delete-volumes` names it: with its namespace, if that isn't the release's.
-    fn named(text: &str, release: &str) -> Volume {
+    pub(crate) fn named(text: &str, release: &str) -> Volume {
         let (namespace, name) = text.split_once('/').unwrap_or((release, text));
         Volume::claim(namespace, name)
     }
 
-    fn shown(&self, release: &str) -> String {
+    pub(crate) fn shown(&self, release: &str) -> String {
         if self.namespace == release {
             self.name.clone()
         } else {
@@ -95,7 +104,7 @@ impl Volume {
         }
     }
 
-    fn path(&self) -> Result<String> {
+    pub(crate) fn path(&self) -> Result<String> {
         let name = api::step(&self.name)?;
         Ok(match self.kind {
             Kind::Claim => format!("{}/{name}", claims_path(&self.namespace)?),
@@ -119,42 +128,72 @@ pub(crate) fn claims(api: &Api, namespace: &str) -> Result<Vec<String>> {
 }
 
 /// The claims, volumes and namespaces in a manifest.
-fn in_manifest(manifest: &str, release: &str) -> Result<BTreeSet<Volume>> {
-    let objects = manifests::objects(manifest)?;
+pub(crate) fn in_manifest(manifest: &str, release: &str) -> Result<BTreeSet<Volume>> {
+    let objects = objects_with(manifest, &WORDS)?;
     let volumes = objects.iter().filter_map(|it| Volume::of(it, release));
     Ok(volumes.collect())
 }
 
+/// The claims in a release's namespace, whoever made them.
+pub(crate) fn live_claims(api: &Api, release: &str) -> Result<Vec<PartialObject>> {
+    Ok(api.metadata(&claims_path(release)?)?.items)
+}
+
+/// Those that helm made.
+pub(crate) fn claims_of_helm(api: &Api, release: &str) -> Result<Vec<PartialObject>> {
+    let path = claims_path(release)?;
+    let of_helm = format!("{path}?labelSelector=app.kubernetes.io/managed-by%3DHelm");
+    Ok(api.metadata(&of_helm)?.items)
+}
+
+/// Whether a claim goes with its owners. That of a volume that a pod brings along goes with each pod, and is not looked at:
+/// <https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#generic-ephemeral-volumes>
+pub(crate) fn is_owned(claim: &PartialObject) -> bool {
+    let ObjectMeta {
+        name,
+        owner_references,
+        ..
+    } = &claim.metadata;
+    let is_of_pod = owner_references.iter().any(|owner| {
+        owner.controller && owner.kind == "Pod" && name.starts_with(&format!("{}-", owner.name))
+    });
+    !owner_references.is_empty() && !is_of_pod
+}
+
 /// Keeps helm from deleting the claims and volumes that are in the cluster: those in the manifests of these revisions, as
-/// helm keeps them, and those in the release's namespace that helm made for any other revision.
+/// helm keeps them, and those of the release's namespace (`claims`) that helm made for any other revision.
 pub(crate) fn protect<'a>(
     api: &Api,
     release: &str,
+    claims: &[PartialObject],
     contents: impl IntoIterator<Item = &'a Value>,
 ) -> Result<()> {
     let mut volumes = BTreeSet::new();
     for content in contents {
         volumes.extend(in_manifest(history::manifest(content), release)?);
     }
-    let path = claims_path(release)?;
-    let made_by_helm = api.metadata(&format!(
-        "{path}?labelSelector=app.kubernetes.io/managed-by%3DHelm"
-    ))?;
-    for claim in made_by_helm.items {
-        let volume = Volume::claim(release, &claim.metadata.name);
-        keep(api, &volume, claim)?;
-        volumes.remove(&volume);
+    for claim in claims {
+        let labels = &claim.metadata.labels;
+        let manager = labels.get("app.kubernetes.io/managed-by");
+        if manager.is_some_and(|it| it == "Helm") {
+            let volume = Volume::claim(release, &claim.metadata.name);
+            keep(api, &volume, claim)?;
+            volumes.remove(&volume);
+        }
     }
     for volume in volumes {
         if let Some(live) = api.find_object(&volume.path()?)? {
-            keep(api, &volume, live)?;
+            keep(api, &volume, &live)?;
         }
     }
     Ok(())
 }
 
 /// Has a live object stay whatever helm does.
-fn keep(api: &Api, volume: &Volume, live: PartialObject) -> Result<()> {
+fn keep(api: &Api, volume: &Volume, live: &PartialObject) -> Result<()> {
+    if is_kept_by_us(live) {
+        return Ok(());
+    }
     // With the uid, an object that is gone isn't made anew.
     let object = json!({
         "apiVersion": "v1",
@@ -172,14 +211,20 @@ fn keep(api: &Api, volume: &Volume, live: PartialObject) -> Result<()> {
     }
 }
 
+/// Whether a live object has our annotation already. We set nothing else on it.
+fn is_kept_by_us(live: &PartialObject) -> bool {
+    let metadata = &live.metadata;
+    let mut managers = metadata.managed_fields.iter();
+    metadata
+        .annotations
+        .get(POLICY)
+        .is_some_and(|it| it == "keep")
+        && managers.any(|it| it.manager == api::MANAGER)
+}
+
 /// Has helm leave a revision's claims and volumes when it uninstalls that. Returns what helm keeps of the revision.
 pub(crate) fn keep_in_record(api: &Api, release: &str, revision: &Revision) -> Result<Value> {
     let content = history::with_manifest(api, release, revision, kept_manifest);
-    let content = content.and_then(|content| {
-        let is_kept = kept_manifest(history::manifest(&content))?.is_none();
-        ensure!(is_kept, "helm's Secret was not changed");
-        Ok(content)
-    });
     content.with_context(|| {
         format!(
             "cannot record that the claims of revision {} are to stay",
@@ -195,7 +240,8 @@ fn kept_manifest(manifest: &str) -> Result<Option<String>> {
     let mut is_changed = false;
     for document in manifests::documents(manifest) {
         let mut objects = document.value();
-        let is_kept = document.object().is_none_or(is_kept);
+        let may_hold_some = may_hold(document.text, &WORDS);
+        let is_kept = !may_hold_some || document.object().is_none_or(is_kept);
         if is_kept {
             kept += &format!("---\n{}{}\n", document.source_line(), document.text);
             continue;
@@ -257,273 +303,6 @@ pub(crate) fn stays(object: &Value) -> bool {
     object["metadata"]["annotations"][POLICY] == "keep" || Kind::of(object).is_some()
 }
 
-/// What helm applies: the manifest and the hooks of a revision as helm keeps it, or of one that is to come.
-#[derive(Default)]
-pub(crate) struct Objects<'a> {
-    pub(crate) manifest: &'a str,
-    pub(crate) hooks: Vec<HookObject<'a>>,
-}
-
-/// A hook's object, with the events that it is made for.
-pub(crate) struct HookObject<'a> {
-    pub(crate) events: Vec<&'a str>,
-    pub(crate) manifest: &'a str,
-}
-
-impl<'a> Objects<'a> {
-    /// Those of a revision.
-    pub(crate) fn of(content: &'a Value) -> Objects<'a> {
-        Objects {
-            manifest: history::manifest(content),
-            hooks: history::hooks(content).map(HookObject::of).collect(),
-        }
-    }
-}
-
-impl<'a> HookObject<'a> {
-    pub(crate) fn of(hook: &'a Value) -> HookObject<'a> {
-        let events = hook["events"].as_array().into_iter().flatten();
-        HookObject {
-            events: events.filter_map(Value::as_str).collect(),
-            manifest: history::manifest(hook),
-        }
-    }
-}
-
-/// Whether there may be claims that go with other objects than themselves: only then need it be known what comes next.
-pub(crate) fn may_lose(objects: &Objects) -> Result<bool> {
-    let has_claims = |object: &Value| {
-        object["kind"] == "Namespace" || object["spec"]["volumeClaimTemplates"].is_array()
-    };
-    Ok(manifests::objects(objects.manifest)?.iter().any(has_claims)
-        || objects.hooks.iter().any(|it| it.manifest.contains(CLAIM)))
-}
-
-/// Whether a manifest has claims that are not in the cluster.
-pub(crate) fn brings_new_ones(api: &Api, release: &str, manifest: &str) -> Result<bool> {
-    for volume in in_manifest(manifest, release)? {
-        if api.find(&volume.path()?)?.is_none() {
-            return Ok(true);
-        }
-    }
-    // A StatefulSet that is new may take over claims that are there.
-    let objects = manifests::objects(manifest)?;
-    Ok(objects
-        .iter()
-        .any(|it| it["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"))
-}
-
-/// Whether a chart or the values of a release may make hooks of claims.
-pub(crate) fn may_have_hooks(release: &Release) -> Result<bool> {
-    let mut contents = charts::cached_texts(release.chart)?;
-    for values in &release.values {
-        let content = fs::read(values)
-            .with_context(|| format!("cannot read the values of `{}`", release.name))?;
-        contents.push(content);
-    }
-    let texts: Vec<_> = contents
-        .iter()
-        .map(|it| String::from_utf8_lossy(it))
-        .collect();
-    // A template may have its hook from a helper in another file.
-    let with_hooks = texts.iter().filter(|it| it.contains(HOOK));
-    let helpers: Vec<_> = with_hooks.flat_map(|it| helpers_in(it)).collect();
-    Ok(texts.iter().any(|text| {
-        let has_claims = text.contains(CLAIM) || has_kind(text, "Namespace");
-        let has_hook = text.contains(HOOK) || helpers.iter().any(|it| text.contains(it));
-        has_claims && has_hook || text.contains("volumeClaimTemplates")
-    }))
-}
-
-/// The names, in quotes, of the helpers that a template defines.
-fn helpers_in(text: &str) -> impl Iterator<Item = &str> {
-    let definitions = text.split("define ").skip(1);
-    definitions.filter_map(|it| {
-        let end = it.trim_start().strip_prefix('"')?.find('"')?;
-        it.trim_start().get(..end + 2)
-    })
-}
-
-/// Whether there is an object of a kind in a text, in quotes or not.
-fn has_kind(text: &str, kind: &str) -> bool {
-    text.match_indices(kind).any(|(at, _)| {
-        let before = text[..at].trim_end_matches(['"', '\'', '\\', ' ', '\t']);
-        before.ends_with(':')
-    })
-}
-
-/// A claim that goes although helm leaves claims.
-struct Loss {
-    claim: Volume,
-    /// What it goes with.
-    with: String,
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Volume {
-            namespace, name, ..
-        } = &self.claim;
-        write!(f, "`{namespace}/{name}` with {}", self.with)
-    }
-}
-
-/// Refuses to go from one revision's objects to others' if claims would go with what helm deletes: a namespace, a
-/// StatefulSet that takes its claims along, a hook. `named` are those that may go, and helm runs the hooks of `events`.
-pub(crate) fn refuse_losses(
-    api: &Api,
-    release: &str,
-    before: &Objects,
-    after: Option<&Objects>,
-    events: [&str; 2],
-    named: &[String],
-) -> Result<()> {
-    let mut losses = losses_of_objects(api, release, before, after)?;
-    let hooks = after.unwrap_or(before);
-    losses.extend(losses_of_hooks(api, release, hooks, events)?);
-    let named: Vec<_> = named.iter().map(|it| Volume::named(it, release)).collect();
-    losses.retain(|it| !named.contains(&it.claim));
-    if losses.is_empty() {
-        return Ok(());
-    }
-    let names = losses.iter().map(|it| it.claim.shown(release));
-    let names: Vec<_> = names.collect();
-    bail!(
-        "volume claims would be deleted: {}\nhint: `--delete-volumes {}` names them, if they are to go",
-        losses
-            .iter()
-            .map(Loss::to_string)
-            .collect::<Vec<_>>()
-            .join(", "),
-        names.join(",")
-    )
-}
-
-/// The claims that go with namespaces and StatefulSets which are no more.
-fn losses_of_objects(
-    api: &Api,
-    release: &str,
-    before: &Objects,
-    after: Option<&Objects>,
-) -> Result<Vec<Loss>> {
-    let stays = match after {
-        Some(after) => manifests::objects(after.manifest)?,
-        None => Vec::new(),
-    };
-    let mut losses = Vec::new();
-    for object in manifests::objects(before.manifest)? {
-        let next = stays.iter().find(|it| is_same(it, &object, release));
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        // helm leaves namespaces, too; a hub's own one stays with its claims.
-        if object["kind"] == "Namespace" && next.is_none() && name != release {
-            for claim in claims(api, name)? {
-                losses.push(Loss {
-                    claim: Volume::claim(name, &claim),
-                    with: format!("the namespace `{name}`"),
-                });
-            }
-        } else if object["kind"] == "StatefulSet" && next.is_none() {
-            losses.extend(losses_of_set(api, release, &object, None)?);
-        }
-    }
-    // Also those that the cluster has of a revision which failed.
-    for next in stays.iter().filter(|it| it["kind"] == "StatefulSet") {
-        losses.extend(losses_of_set(api, release, next, Some(next))?);
-    }
-    Ok(losses)
-}
-
-fn is_same(one: &Value, other: &Value, release: &str) -> bool {
-    let key = |it: &Value| {
-        [
-            it["kind"].clone(),
-            it["metadata"]["name"].clone(),
-            manifests::namespace_of(it, release).into(),
-        ]
-    };
-    key(one) == key(other)
-}
-
-/// The claims that go when a StatefulSet goes, or when it gets fewer replicas:
-/// <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#persistentvolumeclaim-retention>
-/// The set in the cluster decides: what a manifest says of it may never have been applied.
-fn losses_of_set(api: &Api, release: &str, set: &Value, next: Option<&Value>) -> Result<Vec<Loss>> {
-    let name = set["metadata"]["name"].as_str().unwrap_or_default();
-    let namespace = manifests::namespace_of(set, release);
-    let path = format!(
-        "/apis/apps/v1/namespaces/{}/statefulsets/{}",
-        api::step(namespace)?,
-        api::step(name)?
-    );
-    let Some(live) = api.find(&path)? else {
-        return Ok(Vec::new());
-    };
-    let policy_of = |set: &Value| set["spec"]["persistentVolumeClaimRetentionPolicy"].clone();
-    let remaining = match next {
-        None if policy_of(&live)["whenDeleted"] == "Delete" => 0..0,
-        Some(next) if policy_of(next)["whenScaled"] == "Delete" => ordinals(next, &live),
-        _ => return Ok(Vec::new()),
-    };
-    let are_scaled = next.map(|_| ordinals(&live, &live));
-    let templates = live["spec"]["volumeClaimTemplates"].as_array();
-    let mut losses = Vec::new();
-    for claim in claims(api, namespace)? {
-        let is_lost = templates.into_iter().flatten().any(|template| {
-            let template = template["metadata"]["name"].as_str().unwrap_or_default();
-            let ordinal = claim.strip_prefix(&format!("{template}-{name}-"));
-            let ordinal = ordinal.and_then(|it| it.parse::<u64>().ok());
-            ordinal.is_some_and(|it| {
-                !remaining.contains(&it) && are_scaled.as_ref().is_none_or(|all| all.contains(&it))
-            })
-        });
-        if is_lost {
-            losses.push(Loss {
-                claim: Volume::claim(namespace, &claim),
-                with: format!("the StatefulSet `{name}`"),
-            });
-        }
-    }
-    Ok(losses)
-}
-
-/// The numbers of a StatefulSet's pods. Without replicas in its manifest it keeps those that it has.
-fn ordinals(set: &Value, live: &Value) -> Range<u64> {
-    let start = set["spec"]["ordinals"]["start"].as_u64().unwrap_or(0);
-    let replicas = set["spec"]["replicas"].as_u64();
-    let replicas = replicas.or(live["spec"]["replicas"].as_u64()).unwrap_or(1);
-    start..start + replicas
-}
-
-/// The claims that helm deletes before it makes the hook's object anew, or after that.
-fn losses_of_hooks(
-    api: &Api,
-    release: &str,
-    objects: &Objects,
-    events: [&str; 2],
-) -> Result<Vec<Loss>> {
-    let mut losses = Vec::new();
-    for hook in &objects.hooks {
-        if !hook.events.iter().any(|it| events.contains(it)) {
-            continue;
-        }
-        for volume in in_manifest(hook.manifest, release)? {
-            let claims = match volume.kind {
-                Kind::Claim if api.find(&volume.path()?)?.is_some() => vec![volume.clone()],
-                Kind::Namespace => {
-                    let names = claims(api, &volume.name)?.into_iter();
-                    names.map(|it| Volume::claim(&volume.name, &it)).collect()
-                }
-                _ => Vec::new(),
-            };
-            losses.extend(claims.into_iter().map(|claim| Loss {
-                claim,
-                with: format!("a hook ({})", hook.events.join(", ")),
-            }));
-        }
-    }
-    Ok(losses)
-}
-
 /// The claims of one revision that another one does not have, and that stay in the cluster.
 pub(crate) fn left_over(
     api: &Api,
@@ -544,9 +323,12 @@ pub(crate) fn left_over(
     Ok(names)
 }
 
-/// Refuses to delete claims that a revision has.
-pub(crate) fn refuse_in_use(release: &str, names: &[String], content: &Value) -> Result<()> {
-    let in_use = in_manifest(history::manifest(content), release)?;
+/// Refuses to delete claims that a revision of this manifest has.
+pub(crate) fn refuse_in_use(release: &str, names: &[String], manifest: &str) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let in_use = in_manifest(manifest, release)?;
     for name in names {
         ensure!(
             !in_use.contains(&Volume::named(name, release)),
@@ -565,7 +347,7 @@ pub(crate) fn delete(
     content: Option<&Value>,
 ) -> Result<Vec<String>> {
     if let Some(content) = content {
-        refuse_in_use(release, names, content)?;
+        refuse_in_use(release, names, history::manifest(content))?;
     }
     let named: BTreeSet<_> = names.iter().map(|it| Volume::named(it, release)).collect();
     let mut deleted = Vec::new();
