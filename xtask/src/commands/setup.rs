@@ -7,7 +7,9 @@ use xshell::Shell;
 
 use crate::machine::{
     parallel,
-    programs::{Found, PROGRAMS, Program, Version, probe, which},
+    programs::{
+        FOR_HUBS, FOR_REAL_NODES, FOR_REHEARSALS, Found, PROGRAMS, Program, Version, probe, which,
+    },
     terminal,
 };
 
@@ -18,6 +20,9 @@ use crate::machine::{
 /// finds it.
 #[derive(clap::Args, Default)]
 pub struct Setup {
+    /// Only the programs that these need; separate more than one by commas [default: all programs]
+    #[arg(long = "for", value_name = "WHAT", value_delimiter = ',')]
+    uses: Vec<Use>,
     /// Build nothing: print a table of the programs, and exit with 1 if one is missing or too old
     #[arg(long)]
     check: bool,
@@ -26,13 +31,50 @@ pub struct Setup {
     print_path: bool,
 }
 
+/// What programs are for.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Use {
+    /// Every command on clusters elsewhere: helm, sops and kubectl
+    Deploy,
+    /// The same, and the rehearsal cluster on simulated nodes
+    Rehearsal,
+    /// The same, and the rehearsal cluster on a real node
+    RealNode,
+    /// `cargo xtask ci`: all programs
+    #[value(alias = "all")]
+    Ci,
+}
+
+impl Use {
+    fn needs(self, program: &Program) -> bool {
+        let lists: &[&[&str]] = match self {
+            Use::Deploy => &[FOR_HUBS],
+            Use::Rehearsal => &[FOR_HUBS, FOR_REHEARSALS],
+            Use::RealNode => &[FOR_HUBS, FOR_REHEARSALS, FOR_REAL_NODES],
+            Use::Ci => return true,
+        };
+        lists.iter().any(|it| it.contains(&program.name))
+    }
+}
+
+impl Setup {
+    fn programs(&self) -> Vec<&'static Program> {
+        let programs = PROGRAMS.iter();
+        let wanted = programs
+            .filter(|program| self.uses.is_empty() || self.uses.iter().any(|it| it.needs(program)));
+        wanted.collect()
+    }
+}
+
 /// Builds or lists the pinned programs.
 pub fn setup(sh: &Shell, args: &Setup) -> Result<ExitCode> {
+    let programs = args.programs();
     if args.check {
-        check(sh)?;
+        check(sh, &programs)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let found = Found::look(sh, PROGRAMS.iter().collect())?;
+    let count = programs.len();
+    let found = Found::look(sh, programs)?;
     if args.print_path {
         let folders = env::join_paths(found.built_folders()?).context(
             "the cache's path cannot be on PATH\nhint: `XDG_CACHE_HOME` names another place",
@@ -41,20 +83,20 @@ pub fn setup(sh: &Shell, args: &Setup) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     found.build_missing(sh)?;
-    say!("all {} programs are installed", PROGRAMS.len());
+    say!("all {count} programs are installed");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the table of all programs. An error if one is missing.
-fn check(sh: &Shell) -> Result<()> {
-    let found = parallel::side_by_side(sh, PROGRAMS, find);
+/// Prints the table of these programs. An error if one is missing.
+fn check(sh: &Shell, programs: &[&Program]) -> Result<()> {
+    let found = parallel::side_by_side(sh, programs, |sh, program| find(sh, program));
     let mut rows = vec![
         ["PROGRAM", "WANTED", "FOUND", "WHERE"]
             .map(String::from)
             .into(),
     ];
     let mut missing = 0;
-    for (program, found) in PROGRAMS.iter().zip(found) {
+    for (program, found) in programs.iter().zip(found) {
         let found = found?;
         missing += usize::from(!found.is_good);
         let name = program.name.to_owned();
@@ -64,7 +106,7 @@ fn check(sh: &Shell) -> Result<()> {
     if missing > 0 {
         bail!(
             "{missing} of {} programs are missing\nhint: run `cargo xtask setup` to build them",
-            PROGRAMS.len()
+            programs.len()
         );
     }
     Ok(())

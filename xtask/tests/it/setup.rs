@@ -153,6 +153,33 @@ fn builds_what_path_lacks_and_uses_it() {
 }
 
 #[test]
+fn builds_only_what_is_asked_for() {
+    let repo = bare();
+    put(&repo, "go", GO);
+    let ran = repo.ok("setup --for deploy");
+    assert!(
+        ran.stderr.ends_with("all 3 programs are installed\n"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(
+        tools(&repo),
+        ["helm-4.3.1", "kubectl-1.34.4", "sops-3.13.3"]
+    );
+    let table = repo.ok("setup --check --for deploy").stdout;
+    assert_eq!(table.lines().count(), 4, "{table}");
+    let path = repo.ok("setup --print-path --for deploy").stdout;
+    assert_eq!(path.split(':').count(), 3, "{path}");
+    let said = repo.fails("setup --check --for deploy,real-node");
+    assert!(said.contains("9 of 12 programs are missing"), "{said}");
+    repo.ok("setup --for deploy,rehearsal");
+    assert_eq!(tools(&repo).len(), 9, "{:?}", tools(&repo));
+    // Tests also need age.
+    repo.ok("setup --for ci");
+    repo.ok("setup --check");
+}
+
+#[test]
 fn two_setups_at_once_build_once() {
     let repo = bare();
     put(&repo, "go", GO);
