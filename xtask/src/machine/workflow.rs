@@ -22,7 +22,10 @@ pub(crate) const NOTHING: [&str; 2] = [
 ];
 
 /// The longest comment that GitHub takes. We count bytes, which are no fewer than the characters that GitHub counts.
-pub(crate) const LONGEST_COMMENT: usize = 65_536;
+const LONGEST_COMMENT: usize = 65_536;
+
+/// The longest plan: there is room in its comment for the run that made it.
+pub(crate) const LONGEST_PLAN: usize = LONGEST_COMMENT - 1_000;
 
 /// How many bytes all outputs of a job may have together, in UTF-16.
 /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idoutputs>

@@ -250,12 +250,40 @@ fn provider_and_cluster(upgrades: &Upgrades) -> [String; 2] {
     [provider.to_owned(), cluster.name.clone()]
 }
 
+/// A row for each support chart and each staging hub.
+fn table_of_first_releases(plan: &[Upgrades]) -> Table<'static> {
+    let mut rows = Vec::new();
+    for upgrades in plan {
+        let [provider, cluster] = provider_and_cluster(upgrades);
+        let support = upgrades.support.iter().map(|reason| ("support", reason));
+        let staging = upgrades.staging.iter();
+        let staging = staging.map(|todo| (todo.hub.name.as_str(), &todo.reason));
+        for (release, reason) in support.chain(staging) {
+            let [provider, cluster] = [provider.clone(), cluster.clone()];
+            rows.push(vec![provider, cluster, release.to_owned(), reason.clone()]);
+        }
+    }
+    Table {
+        title: "Support chart and Staging hub upgrades",
+        head: &[
+            "Cloud Provider",
+            "Cluster Name",
+            "Support or Hub Name",
+            "Reason for Redeploy",
+        ],
+        rows,
+        none: workflow::NOTHING[0],
+    }
+}
+
 /// The comment on a pull request. What is too long for GitHub is shortened to a row for each cluster, and then to a count.
 fn comment(plan: &[Upgrades]) -> String {
-    let first = markdown(&support_and_staging_table(plan));
-    for second in [prod_table(plan), short_prod_table(plan)] {
-        let text = comment_of(&first, &markdown(&second));
-        if text.len() <= workflow::LONGEST_COMMENT {
+    let long = [table_of_first_releases(plan), prod_table(plan)];
+    let shorter = [support_and_staging_table(plan), prod_table(plan)];
+    let short = [support_and_staging_table(plan), short_prod_table(plan)];
+    for [first, second] in [long, shorter, short] {
+        let text = comment_of(&markdown(&first), &markdown(&second));
+        if text.len() <= workflow::LONGEST_PLAN {
             return text;
         }
     }

@@ -11,7 +11,7 @@ use rustix::{
 use serde_json::{Value, json};
 
 use crate::{
-    machine::workflow::{LONGEST_COMMENT, NOTHING, PLAN},
+    machine::workflow::{LONGEST_PLAN, NOTHING, PLAN, escaped},
     services::{
         github::{Api, variable},
         http::percent_encoded,
@@ -37,11 +37,12 @@ pub(crate) fn comment_plan() -> Result<()> {
         return Ok(());
     }
     let plan = plan(folder).with_context(|| format!("the artifact of run {run}"))?;
-    let Some(number) = pull_request(&api, &run)? else {
+    let made_by = api.get(&format!("actions/runs/{run}"))?;
+    let Some(number) = pull_request(&api, &made_by)? else {
         say!("run {run} belongs to no open pull request any more");
         return Ok(());
     };
-    if post(&api, &number, &plan)? {
+    if post(&api, &number, &plan, &source(&made_by, &run)?)? {
         say!("pull request {number} has the plan of run {run}");
     }
     Ok(())
@@ -52,7 +53,7 @@ fn plan(folder: &Path) -> Result<String> {
     let text = read_plain(&folder.join(FILE))?;
     let text = text.trim();
     ensure!(
-        text.starts_with(PLAN) && text.len() <= LONGEST_COMMENT,
+        text.starts_with(PLAN) && text.len() <= LONGEST_PLAN,
         "it has no plan in `{FILE}`"
     );
     Ok(text.to_owned())
@@ -78,15 +79,28 @@ fn read_plain(path: &Path) -> Result<String> {
 
 /// Makes the plan our one comment of a pull request, unless nothing is deployed and we never said anything else. Whether
 /// the comment is there.
-fn post(api: &Api, number: &Value, plan: &str) -> Result<bool> {
+fn post(api: &Api, number: &Value, plan: &str, source: &str) -> Result<bool> {
     let comments = api.all(&format!("issues/{number}/comments?per_page=100"), None)?;
-    let body = json!({"body": plan});
+    let body = json!({"body": format!("{plan}\n\n{source}")});
     match comments.iter().find(|comment| is_ours(comment)) {
         None if NOTHING.iter().all(|it| plan.contains(it)) => return Ok(false),
         Some(ours) => api.send("PATCH", &format!("issues/comments/{}", ours["id"]), &body)?,
         None => api.send("POST", &format!("issues/{number}/comments"), &body)?,
     };
     Ok(true)
+}
+
+/// Which commit the plan is for, and which run made it when, by what GitHub says of that run.
+fn source(made_by: &Value, run: &str) -> Result<String> {
+    let commit = escaped(text_at(made_by, "/head_sha"));
+    // As in 2026-11-26T16:50:00Z.
+    let time = text_at(made_by, "/run_started_at").replace('T', " ");
+    let time = escaped(&time.replace('Z', " UTC"));
+    let server = variable("GITHUB_SERVER_URL")?;
+    let repository = variable("GITHUB_REPOSITORY")?;
+    Ok(format!(
+        "<sub>For commit {commit}, by [run {run}]({server}/{repository}/actions/runs/{run}) of {time}</sub>"
+    ))
 }
 
 fn is_ours(comment: &Value) -> bool {
@@ -96,12 +110,11 @@ fn is_ours(comment: &Value) -> bool {
 
 /// The number of the open pull request whose newest commit the run is of, by what GitHub says of that run: what the pull
 /// request's own workflow wrote could name another one.
-fn pull_request(api: &Api, run: &str) -> Result<Option<Value>> {
-    let run = api.get(&format!("actions/runs/{run}"))?;
+fn pull_request(api: &Api, run: &Value) -> Result<Option<Value>> {
     let head = format!(
         "{}:{}",
-        text_at(&run, "/head_repository/owner/login"),
-        text_at(&run, "/head_branch")
+        text_at(run, "/head_repository/owner/login"),
+        text_at(run, "/head_branch")
     );
     let head = percent_encoded(&head);
     let open = api.all(&format!("pulls?state=open&head={head}&per_page=100"), None)?;
