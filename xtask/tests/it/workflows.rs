@@ -84,6 +84,25 @@ fn they_are_careful() {
     );
 }
 
+/// A change of the deployer's code builds none of the programs that it runs, and no job builds those of a rehearsal cluster.
+#[test]
+fn programs_are_cached_apart_from_the_deployer() {
+    let file = workspace().join(".github/actions/setup-deploy/action.yml");
+    let action: Value = serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let steps = action["runs"]["steps"].as_array().unwrap();
+    let cache_of = |path: &str| {
+        let cache = steps.iter().find(|it| it["with"]["path"] == path);
+        cache.unwrap()["with"]["key"].as_str().unwrap()
+    };
+    let programs = cache_of("~/.cache/xtask/tools");
+    let sources: Vec<_> = programs.split('\'').filter(|it| it.contains('/')).collect();
+    assert_eq!(sources, ["xtask/src/machine/programs.rs", "xtask/tools/**"]);
+    assert!(cache_of("target/release/xtask").contains("'xtask/src/**'"));
+    let setup = steps.iter().filter_map(|it| it["run"].as_str());
+    let setup: Vec<_> = setup.filter(|it| it.contains("setup")).collect();
+    assert_eq!(setup, ["target/release/xtask setup --for deploy"]);
+}
+
 /// What an expression of a workflow gives: names, texts, `!`, `!=`, `==`, `&&` and some functions are enough.
 fn evaluate(text: &str, context: &Value) -> Value {
     let text = text.trim();
@@ -419,7 +438,7 @@ fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
         ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
         ("GET", "actions/runs/7") => Answer::Json(
             200,
-            json!({"head_sha": state.head, "head_branch": "a&b", "head_repository": {"owner": {"login": "eve"}}}),
+            json!({"head_sha": state.head, "run_started_at": "2026-11-26T16:50:00Z", "head_branch": "a&b", "head_repository": {"owner": {"login": "eve"}}}),
         ),
         ("GET", "pulls") if query.contains("head=eve%3Aa%26b&") && query.contains("state=open") => {
             paged(
@@ -790,6 +809,28 @@ fn a_pull_request_has_one_comment() {
         "{comments:?}"
     );
     assert_eq!(comments.len(), 3);
+}
+
+#[test]
+fn a_comment_names_each_staging_hub_the_commit_and_the_run() {
+    let commenter = Commenter::start();
+    commenter.repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "  - name: prod",
+        "  - name: test\n    stage: staging\n    domain: test.example.org\n    helm_chart: pond\n    \
+         helm_chart_values_files: [common.values.yaml, staging.values.yaml]\n  - name: prod",
+    );
+    commenter.plan("config/clusters/lake/staging.values.yaml");
+    commenter.post();
+    let comment = &commenter.comments()[2];
+    let reason = "Following helm chart values files were modified: staging.values.yaml";
+    for hub in ["staging", "test"] {
+        let row = format!("| kubeconfig | lake | {hub} | {reason} |\n");
+        assert!(comment.contains(&row), "{comment}");
+    }
+    let source = "<sub>For commit f00, by [run 7](https://github.example.org/ada/hubs/actions/runs/7) of \
+                  2026-11-26 16:50:00 UTC</sub>";
+    assert!(comment.ends_with(source), "{comment}");
 }
 
 /// Anybody may put one there.
