@@ -4,6 +4,8 @@ use std::{
     collections::hash_map::RandomState,
     env, fs,
     hash::{BuildHasher, Hasher},
+    io::ErrorKind,
+    iter,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Component, Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -61,19 +63,45 @@ pub(crate) fn cache() -> Result<PathBuf> {
 /// A folder in memory that only this user can open, for files that outlive us: `xtask-UID` in `/dev/shm`, or in
 /// `$XDG_RUNTIME_DIR` if only that is in memory. An error if neither is, because a secret must not reach a disk.
 ///
+/// `/dev/shm` is open to all. If somebody else has made something of that name, the folder has another end to its name,
+/// and all our processes find it by that.
+///
 /// On systems that have no such file systems (macOS) it is in the user's own temporary folder.
 pub(crate) fn in_memory() -> Result<PathBuf> {
     let base = memory()?;
     let uid = rustix::process::getuid().as_raw();
-    let dir = base.join(format!("xtask-{uid}"));
-    match fs::DirBuilder::new().mode(0o700).create(&dir) {
-        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(err).with_context(|| format!("cannot create `{}`", dir.display()));
-        }
-        _ => {}
+    let name = format!("xtask-{uid}");
+    let usual = base.join(&name);
+    if is_private(&usual) {
+        return Ok(usual);
     }
-    refuse_if_open_to_others(&dir)?;
-    Ok(dir)
+    if let Some(other) = private_folder(&base, &format!("{name}-")) {
+        return Ok(other);
+    }
+    // Of processes that start at once, all come to the same one of the numbered names.
+    let numbered = (2..10).map(|number| format!("{name}-{number}"));
+    let random = iter::once_with(|| format!("{name}-{}", random_suffix()));
+    for dir in iter::once(name.clone()).chain(numbered).chain(random) {
+        let dir = base.join(dir);
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(err) if err.kind() != ErrorKind::AlreadyExists => {
+                return Err(err).with_context(|| format!("cannot create `{}`", dir.display()));
+            }
+            _ if is_private(&dir) => return Ok(dir),
+            _ => {}
+        }
+    }
+    bail!(
+        "somebody has taken all names of private folders in `{}`\nhint: set `XDG_RUNTIME_DIR` to a folder of yours on a tmpfs",
+        base.display()
+    )
+}
+
+/// The first private folder whose name begins like this.
+fn private_folder(base: &Path, prefix: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(base).into_iter().flatten().flatten();
+    let ours = entries.filter(|it| it.file_name().to_string_lossy().starts_with(prefix));
+    ours.map(|it| it.path()).filter(|it| is_private(it)).min()
 }
 
 #[cfg(target_os = "linux")]
@@ -99,18 +127,11 @@ fn is_in_memory(folder: &Path) -> bool {
     matches!(found, Ok(Ok(0x0102_1994 | 0x8584_58f6)))
 }
 
-/// `/dev/shm` is open to all: somebody else may have made the folder, or a link in its place.
-fn refuse_if_open_to_others(dir: &Path) -> Result<()> {
-    let found =
-        fs::symlink_metadata(dir).with_context(|| format!("cannot open `{}`", dir.display()))?;
-    let is_ours = found.uid() == rustix::process::getuid().as_raw();
-    if !found.is_dir() || !is_ours || found.mode() & 0o077 != 0 {
-        bail!(
-            "`{}` is not a folder that only you can open\nhint: remove it",
-            dir.display()
-        );
-    }
-    Ok(())
+/// Whether this is a folder, and no link to one, that only this user can open.
+fn is_private(dir: &Path) -> bool {
+    let uid = rustix::process::getuid().as_raw();
+    let found = fs::symlink_metadata(dir);
+    found.is_ok_and(|it| it.is_dir() && it.uid() == uid && it.mode() & 0o077 == 0)
 }
 
 /// A new path in `in_memory`'s folder, named after `kind` and this process. What killed processes left under such names is
@@ -211,7 +232,7 @@ fn make_or_remove(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Resu
 /// Removes a folder and everything in it. One that does not exist is fine.
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+        Err(err) if err.kind() != ErrorKind::NotFound => {
             Err(err).with_context(|| format!("cannot remove `{}`", dir.display()))
         }
         _ => Ok(()),

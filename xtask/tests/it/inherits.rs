@@ -280,6 +280,48 @@ fn a_crash_leaves_no_core_dump() {
     assert!(dumps.is_empty(), "{dumps:?}");
 }
 
+/// As root, who can have mounts of their own. Another folder is found then, by the next process too.
+#[test]
+fn somebody_elses_folder_in_memory_is_in_nobodys_way() {
+    if cfg!(not(target_os = "linux")) || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["squatted"]);
+    write_kubeconfig(&repo, &cluster);
+    let ours = "/dev/shm/xtask-0";
+    for taken in [
+        format!("mkdir -m 700 {ours} && chown 65534 {ours}"),
+        format!("mkdir -m 700 {ours}-else && ln -s {ours}-else {ours}"),
+        format!("mkdir -m 755 {ours}"),
+        format!("touch {ours} && mkdir {ours}-2 && chown 65534 {ours}-2"),
+    ] {
+        let script = format!(
+            "mount -t tmpfs tmpfs /dev/shm && {taken} && \"$0\" \"$@\" && exec \"$0\" \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]);
+        let mut command = run_by(
+            command,
+            &repo.command("use-cluster-credentials lake sh -c env"),
+        );
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let ran: Ran = command.spawn().unwrap().into();
+        assert_eq!(ran.code, Some(0), "{taken}: {}", ran.stderr);
+        let folders = ran.stdout.lines().filter_map(|it| {
+            let path = it.strip_prefix("KUBECONFIG=")?;
+            path.split_once("/login-").map(|(folder, _)| folder)
+        });
+        let folders: Vec<_> = folders.collect();
+        assert_eq!(folders.len(), 2, "{taken}: {}", ran.stdout);
+        assert_eq!(folders[0], folders[1], "{taken}");
+        assert!(
+            folders[0].starts_with(&format!("{ours}-")),
+            "{taken}: {folders:?}"
+        );
+    }
+}
+
 /// As root, who can have mounts of their own.
 #[test]
 fn without_a_folder_in_memory_nothing_is_decrypted() {
