@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
 use crate::{
-    charts::{files, metadata::Metadata, version::satisfies},
+    charts::{archive, files, metadata::Metadata, version::satisfies},
     machine::{name::Name, paths, process},
     schema::Retriever,
     services::http::{self, PATIENCE},
@@ -63,11 +63,12 @@ impl Remote {
     pub(crate) fn fetch(&self, sh: &Shell, settings: &Settings) -> Result<PathBuf> {
         let archive = self.archive()?;
         let dir = archive.parent().expect("it lies in a folder");
-        if dir.is_dir() && !archive.is_file() {
-            paths::remove_dir(dir)?;
-        }
         let chart = format!("the chart `{}` {}", self.name, self.version);
-        paths::made_once(dir, &format!("gets {chart}"), |part| {
+        let work = format!("gets {chart}");
+        if dir.is_dir() && !self.is_cached() {
+            paths::remove_unless(dir, &work, || self.is_cached())?;
+        }
+        paths::made_once(dir, &work, |part| {
             say!("getting {chart}");
             let address = settings.mirrored(&self.repository);
             let fetched = self.fetch_from(sh, settings, &address, part);
@@ -78,6 +79,11 @@ impl Remote {
             checked.map_err(|err| unavailable(&chart, &self.repository, &address, &err))
         })?;
         Ok(archive)
+    }
+
+    /// Whether the cache has a whole archive of it.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.archive().is_ok_and(|it| archive::files(&it).is_ok())
     }
 
     /// The path of the archive in the cache, whether it is there or not.
@@ -248,10 +254,11 @@ fn document<T>(
     parse: impl Fn(&str) -> Result<T>,
 ) -> Result<T> {
     let file = cached_document(url)?;
-    if file.is_file() {
-        let text = fs::read_to_string(&file)
-            .with_context(|| format!("cannot read `{}`", file.display()))?;
-        return parse(&text);
+    // One that cannot be read is fetched again.
+    if let Ok(text) = fs::read_to_string(&file)
+        && let Ok(parsed) = parse(&text)
+    {
+        return Ok(parsed);
     }
     say!("getting {}", http::without_password(url));
     let address = settings.mirrored(url);

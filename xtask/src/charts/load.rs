@@ -138,10 +138,11 @@ impl<'a> Loader<'a> {
             }
             DependencySource::Remote(remote) => {
                 let path = remote.archive()?;
-                if !path.is_file() {
+                // One that cannot be read is fetched again before a deploy.
+                let Ok(files) = archive::files(&path) else {
                     return Ok(None);
-                }
-                self.archive(&path, &archive::files(&path)?, written)?
+                };
+                self.archive(&path, &files, written)?
             }
         };
         Ok(Some(chart))

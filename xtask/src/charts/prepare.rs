@@ -67,7 +67,7 @@ fn missing(source: &ChartSource) -> Vec<&Remote> {
     let is_prepared = source.prepared.is_dir();
     let remotes = source.remotes().into_iter().map(|(_, remote)| remote);
     remotes
-        .filter(|it| !is_prepared || !it.archive().is_ok_and(|it| it.is_file()))
+        .filter(|it| !is_prepared || !it.is_cached())
         .collect()
 }
 

@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Component, Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -174,10 +175,32 @@ fn process_in_name(name: &str, kind: &str) -> Option<Pid> {
 pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
     let dir = file.parent().expect("a file is in a folder");
     fs::create_dir_all(dir).with_context(|| format!("cannot create `{}`", dir.display()))?;
-    let part = file.with_extension(format!("part-{}", std::process::id()));
-    fs::write(&part, content)
-        .and_then(|()| fs::rename(&part, file))
-        .with_context(|| format!("cannot write `{}`", file.display()))
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    remove_old_parts(dir);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let part = file.with_extension(format!("{PART}{}-{number}", std::process::id()));
+    let written = fs::write(&part, content).and_then(|()| fs::rename(&part, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written.with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// What the extension of half a file begins with.
+const PART: &str = "part-";
+
+/// Removes half files that processes left which were killed. Other machines may share the folder, so they have to be old.
+fn remove_old_parts(dir: &Path) {
+    const OLD: Duration = Duration::from_secs(3600);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let extension = path.extension().unwrap_or_default().to_string_lossy();
+        let modified = entry.metadata().and_then(|it| it.modified());
+        let age = modified.ok().and_then(|it| it.elapsed().ok());
+        if extension.starts_with(PART) && age.is_some_and(|it| it > OLD) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// Locks a file, and waits until no other process holds the lock. If that takes time, the person is told what the other
@@ -207,15 +230,47 @@ pub(crate) fn made_once(
     if dir.is_dir() {
         return Ok(());
     }
-    let parent = dir.parent().expect("it lies in a folder");
-    let name = dir.file_name().expect("it has a name").to_string_lossy();
-    let _lock = lock(&parent.join("locks").join(&*name), work)?;
+    let _lock = lock_to_make(dir, work)?;
     if dir.is_dir() {
         return Ok(());
     }
+    let parent = dir.parent().expect("it lies in a folder");
+    let name = dir.file_name().expect("it has a name").to_string_lossy();
+    remove_halves(parent);
     let part = parent.join(format!(".{name}.part"));
     make_or_remove(&part, make)?;
     fs::rename(&part, dir).with_context(|| format!("cannot create `{}`", dir.display()))
+}
+
+/// Removes a folder that `made_once` made, unless another process has made it anew and `is_good` again.
+pub(crate) fn remove_unless(dir: &Path, work: &str, is_good: impl FnOnce() -> bool) -> Result<()> {
+    let _lock = lock_to_make(dir, work)?;
+    if is_good() { Ok(()) } else { remove_dir(dir) }
+}
+
+/// Locks what only one process makes.
+fn lock_to_make(dir: &Path, work: &str) -> Result<fs::File> {
+    let parent = dir.parent().expect("it lies in a folder");
+    let name = dir.file_name().expect("it has a name");
+    lock(&parent.join("locks").join(name), work)
+}
+
+/// Removes the half folders `.NAME.part` that processes left which were killed: those that nobody has locked, since who
+/// makes one has. Many names are never made again.
+pub(crate) fn remove_halves(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        let name = file
+            .strip_prefix('.')
+            .and_then(|it| it.strip_suffix(".part"));
+        let lock = name.map(|it| fs::File::create(parent.join("locks").join(it)));
+        if let Some(Ok(lock)) = lock
+            && lock.try_lock().is_ok()
+        {
+            let _ = remove_dir(&entry.path());
+        }
+    }
 }
 
 /// Makes and fills a new folder. Nothing of it is left when that fails.

@@ -464,14 +464,15 @@ impl Program {
         say!("{progress} {name}: building …");
         let started = Instant::now();
         let part = tools.join(format!(".{name}.part"));
+        paths::remove_halves(&tools);
         paths::remove_dir(&part)?;
         paths::remove_dir(&folder)?;
         let bin = part.join("bin");
-        if let Err(err) = self.run_go(sh, &part, &bin) {
+        let built = self.run_go(sh, &part, &bin);
+        if let Err(err) = built.and_then(|()| self.check_version(sh, &bin)) {
             paths::remove_dir(&part)?;
             return Err(err);
         }
-        self.check_version(sh, &bin)?;
         fs::rename(&bin, &folder)
             .with_context(|| format!("cannot move `{name}` into its place"))?;
         paths::remove_dir(&part)?;

@@ -328,6 +328,41 @@ fn an_archive_that_is_not_whole() {
     assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
 }
 
+/// As one that was killed leaves it, or a disk that was full.
+#[test]
+fn a_damaged_cache_is_mended() {
+    let work = Repo::new();
+    let served = boulders(&work.root);
+    let repo = repo(&served.address, "1.0.0");
+    repo.ok(RENDER);
+    let cache = repo.cache().join("xtask");
+    let mut found = Vec::new();
+    paths(&cache.join("dependencies"), &mut found);
+    let archive = found.iter().find(|it| it.ends_with("boulder-1.0.0.tgz"));
+    let archive = archive.unwrap();
+    let whole = fs::read(archive).unwrap();
+    fs::write(archive, &whole[..whole.len() / 2]).unwrap();
+    let halves = [
+        "charts/.gone.part",
+        "dependencies/.gone.part",
+        "charts/.held.part",
+    ];
+    let halves = halves.map(|it| cache.join(it));
+    for half in &halves {
+        fs::create_dir_all(half.join("templates")).unwrap();
+    }
+    let held = fs::File::create(cache.join("charts/locks/held")).unwrap();
+    held.lock().unwrap();
+
+    repo.edit("helm-charts/pond/values.yaml", "depth: 0", "depth: 1");
+    repo.ok("validate");
+    assert_eq!(boulder(&repo.ok(RENDER)), "boulder-1.0.0");
+    assert_eq!(fs::read(archive).unwrap(), whole);
+    let are_there = halves.map(|it| it.exists());
+    // Somebody is at work on the last one.
+    assert_eq!(are_there, [false, false, true]);
+}
+
 /// An index may list archives beside it, from the host's root, or at whole, public addresses.
 #[test]
 fn archives_wherever_they_are() {

@@ -55,12 +55,28 @@ pub(crate) fn build(sh: &Shell, folder: &Path) -> Result<()> {
     }
     let started = Instant::now();
     let part = folder.with_extension("part");
-    paths::remove_dir(&part)?;
-    write_recipe(&part).with_context(|| format!("cannot make `{}`", part.display()))?;
-    run_steps(sh, &part).with_context(|| format!("cannot build the {IMAGE}"))?;
+    remove_parts(folder)?;
+    let built = write_recipe(&part)
+        .with_context(|| format!("cannot make `{}`", part.display()))
+        .and_then(|()| run_steps(sh, &part).with_context(|| format!("cannot build the {IMAGE}")));
+    if let Err(err) = built {
+        paths::remove_dir(&part)?;
+        return Err(err);
+    }
     fs::rename(part.join("containerd"), folder)?;
     paths::remove_dir(&part)?;
     say!("{IMAGE}: built in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// Removes the halves that processes left which were killed. For who holds the lock.
+fn remove_parts(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder.parent().expect("it lies in images/"))?;
+    for entry in entries.flatten() {
+        if entry.path().extension().is_some_and(|it| it == "part") {
+            paths::remove_dir(&entry.path())?;
+        }
+    }
     Ok(())
 }
 
