@@ -19,12 +19,16 @@ use crate::{
     yaml::{Data, Node, Place, unquoted},
 };
 
+mod cost;
 pub(crate) mod dialect;
 mod format;
 pub(crate) mod pattern;
 
 /// Gets the schema at an address, if it can.
 pub(crate) type Retriever = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
+
+/// Of how many unknown keys in one place it's told which ones may be meant.
+const MOST_SUGGESTIONS: usize = 20;
 
 /// A schema that values can be checked against.
 pub(crate) struct Schema {
@@ -115,6 +119,19 @@ impl Schema {
     /// All faults of the values. Of an encrypted value only the type is checked.
     pub(crate) fn check(&self, values: &Node) -> Vec<Fault> {
         let json = values.to_json();
+        if cost::is_too_high(&self.text, &json) {
+            let message = format!(
+                "the schema cannot be checked: its references multiply, and would apply schemas more than {} times",
+                cost::MOST
+            );
+            return vec![Fault {
+                path: Vec::new(),
+                extra: None,
+                meant: None,
+                missing: None,
+                message,
+            }];
+        }
         let mut faults = Vec::new();
         for err in self.validator.iter_errors(&json) {
             self.add(&err, values, &mut faults);
@@ -140,7 +157,12 @@ impl Schema {
     }
 
     fn add_extra_keys(&self, err: &ValidationError, keys: &[String], faults: &mut Vec<Fault>) {
-        let known = self.siblings(err);
+        // Each suggestion takes as long as there are keys.
+        let known = if keys.len() > MOST_SUGGESTIONS {
+            Vec::new()
+        } else {
+            self.siblings(err)
+        };
         for key in keys {
             let meant = nearest(key, known.iter().copied());
             let message = format!("there is no key `{key}`{}", did_you_mean(meant));

@@ -4,7 +4,7 @@
 //! Out of reach: numbers beyond a double, which helm takes, and a `$ref` to a dialect other than the schema's own.
 //! Circles of references are found where these are `#` or JSON pointers, and identifiers are joined as paths are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Number, Value, json};
 
@@ -148,8 +148,8 @@ impl Reader {
     }
 
     fn check_enum(&mut self, items: &[Value]) {
-        let mut numbered = items.iter().enumerate();
-        if items.is_empty() || numbered.any(|(nth, it)| items[..nth].contains(it)) {
+        let different: HashSet<&Value> = items.iter().collect();
+        if items.is_empty() || different.len() < items.len() {
             self.problems
                 .push("an `enum` is empty or has something twice".to_owned());
         }

@@ -114,11 +114,15 @@ impl<'t> Reader<'t> {
         alias: usize,
         read: impl FnOnce(&mut Reader<'t>) -> Result<T, Finding>,
     ) -> Result<T, Finding> {
-        if self.within.contains(&alias) || self.within.len() > MAX_DEPTH {
+        if self.within.contains(&alias) {
             let Raw::Alias { name, .. } = self.raw(alias) else {
                 unreachable!("only aliases are entered")
             };
             let message = format!("the value of `*{name}` contains itself");
+            return Err(self.tree.problem_at(alias, message));
+        }
+        if self.within.len() > MAX_DEPTH {
+            let message = format!("aliases lead to aliases more than {MAX_DEPTH} times");
             return Err(self.tree.problem_at(alias, message));
         }
         self.within.push(alias);

@@ -5,6 +5,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::symlink},
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -206,6 +207,50 @@ fn charts_that_nobody_should_write() {
         "{}",
         ran.stdout
     );
+}
+
+/// Each schema refers to the next one twice, so that they would be applied a million times or more.
+#[test]
+fn references_that_multiply_are_refused_at_once() {
+    let twice = |kind: &str| {
+        let each = (0..40).map(|it| {
+            let next = format!("{{$ref: '#/definitions/x{}'}}", it + 1);
+            format!(" x{it}: {{{}}}\n", kind.replace("NEXT", &next))
+        });
+        let each: String = each.collect();
+        format!("$ref: '#/definitions/x0'\ndefinitions:\n{each} x40: {{type: string}}\n")
+    };
+    let deep = format!("{}1{}\n", "{a: ".repeat(40), "}".repeat(40));
+    for (schema, values) in [
+        (twice("allOf: [NEXT, NEXT]"), "{}\n"),
+        (twice("anyOf: [NEXT, NEXT]"), "{}\n"),
+        (twice("if: NEXT, then: NEXT"), "{}\n"),
+        (
+            twice("properties: {a: {allOf: [NEXT, NEXT]}}"),
+            deep.as_str(),
+        ),
+    ] {
+        let repo = Repo::new();
+        repo.write("helm-charts/pond/values.schema.yaml", &schema);
+        repo.write("config/clusters/lake/common.values.yaml", values);
+        let started = Instant::now();
+        let said = repo.fails("validate");
+        assert!(
+            said.contains("its references multiply, and would apply schemas more than 50000 times"),
+            "{said}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(20), "{schema}");
+    }
+    // What is long, and not deep, is no such schema.
+    let repo = Repo::new();
+    repo.write(
+        "helm-charts/pond/values.schema.yaml",
+        "additionalProperties: {anyOf: [{type: string}, {type: number}]}\n",
+    );
+    let long: String = (0..10_000).map(|it| format!("a{it}: \"b\"\n")).collect();
+    repo.write("config/clusters/lake/staging.values.yaml", &long);
+    let said = repo.run("validate");
+    assert!(!said.stderr.contains("multiply"), "{}", said.stderr);
 }
 
 /// Values, charts and clusters with bytes changed, left out and doubled, always the same ones.
