@@ -648,9 +648,9 @@ pub(crate) fn wait_before_next(
     progress: &Progress,
 ) -> Result<()> {
     let message = helm_message(&err);
-    let pause = attempts.pause().filter(|_| may_pass(&message));
-    let pause = pause.ok_or(err)?;
     let reason = message.lines().last().unwrap_or_default();
+    let pause = attempts.pause(reason).filter(|_| may_pass(&message));
+    let pause = pause.ok_or(err)?;
     progress.phase(&format!("trying again in {} s: {reason}", pause.as_secs()));
     thread::sleep(pause);
     process::check_stopped()

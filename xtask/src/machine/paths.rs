@@ -92,10 +92,7 @@ pub(crate) fn in_memory() -> Result<PathBuf> {
             _ => {}
         }
     }
-    bail!(
-        "somebody has taken all names of private folders in `{}`\nhint: set `XDG_RUNTIME_DIR` to a folder of yours on a tmpfs",
-        base.display()
-    )
+    bail!("cannot create a private folder in `{}`", base.display())
 }
 
 /// The first private folder whose name begins like this.

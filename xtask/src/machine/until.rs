@@ -14,24 +14,44 @@ pub(crate) struct Until<'a> {
     pub(crate) may_go_on: &'a dyn Fn() -> Result<()>,
 }
 
-/// The pauses between attempts at something that fails because of faults that pass.
+/// Attempts at something that fails because of faults that pass.
 pub(crate) struct Attempts {
-    made: u32,
     until: Instant,
+    made: u32,
+    /// Why the last one failed, and how many did so one after another.
+    reason: String,
+    alike: u32,
 }
 
 impl Attempts {
-    const MOST: u32 = 20;
+    /// Where each one fails for another reason, many may have to: what takes a hundred requests fails nine times of ten
+    /// where one answer of fifty breaks.
+    const MOST: u32 = 60;
+    const MOST_ALIKE: u32 = 8;
 
     pub(crate) fn until(until: Instant) -> Attempts {
-        Attempts { made: 0, until }
+        Attempts {
+            until,
+            made: 0,
+            reason: String::new(),
+            alike: 0,
+        }
     }
 
-    /// How long to wait before the next attempt. None if this was the last one, because of their number or the time.
-    pub(crate) fn pause(&mut self) -> Option<Duration> {
+    /// How long to wait after an attempt that failed for this reason. None if it was the last one: there were too many, or
+    /// the time is over.
+    pub(crate) fn pause(&mut self, reason: &str) -> Option<Duration> {
         self.made += 1;
-        let pause = Duration::from_secs(1 << (self.made / 2).min(2));
-        let is_last = self.made == Attempts::MOST || Instant::now() + pause > self.until;
+        self.alike = if reason == self.reason {
+            self.alike + 1
+        } else {
+            1
+        };
+        reason.clone_into(&mut self.reason);
+        let pause = Duration::from_secs(1 << (self.alike - 1).min(3));
+        let is_last = self.made == Attempts::MOST
+            || self.alike == Attempts::MOST_ALIKE
+            || Instant::now() + pause > self.until;
         (!is_last).then_some(pause)
     }
 }
