@@ -144,10 +144,15 @@ fn prepare_zsh(sh: &Shell, env: &Env, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prompts that are made anew for each line get the name of the place, too.
+/// Prompts that are made anew for each line get the name of the place, too. The person's own `PROMPT_COMMAND` may be a list,
+/// which bash has since 5.1, and may end in anything: ours is in a line of its own.
 const BASH: &str = "\
 _xtask_prompt() { case $PS1 in \"($XTASK_CLUSTER) \"*) ;; *) PS1=\"($XTASK_CLUSTER) $PS1\" ;; esac; }
-PROMPT_COMMAND=\"${PROMPT_COMMAND:+$PROMPT_COMMAND; }_xtask_prompt\"
+if [[ $(declare -p PROMPT_COMMAND 2>/dev/null) == 'declare -a'* ]] && ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] > 500)); then
+  PROMPT_COMMAND+=(_xtask_prompt)
+else
+  PROMPT_COMMAND+=$'\\n_xtask_prompt'
+fi
 ";
 
 const ZSH: &str = "\

@@ -108,6 +108,35 @@ fn each_shell_is_logged_in() {
     }
 }
 
+#[test]
+fn every_prompt_command_goes_on() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["prompts"]);
+    repo.env.push(("SHELL".into(), "/usr/bin/bash".into()));
+    let own = [
+        "PROMPT_COMMAND='own;'",
+        "PROMPT_COMMAND='own; '",
+        "PROMPT_COMMAND=' '",
+        "PROMPT_COMMAND=",
+        "PROMPT_COMMAND='own # really'",
+        "PROMPT_COMMAND=(true own)",
+        "PROMPT_COMMAND=()",
+    ];
+    for own in own {
+        let rc = format!("own() {{ PS1='mine> '; }}\nown\n{own}\n");
+        fs::write(repo.home().join(".bashrc"), rc).unwrap();
+        let terminal = Terminal::start(&repo, "xtask use-cluster-credentials lake");
+        terminal.shows("(lake) mine>");
+        terminal.types(&["echo on", "Enter"]);
+        terminal.shows("\non\n(lake) mine>");
+        assert!(
+            !terminal.screen().contains("bash:"),
+            "{own}: {}",
+            terminal.screen()
+        );
+    }
+}
+
 /// A repository whose person has the shell `sh`.
 fn with_sh(cluster: &Shared) -> Repo {
     let mut repo = Repo::on(cluster, &["commands"]);
