@@ -14,6 +14,7 @@ use self::{
 };
 
 mod documents;
+mod mistakes;
 mod node;
 mod reader;
 mod scalar;
@@ -44,14 +45,23 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
                     merge(before, map);
                 }
             }
-            _ => {
-                let message = "values must be a mapping of keys";
-                return Err(Finding::problem("yaml", at, message));
-            }
+            (data, _) => return Err(Finding::problem("yaml", at, no_mapping(&data))),
         }
     }
     let whole = whole.unwrap_or_else(|| Node::nowhere(Data::empty_map()));
     Ok((whole, findings))
+}
+
+/// Why a document is refused that is no mapping.
+fn no_mapping(data: &Data) -> String {
+    let key = match data {
+        Data::Text(text) => mistakes::key_without_blank(text),
+        _ => None,
+    };
+    key.map_or_else(
+        || "values must be a mapping of keys".to_owned(),
+        mistakes::no_blank,
+    )
 }
 
 fn second_document(first: &Node, at: Option<Place>) -> Finding {
@@ -104,7 +114,13 @@ fn text(content: &[u8]) -> Result<&str, Finding> {
     let text = str::from_utf8(content).map_err(|err| {
         let before = &content[..err.valid_up_to()];
         let newlines = before.iter().filter(|it| **it == b'\n').count();
-        in_line(newlines + 1, "not-text", "this is not text in UTF-8")
+        let is_utf_16 = content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff");
+        let message = if is_utf_16 {
+            "this is text in UTF-16: save it as UTF-8"
+        } else {
+            "this is not text in UTF-8"
+        };
+        in_line(newlines + 1, "not-text", message)
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }

@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::yaml::{
     documents::Document,
+    mistakes,
     node::{Data, Finding, Map, Node, Place},
     scalar::{self, Scalar},
     tree::{MAX_DEPTH, Raw, RawScalar, Tree},
@@ -165,7 +166,8 @@ impl<'t> Reader<'t> {
     }
 
     fn warn_if_misread(&mut self, index: usize, text: &str, read: &Scalar) {
-        if let Some(message) = scalar::misread(&self.key, text, read) {
+        let misread = scalar::misread(&self.key, text, read);
+        if let Some(message) = misread.or_else(|| mistakes::not_as_meant(text)) {
             self.findings.push(Finding {
                 rule: "misread-scalar",
                 is_warning: true,
@@ -186,6 +188,7 @@ impl<'t> Reader<'t> {
             let name = self.key(key)?;
             self.key = name.clone();
             let mut node = self.node(value)?;
+            self.warn_if_no_key(key, value);
             if matches!(node.data, Data::List(_) | Data::Map(_)) {
                 node.at = Some(key_at);
             }
@@ -196,6 +199,25 @@ impl<'t> Reader<'t> {
             map.insert(name, node);
         }
         Ok(())
+    }
+
+    /// A value like `key:value` in a line of its own was meant to be a key with its value.
+    fn warn_if_no_key(&mut self, key: usize, value: usize) {
+        let Raw::Scalar(scalar) = self.raw(value) else {
+            return;
+        };
+        let is_below = self.place(value).line > self.place(key).line;
+        if scalar.is_plain
+            && is_below
+            && self.within.is_empty()
+            && let Some(name) = mistakes::key_without_blank(&scalar.text)
+        {
+            self.findings.push(Finding {
+                rule: "misread-scalar",
+                is_warning: true,
+                ..self.tree.problem_at(value, mistakes::no_blank(name))
+            });
+        }
     }
 
     fn report_duplicate(&mut self, key: usize, name: &str) {

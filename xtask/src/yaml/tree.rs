@@ -12,6 +12,7 @@ use libyaml_safer::{Error, Event, EventData, Mark, Parser, ScalarStyle};
 
 use crate::yaml::{
     documents::Document,
+    mistakes,
     node::{Finding, Place},
 };
 
@@ -219,6 +220,16 @@ impl Tree {
     }
 
     fn syntax_problem(&self, document: &Document, err: &Error) -> Finding {
+        if let Some(mistake) = mistakes::find(&document.text, err) {
+            let line = self.lines_before + mistake.line as u32 + 1;
+            let column = mistake.column as u32 + 1;
+            let at = Place {
+                file: 0,
+                line,
+                column,
+            };
+            return Finding::problem("yaml", Some(at), mistake.message);
+        }
         let problem = err.problem();
         let Some(mark) = err.problem_mark() else {
             // The parser's reader knows no lines: it stops at the first character that YAML does not allow.
