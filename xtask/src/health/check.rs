@@ -16,7 +16,7 @@ use crate::{
         notebook::Notebook,
     },
     kubernetes::{api::Api, lease::Lease},
-    machine::{process, until::Until},
+    machine::{process, terminal::Progress, until::Until},
     repository::{
         cluster::{Hub, Nodes},
         hub_traits::HubTraits,
@@ -49,6 +49,7 @@ pub(crate) struct Phase {
 pub(crate) fn after_rollout(
     api: &Api,
     lease: &Lease,
+    progress: &Progress,
     hub: &Hub,
     kind: &HubTraits,
     rehearsal: Option<Nodes>,
@@ -59,6 +60,7 @@ pub(crate) fn after_rollout(
         Ok(target) => target,
         Err(why) => return Ok(format!("unchecked: {why}")),
     };
+    progress.phase("its pods are ready, checking its health");
     let check = Check {
         lease: Some(lease),
         address,

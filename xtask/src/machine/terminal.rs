@@ -23,14 +23,71 @@ fn bars() -> Option<&'static MultiProgress> {
 }
 
 fn can_rewrite_lines() -> bool {
-    let is_dumb = env::var_os("TERM").is_none_or(|it| it == "dumb");
-    io::stderr().is_terminal() && !is_dumb && env::var_os("CI").is_none()
+    io::stderr().is_terminal() && !is_dumb() && env::var_os("CI").is_none()
 }
 
 /// Writes a line to stderr, above the lines that are rewritten. Whatever it quotes, it is only text: control characters
 /// are made visible, and in a GitHub workflow no line of it is a command.
+///
+/// On a terminal the words `error:`, `warning:` and `hint:` are coloured at the beginning of a line.
 pub fn say(line: fmt::Arguments) {
-    say_as_it_is(&only_text(&line.to_string()));
+    let text = only_text(&line.to_string());
+    if wants_colours(&io::stderr()) {
+        say_as_it_is(&with_coloured_words(&text));
+    } else {
+        say_as_it_is(&text);
+    }
+}
+
+/// The colours of a terminal, by their numbers in <https://man7.org/linux/man-pages/man4/console_codes.4.html>.
+#[derive(Clone, Copy)]
+pub(crate) enum Colour {
+    Bold = 1,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Cyan = 36,
+}
+
+impl Colour {
+    fn paint(self, text: &str) -> String {
+        format!("\x1b[{}m{text}\x1b[0m", self as u8)
+    }
+}
+
+/// Whether what is written there is coloured: on a terminal, unless the environment says otherwise
+/// (<https://no-color.org>, <https://bixense.com/clicolors>).
+fn wants_colours(stream: &impl IsTerminal) -> bool {
+    let is_set = |name: &str| env::var_os(name).is_some_and(|it| !it.is_empty());
+    let is_zero = |name: &str| env::var_os(name).is_some_and(|it| it == "0");
+    if is_set("NO_COLOR") {
+        return false;
+    }
+    if is_set("CLICOLOR_FORCE") && !is_zero("CLICOLOR_FORCE") {
+        return true;
+    }
+    stream.is_terminal() && !is_dumb() && !is_set("CI") && !is_zero("CLICOLOR")
+}
+
+fn is_dumb() -> bool {
+    env::var_os("TERM").is_none_or(|it| it == "dumb")
+}
+
+fn with_coloured_words(text: &str) -> String {
+    let words = [
+        ("error:", Colour::Red),
+        ("warning:", Colour::Yellow),
+        ("hint:", Colour::Cyan),
+    ];
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let found = words.iter().find(|(word, _)| line.starts_with(word));
+        lines.push(found.map_or_else(
+            || line.to_owned(),
+            |(word, colour)| colour.paint(word) + &line[word.len()..],
+        ));
+    }
+    lines.join("\n")
 }
 
 /// Writes lines to stderr that hold commands of a GitHub workflow.
@@ -261,23 +318,27 @@ pub fn with_hints_apart(text: &str) -> String {
 
 /// Prints a unified diff, in colours where a person sees them.
 pub(crate) fn print_diff(diff: &str) -> Result<()> {
-    let wants_colours = env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    if !io::stdout().is_terminal() || !wants_colours {
-        return print(diff);
-    }
-    let coloured: String = visible(diff).lines().map(coloured_line).collect();
-    write_out(coloured.as_bytes())
+    print_coloured(diff, |line| match line.as_bytes() {
+        [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => Some(Colour::Bold),
+        [b'-', ..] => Some(Colour::Red),
+        [b'+', ..] => Some(Colour::Green),
+        [b'@', ..] => Some(Colour::Cyan),
+        _ => None,
+    })
 }
 
-fn coloured_line(line: &str) -> String {
-    let colour = match line.as_bytes() {
-        [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => "1",
-        [b'-', ..] => "31",
-        [b'+', ..] => "32",
-        [b'@', ..] => "36",
-        _ => return format!("{line}\n"),
-    };
-    format!("\x1b[{colour}m{line}\x1b[0m\n")
+/// Prints lines, each in its colour where a person sees it.
+pub(crate) fn print_coloured(text: &str, colour: impl Fn(&str) -> Option<Colour>) -> Result<()> {
+    if !wants_colours(&io::stdout()) {
+        return print(text);
+    }
+    let mut coloured = String::new();
+    for line in visible(text).lines() {
+        let painted = colour(line).map(|it| it.paint(line));
+        coloured += painted.as_deref().unwrap_or(line);
+        coloured.push('\n');
+    }
+    write_out(coloured.as_bytes())
 }
 
 /// Writes data to stdout. Everything else that we write goes to stderr. On a terminal, control characters are made visible.

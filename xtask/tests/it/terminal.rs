@@ -60,6 +60,11 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"])
     }
 
+    /// The screen with the codes of its colours.
+    fn coloured_screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"])
+    }
+
     /// Types a line, or another key by its name.
     pub(crate) fn types(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
@@ -83,4 +88,38 @@ impl Drop for Terminal {
             .arg("kill-server")
             .output();
     }
+}
+
+const RED: &str = "\x1b[31merror:";
+
+#[test]
+fn words_are_coloured_where_a_person_sees_them() {
+    let lines =
+        |variables: &str| format!("unset CI CLICOLOR; {variables} xtask deploy nowhere\necho done");
+    for (variables, is_coloured) in [
+        ("", true),
+        ("NO_COLOR=1", false),
+        ("CLICOLOR=0", false),
+        ("TERM=dumb", false),
+        ("CI=true", false),
+        ("CI=true CLICOLOR_FORCE=1", true),
+    ] {
+        let repo = Repo::new();
+        let terminal = Terminal::start(&repo, &lines(variables));
+        terminal.shows("done");
+        let screen = terminal.coloured_screen();
+        assert_eq!(screen.contains(RED), is_coloured, "{variables}: {screen:?}");
+    }
+}
+
+#[test]
+fn words_in_a_pipe_are_plain() {
+    let mut repo = Repo::new();
+    repo.env.push(("TERM".into(), "screen".into()));
+    assert!(!repo.fails("deploy nowhere").contains('\x1b'));
+    repo.env.push(("CLICOLOR_FORCE".into(), "1".into()));
+    assert!(repo.fails("deploy nowhere").contains(RED));
+    assert!(repo.run("deploy").stderr.contains(RED));
+    repo.env.push(("NO_COLOR".into(), "1".into()));
+    assert!(!repo.fails("deploy nowhere").contains('\x1b'));
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     machine::{
         process,
-        terminal::{self, Format, list},
+        terminal::{self, Colour, Format, list},
         workflow,
     },
     secrets::Mask,
@@ -143,7 +143,11 @@ impl<'a> DeployReport<'a> {
             Ok(release) => self.deployed(index, release),
             Err(err) => self.failed(index, &err, &outcomes),
         };
-        outcomes.insert(index, Outcome { seconds, ..outcome });
+        let outcome = Outcome { seconds, ..outcome };
+        if self.releases.len() > 1 && outcome.is_good() {
+            say!("{}", outcome.told());
+        }
+        outcomes.insert(index, outcome);
     }
 
     fn outcome(&self, index: usize, state: ReleaseState) -> Outcome {
@@ -209,12 +213,22 @@ impl<'a> DeployReport<'a> {
                 })? + "\n"
             }
         };
-        let printed = terminal::print(&text)
+        let printed = terminal::print_coloured(&text, colour_of_line)
             .and_then(|()| workflow::summarize(&summary(self.cluster, &outcomes)));
         match failures(&outcomes, all, self.cluster) {
             None => printed,
             Some(failures) => bail!("{failures}"),
         }
+    }
+}
+
+/// The colour of an outcome's line, by its state.
+fn colour_of_line(line: &str) -> Option<Colour> {
+    match line.split_whitespace().nth(1)? {
+        "deployed" => Some(Colour::Green),
+        "failed" | "stopped" => Some(Colour::Red),
+        "held" | "not" => Some(Colour::Yellow),
+        _ => None,
     }
 }
 
@@ -263,6 +277,21 @@ impl ReleaseState {
 }
 
 impl Outcome {
+    /// Whether the release is as the repository has it now.
+    fn is_good(&self) -> bool {
+        [ReleaseState::Deployed, ReleaseState::Unchanged].contains(&self.state)
+    }
+
+    /// "prod: deployed, revision 4, …", for the person who waits for others.
+    fn told(&self) -> String {
+        format!(
+            "{}: {}, {}",
+            self.release,
+            self.state.word(),
+            self.details()
+        )
+    }
+
     /// "revision 4, https://…, healthy, 12.3 s"
     fn details(&self) -> String {
         let seconds = format!("{:.1} s", self.seconds);

@@ -269,8 +269,7 @@ impl Run {
                 if args.skip_hub_health_check {
                     return Ok(None);
                 }
-                progress.phase("its pods are ready, checking its health");
-                self.check_health(hub.hub, &traits, &domain, lease)
+                self.check_health(hub.hub, &traits, &domain, lease, progress)
                     .map(Some)
             })?;
         Ok(DeployedRelease {
@@ -288,11 +287,13 @@ impl Run {
         traits: &HubTraits,
         domain: &str,
         lease: &Lease,
+        progress: &Progress,
     ) -> Result<String> {
         let rehearsal = self.rehearsal();
         check::after_rollout(
             self.api()?,
             lease,
+            progress,
             hub,
             traits,
             rehearsal,
