@@ -25,18 +25,13 @@ use xtask::{
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    disable_help_subcommand = true,
+    version = concat!(env!("CARGO_PKG_VERSION"), env!("XTASK_COMMIT")),
     arg_required_else_help = true
 )]
 struct Cli {
-    /// Root of the repository [default: the nearest folder at or above the current one that has config/clusters/]
-    #[arg(
-        long,
-        global = true,
-        display_order = 100,
-        env = "XTASK_ROOT",
-        value_name = "DIR"
-    )]
+    /// Root of the repository [default: XTASK_ROOT, or the nearest folder at or above the current one that has
+    /// config/clusters/]
+    #[arg(long, global = true, display_order = 100, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Show each program that is run
     #[arg(long, global = true, display_order = 100)]
@@ -83,7 +78,16 @@ fn main() -> ExitCode {
     // A signal must not end us before decrypted files are removed. On Linux they are in memory, and end with us.
     #[cfg(not(target_os = "linux"))]
     process::on_signals();
-    match run(&Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) if err.use_stderr() => {
+            terminal::say(format_args!("{}", err.to_string().trim_end()));
+            return ExitCode::from(2);
+        }
+        // Help, or the version.
+        Err(err) => err.exit(),
+    };
+    match run(&cli) {
         Ok(code) => code,
         Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
         Err(err) => {

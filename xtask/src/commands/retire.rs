@@ -36,6 +36,10 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// their namespace, so that a hub of this name finds them again; `--delete-volumes` deletes those that it names, and the
 /// namespace once no claim is left in it. cluster.yaml need not name the hub any more, and is not changed.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask retire lake old                              uninstall the hub and keep its volume claims\n\
+\x20 cargo xtask retire lake old --delete-volumes hub-db-dir  delete this claim as well")]
 pub struct Retire {
     /// Cluster, by its folder in config/clusters/
     cluster: String,

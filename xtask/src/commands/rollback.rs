@@ -34,6 +34,10 @@ use crate::{
 /// of it, and the rollout is followed until everything is ready. Volume claims stay. The repository is not changed: revert
 /// the commit as well, or the next deploy brings it again. Only hubs, `support` and `cert-manager` can be named.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask rollback lake prod    back to the newest revision that was ready\n\
+\x20 cargo xtask rollback lake prod 7  back to revision 7")]
 pub struct Rollback {
     /// Cluster, by its folder in config/clusters/
     cluster: String,

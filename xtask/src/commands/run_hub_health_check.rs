@@ -38,6 +38,10 @@ use crate::{
 /// with dask-gateway, a Dask worker computes, too. On a hub where nobody logs in, such as BinderHub's, only the health
 /// endpoint and the first page are requested. Exits with 1 if every attempt failed.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask run-hub-health-check lake staging                 by the hub's domain\n\
+\x20 cargo xtask run-hub-health-check lake staging --port-forward  before there is DNS")]
 pub struct RunHubHealthCheck {
     /// Cluster, by its folder in config/clusters/
     cluster: String,

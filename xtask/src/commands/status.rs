@@ -30,6 +30,10 @@ use crate::{
 /// was deployed, from which commit, and how many commits HEAD is ahead of that one. There are also rows for hubs that are not
 /// deployed, for releases that no cluster.yaml names, and for clusters that cannot be reached. Nothing is changed.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask status                     every release of every cluster\n\
+\x20 cargo xtask status lake --format json  one cluster, for programs")]
 pub struct Status {
     /// Clusters, by their folders in config/clusters/ [default: all of them]
     clusters: Vec<String>,

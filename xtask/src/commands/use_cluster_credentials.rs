@@ -17,6 +17,11 @@ use crate::{
 /// Your own logins are never changed, and are not used if cluster.yaml names a key. The login ends with the shell or command,
 /// whose exit status is passed on. The shell's prompt begins with the cluster's name.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask use-cluster-credentials lake                             a shell\n\
+\x20 cargo xtask use-cluster-credentials lake kubectl get pods -A         one command\n\
+\x20 cargo xtask use-cluster-credentials lake 'kubectl get pods | wc -l'  a line of shell")]
 pub struct UseClusterCredentials {
     /// Cluster, by its folder in config/clusters/
     cluster: String,

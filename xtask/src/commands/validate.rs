@@ -28,6 +28,12 @@ mod render;
 ///
 /// The exit status is 1 if there are problems. Warnings do not change it.
 #[derive(clap::Args, Default)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask validate                      everything\n\
+\x20 cargo xtask validate lake prod            one hub\n\
+\x20 cargo xtask validate support-config lake  what the cluster's hubs share\n\
+\x20 cargo xtask validate --render --fetch     also render with helm, with all charts there")]
 pub struct Validate {
     /// What to check: all, cluster-config, hub-config, support-config or authenticator-config [default: all]
     #[arg(add = ArgValueCandidates::new(words_for_what))]

@@ -21,14 +21,20 @@ use rustix::{
 /// The folder of all clusters, from the root.
 pub(crate) const CLUSTERS: &str = "config/clusters";
 
-/// The repository's root: `given` by `--root` or `XTASK_ROOT`, else the nearest folder at or above the current
-/// one that has `config/clusters/`, else the checkout that this program was built from.
+/// The repository's root: `given` by `--root`, else by `XTASK_ROOT`, else the nearest folder at or above the current one
+/// that has `config/clusters/`. `cargo xtask` outside of all takes the checkout that it was built from.
 pub fn root(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(dir) = given {
         return given_root(dir);
     }
+    if let Some(dir) = env::var_os("XTASK_ROOT").filter(|it| !it.is_empty()) {
+        return given_root(Path::new(&dir)).context("`XTASK_ROOT`");
+    }
     let here = env::current_dir().context("cannot find out the current folder")?;
-    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    // cargo sets it for the programs that it runs: an installed one has no checkout of its own.
+    let own = env!("CARGO_MANIFEST_DIR");
+    let is_run_by_cargo = env::var_os("CARGO_MANIFEST_DIR").is_some_and(|it| it == own);
+    let built_from = Path::new(own).parent().filter(|_| is_run_by_cargo);
     let mut candidates = here.ancestors().chain(built_from);
     let found = candidates.find(|it| it.join(CLUSTERS).is_dir());
     let root = found.with_context(|| {

@@ -6,7 +6,9 @@ const LAKE: &str = "config/clusters/lake";
 
 /// The cluster `lake` with these hubs of basehub or another chart of ours: their names, charts and values.
 fn lake(hubs: &[(&str, &str, &str)]) -> Repo {
-    let repo = Repo::own();
+    let mut repo = Repo::own();
+    // Nothing here brings up its rehearsal cluster.
+    repo.local = false;
     let mut yaml =
         "name: lake\nprovider: gcp\ngcp: {project: p, cluster: c, zone: z}\nhubs:\n".to_owned();
     for (name, chart, values) in hubs {
@@ -172,8 +174,9 @@ fn a_wrong_provider_is_one_problem() {
 
 #[test]
 fn a_repository_without_clusters() {
-    let repo = Repo::own();
-    std::fs::remove_dir_all(repo.root.join("config/clusters/local")).unwrap();
+    let repo = lake(&[]);
+    std::fs::remove_dir_all(repo.root.join("config/clusters")).unwrap();
+    std::fs::create_dir(repo.root.join("config/clusters")).unwrap();
     for args in [
         "validate",
         "config get-clusters",
@@ -251,4 +254,185 @@ fn changed_files_that_there_never_were() {
             "{said}"
         );
     }
+}
+
+/// What `validate lake` says of a values file of hubs of the chart `pond`, with its place.
+fn said_of_values(text: &[u8]) -> Vec<String> {
+    let repo = Repo::new();
+    std::fs::write(
+        repo.root.join("config/clusters/lake/common.values.yaml"),
+        text,
+    )
+    .unwrap();
+    let said = found(&repo);
+    let said = said
+        .iter()
+        .filter_map(|it| it.strip_prefix("config/clusters/lake/common.values.yaml:"));
+    said.map(str::to_owned).collect()
+}
+
+#[test]
+fn yaml_in_the_words_of_the_mistake() {
+    let mistakes = [
+        (
+            "greeting: a\nstone:\n\tcolour: red\n",
+            "3:1: this line is indented with a tab",
+        ),
+        ("\tgreeting: a\n", "1:1: this line is indented with a tab"),
+        (
+            "greeting: |\n\ta\n",
+            "2:1: this line is indented with a tab",
+        ),
+        (
+            "greeting: a\n<<<<<<< HEAD\ndepth: 1\n=======\ndepth: 2\n>>>>>>> main\n",
+            "2:1: this line is left from a merge in git",
+        ),
+        (
+            "greeting: a\n>>>>>>> main\n",
+            "2:1: this line is left from a merge in git",
+        ),
+        (
+            "greeting:a\ndepth: 1\n",
+            "1:1: there is no blank behind the colon of `greeting:`",
+        ),
+        (
+            "greeting:a\n",
+            "1:1: there is no blank behind the colon of `greeting:`",
+        ),
+        ("greeting: a: b\n", "1:12: a second `: ` in this line"),
+        (
+            "greeting: a\n  depth: 1\n",
+            "2:3: this line is indented deeper than the key before it",
+        ),
+        (
+            "stone:\n  colour: red\n weight: 1\n",
+            "3:2: the indentation of this line fits none of the lines above",
+        ),
+        (
+            "greeting: \"a\ndepth: 1\n",
+            "1:11: this quotation mark is never closed",
+        ),
+        (
+            "greeting: 'it's'\n",
+            "1:15: the text ended at the quotation mark before this",
+        ),
+        (
+            "greeting: @a\n",
+            "1:11: a text that begins with `@` has to be quoted",
+        ),
+        (
+            "greeting: \u{201c}a\u{201d}\n",
+            "1:11: warning: typographic quotation marks",
+        ),
+        (
+            "\u{a0}greeting: a\n",
+            "1:1: warning: this begins with a no-break space",
+        ),
+        (
+            "fish:\n  kind:trout\n",
+            "2:3: warning: there is no blank behind the colon of `kind:`",
+        ),
+    ];
+    for (text, message) in mistakes {
+        let said = said_of_values(text.as_bytes());
+        assert!(
+            said.iter().any(|it| it.starts_with(message)),
+            "{text:?}: {said:?}"
+        );
+    }
+    assert!(said_of_values(b"\xff\xfeg\0:\0")[0].contains("this is text in UTF-16"));
+}
+
+#[test]
+fn what_helm_takes_is_no_mistake() {
+    for text in [
+        "\u{feff}greeting: a\r\nstone:\r\n  colour: red\r\n",
+        "greeting: a\t\ndepth:\t1\n",
+    ] {
+        let none: [&str; 0] = [];
+        assert_eq!(said_of_values(text.as_bytes()), none, "{text:?}");
+    }
+}
+
+#[test]
+fn a_cluster_yaml_in_the_words_of_the_mistake() {
+    let repo = lake(&[]);
+    repo.edit(
+        &format!("{LAKE}/cluster.yaml"),
+        "provider: gcp",
+        "\tprovider: gcp",
+    );
+    let said = found(&repo);
+    assert_eq!(
+        said,
+        [
+            "config/clusters/lake/cluster.yaml:2:1: this line is indented with a tab: YAML takes only blanks"
+        ]
+    );
+}
+
+#[test]
+fn an_installed_program_has_no_repository_of_its_own() {
+    let repo = Repo::new();
+    let in_home = |name: &str, value: &str| {
+        let mut command = repo.command("config get-clusters");
+        command.current_dir("/").env(name, value);
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), stderr)
+    };
+    for name in ["UNRELATED", "XTASK_ROOT"] {
+        let (code, stderr) = in_home(name, "");
+        assert!(
+            code == Some(1) && stderr.contains("no `config/clusters/` in"),
+            "{stderr}"
+        );
+    }
+    assert_eq!(
+        in_home("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")).0,
+        Some(0)
+    );
+    assert_eq!(
+        in_home("XTASK_ROOT", repo.root.to_str().unwrap()).0,
+        Some(0)
+    );
+}
+
+#[test]
+fn version_and_help() {
+    let repo = Repo::new();
+    let version = repo.ok("--version").stdout;
+    assert!(
+        version.starts_with(&format!("cargo xtask {}", env!("CARGO_PKG_VERSION"))),
+        "{version}"
+    );
+    let help = repo.ok("help deploy").stdout;
+    assert!(
+        help.contains("Examples:\n  cargo xtask deploy lake "),
+        "{help}"
+    );
+    assert_eq!(help, repo.ok("deploy --help").stdout);
+    for command in [
+        "deploy-support",
+        "status",
+        "rollback",
+        "retire",
+        "validate",
+        "run-hub-health-check",
+        "use-cluster-credentials",
+    ] {
+        assert!(
+            repo.ok(&format!("{command} --help"))
+                .stdout
+                .contains("\nExamples:\n"),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn a_component_that_is_nearly_right() {
+    let said =
+        lake(&[("staging", "minihub", "{}")]).fails("exec debug component-logs lake staging hbu");
+    assert!(said.contains("hint: did you mean `hub`?"), "{said}");
 }

@@ -35,7 +35,13 @@ fn the_root_is_given_or_found() {
         .contains(there_are)
     );
     // Without any of these it's the checkout that the program was built from.
-    assert!(run(repo.command("deploy x").current_dir("/")).contains("`local`"));
+    assert!(
+        run(repo
+            .command("deploy x")
+            .current_dir("/")
+            .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")))
+        .contains("`local`")
+    );
     let said = run(&mut repo.command("deploy x --root /tmp"));
     assert!(
         said.contains("the root `/tmp` has no `config/clusters/`"),

@@ -101,6 +101,13 @@ impl DeployOptions {
 ///
 /// Ctrl-C stops in order and reports the state of each hub. The next deploy repairs whatever was interrupted.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask deploy lake                             every hub, staging hubs first\n\
+\x20 cargo xtask deploy lake staging --dry-run           show what helm would apply\n\
+\x20 cargo xtask deploy lake staging --diff              show what would change, and ask\n\
+\x20 cargo xtask deploy lake prod --rollback-on-failure  go back if it fails\n\
+\x20 cargo xtask deploy local                            two hubs on this machine")]
 pub struct Deploy {
     /// Cluster, by its folder in config/clusters/
     pub(crate) cluster: String,

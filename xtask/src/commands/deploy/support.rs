@@ -46,6 +46,10 @@ use crate::{
 /// lists under `support`. A cluster without `support` gets nothing. Set `support.cert_manager: false` for a cluster that
 /// has a cert-manager of its own.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask deploy-support lake --diff  show what would change, and ask\n\
+\x20 cargo xtask deploy-support lake         cert-manager, then the chart `support`")]
 pub struct DeploySupport {
     /// Cluster, by its folder in config/clusters/
     cluster: String,

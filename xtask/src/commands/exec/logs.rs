@@ -14,7 +14,11 @@ use crate::{
         target::open,
     },
     kubernetes::api::Api,
-    machine::{process, terminal::list, tree::Tree},
+    machine::{
+        process,
+        terminal::{hint_of_name, list, nearest},
+        tree::Tree,
+    },
 };
 
 /// Show logs, or connect to the Docker that runs in a cluster
@@ -29,6 +33,10 @@ pub enum Debug {
 ///
 /// Shows the logs of all its pods. If these have more than one container, each line begins with its pod and container.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask exec debug component-logs lake prod hub             the hub's log, and what is added to it\n\
+\x20 cargo xtask exec debug component-logs lake prod hub --previous  why it was restarted")]
 pub struct ComponentLogs {
     /// Cluster, by its folder in config/clusters/
     cluster: String,
@@ -159,10 +167,12 @@ pub(crate) fn debug(sh: &Shell, tree: &Tree, command: &Debug) -> Result<ExitCode
 fn component_logs(sh: &Shell, tree: &Tree, args: &ComponentLogs) -> Result<ExitCode> {
     let component = COMPONENTS.iter().find(|it| it.name == args.component);
     let component = component.with_context(|| {
+        let known = COMPONENTS.iter().map(|it| it.name);
         format!(
-            "there is no component `{}`; there are: {}",
+            "there is no component `{}`; there are: {}{}",
             args.component,
-            list(COMPONENTS.iter().map(|it| it.name))
+            list(known.clone()),
+            hint_of_name(nearest(&args.component, known))
         )
     })?;
     show_component_logs(sh, tree, args, component)

@@ -28,6 +28,10 @@ use crate::{
 /// those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
 /// jobs become its outputs and variables, and comment-body.txt is written for the pull request.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:\n\
+\x20 cargo xtask generate helm-upgrade-jobs --base main                            what merging this branch deploys\n\
+\x20 cargo xtask generate helm-upgrade-jobs config/clusters/lake/prod.values.yaml  what one file deploys")]
 pub struct HelmUpgradeJobs {
     #[command(flatten)]
     source: ChangeSource,
