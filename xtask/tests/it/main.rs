@@ -27,6 +27,7 @@ mod hooks;
 
 mod hub;
 mod inherits;
+mod installed;
 mod jupyterhub;
 mod leaks;
 mod local;
