@@ -411,7 +411,7 @@ impl<'a> HelmRunner<'a> {
             {
                 return Ok((answer, after));
             }
-            wait_before_next(&mut attempts, err, progress)?;
+            wait_before_next(&mut attempts, err, |text| progress.phase(text))?;
             self.end_unfinished(session, release.name, number)?;
             let found = history::revisions(&session.api, release.name)?;
             healed = self.heal(session, release.name, found, UpgradePolicy::default())?;
@@ -454,7 +454,6 @@ impl<'a> HelmRunner<'a> {
         revision: u32,
         content: &Value,
     ) -> Result<()> {
-        let progress = Progress::new(release);
         let mut attempts = Attempts::until(Instant::now() + self.timeout);
         loop {
             let uninstall = helm::uninstall(self.sh, release, self.timeout);
@@ -463,7 +462,7 @@ impl<'a> HelmRunner<'a> {
                 Ok(_) => return Ok(()),
                 // helm may have been about to say that it's done.
                 Err(_) if history::last(&session.api, release)?.is_none() => return Ok(()),
-                Err(err) => wait_before_next(&mut attempts, err, &progress)?,
+                Err(err) => wait_before_next(&mut attempts, err, |text| say!("{release}: {text}"))?,
             }
             self.check_lease()?;
         }
@@ -471,12 +470,14 @@ impl<'a> HelmRunner<'a> {
 
     /// The manifests as the cluster would take them.
     pub(crate) fn manifests(&self, release: &Release) -> Result<Rendered> {
-        let progress = Progress::new(release.name);
         let mut attempts = Attempts::until(Instant::now() + self.timeout);
         loop {
             let flags = vec!["--dry-run=server".to_owned()];
             match self.run(release.name, self.upgrade_command(release, flags)) {
-                Err(err) => wait_before_next(&mut attempts, err, &progress)?,
+                Err(err) => {
+                    let name = release.name;
+                    wait_before_next(&mut attempts, err, |text| say!("{name}: {text}"))?;
+                }
                 Ok(output) => {
                     let answer = Answer::of(&output)?;
                     return Ok(Rendered {
@@ -645,13 +646,13 @@ pub(crate) const CLEANUP: &str = "--cleanup-on-fail";
 pub(crate) fn wait_before_next(
     attempts: &mut Attempts,
     err: Error,
-    progress: &Progress,
+    tell: impl FnOnce(&str),
 ) -> Result<()> {
     let message = helm_message(&err);
     let reason = message.lines().last().unwrap_or_default();
     let pause = attempts.pause(reason).filter(|_| may_pass(&message));
     let pause = pause.ok_or(err)?;
-    progress.phase(&format!("trying again in {} s: {reason}", pause.as_secs()));
+    tell(&format!("trying again in {} s: {reason}", pause.as_secs()));
     thread::sleep(pause);
     process::check_stopped()
 }

@@ -114,7 +114,6 @@ impl HelmRunner<'_> {
         if self.flags.contains(&FORCE_CONFLICTS) {
             flags.push(FORCE_CONFLICTS.to_owned());
         }
-        let progress = Progress::new(release);
         let mut attempts = Attempts::until(Instant::now() + self.timeout);
         loop {
             let number = history::last(api, release)?.map_or(0, |it| it.revision.number);
@@ -138,7 +137,9 @@ impl HelmRunner<'_> {
                 session.mark(release, newest, &outcome)?;
             }
             match rolled_back {
-                Err(err) if !is_done => wait_before_next(&mut attempts, err, &progress)?,
+                Err(err) if !is_done => {
+                    wait_before_next(&mut attempts, err, |text| say!("{release}: {text}"))?;
+                }
                 _ => return Ok(after),
             }
             self.end_unfinished(session, release, number)?;

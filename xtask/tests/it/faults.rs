@@ -354,7 +354,7 @@ fn other_commands_go_on_as_well() {
         );
         run(&repo, &proxy, "deploy lake --skip-hub-health-check");
     }
-    run(&repo, &proxy, "deploy lake --diff");
+    run(&repo, &proxy, "deploy lake --diff --dry-run");
     let told = run(&repo, &proxy, "status lake");
     assert!(told.contains("faulty-c"), "{told}");
     let told = run(&repo, &proxy, "rollback lake faulty-c --yes");
