@@ -27,6 +27,8 @@ c.JupyterHub.cookie_secret = bytes.fromhex(secret("hub.config.JupyterHub.cookie_
 # The proxy runs in a pod of its own: users stay connected while the hub restarts.
 c.JupyterHub.cleanup_servers = False
 c.ConfigurableHTTPProxy.should_start = False
+# In seconds. Only then does the hub look whether a new proxy lacks the routes to users' servers.
+c.JupyterHub.last_activity_interval = 5
 c.ConfigurableHTTPProxy.api_url = "http://proxy-api:8001"
 c.ConfigurableHTTPProxy.auth_token = secret("hub.config.ConfigurableHTTPProxy.auth_token")
 

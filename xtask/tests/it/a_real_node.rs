@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use crate::{
@@ -76,6 +77,7 @@ fn from_up_to_down() {
 
     users_pods_reach_nothing_of_the_cluster(&node);
     an_upgrade_leaves_users_alone(&repo, &node);
+    a_new_proxy_leads_to_users_servers(&node);
     a_browser_shows_a_notebook(&node);
     idle_servers_are_culled(&repo, &node);
     what_breaks_is_named(&repo);
@@ -400,6 +402,17 @@ fn an_upgrade_leaves_users_alone(repo: &Repo, node: &Node) {
     assert!(page.contains("Maintenance on Sunday"));
     assert_eq!(kernel.run("print(y)"), "still here\n");
     wait_until("the hub's view of ada's server", || ada.server_is_ready());
+}
+
+/// As soon as the hub has seen that the proxy's pod is another one.
+fn a_new_proxy_leads_to_users_servers(node: &Node) {
+    let ada = Person::log_in(STAGING, "ada", PASSWORD).unwrap();
+    assert!(ada.reaches_server());
+    node.get("delete pod -n staging -l component=proxy");
+    node.get("wait deployment/proxy -n staging --for=condition=Available --timeout=60s");
+    let started = Instant::now();
+    wait_until("the new proxy's route", || ada.reaches_server());
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
 
 fn a_browser_shows_a_notebook(node: &Node) {

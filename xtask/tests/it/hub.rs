@@ -97,6 +97,16 @@ impl Person {
         user["servers"][""]["ready"] == true
     }
 
+    /// Whether the hub's proxy leads to the person's server.
+    pub(crate) fn reaches_server(&self) -> bool {
+        let server = self
+            .agent
+            .get(format!("{}/user/{}/api", self.hub, self.name))
+            .header("Authorization", format!("token {}", self.token))
+            .call();
+        server.is_ok_and(|it| it.status() == 200)
+    }
+
     pub(crate) fn start_server(&self) {
         self.call(
             "POST",
