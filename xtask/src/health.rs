@@ -1,6 +1,7 @@
 //! Checks whether a person can work on a hub.
 
 pub(crate) mod address;
+mod busy;
 pub(crate) mod check;
 mod hub;
 mod kernel;

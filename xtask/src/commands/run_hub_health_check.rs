@@ -113,13 +113,15 @@ pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -
     let lease = lease_of_user(&session, hub, &way)?;
     let check = Check {
         lease: lease.as_ref(),
+        pods: (&session.api, &hub.name),
         address,
         way,
         attempts: args.attempts,
         limit: args.attempt_timeout,
         mask: &mask,
+        tell: &|line| say!("{line}"),
     };
-    let attempts = check.run(|line| say!("{line}"));
+    let attempts = check.run();
     let attempts = match &lease {
         Some(lease) => lease.unless_lost(attempts)?,
         None => attempts?,
@@ -244,12 +246,16 @@ fn no_token(hub: &Hub, why: &str) -> anyhow::Error {
 }
 
 impl HealthReport<'_> {
+    fn state(&self) -> &'static str {
+        match self.attempts.last() {
+            Some(last) if last.busy => "is busy, which says nothing of its health",
+            Some(last) if last.failure.is_none() => "is healthy",
+            _ => "is not healthy",
+        }
+    }
+
     fn text(&self) -> String {
-        let mut state = if self.healthy {
-            "is healthy".to_owned()
-        } else {
-            "is not healthy".to_owned()
-        };
+        let mut state = self.state().to_owned();
         if self.attempts.len() > 1 {
             state += &format!(", at attempt {}", self.attempts.len());
         }
@@ -289,7 +295,7 @@ impl HealthReport<'_> {
     fn summarize(&self) -> Result<()> {
         let mut summary = format!("### Health\n\n{}", self.text());
         if let Some(failure) = self.attempts.last().and_then(|it| it.failure.as_ref()) {
-            workflow::tell_failure(&format!("`{}` is not healthy", self.hub), failure);
+            workflow::tell_failure(&format!("`{}` {}", self.hub, self.state()), failure);
             summary += &workflow::folded(self.hub, failure);
         }
         workflow::summarize(&summary)

@@ -22,6 +22,7 @@ use ureq::{
 use xshell::{Shell, cmd};
 
 use crate::{
+    health::busy::Busy,
     kubernetes::{api::Api, rehearsal::node},
     machine::{
         process::{self, Beside},
@@ -133,7 +134,8 @@ impl Address {
         }
     }
 
-    /// Asks as the owner of the token, and takes any answer but a redirection that leads elsewhere.
+    /// Asks as the owner of the token, and takes any answer but a redirection that leads elsewhere. That the hub is busy is
+    /// the error `Busy`.
     pub(crate) fn ask(
         &self,
         method: &str,
@@ -141,22 +143,40 @@ impl Address {
         token: &Secret,
         body: Option<&Value>,
         until: Until,
-    ) -> Result<Response<Body>> {
-        self.send(method, path, token, body, until, until.left())
+    ) -> Result<Response<String>> {
+        let request = self.request(method, path, token, body)?;
+        let answer = self.send(request, until, until.left(), with_text)?;
+        refuse_busy(&format!("{method} {path}"), &answer)?;
+        Ok(answer)
     }
 
-    /// Asks the same way, with a time for `reading` an answer that may have no end.
-    pub(crate) fn send(
+    /// Asks the same way for lines that may have no end, of which it gets those that come within `reading`.
+    pub(crate) fn stream(
         &self,
-        method: &str,
         path: &str,
         token: &Secret,
-        body: Option<&Value>,
         until: Until,
         reading: Duration,
     ) -> Result<Response<Body>> {
+        let request = self.request("GET", path, token, None)?;
+        let answer = self.send(request, until, reading, Ok)?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let answer = with_text(answer)?;
+        refuse_busy(&format!("GET {path}"), &answer)?;
+        bail!("GET {path}: {}", answer.status())
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        request: Request<String>,
+        until: Until,
+        reading: Duration,
+        read: fn(Response<Body>) -> Result<Response<T>, ureq::Error>,
+    ) -> Result<Response<T>> {
         self.renew(until)?;
-        let request = self.request(method, path, token, body)?;
+        let what = format!("{} {}", request.method(), request.uri().path());
         let left = Some(until.left());
         let request = self
             .agent
@@ -167,10 +187,9 @@ impl Address {
             .timeout_recv_response(left)
             .timeout_recv_body(Some(reading))
             .build();
-        let what = format!("{method} {path}");
-        let answer = self
-            .agent
-            .run(request)
+        let agent = self.agent.clone();
+        let answer = until
+            .beside(move || agent.run(request).and_then(read))?
             .map_err(|err| self.unreachable(&what, &err))?;
         self.refuse_redirection(&what, &answer)?;
         Ok(answer)
@@ -192,7 +211,7 @@ impl Address {
             .with_context(|| format!("`{}` is not an address", self.url))
     }
 
-    fn refuse_redirection(&self, what: &str, answer: &Response<Body>) -> Result<()> {
+    fn refuse_redirection<T>(&self, what: &str, answer: &Response<T>) -> Result<()> {
         if answer.status().is_redirection() {
             let location = answer.headers().get("location");
             let to = location.and_then(|it| it.to_str().ok()).unwrap_or_default();
@@ -202,15 +221,16 @@ impl Address {
     }
 
     /// A page that everybody may see, at the end of all redirections within the host.
-    pub(crate) fn page(&self, path: &str, until: Until) -> Result<Response<Body>> {
+    pub(crate) fn page(&self, path: &str, until: Until) -> Result<Response<String>> {
         self.renew(until)?;
-        let answer = self
-            .get(path, 10, until)
-            .map_err(|err| self.unreachable(&format!("GET {path}"), &err))?;
-        let end = answer.get_uri();
+        let what = format!("GET {path}");
+        let (end, answer) = self
+            .get(path, 10, until)?
+            .map_err(|err| self.unreachable(&what, &err))?;
         if end.host() != self.url.parse::<Uri>()?.host() {
-            bail!(self.elsewhere(&format!("GET {path}"), &end.to_string()));
+            bail!(self.elsewhere(&what, &end.to_string()));
         }
+        refuse_busy(&what, &answer)?;
         let status = answer.status();
         ensure!(
             status.is_success(),
@@ -221,25 +241,36 @@ impl Address {
     }
 
     /// What is missing of a hub that was just deployed, and may come by itself: its name, its certificate, its ingress.
-    pub(crate) fn missing(&self, until: Until) -> Option<Error> {
-        match self.get("/", 0, until) {
+    pub(crate) fn missing(&self, until: Until) -> Result<Option<Error>> {
+        Ok(match self.get("/", 0, until)? {
             Err(err) => Some(self.unreachable("GET /", &err)),
-            Ok(answer) if (502..=504).contains(&answer.status().as_u16()) => {
+            Ok((_, answer)) if refuse_busy("GET /", &answer).is_err() => None,
+            Ok((_, answer)) if (502..=504).contains(&answer.status().as_u16()) => {
                 Some(anyhow!("GET {}/ answers {}", self.url, answer.status()))
             }
             Ok(_) => None,
-        }
+        })
     }
 
-    fn get(&self, path: &str, redirects: u32, until: Until) -> Result<Response<Body>, ureq::Error> {
-        self.agent
+    /// Asks as everybody may. Returns also the address at the end of redirections.
+    fn get(
+        &self,
+        path: &str,
+        redirects: u32,
+        until: Until,
+    ) -> Result<Result<(Uri, Response<String>), ureq::Error>> {
+        let request = self
+            .agent
             .get(format!("{}{path}", self.url))
             .config()
             .proxy(self.proxy.clone())
             .max_redirects(redirects)
             .timeout_global(Some(until.left()))
-            .build()
-            .call()
+            .build();
+        until.beside(move || {
+            let answer = request.call()?;
+            Ok((answer.get_uri().clone(), with_text(answer)?))
+        })
     }
 
     /// The error of a redirection that leads away from the hub.
@@ -282,7 +313,7 @@ impl Address {
         let uri: Uri = format!("{}{path}", self.url)
             .replacen("http", "ws", 1)
             .parse()?;
-        let stream = self.stream(&uri, until)?;
+        let stream = self.connect_to(&uri, until)?;
         let request = ClientRequestBuilder::new(uri)
             .with_header("Authorization", format!("token {}", token.exposed()));
         let mut result = tungstenite::client(request, stream);
@@ -292,12 +323,19 @@ impl Address {
         }
         match result {
             Ok((socket, _)) => Ok(socket),
+            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                let status = answer.status();
+                if let Some(busy) = Busy::of(&format!("GET {path}"), status, answer.headers(), "") {
+                    return Err(busy.into());
+                }
+                bail!("the kernel's websocket does not open: the answer is {status}")
+            }
             Err(err) => bail!("the kernel's websocket does not open: {err}"),
         }
     }
 
     /// Connects to the host of a websocket's address, with TLS for `wss`.
-    fn stream(&self, uri: &Uri, until: Until) -> Result<Box<dyn Stream>> {
+    fn connect_to(&self, uri: &Uri, until: Until) -> Result<Box<dyn Stream>> {
         let host = uri.host().context("the address has no host")?;
         let is_secure = uri.scheme_str() == Some("wss");
         let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
@@ -325,17 +363,42 @@ impl Address {
     }
 }
 
+/// The whole text of an answer with it.
+fn with_text(answer: Response<Body>) -> Result<Response<String>, ureq::Error> {
+    let (head, mut body) = answer.into_parts();
+    // A proxy's error page may be in any encoding.
+    let bytes = body.read_to_vec()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Response::from_parts(head, text))
+}
+
+/// The JSON of an answer of any status; null if it is not JSON, as the error page of a proxy.
+pub(crate) fn json_or_null(answer: &Response<String>) -> Value {
+    serde_json::from_str(answer.body()).unwrap_or_default()
+}
+
+fn refuse_busy(what: &str, answer: &Response<String>) -> Result<(), Busy> {
+    let json = json_or_null(answer);
+    let message = json["message"].as_str().unwrap_or_default();
+    Busy::of(what, answer.status(), answer.headers(), message).map_or(Ok(()), Err)
+}
+
 fn connect_directly(host: &str, port: u16, until: Until) -> Result<TcpStream> {
+    let left = until.left().max(MOMENT);
+    let host = host.to_owned();
+    let tcp = until.beside(move || connect_within(&host, port, left))??;
+    tcp.set_read_timeout(Some(left))?;
+    Ok(tcp)
+}
+
+fn connect_within(host: &str, port: u16, limit: Duration) -> Result<TcpStream> {
     let mut last = None;
     let addresses = (host, port)
         .to_socket_addrs()
         .context("there is no such host")?;
     for address in addresses {
-        match TcpStream::connect_timeout(&address, until.left().max(MOMENT)) {
-            Ok(tcp) => {
-                tcp.set_read_timeout(Some(until.left().max(MOMENT)))?;
-                return Ok(tcp);
-            }
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(tcp) => return Ok(tcp),
             Err(err) => last = Some(err),
         }
     }

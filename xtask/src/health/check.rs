@@ -1,7 +1,7 @@
 //! The check of one hub: its attempts, and the phases of each.
 
 use std::{
-    iter, thread,
+    iter,
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,8 @@ use serde::Serialize;
 use crate::{
     health::{
         address::{self, Address},
-        hub::TestUser,
+        busy::{self, Busy},
+        hub::{HubApi, TestUser},
         notebook::Notebook,
     },
     kubernetes::{api::Api, lease::Lease},
@@ -36,6 +37,8 @@ const ARRIVAL: Duration = Duration::from_secs(180);
 pub(crate) struct Attempt {
     pub(crate) phases: Vec<Phase>,
     pub(crate) failure: Option<String>,
+    /// Whether it failed only because the hub was busy to its end.
+    pub(crate) busy: bool,
 }
 
 #[derive(Serialize)]
@@ -45,7 +48,8 @@ pub(crate) struct Phase {
 }
 
 /// Checks a hub that was just deployed, at this domain or at a rehearsal cluster's real node. Returns "healthy", or
-/// "unchecked" and why; an error if it is not healthy. For who holds the hub's Lease.
+/// "unchecked" and why; an error if it is not healthy. A hub that is busy to the end is unchecked: that people come to it is
+/// no reason to roll it back. For who holds the hub's Lease.
 pub(crate) fn after_rollout(
     api: &Api,
     lease: &Lease,
@@ -63,16 +67,19 @@ pub(crate) fn after_rollout(
     progress.phase("its pods are ready, checking its health");
     let check = Check {
         lease: Some(lease),
+        pods: (api, &hub.name),
         address,
         way,
         attempts: ATTEMPTS,
         limit: ATTEMPT,
         mask,
+        tell: &|line| say!("{}: {line}", hub.name),
     };
-    check.wait_for_arrival(&hub.name)?;
-    let attempts = check.run(|line| say!("{}: {line}", hub.name))?;
-    match attempts.into_iter().next_back().and_then(|it| it.failure) {
+    check.wait_for_arrival()?;
+    let last = check.run()?.pop().unwrap_or_default();
+    match last.failure {
         None => Ok("healthy".to_owned()),
+        Some(busy) if last.busy => Ok(format!("unchecked: {busy}")),
         Some(failure) => bail!("{failure}"),
     }
 }
@@ -110,6 +117,8 @@ fn target(
 pub(crate) struct Check<'a> {
     /// Under which the test user is used; none if nobody logs in.
     pub(crate) lease: Option<&'a Lease>,
+    /// The cluster, and the namespace of users' pods.
+    pub(crate) pods: (&'a Api, &'a str),
     pub(crate) address: Address,
     pub(crate) way: Way,
     pub(crate) attempts: u32,
@@ -117,6 +126,8 @@ pub(crate) struct Check<'a> {
     pub(crate) limit: Duration,
     /// A hub's address may be a secret.
     pub(crate) mask: &'a Mask,
+    /// Says what is going on.
+    pub(crate) tell: &'a dyn Fn(&str),
 }
 
 pub(crate) enum Way {
@@ -147,77 +158,91 @@ impl Check<'_> {
         self.lease.map_or(Ok(()), Lease::check)
     }
 
+    fn tell(&self, text: &str) {
+        (self.tell)(&self.mask.hide(text));
+    }
+
     /// Waits until the hub's addresses answer. What is still missing when the time is over fails the check.
-    fn wait_for_arrival(&self, hub: &str) -> Result<()> {
+    fn wait_for_arrival(&self) -> Result<()> {
         let until = Until {
             may_go_on: &|| self.may_go_on(),
             ..Until::after(ARRIVAL)
         };
         let mut told = String::new();
         for address in iter::once(&self.address).chain(self.way.page()) {
-            while let Some(missing) = address.missing(until)
+            while let Some(missing) = address.missing(until)?
                 && until.check("it").is_ok()
             {
-                let missing = self.mask.hide(&format!("{missing:#}"));
+                let missing = format!("{missing:#}");
                 if missing != told {
-                    say!("{hub}: waiting, at most 3 min, for its address: {missing}");
+                    self.tell(&format!(
+                        "waiting, at most 3 min, for its address: {missing}"
+                    ));
                     told = missing;
                 }
-                thread::sleep(Duration::from_secs(1));
+                until.pause(Duration::from_secs(1))?;
             }
         }
         self.may_go_on()
     }
 
-    /// Tries until an attempt succeeds. Returns all attempts: each failed, but perhaps the last. An error means that
-    /// we have to stop.
-    pub(crate) fn run(&self, tell: impl Fn(&str)) -> Result<Vec<Attempt>> {
+    /// Tries until an attempt succeeds, or the hub was busy to the end of one. Returns all attempts: each failed, but
+    /// perhaps the last. An error means that we have to stop.
+    pub(crate) fn run(&self) -> Result<Vec<Attempt>> {
         let mut attempts = Vec::new();
         for number in 1..=self.attempts {
             let attempt = self.attempt()?;
-            let failure = attempt.failure.clone();
+            let failure = attempt.failure.clone().filter(|_| !attempt.busy);
             attempts.push(attempt);
             let Some(failure) = failure else { break };
             if number < self.attempts {
                 let pause = Duration::from_secs(2 << number.min(5));
-                tell(&format!(
+                self.tell(&format!(
                     "attempt {number} of {}: {failure}\ntrying again in {} s",
                     self.attempts,
                     pause.as_secs()
                 ));
-                self.wait(pause)?;
+                let until = Until {
+                    may_go_on: &|| self.may_go_on(),
+                    ..Until::after(pause)
+                };
+                until.pause(pause)?;
             }
         }
         Ok(attempts)
     }
 
     fn attempt(&self) -> Result<Attempt> {
-        let mut attempt = Attempt::default();
+        let tell = |text: &str| self.tell(text);
         let until = Until {
             may_go_on: &|| self.may_go_on(),
             ..Until::after(self.limit)
         };
+        let mut phases = Phases {
+            done: Vec::new(),
+            until,
+            tell: &tell,
+        };
         let result = match &self.way {
             Way::Server { token, notebooks } => {
-                let make_user =
-                    || TestUser::make(&self.address, token, self.mask, self.lease, until);
-                attempt.use_server(make_user, notebooks, until)
+                let hub = HubApi {
+                    address: &self.address,
+                    token,
+                    lease: self.lease,
+                    pods: self.pods,
+                    tell: &tell,
+                };
+                phases.use_server(hub, notebooks)
             }
-            Way::Pages(page) => attempt.get_pages(&self.address, page.as_ref(), until),
+            Way::Pages(page) => phases.get_pages(&self.address, page.as_ref()),
         };
         self.may_go_on()?;
-        attempt.failure = result.err().map(|err| self.mask.hide(&format!("{err:#}")));
-        Ok(attempt)
-    }
-
-    /// An error if we have to stop before the pause is over.
-    fn wait(&self, pause: Duration) -> Result<()> {
-        let until = Until::after(pause);
-        while !until.left().is_zero() {
-            self.may_go_on()?;
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
+        let err = result.err();
+        Ok(Attempt {
+            phases: phases.done,
+            busy: err.as_ref().is_some_and(|it| it.is::<Busy>()),
+            failure: err.map(|it| self.mask.hide(&format!("{it:#}"))),
+        })
     }
 }
 
@@ -245,24 +270,28 @@ pub(crate) fn token(api: &Api, hub: &Hub) -> Result<Result<Secret, String>> {
     })
 }
 
-impl Attempt {
-    fn use_server<'a>(
-        &mut self,
-        make_user: impl FnOnce() -> Result<TestUser<'a>>,
-        notebooks: &[Notebook],
-        until: Until,
-    ) -> Result<()> {
-        let user = self.phase("user", make_user)?;
-        self.phase("server", || user.start_server(until))?;
+/// The phases of an attempt, one after the other.
+struct Phases<'a> {
+    done: Vec<Phase>,
+    until: Until<'a>,
+    tell: &'a dyn Fn(&str),
+}
+
+impl Phases<'_> {
+    fn use_server(&mut self, hub: HubApi, notebooks: &[Notebook]) -> Result<()> {
+        let until = self.until;
+        let user = self.run("user", || TestUser::make(hub, until))?;
+        self.run("server", || user.start_server(until))?;
         for notebook in notebooks {
-            let mut kernel = self.phase("kernel", || user.start_kernel(until))?;
-            self.phase(&notebook.name, || notebook.run(&mut kernel, until))?;
+            let mut kernel = self.run("kernel", || user.start_kernel(until))?;
+            self.run(&notebook.name, || notebook.run(&mut kernel, until))?;
         }
-        self.phase("end", || user.remove(until))
+        self.run("end", || user.remove(until))
     }
 
-    fn get_pages(&mut self, hub: &Address, page: Option<&Address>, until: Until) -> Result<()> {
-        let answer = self.phase("hub", || hub.page("/hub/health", until))?;
+    fn get_pages(&mut self, hub: &Address, page: Option<&Address>) -> Result<()> {
+        let until = self.until;
+        let answer = self.run("hub", || hub.page("/hub/health", until))?;
         ensure!(
             answer.headers().contains_key("x-jupyterhub-version"),
             "GET {}/hub/health: the answer is not that of JupyterHub\nhint: {}",
@@ -270,19 +299,21 @@ impl Attempt {
             address::HINT
         );
         if let Some(page) = page {
-            let text = self.phase("page", || {
-                Ok(page.page("/", until)?.body_mut().read_to_string()?)
-            })?;
-            ensure!(text.contains("</html>"), "`{}/` is not a page", page.url);
+            let answer = self.run("page", || page.page("/", until))?;
+            ensure!(
+                answer.body().contains("</html>"),
+                "`{}/` is not a page",
+                page.url
+            );
         }
         Ok(())
     }
 
-    /// Does `work`, and records how long it took.
-    fn phase<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Does `work`, again as often as the hub is busy, and records how long that took.
+    fn run<T>(&mut self, name: &str, work: impl FnMut() -> Result<T>) -> Result<T> {
         let started = Instant::now();
-        let result = work();
-        self.phases.push(Phase {
+        let result = busy::wait_while_busy(self.until, self.tell, work);
+        self.done.push(Phase {
             name: name.to_owned(),
             seconds: started.elapsed().as_secs_f64(),
         });

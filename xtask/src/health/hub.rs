@@ -1,7 +1,7 @@
 //! The hub's API, for a user that checks the hub: <https://jupyterhub.readthedocs.io/en/stable/reference/rest-api.html>.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     io::{BufRead, BufReader},
     thread,
     time::{Duration, Instant},
@@ -9,20 +9,24 @@ use std::{
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
-use ureq::{
-    Body,
-    http::{Response, StatusCode},
-};
+use ureq::http::{Response, StatusCode};
 
 use crate::{
     health::{
-        address::{Address, HINT},
+        address::{self, Address, HINT},
+        busy::{self, Busy},
         kernel::Kernel,
     },
-    kubernetes::lease::Lease,
-    machine::until::Until,
-    secrets::{Mask, Secret},
-    services::http,
+    kubernetes::{
+        api::Api,
+        lease::Lease,
+        rollout::user_pod::{PodTrouble, UserPod},
+    },
+    machine::{
+        process::{self, Unfinished},
+        until::Until,
+    },
+    secrets::Secret,
 };
 
 /// Nobody can log in with this name: it is blocked in the hub's configuration.
@@ -34,6 +38,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(540);
 const STOP: Duration = Duration::from_secs(60);
 
+/// How long that server's end may take once somebody wants us to stop.
+const HURRY: Duration = Duration::from_secs(5);
+
+/// How often to say what a server's start waits for.
+const NEWS: Duration = Duration::from_secs(5);
+
 /// How long the events of one answer are followed, and how long a hub that was there may be away.
 const STREAM: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(3);
@@ -41,25 +51,50 @@ const GONE: Duration = Duration::from_secs(3);
 /// The name of the hub in messages, beside that of a user's server.
 const HUB: &str = "hub";
 
+/// A hub, as it is asked by its service.
+#[derive(Clone, Copy)]
+pub(crate) struct HubApi<'a> {
+    pub(crate) address: &'a Address,
+    pub(crate) token: &'a Secret,
+    pub(crate) lease: Option<&'a Lease>,
+    /// The cluster, and the namespace of users' pods.
+    pub(crate) pods: (&'a Api, &'a str),
+    pub(crate) tell: &'a dyn Fn(&str),
+}
+
 /// The user that checks. When this is dropped the user is deleted and its server stopped, unless it may be somebody
 /// else's by then.
 pub(crate) struct TestUser<'a> {
-    address: &'a Address,
-    token: &'a Secret,
-    mask: &'a Mask,
-    lease: Option<&'a Lease>,
+    hub: HubApi<'a>,
     is_there: Cell<bool>,
+    _unfinished: Unfinished,
 }
 
 /// What is known of a server's start.
-struct Start {
+struct Start<'a> {
     /// The newest event's message.
     last: String,
     /// When the hub answered for the last time.
     heard: Instant,
+    pod: UserPod<'a>,
+    /// What keeps its pod from being ready.
+    trouble: Option<PodTrouble>,
+    /// What was said last of it, and when.
+    told: (String, Instant),
 }
 
-impl Start {
+impl<'a> Start<'a> {
+    fn new(hub: HubApi<'a>) -> Start<'a> {
+        let (api, namespace) = hub.pods;
+        Start {
+            last: String::new(),
+            heard: Instant::now(),
+            pod: UserPod::new(api, namespace, USER),
+            trouble: None,
+            told: (String::new(), Instant::now()),
+        }
+    }
+
     /// The error of a start that failed with this event.
     fn failed(&self, event: &Value) -> Error {
         let message = event["message"].as_str().unwrap_or_default();
@@ -68,25 +103,47 @@ impl Start {
             "" => String::new(),
             last => format!("; before that: {last}"),
         };
-        anyhow!("the server did not start: {message}{reason}")
+        anyhow!(
+            "the server did not start: {message}{reason}{}",
+            self.of_pod()
+        )
+    }
+
+    /// What was seen last of the pod, on lines of their own.
+    fn of_pod(&self) -> String {
+        let trouble = self.trouble.as_ref();
+        trouble.map_or_else(String::new, |it| format!("\n{}", it.message))
+    }
+
+    /// Looks at the pod, and tells what the start waits for. An error if the pod won't become ready.
+    fn look(&mut self, tell: &dyn Fn(&str)) -> Result<()> {
+        // The hub deletes a pod that it gives up: what was seen of it stays.
+        self.trouble = self.pod.trouble().or_else(|| self.trouble.take());
+        if let Some(trouble) = self.trouble.as_ref().filter(|it| it.is_permanent) {
+            bail!("the server did not start: {}", trouble.message);
+        }
+        let news = match &self.trouble {
+            Some(trouble) => &trouble.message,
+            None => &self.last,
+        };
+        let (told, at) = &self.told;
+        if !news.is_empty() && news != told && at.elapsed() > NEWS {
+            tell(&format!("waiting for the server: {news}"));
+            self.told = (news.clone(), Instant::now());
+        }
+        Ok(())
     }
 }
 
 impl<'a> TestUser<'a> {
     /// Creates the user. What an earlier check left is removed first.
-    pub(crate) fn make(
-        address: &'a Address,
-        token: &'a Secret,
-        mask: &'a Mask,
-        lease: Option<&'a Lease>,
-        until: Until,
-    ) -> Result<TestUser<'a>> {
+    pub(crate) fn make(hub: HubApi<'a>, until: Until) -> Result<TestUser<'a>> {
         let user = TestUser {
-            address,
-            token,
-            mask,
-            lease,
+            hub,
             is_there: Cell::new(false),
+            _unfinished: process::unfinished(format!(
+                "the user `{USER}` and its server are left to the next check, which removes them"
+            )),
         };
         user.end_server(until.within(START))?;
         user.ask("DELETE", &format!("users/{USER}"), &[204, 404], until)?;
@@ -96,19 +153,20 @@ impl<'a> TestUser<'a> {
         Ok(user)
     }
 
-    /// Returns when the server is ready; with an error in the spawner's own words as soon as it certainly will not be.
+    /// Returns when the server is ready; with an error in the words of the spawner, or of its pod, as soon as it certainly
+    /// will not be.
     pub(crate) fn start_server(&self, until: Until) -> Result<()> {
         let until = until.within(START);
         let path = format!("users/{USER}/server");
-        let answer = self.address.ask(
+        let answer = self.hub.address.ask(
             "POST",
             &format!("/hub/api/{path}"),
-            self.token,
+            self.hub.token,
             None,
             until.within(ANSWER),
         )?;
         let failed = answer.status() == 500;
-        match expect(HUB, "POST", &path, answer, &[201, 202]) {
+        match expect(HUB, "POST", &path, &answer, &[201, 202]) {
             // If a start failed at once, its progress tells why.
             Err(err) if failed => self.follow_start(until).and(Err(err)),
             Err(err) => Err(err),
@@ -119,18 +177,23 @@ impl<'a> TestUser<'a> {
     /// Follows the server's start. A load balancer cuts long answers, and behind a proxy a hub that is gone is only silent:
     /// so the hub is asked again and again, and continues where it was.
     fn follow_start(&self, until: Until) -> Result<()> {
-        let mut start = Start {
-            last: String::new(),
-            heard: Instant::now(),
-        };
+        let tell = self.hub.tell;
+        let mut start = Start::new(self.hub);
         loop {
-            let cut = match self.decisive_event(&mut start, until) {
+            let event =
+                busy::wait_while_busy(until, tell, || self.decisive_event(&mut start, until));
+            let cut = match event {
                 Ok(event) if event["ready"] == true => return Ok(()),
                 Ok(event) => return Err(start.failed(&event)),
+                Err(err) if err.is::<Busy>() => return Err(err),
                 Err(err) => err,
             };
+            start.look(tell)?;
             // Before an error that is nothing but the end of the time.
-            until.check(&format!("the server's start ({})", start.last))?;
+            let what = format!("the server's start ({})", start.last);
+            until
+                .check(&what)
+                .map_err(|err| anyhow!("{err}{}", start.of_pod()))?;
             ensure!(
                 start.heard.elapsed() < GONE,
                 "the hub went away in the server's start ({}): {cut:#}",
@@ -144,12 +207,13 @@ impl<'a> TestUser<'a> {
     /// stream was cut.
     fn decisive_event(&self, start: &mut Start, until: Until) -> Result<Value> {
         let path = format!("/hub/api/users/{USER}/server/progress");
-        let answer =
-            self.address
-                .send("GET", &path, self.token, None, until.within(ANSWER), STREAM)?;
-        if !answer.status().is_success() {
-            return expect(HUB, "GET", &path, answer, &[]);
-        }
+        let HubApi { address, token, .. } = self.hub;
+        let answer = address.stream(&path, token, until.within(ANSWER), STREAM);
+        let answer = answer.inspect_err(|err| {
+            if err.is::<Busy>() {
+                start.heard = Instant::now();
+            }
+        })?;
         let mut lines = BufReader::new(answer.into_body().into_reader()).lines();
         while let Some(Ok(line)) = lines.next() {
             until.check("it")?;
@@ -180,19 +244,19 @@ impl<'a> TestUser<'a> {
         let kernel = self.ask_server("POST", "kernels", &token, Some(&body), until)?;
         let id = kernel["id"].as_str().context("the kernel has no id")?;
         let path = format!("/user/{USER}/api/kernels/{id}");
-        Kernel::connect(self.address, path, token, until)
+        Kernel::connect(self.hub.address, path, token, until, self.hub.tell)
     }
 
     /// A token that can do nothing but what the user can: use its server.
     fn make_token(&self, until: Until) -> Result<Secret> {
-        let answer = self.address.ask(
+        let answer = self.hub.address.ask(
             "POST",
             &format!("/hub/api/users/{USER}/tokens"),
-            self.token,
+            self.hub.token,
             Some(&json!({"note": "health check", "expires_in": 3600})),
             until,
         )?;
-        let made = expect(HUB, "POST", "a token", answer, &[200, 201])?;
+        let made = expect(HUB, "POST", "a token", &answer, &[200, 201])?;
         let token = made["token"].as_str();
         let token = token.context("the hub gives the user no token")?;
         Ok(Secret::new(token.to_owned()))
@@ -208,8 +272,8 @@ impl<'a> TestUser<'a> {
         until: Until,
     ) -> Result<Value> {
         let whole = format!("/user/{USER}/api/{path}");
-        let answer = self.address.ask(method, &whole, token, body, until)?;
-        expect("server", method, path, answer, &[200, 201])
+        let answer = self.hub.address.ask(method, &whole, token, body, until)?;
+        expect("server", method, path, &answer, &[200, 201])
     }
 
     /// Stops the server and deletes the user.
@@ -220,7 +284,7 @@ impl<'a> TestUser<'a> {
         Ok(())
     }
 
-    /// Waits for a server that is about to start or to stop, and stops it.
+    /// Stops the server, also while it starts, and waits for its end.
     fn end_server(&self, until: Until) -> Result<()> {
         loop {
             let user = self.ask("GET", &format!("users/{USER}"), &[200, 404], until)?;
@@ -228,13 +292,11 @@ impl<'a> TestUser<'a> {
             if !server.is_object() {
                 return Ok(());
             }
-            if server["pending"].is_null() {
-                self.ask(
-                    "DELETE",
-                    &format!("users/{USER}/server"),
-                    &[202, 204, 400, 404],
-                    until,
-                )?;
+            if server["pending"] != "stop" {
+                let mut statuses = vec![202, 204, 400, 404];
+                // A hub may fail to end a start, and an older one refuses to.
+                statuses.extend((!server["pending"].is_null()).then_some(500));
+                self.ask("DELETE", &format!("users/{USER}/server"), &statuses, until)?;
             }
             until.check(&format!(
                 "the end of the server ({})",
@@ -246,30 +308,48 @@ impl<'a> TestUser<'a> {
 
     /// Asks the hub as its service. It must answer with one of these statuses.
     fn ask(&self, method: &str, path: &str, statuses: &[u16], until: Until) -> Result<Value> {
-        let answer = self.address.ask(
+        let answer = self.hub.address.ask(
             method,
             &format!("/hub/api/{path}"),
-            self.token,
+            self.hub.token,
             None,
             until.within(ANSWER),
         )?;
-        expect(HUB, method, path, answer, statuses)
+        expect(HUB, method, path, &answer, statuses)
     }
 }
 
 impl Drop for TestUser<'_> {
     fn drop(&mut self) {
+        let tell = self.hub.tell;
+        let stopped = OnceCell::new();
+        let may_go_on = || {
+            if process::check_stopped().is_ok() {
+                return Ok(());
+            }
+            let since: &Instant = stopped.get_or_init(|| {
+                let limit = HURRY.as_secs();
+                tell(&format!(
+                    "stopping the server of the user `{USER}`, {limit} s at most"
+                ));
+                Instant::now()
+            });
+            ensure!(since.elapsed() < HURRY, "it takes too long");
+            Ok(())
+        };
         let started = Instant::now();
-        let until = Until::after_in_any_case(STOP);
+        let until = Until {
+            may_go_on: &may_go_on,
+            ..Until::after(STOP)
+        };
         while self.is_there.get()
-            && self.lease.is_none_or(|it| it.check().is_ok())
+            && self.hub.lease.is_none_or(|it| it.check().is_ok())
             && let Err(err) = self.remove(until)
         {
             if started.elapsed() > GONE {
-                let reason = self.mask.hide(&format!("{err:#}"));
-                return say!(
-                    "cannot remove the user `{USER}`, which the next check does: {reason}"
-                );
+                return tell(&format!(
+                    "cannot remove the user `{USER}`, which the next check does: {err:#}"
+                ));
             }
             thread::sleep(Duration::from_millis(500));
         }
@@ -287,11 +367,11 @@ fn expect(
     who: &str,
     method: &str,
     path: &str,
-    mut answer: Response<Body>,
+    answer: &Response<String>,
     statuses: &[u16],
 ) -> Result<Value> {
     let status = answer.status();
-    let json = http::json_or_null(&mut answer);
+    let json = address::json_or_null(answer);
     // Others than JupyterHub know neither its users nor its way to say so.
     let is_elsewhere = who == HUB && status == 404 && json["status"] != 404;
     if is_elsewhere {

@@ -7,14 +7,18 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 use crate::{
-    health::address::{Address, Stream},
-    machine::until::Until,
+    health::{
+        address::{self, Address, Stream},
+        busy::Busy,
+    },
+    machine::{process, until::Until},
     secrets::Secret,
-    services::http,
 };
 
-/// How long a cell that is interrupted may take to end in order: a Dask cluster goes with it.
+/// How long a cell that is interrupted may take to end in order: a Dask cluster goes with it. Less once somebody wants us to
+/// stop.
 const GRACE: Duration = Duration::from_secs(8);
+const HURRY: Duration = Duration::from_secs(3);
 
 pub(crate) struct Kernel<'a> {
     address: &'a Address,
@@ -23,6 +27,8 @@ pub(crate) struct Kernel<'a> {
     token: Secret,
     socket: WebSocket<Box<dyn Stream>>,
     cells: usize,
+    /// Says what is going on.
+    tell: &'a dyn Fn(&str),
 }
 
 /// What a cell wrote and showed, in the form of a notebook's outputs; or how it failed.
@@ -39,12 +45,14 @@ impl Kernel<'_> {
         path: String,
         token: Secret,
         until: Until,
+        tell: &'a dyn Fn(&str),
     ) -> Result<Kernel<'a>> {
         let channels = format!("{path}/channels");
         let check_waiting = || state(address, &path, &token, until).map(|_| ());
         let socket = address
             .websocket(&channels, &token, until, check_waiting)
             .map_err(|err| match state(address, &path, &token, until) {
+                Ok(_) if err.is::<Busy>() => err,
                 Ok(state) => err.context(format!(
                     "the kernel did not start, and is `{state}` to the server"
                 )),
@@ -56,6 +64,7 @@ impl Kernel<'_> {
             token,
             socket,
             cells: 0,
+            tell,
         })
     }
 
@@ -77,7 +86,11 @@ impl Kernel<'_> {
 
     /// Interrupts a cell, and gives it a moment to end in order.
     fn interrupt(&mut self, id: &str) {
-        let until = Until::after_in_any_case(GRACE);
+        let is_stopped = process::check_stopped().is_err();
+        if is_stopped {
+            (self.tell)("interrupting the notebook's cell");
+        }
+        let until = Until::after_in_any_case(if is_stopped { HURRY } else { GRACE });
         let path = format!("{}/interrupt", self.path);
         let answer = self.address.ask("POST", &path, &self.token, None, until);
         if answer.is_ok() {
@@ -129,12 +142,12 @@ impl Kernel<'_> {
 /// What the server says of a kernel that starts: `starting`, `idle`, `unknown`.
 fn state(address: &Address, path: &str, token: &Secret, until: Until) -> Result<String> {
     until.check("the kernel's start")?;
-    let mut answer = address.ask("GET", path, token, None, until)?;
+    let answer = address.ask("GET", path, token, None, until)?;
     ensure!(
         answer.status() != 404,
         "the kernel did not start: it dies each time the server tries it"
     );
-    let kernel = http::json_or_null(&mut answer);
+    let kernel = address::json_or_null(&answer);
     let state = kernel["execution_state"].as_str();
     Ok(state.unwrap_or("unknown").to_owned())
 }

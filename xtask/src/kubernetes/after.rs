@@ -18,6 +18,9 @@ pub(crate) const NOT_READY: &str = "did not become ready";
 /// What is said of one that fails its health check.
 pub(crate) const NOT_HEALTHY: &str = "is not healthy";
 
+/// What is said of one whose health check a signal cut off.
+pub(crate) const NOT_CHECKED: &str = "is ready, and its health was not checked";
+
 /// Why an upgrade failed, in few words: a label holds them, so no secret may be among them.
 fn reason(err: &Error) -> &'static str {
     let message = err.to_string();

@@ -212,6 +212,8 @@ pub(crate) struct Pod {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded` or `Failed`.
+    pub(crate) phase: String,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) init_container_statuses: Vec<ContainerStatus>,
     pub(crate) container_statuses: Vec<ContainerStatus>,

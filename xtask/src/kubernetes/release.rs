@@ -14,7 +14,7 @@ use xshell::{Cmd, Shell};
 
 use crate::{
     kubernetes::{
-        after::{self, After, NOT_HEALTHY, NOT_READY},
+        after::{self, After, NOT_CHECKED, NOT_HEALTHY, NOT_READY},
         api::{self, Api},
         helm::{self, Release},
         history::{self, Outcome, Revision},
@@ -347,9 +347,16 @@ impl<'a> HelmRunner<'a> {
         check: impl FnOnce(&Progress) -> Result<T>,
     ) -> Result<(After, T)> {
         let until = Instant::now() + self.timeout;
+        let name = release.name;
+        let unfinished = process::unfinished(format!(
+            "{name}: helm was at work on it, and the next deploy repairs what it left"
+        ));
         progress.phase("upgrading");
         let (answer, after) = self.apply(release, session, before, until, progress)?;
         let revision = answer.version;
+        unfinished.change(format!(
+            "{name} is left at revision {revision}, whose pods were not waited for"
+        ));
         progress.phase(&format!(
             "revision {revision} is applied, waiting for its pods"
         ));
@@ -364,8 +371,13 @@ impl<'a> HelmRunner<'a> {
             progress,
         )
         .with_context(|| format!("revision {revision} {NOT_READY}"))?;
-        let checked =
-            check(progress).with_context(|| format!("revision {revision} {NOT_HEALTHY}"))?;
+        unfinished.change(format!(
+            "{name} is left at revision {revision}, which {NOT_CHECKED}"
+        ));
+        let checked = check(progress).with_context(|| {
+            let how = process::check_stopped().map_or(NOT_CHECKED, |()| NOT_HEALTHY);
+            format!("revision {revision} {how}")
+        })?;
         Ok((after, checked))
     }
 

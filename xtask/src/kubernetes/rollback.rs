@@ -19,6 +19,7 @@ use crate::{
         way_back::WayBack,
     },
     machine::{
+        process,
         terminal::Progress,
         until::{Attempts, Until},
     },
@@ -65,6 +66,9 @@ impl HelmRunner<'_> {
         let number = way_back.target().number;
         let until = Instant::now() + self.timeout;
         progress.phase(&format!("rolling back to revision {number}"));
+        let _unfinished = process::unfinished(format!(
+            "{release} was being rolled back to revision {number}, and its pods were not waited for"
+        ));
         let (live, content) = (&way_back.live_content, &way_back.content);
         let api = &session.api;
         let manifest = history::manifest(content);

@@ -3,6 +3,8 @@
 mod hooks;
 mod observed;
 mod pods;
+mod told;
+pub(crate) mod user_pod;
 mod watch;
 mod workloads;
 
@@ -34,10 +36,6 @@ pub(crate) use crate::kubernetes::rollout::{
     hooks::{Before, Hooks},
     pods::{is_refusal, trouble_of_job},
 };
-
-/// How long a pod may be without a node before that counts as failed, unless an autoscaler is at work: a third of the
-/// release's time, and at most this.
-const GRACE: Duration = Duration::from_secs(120);
 
 /// How often to look whether a pod has been without a node for too long, or we have to stop.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -73,7 +71,7 @@ pub(crate) fn follow(
     progress: &Progress,
 ) -> Result<()> {
     let workloads = workloads::in_manifest(manifest, namespace)?;
-    let grace = GRACE.min(until.left() / 3);
+    let grace = pods::GRACE.min(until.left() / 3);
     // Most releases are ready already, and need no watches.
     let mut observed = Observed::new(api, grace);
     observed.load(&workloads)?;

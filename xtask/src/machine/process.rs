@@ -442,6 +442,32 @@ static ENDS_IN_ORDER: AtomicBool = AtomicBool::new(false);
 /// The programs that the first signal ends.
 static RUNNING: Mutex<Vec<Weak<Handle>>> = Mutex::new(Vec::new());
 
+/// What is said if a second signal ends us now.
+static UNFINISHED: Mutex<Vec<Arc<Mutex<String>>>> = Mutex::new(Vec::new());
+
+/// Something that a second signal leaves as it is, until this is dropped.
+pub(crate) struct Unfinished(Arc<Mutex<String>>);
+
+/// Says this if a second signal ends us before what is returned is dropped.
+pub(crate) fn unfinished(what: String) -> Unfinished {
+    let what = Arc::new(Mutex::new(what));
+    locked(&UNFINISHED).push(what.clone());
+    Unfinished(what)
+}
+
+impl Unfinished {
+    /// Says this from now on.
+    pub(crate) fn change(&self, what: String) {
+        *locked(&self.0) = what;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        locked(&UNFINISHED).retain(|it| !Arc::ptr_eq(it, &self.0));
+    }
+}
+
 /// Lets Ctrl-C and SIGTERM end the programs that work for us, and then this one when it has said what it leaves behind.
 /// A second signal ends it at once.
 pub(crate) fn end_in_order() {
@@ -479,6 +505,9 @@ fn on_signal(signal: i32) {
             terminate(&program);
         }
     } else {
+        for what in locked(&UNFINISHED).iter() {
+            say!("{}", locked(what));
+        }
         private::remove_files();
         let _ = emulate_default_handler(signal);
     }

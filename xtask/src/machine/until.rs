@@ -1,10 +1,17 @@
 //! Deadlines.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::machine::process;
+
+/// How often to look whether an attempt may go on.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The deadline of an attempt, and what ends it earlier.
 #[derive(Clone, Copy)]
@@ -91,5 +98,35 @@ impl<'a> Until<'a> {
         (self.may_go_on)()?;
         ensure!(!self.left().is_zero(), "{what} took too long");
         Ok(())
+    }
+
+    /// Waits as long as this. An error as soon as the attempt has to end for another reason than its time.
+    pub(crate) fn pause(self, pause: Duration) -> Result<()> {
+        let end = Instant::now() + pause;
+        loop {
+            (self.may_go_on)()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(INTERVAL));
+        }
+    }
+
+    /// Does what may block, and has limits of its own, in another thread. An error as soon as the attempt has to end: then
+    /// that thread is left to itself.
+    pub(crate) fn beside<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let (sender, done) = mpsc::channel();
+        thread::spawn(move || sender.send(work()));
+        loop {
+            match done.recv_timeout(INTERVAL) {
+                Ok(done) => return Ok(done),
+                Err(RecvTimeoutError::Timeout) => (self.may_go_on)()?,
+                Err(RecvTimeoutError::Disconnected) => bail!("a request panicked"),
+            }
+        }
     }
 }

@@ -38,12 +38,6 @@ pub(crate) fn json(answer: &mut Response<Body>, service: &str) -> Result<Value> 
     serde_json::from_str(&text).with_context(|| format!("{service}'s answer is not JSON"))
 }
 
-/// The JSON of an answer of any status; null if it is not JSON, as the error page of a proxy.
-pub(crate) fn json_or_null(answer: &mut Response<Body>) -> Value {
-    let text = answer.body_mut().read_to_string().unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
 /// The answer itself if its status is a success; otherwise an error with the service's own words.
 pub(crate) fn success(
     mut answer: Response<Body>,

@@ -446,6 +446,191 @@ fn starts(hub: &JupyterHub, how: &str) -> usize {
     hub.log().matches(&format!("This start is {how}")).count()
 }
 
+/// JupyterHub asks to come back later, by seconds or by a date, when many log in at once.
+#[test]
+fn a_busy_hub_is_waited_for() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("busy 2");
+    let ran = repo.ok("run-hub-health-check lake troubled --attempts 1");
+    let users = "/hub/api/users/deployment-service-check";
+    for what in [
+        format!("GET {users}"),
+        format!("DELETE {users}"),
+        format!("POST {users}"),
+        format!("POST {users}/server"),
+        format!("GET {users}/server/progress"),
+        format!("POST {users}/tokens"),
+    ] {
+        let part = format!(
+            "the hub is busy: {what} is answered 429 Too Many Requests: Too many users trying to log in right now.\n\
+             waiting "
+        );
+        assert!(ran.stderr.contains(&part), "no {part:?} in {}", ran.stderr);
+    }
+}
+
+/// A pause that ends after the attempt is not begun, and no other attempt is made.
+#[test]
+fn a_hub_that_is_busy_to_the_end_is_not_broken() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("busy 3600");
+    let ran = repo.run("run-hub-health-check lake troubled");
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let busy = "`troubled` of `lake` is busy, which says nothing of its health: user ";
+    assert!(ran.stdout.starts_with(busy), "{}", ran.stdout);
+    assert!(!ran.stderr.contains("attempt 1"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_hub_that_is_busy_to_the_end_is_not_rolled_back() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("busy 3600");
+    let said = repo.ok("deploy lake troubled --rollback-on-failure").stdout;
+    let busy =
+        "unchecked: the hub is busy: GET /hub/api/users/deployment-service-check is answered 429";
+    assert!(
+        said.contains("deployed  revision ") && said.contains(busy),
+        "{said}"
+    );
+}
+
+/// Makes the pod of the check's user, as a hub would whose start is stuck.
+fn users_pod(cluster: &Shared, name: &str, fate: &str, scheduler: &str) {
+    cluster.kubectl_apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: troubled, labels: {{fate: {fate}, \
+         hub.jupyter.org/username: deployment-service-check}}}}, \
+         spec: {{schedulerName: {scheduler}, containers: [{{name: pond, image: pond}}]}}}}"
+    ));
+}
+
+/// The check of a hub whose servers are stuck fails within this time, and says this.
+fn stuck(repo: &Repo, hub: &JupyterHub, pod: &str, seconds: u64, part: &str) {
+    hub.trouble("stuck");
+    let started = Instant::now();
+    fails(repo, hub, "troubled", &[part]);
+    assert!(
+        started.elapsed() < Duration::from_secs(seconds),
+        "{:?}",
+        started.elapsed()
+    );
+    let cluster = Shared::cluster();
+    cluster.kubectl(&format!(
+        "delete pod {pod} -n troubled --force --grace-period 0"
+    ));
+}
+
+/// The hub itself gives it up after a minute.
+#[test]
+fn a_users_pod_that_cannot_start_is_told_at_once() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    users_pod(&hub.cluster, "crashing", "crash", "default-scheduler");
+    let crash = "the server did not start: container `pond` of pod `crashing`: CrashLoopBackOff, exit code 137, \
+                 restarts: 3\n  event BackOff: Back-off restarting failed container pond";
+    stuck(&repo, &hub, "crashing", 15, crash);
+}
+
+#[test]
+fn a_users_pod_without_its_volume_is_told_soon() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    users_pod(&hub.cluster, "mountless", "none", "nobody");
+    let uid = "get pod mountless -n troubled -o jsonpath={.metadata.uid}";
+    let uid = hub.cluster.kubectl(uid);
+    hub.cluster.kubectl_apply(&format!(
+        "{{apiVersion: v1, kind: Event, metadata: {{name: mountless, namespace: troubled}}, reason: FailedMount, \
+         type: Warning, involvedObject: {{kind: Pod, name: mountless, namespace: troubled, uid: {uid}}}, \
+         message: 'MountVolume.SetUp failed for volume \"home\" : configmap \"home\" not found'}}"
+    ));
+    let mount = "the server did not start: pod `mountless` is not ready\n  event FailedMount: MountVolume.SetUp failed";
+    stuck(&repo, &hub, "mountless", 25, mount);
+}
+
+/// What is told while a server starts.
+#[test]
+fn a_start_that_takes_long_says_what_it_waits_for() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("hangs");
+    fails(
+        &repo,
+        &hub,
+        "troubled",
+        &["waiting for the server: 0/1 nodes are available\n"],
+    );
+}
+
+/// The server that starts is stopped in seconds, and the next check finds nothing of it.
+#[test]
+fn ctrl_c_says_that_the_server_is_stopped() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("stuck");
+    let before = starts(&hub, "stuck");
+    let child = repo.start("deploy lake troubled");
+    wait_until("the server", || starts(&hub, "stuck") > before);
+    let started = Instant::now();
+    signal(&child, "INT");
+    let said = Ran::from(child).stderr;
+    for part in [
+        "troubled: stopping the server of the user `deployment-service-check`, 5 s at most\n",
+        "`troubled` stopped: it is at revision ",
+        "is ready, and its health was not checked: stopped\n",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
+    hub.trouble("");
+    repo.ok("run-hub-health-check lake troubled --attempts 1");
+}
+
+/// A hub that takes its time to stop a server keeps nobody waiting, and a second signal says what is left.
+#[test]
+fn two_signals_say_what_is_left() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("stuck for ever");
+    let before = starts(&hub, "stuck for ever");
+    let mut child = repo.start("deploy lake troubled");
+    wait_until("the server", || starts(&hub, "stuck for ever") > before);
+    signal(&child, "INT");
+    says(&mut child, "stopping the server of the user");
+    signal(&child, "INT");
+    let said = Ran::from(child);
+    assert_eq!(said.code, None);
+    for part in [
+        "troubled is left at revision ",
+        ", which is ready, and its health was not checked\n",
+        "the user `deployment-service-check` and its server are left to the next check, which removes them\n",
+    ] {
+        assert!(said.stderr.contains(part), "no {part:?} in {}", said.stderr);
+    }
+    hub.cluster.kubectl("delete leases --all -n troubled");
+}
+
+/// A hub that does not answer keeps nobody waiting who wants to stop.
+#[test]
+fn ctrl_c_does_not_wait_for_an_answer() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    let silent = Server::answering(|_| Answer::Silence).address;
+    let front = front(&hub, silent.trim_start_matches("http://"));
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        &hub.address,
+        &front.address,
+    );
+    let mut child = repo.start("run-hub-health-check lake troubled --verbose");
+    says(&mut child, "kubectl proxy");
+    thread::sleep(Duration::from_secs(1));
+    let started = Instant::now();
+    signal(&child, "INT");
+    assert_eq!(Ran::from(child).code, Some(1));
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
 /// Nor do a check and a deploy.
 #[test]
 fn two_checks_do_not_take_the_user_from_each_other() {

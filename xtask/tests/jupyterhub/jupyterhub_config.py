@@ -4,10 +4,14 @@ import asyncio
 import json
 import os
 import sys
+import time
+from email.utils import formatdate
 from pathlib import Path
 
+from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.apihandlers.users import SpawnProgressAPIHandler
 from jupyterhub.spawner import SimpleLocalProcessSpawner
+from tornado.web import HTTPError
 
 USER = "deployment-service-check"
 here = Path.cwd()
@@ -20,7 +24,7 @@ class Spawner(SimpleLocalProcessSpawner):
         trouble = (here / "trouble").read_text()
         if trouble == "fails":
             raise RuntimeError("the volume of the home is gone")
-        if trouble in ("slow", "hangs"):
+        if trouble in ("slow", "hangs", "stuck", "stuck for ever"):
             self.log.warning("This start is %s", trouble)
             await asyncio.sleep(6 if trouble == "slow" else 600)
         if trouble == "no access":
@@ -39,9 +43,36 @@ class Spawner(SimpleLocalProcessSpawner):
             self.args += ["--KernelRestarter.restart_limit=1", "--KernelRestarter.time_to_dead=1"]
         return await super().start()
 
+    async def stop(self, now=False):
+        if (here / "trouble").read_text() == "stuck for ever":
+            await asyncio.sleep(8)
+        await super().stop(now)
+
     async def progress(self):
         yield {"progress": 50, "message": "0/1 nodes are available"}
 
+
+prepare = APIHandler.prepare
+refused = set()
+
+
+async def prepare_unless_busy(self):
+    """Says "busy 1": each request comes too early once, and is to come again in so many seconds."""
+    await prepare(self)
+    trouble = (here / "trouble").read_text()
+    what = (self.request.method, self.request.path)
+    if not trouble.startswith("busy"):
+        refused.clear()
+    elif what not in refused and USER in self.request.path:
+        refused.add(what)
+        error = HTTPError(429, "Too many users trying to log in right now.")
+        seconds = int(trouble.split()[1])
+        after = str(seconds) if len(refused) % 2 else formatdate(time.time() + seconds, usegmt=True)
+        error.headers = {"Retry-After": after}
+        raise error
+
+
+APIHandler.prepare = prepare_unless_busy
 
 send_event = SpawnProgressAPIHandler.send_event
 

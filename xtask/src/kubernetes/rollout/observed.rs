@@ -11,14 +11,11 @@ use crate::kubernetes::{
     api::Api,
     objects::{Event, ObjectMeta, PartialObject, Pod, WorkloadObject},
     rollout::{
-        pods::{self, ContainerLog, PodProblem},
+        pods, told,
         watch::{Change, ListChange, Source, Update},
         workloads::{self, RolloutStatus, Workload, WorkloadKind, WorkloadState},
     },
 };
-
-/// How many of a container's last lines are shown.
-const LOG_LINES: usize = 20;
 
 /// Objects of one kind by their names, by the paths of their lists.
 struct Lists<T>(BTreeMap<String, BTreeMap<String, T>>);
@@ -176,8 +173,7 @@ impl<'a> Observed<'a> {
             WorkloadState::Waiting(why) => {
                 let mut lines = vec![format!("`{name}` is not ready: {why}; timed out")];
                 for pod in self.newest_pods(workload) {
-                    let problem = pods::problem(workload.kind, pod);
-                    lines.extend(problem.map(|problem| self.describe_pod(pod, &problem)));
+                    lines.extend(told::why_not_ready(self.api, workload.kind, pod));
                 }
                 lines.join("\n")
             }
@@ -249,7 +245,7 @@ impl<'a> Observed<'a> {
             let needs_node = !(workload.is_hook && workload.kind == WorkloadKind::DaemonSet);
             let is_permanent =
                 problem.is_permanent || needs_node && self.finds_no_node(workload, pod);
-            is_permanent.then(|| self.describe_pod(pod, &problem))
+            is_permanent.then(|| told::with_reasons(self.api, pod, &problem))
         })
     }
 
@@ -317,48 +313,8 @@ impl<'a> Observed<'a> {
     }
 
     fn is_scaling_up_for(&self, pod: &Pod) -> bool {
-        let events = self.events_about(pod);
-        events.iter().any(|it| it.reason == "TriggeredScaleUp")
-    }
-
-    /// Asks for the events about a pod, and sorts them by time. Without an answer there are none.
-    fn events_about(&self, pod: &Pod) -> Vec<Event> {
-        let ObjectMeta { namespace, uid, .. } = &pod.metadata;
-        let path = format!(
-            "/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}"
-        );
-        let mut events = self
-            .api
-            .list(&path)
-            .map_or_else(|_| Vec::new(), |it| it.items);
-        events.sort_by(|a: &Event, b| a.time().cmp(b.time()));
-        events
-    }
-
-    /// Describes what keeps a pod from being ready, with its last warning and the end of its log.
-    fn describe_pod(&self, pod: &Pod, problem: &PodProblem) -> String {
-        let mut text = problem.message.clone();
-        let events = self.events_about(pod);
-        if let Some(event) = events.iter().rfind(|it| it.kind == "Warning") {
-            text += &format!("\n  event {}: {}", event.reason, event.message.trim());
-        }
-        if let Some(log) = &problem.log {
-            for line in self.log(pod, log).trim_end().lines() {
-                text += &format!("\n  | {line}");
-            }
-        }
-        text
-    }
-
-    fn log(&self, pod: &Pod, log: &ContainerLog) -> String {
-        let ObjectMeta {
-            namespace, name, ..
-        } = &pod.metadata;
-        let path = format!(
-            "/api/v1/namespaces/{namespace}/pods/{name}/log?container={}&tailLines={LOG_LINES}&previous={}",
-            log.container, log.is_previous
-        );
-        self.api.text(&path).unwrap_or_default()
+        let events = told::events_about(self.api, pod);
+        told::is_scaling_up(&events)
     }
 }
 

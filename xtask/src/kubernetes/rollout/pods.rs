@@ -1,5 +1,7 @@
 //! What keeps a pod from being ready.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::kubernetes::{
@@ -20,6 +22,10 @@ const PERMANENT_REASONS: [&str; 8] = [
     "InvalidImageName",
     "RunContainerError",
 ];
+
+/// How long a pod may be without a node before that counts as failed, unless an autoscaler is at work: of a release's time at
+/// most a third.
+pub(crate) const GRACE: Duration = Duration::from_secs(120);
 
 /// What keeps a pod from being ready.
 pub(crate) struct PodProblem {
