@@ -25,6 +25,7 @@ use crate::{
 mod image;
 pub(crate) mod node;
 mod processes;
+pub(crate) mod room;
 
 /// The rehearsal cluster of a `provider: local` cluster, up or not.
 pub(crate) struct Rehearsal {

@@ -501,6 +501,13 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
+    /// All manifests as the chart makes them; none if helm refuses, as it will say when it is to deploy them.
+    pub(crate) fn peek(&self, release: &Release) -> Option<Unmasked> {
+        let template = helm::template(self.sh, release, &programs::KUBERNETES.to_string(), &[]);
+        let output = process::run_within(self.sh, template, self.timeout).ok()?;
+        Some(Unmasked::new(String::from_utf8(output.stdout).ok()?))
+    }
+
     /// All manifests as the chart makes them, without asking a cluster.
     fn template(&self, release: &Release) -> Result<Unmasked> {
         let kubernetes = programs::KUBERNETES.to_string();

@@ -1,8 +1,16 @@
 //! The rehearsal cluster itself.
 
-use std::fs;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, Weak},
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::repo::{Repo, command_lines, kill_9, kubeconfig, kubectl, wait_until};
+use crate::repo::{
+    Repo, Shared, command_lines, kill_9, kubeconfig, kubectl, kubectl_apply, shared, wait_until,
+};
 
 /// The processes of the rehearsal cluster with this kubeconfig.
 fn processes(kubeconfig: &std::path::Path) -> Vec<(u32, String)> {
@@ -145,7 +153,7 @@ fn two_at_once() {
 
 #[test]
 fn volumes_bind_and_go() {
-    let cluster = crate::repo::Shared::cluster();
+    let cluster = Shared::cluster();
     cluster.kubectl("create namespace volumes");
     cluster.kubectl_apply(
         "apiVersion: v1
@@ -159,4 +167,166 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
     assert!(volumes().contains("volumes"));
     cluster.kubectl("delete pvc home -n volumes --timeout=60s");
     wait_until("the volume's end", || !volumes().contains("volumes"));
+}
+
+/// A claim that is bound to a volume by its name may be there before it.
+#[test]
+fn static_volumes_bind_at_once() {
+    let cluster = Shared::cluster();
+    cluster.kubectl("create namespace static");
+    for name in ["first", "second", "third"] {
+        cluster.kubectl_apply(&format!(
+            "{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: {name}, namespace: static}}, \
+             spec: {{accessModes: [ReadWriteMany], storageClassName: '', volumeName: static-{name}, \
+             resources: {{requests: {{storage: 1Gi}}}}}}}}"
+        ));
+        thread::sleep(Duration::from_millis(500));
+        cluster.kubectl_apply(&format!(
+            "{{apiVersion: v1, kind: PersistentVolume, metadata: {{name: static-{name}}}, \
+             spec: {{accessModes: [ReadWriteMany], capacity: {{storage: 1Gi}}, nfs: {{server: nfs, path: /}}}}}}"
+        ));
+        let started = Instant::now();
+        let bound = "--for=jsonpath={.status.phase}=Bound --timeout=60s";
+        cluster.kubectl(&format!("wait pvc/{name} -n static {bound}"));
+        assert!(
+            started.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+    cluster.kubectl("delete namespace static --wait=false");
+}
+
+/// A rehearsal cluster of its own, with hubs that ask for room.
+struct Room {
+    repo: Repo,
+    kubeconfig: PathBuf,
+}
+
+fn room() -> Arc<Room> {
+    static UP: Mutex<Weak<Room>> = Mutex::new(Weak::new());
+    shared(&UP, || {
+        let mut repo = Repo::new();
+        repo.local = true;
+        let mut yaml = "name: lake\nprovider: local\nhubs:\n".to_owned();
+        for hub in ["east", "west", "moving", "profiles", "classes"] {
+            yaml += &format!(
+                "- name: {hub}\n  domain: {hub}.example.org\n  helm_chart: pond\n  \
+                 helm_chart_values_files: [{hub}.values.yaml]\n"
+            );
+        }
+        repo.write("config/clusters/lake/cluster.yaml", &yaml);
+        fs::remove_dir_all(repo.root.join("config/clusters/river")).unwrap();
+        repo.edit(
+            "helm-charts/pond/values.schema.yaml",
+            "additionalProperties: false",
+            "",
+        );
+        repo.write(
+            "helm-charts/pond/templates/more.yaml",
+            "{{ with .Values.more }}{{ toYaml . }}{{ end }}\n",
+        );
+        repo.write(
+            "helm-charts/pond/templates/hub.yaml",
+            "{apiVersion: v1, kind: Secret, metadata: {name: hub}, \
+             data: {values.yaml: {{ .Values | toYaml | b64enc }}}}\n",
+        );
+        let kubeconfig = kubeconfig(&repo.ok("local up").stdout);
+        Room { repo, kubeconfig }
+    })
+}
+
+impl Room {
+    fn deploy(&self, hub: &str, values: &str) {
+        self.repo
+            .write(&format!("config/clusters/lake/{hub}.values.yaml"), values);
+        self.repo.ok(&format!("deploy lake {hub} --timeout 40s"));
+    }
+
+    /// The names of the nodes with this label.
+    fn nodes(&self, label: &str) -> String {
+        kubectl(&self.kubeconfig, &format!("get nodes -o name -l {label}"))
+    }
+}
+
+/// Two values of one label are two nodes.
+#[test]
+fn hubs_find_the_nodes_that_they_select() {
+    let room = room();
+    room.deploy("east", "selector: {shore: east, kubernetes.io/os: linux}\n");
+    room.deploy("west", "selector: {shore: west}\n");
+    assert_ne!(room.nodes("shore=east"), room.nodes("shore=west"));
+    // One more hub on a shore needs no more nodes.
+    let before = room.nodes("shore");
+    room.deploy("moving", "selector: {shore: east}\n");
+    assert_eq!(room.nodes("shore"), before);
+    room.deploy("moving", "selector: {shore: south}\n");
+    assert_eq!(room.nodes("shore=south").lines().count(), 1);
+}
+
+/// In whichever way the values of z2jh and its profiles name them.
+#[test]
+fn users_find_the_nodes_of_their_profiles() {
+    let room = room();
+    room.deploy(
+        "profiles",
+        "singleuser:
+  nodeSelector: {purpose: user}
+  extraNodeAffinity:
+    required:
+    - matchExpressions: [{key: zone, operator: In, values: [a, b]}]
+  profileList:
+  - display_name: Large
+    kubespawner_override:
+      node_selector: {size: large}
+      tolerations: [{key: gpu, operator: Equal, value: 'yes', effect: NoSchedule}]
+",
+    );
+    let large = room.nodes("purpose=user,zone=a,size=large");
+    assert_eq!(large.lines().count(), 1, "{large}");
+    let taints = "{.spec.taints[*].key}";
+    let taints = kubectl(
+        &room.kubeconfig,
+        &format!("get {} -o jsonpath={taints}", large.trim()),
+    );
+    assert!(taints.contains("gpu"), "{taints}");
+    assert_eq!(
+        room.nodes("purpose=user,zone=a,size!=large")
+            .lines()
+            .count(),
+        1
+    );
+}
+
+/// Those of claims, those of values, and those that a chart makes itself with a driver that is nowhere.
+#[test]
+fn claims_find_the_storage_classes_that_they_name() {
+    let room = room();
+    let claim = |name: &str, class: &str| {
+        format!(
+            "{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: {name}, namespace: classes}}, \
+             spec: {{accessModes: [ReadWriteOnce], storageClassName: {class}, \
+             resources: {{requests: {{storage: 1Gi}}}}}}}}"
+        )
+    };
+    let values = "singleuser: {storage: {dynamic: {storageClass: homes}}}\n";
+    room.deploy(
+        "classes",
+        &format!("{values}more: {}\n", claim("hub", "fast")),
+    );
+    kubectl_apply(&room.kubeconfig, &claim("home", "homes"));
+    let bound = |name: &str| {
+        let bound = "--for=jsonpath={.status.phase}=Bound --timeout=30s";
+        kubectl(
+            &room.kubeconfig,
+            &format!("wait pvc/{name} -n classes {bound}"),
+        );
+    };
+    bound("hub");
+    bound("home");
+    // What was only named before is the chart's own now.
+    let own = "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: homes}, provisioner: nowhere.example.org}";
+    room.deploy("classes", &format!("{values}more: {own}\n"));
+    kubectl_apply(&room.kubeconfig, &claim("next-home", "homes"));
+    bound("next-home");
 }

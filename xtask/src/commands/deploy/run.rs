@@ -29,6 +29,7 @@ use crate::{
         manifests::{Disguised, Rendering, Trials},
         ownership,
         record::Record,
+        rehearsal::room,
         release::{HelmRunner, Rendered, UpgradePolicy},
         rollout,
         session::Session,
@@ -144,6 +145,9 @@ impl Run {
         check: impl FnOnce(&Progress, &Lease) -> Result<T>,
     ) -> Result<(u32, T)> {
         let session = self.session.as_ref().context("there is no login")?;
+        if let (Some(nodes), Some(manifest)) = (session.rehearsal, helm.peek(release)) {
+            room::make(&session.api, release.name, manifest.with_secrets(), nodes)?;
+        }
         let upgraded = helm.upgrade(release, session, policy, check);
         session.unless_stopped(release.name, upgraded)
     }
