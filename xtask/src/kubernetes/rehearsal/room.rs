@@ -131,7 +131,7 @@ impl Wanted {
             Value::Array(items) => items.iter().for_each(|it| self.add(it, around)),
             Value::Object(fields) => {
                 let node = WantedNode::by(part, around);
-                if node.labels != around.labels || node.without != around.without {
+                if node != *around && node.is_selected() {
                     self.nodes.insert(node.clone());
                 }
                 for key in CLASSES {
@@ -226,7 +226,8 @@ impl WantedNode {
             .flat_map(|it| part[it].as_object())
             .flatten()
         {
-            node.labels.extend(text(value).map(|it| (key.clone(), it)));
+            let value = value.as_str().map(str::to_owned);
+            node.labels.extend(value.map(|it| (key.clone(), it)));
         }
         for requirement in requirements(part) {
             node.require(requirement);
@@ -260,6 +261,10 @@ impl WantedNode {
             }
         };
         self.labels.insert(key, value);
+    }
+
+    fn is_selected(&self) -> bool {
+        !self.labels.is_empty() || !self.without.is_empty()
     }
 
     fn is_met_by(&self, node: &Value) -> bool {
