@@ -19,8 +19,9 @@ use crate::kubernetes::{
     api::Api,
     history::{self, Revision},
     rollout::{
-        self, GRACE, is_failure,
+        self, is_failure,
         observed::Observed,
+        pods,
         watch::Watches,
         workloads::{self, Workload, WorkloadState},
     },
@@ -104,7 +105,7 @@ impl<'a> Hooks<'a> {
             api,
             release,
             before,
-            grace: GRACE.min(timeout / 3),
+            grace: pods::GRACE.min(timeout / 3),
             has_ended: AtomicBool::new(false),
             hopeless: Mutex::new(None),
         }

@@ -270,7 +270,7 @@ impl<'a> Observed<'a> {
         let crash = Crash {
             pod: pod.metadata.uid.clone(),
             restarts,
-            described: self.describe_pod(pod, &problem),
+            described: told::with_reasons(self.api, pod, &problem),
         };
         self.crashes.insert(path, crash);
     }
