@@ -1,6 +1,9 @@
 //! Decrypted values hidden in text.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ops::Range,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 
@@ -94,15 +97,18 @@ impl Mask {
             return Vec::new();
         }
         let literal = self.literal_in(text);
-        let mut hidden = Vec::new();
+        let mut hidden: Vec<Range<usize>> = Vec::new();
         for part in found {
-            let mut around = literal.iter();
-            let whole = around.find(|it| it.start <= part.start && part.end <= it.end);
+            // One line may be all of a text.
+            if hidden.last().is_some_and(|it| is_within(&part, it)) {
+                continue;
+            }
+            let whole = before(&literal, part.start).filter(|it| is_within(&part, it));
             hidden.push(whole.cloned().unwrap_or_else(|| lines_around(text, &part)));
         }
         let hidden = apart(hidden).into_iter();
         let shown = hidden.map(|it| {
-            let is_literal = literal.contains(&it);
+            let is_literal = before(&literal, it.start) == Some(&it);
             (it, if is_literal { "***" } else { HIDDEN_LINE })
         });
         shown.collect()
@@ -113,10 +119,26 @@ impl Mask {
         let lines = self.secrets.iter().flat_map(|secret| secret.lines());
         let literals = self.secrets.iter().map(|it| it.trim());
         let literals = literals.chain(lines.map(str::trim));
+        // By their beginnings and lengths: the text is read once, however many there are.
+        let mut wanted: HashMap<&[u8], BTreeMap<usize, HashSet<&[u8]>>> = HashMap::new();
+        for literal in literals.map(str::as_bytes) {
+            if literal.len() >= LONG_ENOUGH {
+                let alike = wanted.entry(&literal[..LONG_ENOUGH]).or_default();
+                alike.entry(literal.len()).or_default().insert(literal);
+            }
+        }
+        let text = text.as_bytes();
         let mut found = Vec::new();
-        for literal in literals.filter(|it| it.len() >= LONG_ENOUGH) {
-            let starts = text.match_indices(literal).map(|(start, _)| start);
-            found.extend(starts.map(|start| start..start + literal.len()));
+        for (start, beginning) in text.windows(LONG_ENOUGH).enumerate() {
+            for (length, literals) in wanted.get(beginning).into_iter().flatten() {
+                let part = start..start + length;
+                if text
+                    .get(part.clone())
+                    .is_some_and(|it| literals.contains(it))
+                {
+                    found.push(part);
+                }
+            }
         }
         apart(found)
     }
@@ -125,6 +147,15 @@ impl Mask {
     pub(crate) fn finds_in(&self, text: &str) -> bool {
         !self.needles.find(text).is_empty()
     }
+}
+
+/// The last of these parts that begins at or before a place. They are in order and apart.
+fn before(parts: &[Range<usize>], place: usize) -> Option<&Range<usize>> {
+    parts[..parts.partition_point(|it| it.start <= place)].last()
+}
+
+fn is_within(part: &Range<usize>, whole: &Range<usize>) -> bool {
+    whole.start <= part.start && part.end <= whole.end
 }
 
 /// The whole lines that a part of a text is in.

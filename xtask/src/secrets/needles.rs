@@ -5,7 +5,7 @@
 //! hexadecimal is decoded.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     ops::Range,
     sync::LazyLock,
 };
@@ -49,13 +49,14 @@ pub(crate) struct Needles {
     words: Index,
     /// By all but blanks and quotes, for secrets with few letters and digits.
     marks: Index,
-    numbers: Vec<f64>,
+    /// By their bits.
+    numbers: HashSet<u64>,
     /// The secrets' first characters.
     beginnings: BTreeSet<String>,
 }
 
-/// What follows on the first characters of a needle, by these.
-type Index = HashMap<Vec<char>, Vec<Vec<char>>>;
+/// What follows on the first characters of a needle, by these. Thousands of secrets may begin alike.
+type Index = HashMap<Vec<char>, HashSet<Vec<char>>>;
 
 fn is_mark(char: char) -> bool {
     !char.is_whitespace() && !['"', '\'', '`', '\\'].contains(&char)
@@ -66,7 +67,7 @@ impl Needles {
         if let Ok(number) = secret.parse::<f64>()
             && significant_digits(secret) >= DIGITS
         {
-            self.numbers.push(number);
+            self.numbers.insert(number.to_bits());
         }
         for read in [Canonical::plain, Canonical::unescaped] {
             let words = read(secret, char::is_alphanumeric).chars;
@@ -114,7 +115,7 @@ impl Needles {
         }
         for number in NUMBERS.find_iter(text) {
             let meant = numbers_of(number.as_str());
-            if meant.iter().any(|it| self.numbers.contains(it)) {
+            if meant.iter().any(|it| self.numbers.contains(&it.to_bits())) {
                 found.push(number.range());
             }
         }
@@ -183,9 +184,7 @@ fn add_windows(secret: &[char], index: &mut Index) {
     for window in secret.windows(secret.len().min(WINDOW)) {
         let (first, rest) = window.split_at(LONG_ENOUGH);
         let rests = index.entry(first.to_vec()).or_default();
-        if !rests.iter().any(|it| it == rest) {
-            rests.push(rest.to_vec());
-        }
+        rests.insert(rest.to_vec());
     }
 }
 
@@ -202,10 +201,13 @@ fn find_indexed(index: &Index, text: &str, keeps: Keeps, found: &mut Vec<Range<u
 
 fn find_windows(index: &Index, text: &Canonical, found: &mut Vec<Range<usize>>) {
     for (start, first) in text.chars.windows(LONG_ENOUGH).enumerate() {
+        let Some(rests) = index.get(first) else {
+            continue;
+        };
         let after = start + LONG_ENOUGH;
-        for rest in index.get(first).into_iter().flatten() {
-            if text.chars[after..].starts_with(rest) {
-                found.push(text.range(start..after + rest.len()));
+        for end in after..=text.chars.len().min(start + WINDOW) {
+            if rests.contains(&text.chars[after..end]) {
+                found.push(text.range(start..end));
             }
         }
     }
