@@ -10,6 +10,7 @@ pub(crate) mod private;
 pub mod process;
 pub mod programs;
 pub(crate) mod shell;
+pub(crate) mod stopped;
 pub mod terminal;
 pub mod tree;
 pub(crate) mod until;

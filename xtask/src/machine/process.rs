@@ -24,11 +24,13 @@ use rustix::process::{
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
     iterator::Signals,
-    low_level::emulate_default_handler,
+    low_level::{emulate_default_handler, signal_name},
 };
 use xshell::{Cmd, Shell};
 
-use crate::machine::{inherited, private, terminal};
+use crate::machine::{inherited, private, stopped, terminal};
+
+pub(crate) use crate::machine::stopped::check as check_stopped;
 
 /// Set on our own `Shell` by `--verbose`: each program that is run is shown.
 pub const VERBOSE: &str = "XTASK_VERBOSE";
@@ -61,6 +63,7 @@ pub fn prevent_core_dumps() {
 pub(crate) struct Output {
     pub(crate) success: bool,
     pub(crate) stdout: Vec<u8>,
+    /// With how it ended, if it failed without a word or by a signal.
     pub(crate) stderr: Vec<u8>,
 }
 
@@ -198,10 +201,18 @@ impl Beside {
 
     /// What the program, which has ended, wrote.
     fn output(&self, status: ExitStatus) -> Result<Output> {
+        let mut stderr = content(&self.stderr)?;
+        let is_silent = stderr.trim_ascii().is_empty();
+        if let Some(signal) = status.signal() {
+            let signal = signal_name(signal).unwrap_or("a signal");
+            stderr.extend(format!("`{}` was ended by {signal}\n", self.name).bytes());
+        } else if is_silent && !status.success() {
+            stderr.extend(format!("`{}` ended with {status}\n", self.name).bytes());
+        }
         Ok(Output {
             success: status.success(),
             stdout: content(&self.stdout)?,
-            stderr: content(&self.stderr)?,
+            stderr,
         })
     }
 
@@ -436,8 +447,6 @@ fn is_at_terminal() -> bool {
     rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|it| it == getpgrp())
 }
 
-/// Set by the first signal in a command that ends in order.
-static IS_STOPPED: AtomicBool = AtomicBool::new(false);
 static ENDS_IN_ORDER: AtomicBool = AtomicBool::new(false);
 /// The programs that the first signal ends.
 static RUNNING: Mutex<Vec<Weak<Handle>>> = Mutex::new(Vec::new());
@@ -475,14 +484,6 @@ pub(crate) fn end_in_order() {
     on_signals();
 }
 
-/// An error once somebody wants us to stop.
-pub(crate) fn check_stopped() -> Result<()> {
-    if IS_STOPPED.load(Ordering::SeqCst) {
-        bail!("stopped");
-    }
-    Ok(())
-}
-
 /// Does what is to be done before a signal ends us.
 pub fn on_signals() {
     static ONCE: Once = Once::new();
@@ -499,7 +500,7 @@ fn on_signal(signal: i32) {
         return pass_on(signal, &program);
     }
     let ends_in_order = ENDS_IN_ORDER.load(Ordering::SeqCst) && signal != SIGQUIT;
-    if ends_in_order && !IS_STOPPED.swap(true, Ordering::SeqCst) {
+    if ends_in_order && !stopped::stop() {
         say!("stopping; a second signal ends it at once");
         for program in locked(&RUNNING).iter().filter_map(Weak::upgrade) {
             terminate(&program);

@@ -7,12 +7,21 @@ use std::{
     cell::Cell,
     env, fmt,
     io::{self, BufRead, IsTerminal, Write},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::machine::stopped;
+
+/// How often to look whether we have to stop while a person thinks.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The lines that are rewritten. `None` where a line cannot be rewritten: no terminal, a dumb one, or a CI job's log.
 static BARS: OnceLock<Option<MultiProgress>> = OnceLock::new();
@@ -248,15 +257,25 @@ pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks on stderr and reads a line of stdin, without the blanks around it.
+/// Asks on stderr and reads a line of stdin, without the blanks around it. An error once we have to stop.
 pub(crate) fn ask(question: &str) -> Result<String> {
     let _ = write!(io::stderr(), "{} ", visible(question));
-    let mut answer = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .context("cannot read the answer")?;
-    Ok(answer.trim().to_owned())
+    let (sender, answer) = mpsc::channel();
+    // Nothing but an answer ends it: a signal does not.
+    thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        let _ = sender.send(read.map(|_| line));
+    });
+    loop {
+        match answer.recv_timeout(INTERVAL) {
+            Err(RecvTimeoutError::Timeout) => stopped::check().context("nothing was done")?,
+            answer => {
+                let answer = answer?.context("cannot read the answer")?;
+                return Ok(answer.trim().to_owned());
+            }
+        }
+    }
 }
 
 /// "`a`, `b`, `c`", for messages.
