@@ -252,9 +252,28 @@ impl Api {
         let _ = answer.read_to_end(&mut content);
         let content = String::from_utf8_lossy(&content);
         let json: Value = serde_json::from_str(&content).unwrap_or_default();
-        let message = json["message"].as_str().unwrap_or(&content).to_owned();
+        let mut message = json["message"].as_str().unwrap_or(&content).to_owned();
+        message += &missing_right(&message).unwrap_or_default();
         Err(ErrorAnswer { status, message }.into())
     }
+}
+
+/// The hint at the right that a login lacks, with its line feed, if that is what a message says:
+/// <https://kubernetes.io/docs/reference/access-authn-authz/rbac/>
+pub(crate) fn missing_right(message: &str) -> Option<String> {
+    let (verb, rest) = message
+        .split_once(" cannot ")?
+        .1
+        .split_once(" resource \"")?;
+    let (resource, rest) = rest.split_once('"')?;
+    let namespace = rest.split_once("in the namespace \"");
+    let place = match namespace.and_then(|it| it.1.split_once('"')) {
+        Some((namespace, _)) => format!("in the namespace `{namespace}`"),
+        None => "in the whole cluster".to_owned(),
+    };
+    Some(format!(
+        "\nhint: the login lacks the right `{verb}` on `{resource}` {place}"
+    ))
 }
 
 /// A name as one step of a path: an object's manifest may call it anything. An error if no object can have it
