@@ -102,14 +102,7 @@ pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -
     refuse_simulated_nodes(&session, cluster)?;
     let (domain, mask) = domain(sh, &fleet, config, hub)?;
     let address = args.address(&login, &session, hub, &kind, &domain)?;
-    let way = if kind.has_login {
-        Way::Server {
-            token: token(&session.api, hub)?.map_err(|why| no_token(hub, &why))?,
-            notebooks,
-        }
-    } else {
-        args.pages(&session, &kind, &domain)
-    };
+    let way = args.way(&session, hub, &kind, &domain, notebooks)?;
     let lease = lease_of_user(&session, hub, &way)?;
     let check = Check {
         lease: lease.as_ref(),
@@ -165,6 +158,22 @@ fn domain(sh: &Shell, fleet: &Fleet, config: &ReleaseConfig, hub: &Hub) -> Resul
 }
 
 impl RunHubHealthCheck {
+    /// How to check the hub: with a server of the test user, or without one where nobody logs in.
+    fn way(
+        &self,
+        session: &Session,
+        hub: &Hub,
+        kind: &HubTraits,
+        domain: &str,
+        notebooks: Vec<Notebook>,
+    ) -> Result<Way> {
+        if !kind.has_login {
+            return Ok(self.pages(session, kind, domain));
+        }
+        let token = token(&session.api, hub)?.map_err(|why| no_token(hub, &why))?;
+        Ok(Way::Server { token, notebooks })
+    }
+
     fn hubs(&self) -> &[String] {
         slice::from_ref(&self.hub)
     }
