@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, thread, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use xshell::Shell;
 
@@ -10,9 +10,10 @@ use crate::{
     kubernetes::{
         api::{self, Api},
         healing,
-        history::{self, Newest, Outcome},
+        history::{self, Newest, Revision},
+        lease::Lease,
         losses::{self, Objects},
-        objects::{List, PartialObject},
+        objects::{List, ObjectMeta, PartialObject},
         ownership,
         release::HelmRunner,
         session::Session,
@@ -34,7 +35,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 ///
 /// The hub's release is uninstalled, and its users' servers and Dask clusters are stopped. Volume claims stay, together with
 /// their namespace, so that a hub of this name finds them again; `--delete-volumes` deletes those that it names, and the
-/// namespace once no claim is left in it. cluster.yaml need not name the hub any more, and is not changed.
+/// namespace once no claim is left in it. cluster.yaml need not name the hub any more, and is not changed. Run again what
+/// was cut off.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:\n\
@@ -55,6 +57,13 @@ pub struct Retire {
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
+    /// Remove a release of this chart that somebody else has installed, or one that was deployed from the cluster of this
+    /// name
+    #[arg(long, value_name = "NAME")]
+    take_over: Option<String>,
+    /// Remove a release on which somebody else's helm seems to be at work, because that is dead
+    #[arg(long)]
+    heal: bool,
 }
 
 /// Removes a release.
@@ -63,62 +72,138 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     let cluster = Cluster::load(tree, &args.cluster)?;
     let (sh, session) = Session::open(sh, tree, &cluster)?;
     let hub = &args.hub;
-    newest(&session.api, &cluster, hub)?;
+    let is_there = is_there(&session.api, &cluster, hub)?;
+    if !is_there && Leftovers::find(&session.api, args)?.is_empty() {
+        return Err(unknown(&session.api, &cluster, hub));
+    }
     let lease = session.leases.take(hub)?;
-    let asked_about = newest_at_rest(&session, &cluster, hub)?;
-    let content = asked_about.content(&session.api)?;
-    check(&session, args, &content)?;
-    let question = question(
-        &session,
-        &asked_about,
-        args,
-        ownership::chart_name(&content),
-    )?;
-    terminal::confirm_by_name(&question, hub, args.yes)?;
-    let newest = newest(&session.api, &cluster, hub)?;
-    ensure!(
-        newest.revision.number == asked_about.revision.number,
-        "somebody has changed `{hub}` of `{}` meanwhile: nothing was done",
-        cluster.name
-    );
-
-    let mask = session.mask().and(history::secret_texts(&content));
-    let helm = HelmRunner::new(&sh, &mask, args.timeout).under(&lease);
-    let uninstalled = uninstall(&helm, &session, &newest, &content);
-    session
-        .unless_stopped(hub, lease.unless_lost(uninstalled))
-        .with_context(|| format!("`{hub}` of `{}`", cluster.name))?;
-    lease.check()?;
-    // After the hub, which would only start them again.
-    delete_servers(&session.api, hub)?;
-    lease.check()?;
-    let rest = delete_volumes(&session.api, args)?;
+    let rest = if is_there {
+        let own_chart = ownership::own_chart(tree, &cluster, hub)?;
+        remove(&sh, &session, &lease, own_chart.as_deref(), args)
+    } else {
+        finish(&session, &lease, args)
+    };
+    let rest = rest.with_context(|| format!("`{hub}` of `{}`", cluster.name))?;
     drop(lease);
     terminal::print(&format!("{hub} is gone{rest}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The newest revision of the release. An error if it is not in the cluster.
-fn newest(api: &Api, cluster: &Cluster, hub: &str) -> Result<Newest> {
-    if let Some(newest) = history::last(api, hub)? {
-        return Ok(newest);
+/// Whether the release is in the cluster.
+fn is_there(api: &Api, cluster: &Cluster, hub: &str) -> Result<bool> {
+    match history::last(api, hub) {
+        Err(err) if api::status(&err) == Some(403) => bail!(
+            "this login may not see whether cluster `{}` has a release `{hub}`\n\
+             hint: if that is the hub's name, the login needs the rights on the namespace `{hub}`: {err:#}",
+            cluster.name
+        ),
+        found => Ok(found?.is_some()),
     }
-    let mut known = history::newest(api)?;
-    known.retain(|it| it.is(&it.name));
-    bail!(
-        "cluster `{}` has no release `{hub}`; it has: {}",
-        cluster.name,
-        list(known.iter().map(|it| &it.name))
-    )
 }
 
-/// The newest revision once nobody else is at work on the release. For who holds its Lease.
-fn newest_at_rest(session: &Session, cluster: &Cluster, hub: &str) -> Result<Newest> {
-    let revisions = history::revisions(&session.api, hub)?;
-    let revisions = healing::wait_for_others(session, hub, revisions, false)?;
-    let newest = newest(&session.api, cluster, hub)?;
-    ownership::check_cluster(&session.target, hub, &revisions)?;
-    Ok(newest)
+/// The error that there is no such release.
+fn unknown(api: &Api, cluster: &Cluster, hub: &str) -> Error {
+    let cluster = &cluster.name;
+    match history::newest(api) {
+        Ok(mut known) => {
+            known.retain(|it| it.is(&it.name));
+            let known = list(known.iter().map(|it| &it.name));
+            anyhow!("cluster `{cluster}` has no release `{hub}`; it has: {known}")
+        }
+        Err(err) if api::status(&err) == Some(403) => anyhow!(
+            "cluster `{cluster}` has no release `{hub}`, and this login may not see which ones there are\n\
+             hint: the names of its hubs are in cluster.yaml"
+        ),
+        Err(err) => err,
+    }
+}
+
+/// Removes a release that is there, as far as it is ours. Returns the end of the message.
+fn remove(
+    sh: &Shell,
+    session: &Session,
+    lease: &Lease,
+    own_chart: Option<&str>,
+    args: &Retire,
+) -> Result<String> {
+    let (api, hub) = (&session.api, &args.hub);
+    let revisions = history::revisions(api, hub)?;
+    let revisions = healing::wait_for_others(session, hub, revisions, args.heal)?;
+    let asked_about = revisions.last().context("it is gone")?;
+    let content = asked_about.content(api, hub)?;
+    let take_over = args.take_over.as_deref();
+    ownership::check_removal(session, hub, &revisions, &content, own_chart, take_over)?;
+    check(session, args, &content)?;
+    let question = question(session, asked_about, args, ownership::chart_name(&content))?;
+    terminal::confirm_by_name(&question, hub, args.yes)?;
+    let newest = history::last(api, hub)?.filter(|it| it.revision.is(asked_about));
+    let newest = newest.context("somebody has changed it meanwhile: nothing was done")?;
+
+    let mask = session.mask().and(history::secret_texts(&content));
+    let helm = HelmRunner::new(sh, &mask, args.timeout).under(lease);
+    let uninstalled = uninstall(&helm, session, &newest, &content);
+    session.unless_stopped(hub, lease.unless_lost(uninstalled))?;
+    lease.check()?;
+    // After the hub, which would only start them again.
+    delete_servers(api, hub, servers(api, hub, |_| true)?)?;
+    lease.check()?;
+    delete_volumes(api, args, true)
+}
+
+/// What may be left of a release that was removed, if that was cut off.
+struct Leftovers {
+    /// The claims that are named, and whether helm made any of them for the release.
+    claims: Vec<String>,
+    are_of_release: bool,
+    /// The servers that KubeSpawner has started.
+    servers: Vec<String>,
+}
+
+impl Leftovers {
+    fn find(api: &Api, args: &Retire) -> Result<Leftovers> {
+        let hub = &args.hub;
+        let claims = volumes::find(api, hub, &args.delete_volumes)?;
+        Ok(Leftovers {
+            are_of_release: claims
+                .iter()
+                .any(|(_, live)| volumes::is_made_for(live, hub)),
+            claims: claims.into_iter().map(|it| it.0).collect(),
+            servers: servers(api, hub, |pod| {
+                let component = pod.labels.get("component");
+                component.is_some_and(|it| it == "singleuser-server")
+            })?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.servers.is_empty()
+    }
+}
+
+/// Removes what is left of a release that is not there any more. Returns the end of the message.
+fn finish(session: &Session, lease: &Lease, args: &Retire) -> Result<String> {
+    let (api, hub) = (&session.api, &args.hub);
+    let left = Leftovers::find(api, args)?;
+    if !left.servers.is_empty() {
+        // Claims go after the servers: all of them are there yet.
+        volumes::refuse_unknown(api, &[hub], &args.delete_volumes)?;
+    }
+    let question = format!(
+        "Remove what is left of `{hub}` in `{}`, {}: {} of users{}",
+        session.target.cluster,
+        session.target.place(),
+        number_of(left.servers.len(), "server"),
+        deleted_claims(&left.claims)
+    );
+    terminal::confirm_by_name(&question, hub, args.yes)?;
+    ensure!(
+        history::last(api, hub)?.is_none(),
+        "somebody has deployed it meanwhile: nothing was done"
+    );
+    lease.check()?;
+    delete_servers(api, hub, left.servers)?;
+    lease.check()?;
+    delete_volumes(api, args, left.are_of_release)
 }
 
 /// Refuses claims that nobody has, and what would delete others than those.
@@ -130,18 +215,11 @@ fn check(session: &Session, args: &Retire, content: &Value) -> Result<()> {
     losses::refuse_losses(api, hub, &objects, None, events, &args.delete_volumes)
 }
 
-fn question(session: &Session, newest: &Newest, args: &Retire, chart: &str) -> Result<String> {
+fn question(session: &Session, newest: &Revision, args: &Retire, chart: &str) -> Result<String> {
     let (api, hub) = (&session.api, &args.hub);
     let mut claims = volumes::claims(api, hub)?;
     claims.retain(|it| !args.delete_volumes.contains(it));
-    let deleted = if args.delete_volumes.is_empty() {
-        String::new()
-    } else {
-        format!(
-            ", the volume claims {} that will be deleted",
-            list(&args.delete_volumes)
-        )
-    };
+    let deleted = deleted_claims(&args.delete_volumes);
     let dask = dask_clusters(api, hub)?;
     let dask = if dask.is_empty() {
         String::new()
@@ -152,10 +230,18 @@ fn question(session: &Session, newest: &Newest, args: &Retire, chart: &str) -> R
         "Remove `{hub}` from `{}`, {}: revision {} of the chart `{chart}`, {} of users{dask}{deleted}, {} that will stay",
         session.target.cluster,
         session.target.place(),
-        newest.revision.shown(),
-        number_of(servers(api, hub)?.len(), "server"),
+        newest.shown(),
+        number_of(servers(api, hub, |_| true)?.len(), "server"),
         number_of(claims.len(), "volume claim"),
     ))
+}
+
+/// What a question says of the claims that go.
+fn deleted_claims(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(", the volume claims {} that will be deleted", list(names))
 }
 
 /// Uninstalls the release, but for its claims and volumes.
@@ -165,8 +251,7 @@ fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Va
     volumes::protect(api, name, &claims, [content])?;
     volumes::keep_in_record(api, name, &newest.revision)?;
     process::check_stopped()?;
-    let was_ready = newest.revision.is_ready();
-    session.mark(name, &newest.revision, &Outcome::Retiring { was_ready })?;
+    session.mark_retiring(name, &newest.revision)?;
     let uninstalled = helm.uninstall(session, name, newest.revision.number, content);
     if uninstalled.is_err()
         && let Some(now) = history::last(api, name)?
@@ -177,9 +262,9 @@ fn uninstall(helm: &HelmRunner, session: &Session, newest: &Newest, content: &Va
     uninstalled
 }
 
-/// Deletes the users' servers and their Dask clusters, whose pods go with them.
-fn delete_servers(api: &Api, namespace: &str) -> Result<()> {
-    for name in servers(api, namespace)? {
+/// Deletes these servers of users, and their Dask clusters, whose pods go with them.
+fn delete_servers(api: &Api, namespace: &str, servers: Vec<String>) -> Result<()> {
+    for name in servers {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{}", api::step(&name)?);
         api.delete(&path, &json!({}))?;
     }
@@ -191,8 +276,9 @@ fn delete_servers(api: &Api, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the claims that are named, and then the namespace if it has no others. Returns the end of the message.
-fn delete_volumes(api: &Api, args: &Retire) -> Result<String> {
+/// Deletes the claims that are named, and then the namespace if it has no others and `is_of_release`. Returns the end of
+/// the message.
+fn delete_volumes(api: &Api, args: &Retire, is_of_release: bool) -> Result<String> {
     let hub = &args.hub;
     let deleted = volumes::delete(api, hub, &args.delete_volumes, None)?;
     let mut left = volumes::claims(api, hub)?;
@@ -203,11 +289,10 @@ fn delete_volumes(api: &Api, args: &Retire) -> Result<String> {
     if deleted.is_empty() {
         return Ok(String::new());
     }
-    let others = history::newest(api)?.into_iter();
-    let others: Vec<_> = others
-        .filter(|it| it.namespace == *hub)
-        .map(|it| it.name)
-        .collect();
+    if !is_of_release {
+        return Ok(", with its volume claims; its namespace stays".to_owned());
+    }
+    let others = history::releases_in(api, hub)?;
     if !others.is_empty() {
         let others = list(others);
         return Ok(format!(
@@ -231,11 +316,15 @@ fn delete_namespace(api: &Api, name: &str) -> Result<()> {
 }
 
 /// The servers of users: pods that the hub created itself, so that no other object owns them.
-fn servers(api: &Api, namespace: &str) -> Result<Vec<String>> {
+fn servers(
+    api: &Api,
+    namespace: &str,
+    is_wanted: impl Fn(&ObjectMeta) -> bool,
+) -> Result<Vec<String>> {
     let pods = api.metadata(&format!("/api/v1/namespaces/{namespace}/pods"))?;
     let pods = pods.items.into_iter().map(|it| it.metadata);
-    let without_owner = pods.filter(|it| it.owner_references.is_empty());
-    Ok(without_owner.map(|it| it.name).collect())
+    let wanted = pods.filter(|it| it.owner_references.is_empty() && is_wanted(it));
+    Ok(wanted.map(|it| it.name).collect())
 }
 
 /// The Dask clusters of users. Without dask-gateway there are none.

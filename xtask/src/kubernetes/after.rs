@@ -65,14 +65,18 @@ impl After {
         if process::check_stopped().is_err() {
             return Ok(());
         }
-        let newest = history::last(&session.api, release)?.map(|it| it.revision.number);
+        let ours = self.newest()?;
+        let now = history::last(&session.api, release)?.map(|it| it.revision);
         ensure!(
-            newest == Some(self.number()?),
+            now.as_ref().is_some_and(|it| it.is(ours)),
             "somebody's helm has changed it meanwhile{}: nothing is known of revision {}",
-            newest.map_or_else(String::new, |it| format!(", it is at revision {it}")),
-            self.number()?
+            now.map_or_else(String::new, |it| format!(
+                ", it is at revision {}",
+                it.number
+            )),
+            ours.number
         );
-        session.mark(release, self.newest()?, outcome)?;
+        session.mark(release, ours, outcome)?;
         history::prune(&session.api, release, &self.revisions)
     }
 }

@@ -165,7 +165,7 @@ pub(crate) fn wait_for_others(
 /// Whether we began what helm has not ended.
 fn is_ours(api: &Api, release: &str, revision: &Revision) -> Result<bool> {
     if revision.status == "uninstalling" {
-        return Ok(revision.is_retiring());
+        return Ok(revision.is_retiring);
     }
     // `helm rollback` takes no labels.
     Ok(revision.outcome != Outcome::Unknown

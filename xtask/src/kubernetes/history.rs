@@ -48,6 +48,8 @@ pub(crate) struct Revision {
     pub(crate) resource_version: Option<String>,
     /// What we have recorded of it.
     pub(crate) outcome: Outcome,
+    /// Whether we began to uninstall it. Until helm has begun, nothing has changed.
+    pub(crate) is_retiring: bool,
     /// Whether one of our revisions came before it, or it is ours.
     pub(crate) descends_from_ours: bool,
     /// When helm last wrote it, in seconds since 1970.
@@ -66,8 +68,6 @@ pub(crate) enum Outcome {
     Ready,
     /// It was not, for this reason.
     Failed(String),
-    /// We began to uninstall it.
-    Retiring { was_ready: bool },
 }
 
 impl Outcome {
@@ -77,15 +77,10 @@ impl Outcome {
         if label("xtask") != Some(&own) {
             return Outcome::Unknown;
         }
-        let was_ready = label("ready") == Some(&own);
         let outcome = label("outcome").and_then(|it| it.strip_suffix(&format!("-{own}")));
         match outcome {
-            // Until helm has begun, nothing has changed.
-            Some("retiring") if label("status") == Some("uninstalling") => {
-                Outcome::Retiring { was_ready }
-            }
             Some("failed") => Outcome::Failed(label("why").unwrap_or_default().replace('-', " ")),
-            _ if was_ready => Outcome::Ready,
+            _ if label("ready") == Some(&own) => Outcome::Ready,
             _ => Outcome::Begun,
         }
     }
@@ -96,16 +91,13 @@ impl Outcome {
             return BTreeMap::new();
         }
         let mut labels = BTreeMap::from([("xtask", number.to_string())]);
-        if matches!(self, Outcome::Ready | Outcome::Retiring { was_ready: true }) {
-            labels.insert("ready", number.to_string());
-        }
         match self {
+            Outcome::Ready => {
+                labels.insert("ready", number.to_string());
+            }
             Outcome::Failed(why) => {
                 labels.insert("outcome", format!("failed-{number}"));
                 labels.insert("why", why.replace(' ', "-"));
-            }
-            Outcome::Retiring { .. } => {
-                labels.insert("outcome", format!("retiring-{number}"));
             }
             _ => {}
         }
@@ -132,6 +124,7 @@ impl Revision {
             uid: secret.metadata.uid,
             resource_version: secret.metadata.resource_version,
             outcome,
+            is_retiring: labels.get("retiring") == labels.get("version"),
             descends_from_ours: had_our_labels || labels.contains_key("xtask"),
             modified: modified(&labels),
             actor: labels.remove("actor"),
@@ -165,13 +158,12 @@ impl Revision {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        let ready = [Outcome::Ready, Outcome::Retiring { was_ready: true }];
-        ready.contains(&self.outcome)
+        self.outcome == Outcome::Ready
     }
 
-    /// Whether we began to uninstall it.
-    pub(crate) fn is_retiring(&self) -> bool {
-        matches!(self.outcome, Outcome::Retiring { .. })
+    /// Whether this is the same revision: another one of its number may have come after an uninstallation.
+    pub(crate) fn is(&self, other: &Revision) -> bool {
+        self.number == other.number && self.uid == other.uid
     }
 
     /// Whether helm deployed it, and it was ready as far as anybody knows.
@@ -333,6 +325,15 @@ pub(crate) fn last(api: &Api, release: &str) -> Result<Option<Newest>> {
     }))
 }
 
+/// The names of the releases in a namespace.
+pub(crate) fn releases_in(api: &Api, namespace: &str) -> Result<BTreeSet<String>> {
+    let secrets = api.metadata(&format!(
+        "/api/v1/namespaces/{namespace}/secrets?labelSelector=owner%3Dhelm"
+    ))?;
+    let labels = secrets.items.into_iter().map(|it| it.metadata.labels);
+    Ok(labels.filter_map(|mut it| it.remove("name")).collect())
+}
+
 /// The revisions of one of our releases that the cluster still has, the newest one last.
 pub(crate) fn revisions(api: &Api, release: &str) -> Result<Vec<Revision>> {
     let secrets = api.metadata(&format!(
@@ -360,18 +361,22 @@ pub(crate) fn content(secret: &Value) -> Result<Value> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Records how a revision of one of our releases went.
+/// Records how a revision of one of our releases went. `retires` tells that we begin to uninstall it.
 pub(crate) fn mark(
     api: &Api,
     release: &str,
     revision: &Revision,
     cluster: &str,
     outcome: &Outcome,
+    retires: bool,
 ) -> Result<()> {
     let number = revision.number;
     let mut labels = outcome.labels(number);
     if !labels.is_empty() {
         labels.insert("cluster", label(cluster));
+    }
+    if retires {
+        labels.insert("retiring", number.to_string());
     }
     // With the uid, a Secret that is gone isn't made anew.
     let secret = json!({

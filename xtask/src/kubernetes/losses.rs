@@ -115,7 +115,8 @@ pub(crate) fn refuse_losses(
     let hooks = after.unwrap_or(before).hooks_of(events);
     losses.extend(losses_of_hooks(api, release, &hooks)?);
     let deleted = deleted(release, before, after, &hooks, &named)?;
-    losses.extend(owners::losses(api, release, deleted, after.is_none())?);
+    let owned = owners::losses(api, release, deleted, after.is_none())?;
+    losses.extend(owned.into_iter().map(|(claim, with)| Loss { claim, with }));
     let mut claims = BTreeSet::from_iter(named);
     losses.retain(|it| claims.insert(it.claim.clone()));
     if losses.is_empty() {
@@ -225,16 +226,10 @@ fn losses_of_set(api: &Api, release: &str, set: &Value, next: Option<&Value>) ->
         _ => return Ok(Vec::new()),
     };
     let are_scaled = next.map(|_| ordinals(&live, &live));
-    let templates = live["spec"]["volumeClaimTemplates"].as_array();
     let mut losses = Vec::new();
     for claim in claims(api, namespace)? {
-        let is_lost = templates.into_iter().flatten().any(|template| {
-            let template = template["metadata"]["name"].as_str().unwrap_or_default();
-            let ordinal = claim.strip_prefix(&format!("{template}-{name}-"));
-            let ordinal = ordinal.and_then(|it| it.parse::<u64>().ok());
-            ordinal.is_some_and(|it| {
-                !remaining.contains(&it) && are_scaled.as_ref().is_none_or(|all| all.contains(&it))
-            })
+        let is_lost = volumes::ordinal_of_claim(&live, &claim).is_some_and(|it| {
+            !remaining.contains(&it) && are_scaled.as_ref().is_none_or(|all| all.contains(&it))
         });
         if is_lost {
             losses.push(Loss {

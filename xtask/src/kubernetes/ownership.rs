@@ -1,6 +1,8 @@
 //! Whether a release is ours to change: one of the same name may be somebody else's, and a kubeconfig may lead to another
 //! cluster than the one that it lies beside.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
@@ -12,7 +14,8 @@ use crate::{
         session::{Session, Target},
         volumes,
     },
-    machine::terminal::list,
+    machine::{terminal::list, tree::Tree},
+    repository::{cluster::Cluster, release_config::SUPPORT_CHART},
 };
 
 /// Refuses to upgrade a release that another cluster's folder has deployed, or that somebody else has installed from
@@ -23,26 +26,39 @@ pub(crate) fn check(
     revisions: &[Revision],
     take_over: Option<&str>,
 ) -> Result<()> {
+    match objection(session, release, revisions, take_over)? {
+        Some(objection) => bail!(objection),
+        None => Ok(()),
+    }
+}
+
+/// Why a deploy of a release would be refused by `check`.
+pub(crate) fn objection(
+    session: &Session,
+    release: &Release,
+    revisions: &[Revision],
+    take_over: Option<&str>,
+) -> Result<Option<String>> {
     let name = release.name;
     let Some(newest) = revisions.last().filter(|it| it.status != "uninstalled") else {
-        return Ok(());
+        return Ok(None);
     };
     if let Some(recorded) = other_cluster(&session.target, revisions)
         && take_over != Some(recorded)
     {
-        bail!(
+        return Ok(Some(format!(
             "{}\nhint: `--take-over {recorded}` deploys it from here, if the cluster was renamed",
             is_of(name, recorded, &session.target)
-        );
+        )));
     }
     if revisions.iter().any(|it| it.descends_from_ours) {
-        return Ok(());
+        return Ok(None);
     }
     let content = newest.content(&session.api, name)?;
     let chart = chart_name(&content);
     let own = Metadata::of(release.chart)?.name;
     if chart == &*own || take_over == Some(chart) {
-        return Ok(());
+        return Ok(None);
     }
     let claims = volumes::claims(&session.api, name)?;
     let claims = if claims.is_empty() {
@@ -50,10 +66,38 @@ pub(crate) fn check(
     } else {
         format!("the volume claims {}", list(claims))
     };
-    bail!(
+    Ok(Some(format!(
         "somebody else has installed a release `{name}` of the chart `{chart}`, not `{own}`, with {claims}\n\
          hint: `--take-over {chart}` replaces it, and leaves the claims"
-    )
+    )))
+}
+
+/// Refuses to remove a release that another cluster's folder has deployed, or that somebody else has installed, unless it
+/// is named in `take_over`. `own` is the name of the chart that the repository has for it, if it has one.
+pub(crate) fn check_removal(
+    session: &Session,
+    release: &str,
+    revisions: &[Revision],
+    content: &Value,
+    own: Option<&str>,
+    take_over: Option<&str>,
+) -> Result<()> {
+    if let Some(recorded) = other_cluster(&session.target, revisions)
+        && take_over != Some(recorded)
+    {
+        bail!(
+            "{}\nhint: `--take-over {recorded}` removes it from here, if the cluster was renamed",
+            is_of(release, recorded, &session.target)
+        );
+    }
+    let chart = chart_name(content);
+    let is_ours = revisions.iter().any(|it| it.descends_from_ours);
+    ensure!(
+        is_ours || own == Some(chart) || take_over == Some(chart),
+        "somebody else has installed the release `{release}`, of the chart `{chart}`\n\
+         hint: `--take-over {chart}` removes it all the same"
+    );
+    Ok(())
 }
 
 /// Refuses to change a release that another cluster's folder has deployed.
@@ -109,4 +153,19 @@ fn is_of(release: &str, recorded: &str, target: &Target) -> String {
 pub(crate) fn chart_name(content: &Value) -> &str {
     let name = &content["chart"]["metadata"]["name"];
     name.as_str().unwrap_or_default()
+}
+
+/// The name of the chart that the repository has for a release. None if it has none.
+pub(crate) fn own_chart(tree: &Tree, cluster: &Cluster, release: &str) -> Result<Option<String>> {
+    let hub = cluster.hubs.iter().find(|it| it.name == release);
+    let folder = match hub {
+        Some(hub) => hub.chart(),
+        None if release == "support" => PathBuf::from(SUPPORT_CHART),
+        None if release == "cert-manager" => return Ok(Some(release.to_owned())),
+        None => return Ok(None),
+    };
+    if tree.find(&folder.join("Chart.yaml"))?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Metadata::of_folder(tree, &folder)?.name.to_string()))
 }

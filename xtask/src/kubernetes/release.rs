@@ -249,11 +249,16 @@ impl<'a> HelmRunner<'a> {
             }
         };
         self.check_lease()?;
-        after.settle(session, release.name, &Outcome::Ready)?;
+        let number = after.number()?;
+        after
+            .settle(session, release.name, &Outcome::Ready)
+            .with_context(|| {
+                format!("revision {number} is deployed and ready, but that is not recorded")
+            })?;
         let before = before.unwrap_or_default();
         let names = policy.delete_volumes;
         after::volumes_after(session, release.name, [&before, &after.content], names)?;
-        Ok((after.number()?, checked))
+        Ok((number, checked))
     }
 
     /// Records that an upgrade after this revision has failed, and returns the release to a good one if that is wanted.
@@ -312,26 +317,27 @@ impl<'a> HelmRunner<'a> {
         let mut flags = self.flags.clone();
         let old = before.map(Objects::of).unwrap_or_default();
         let cleans_up = flags.contains(&CLEANUP);
-        let may_lose = cleans_up
-            || claims.iter().any(volumes::is_owned)
+        let named = policy.delete_volumes;
+        let is_at_risk = cleans_up
+            || !named.is_empty()
+            || claims.iter().any(volumes::is_at_risk)
             || losses::may_lose(&old)?
             || session.chart_texts.may_have_hooks(release)?;
-        if !may_lose {
+        if !is_at_risk {
             return Ok(flags);
         }
         let rendered = self.manifests(release)?;
         let new = rendered.objects();
-        let events = if before.is_none() {
-            ["pre-install", "post-install"]
-        } else {
-            ["pre-upgrade", "post-upgrade"]
-        };
-        let named = policy.delete_volumes;
+        let events = before.map_or(INSTALL, |_| UPGRADE);
+        volumes::refuse_in_use(release.name, named, new.manifest)?;
+        if claims.iter().any(volumes::is_being_deleted) {
+            volumes::wait_for_deleted(api, release.name, new.manifest, || self.check_lease())?;
+        }
         losses::refuse_losses(api, release.name, &old, Some(&new), events, named)?;
         if cleans_up && losses::brings_new_ones(api, release.name, new.manifest)? {
+            let name = release.name;
             say!(
-                "{}: new objects will stay if the upgrade fails, because there are volume claims among them",
-                release.name
+                "{name}: new objects will stay if the upgrade fails, because there are volume claims among them"
             );
             flags.retain(|it| *it != CLEANUP);
         }
@@ -644,19 +650,24 @@ impl<'a> HelmRunner<'a> {
 }
 
 /// What to do about a failure that helm has logged, with its line feed; empty if that is not known.
-fn hint_of_failure(log: &str) -> &'static str {
+fn hint_of_failure(log: &str) -> String {
     let is_conflict = log.contains("Apply failed with") && log.contains("conflict");
     if log.contains("conflict with \"xtask\"") {
-        "\nhint: the chart gives a volume claim another `helm.sh/resource-policy` than `keep`: leave it out there"
+        "\nhint: the chart gives a volume claim another `helm.sh/resource-policy` than `keep`: leave it out there".to_owned()
     } else if is_conflict {
         "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
+            .to_owned()
     } else {
-        ""
+        api::missing_right(log).unwrap_or_default()
     }
 }
 
 /// Has helm take over fields that somebody set by other means.
 pub(crate) const FORCE_CONFLICTS: &str = "--force-conflicts";
+
+/// The events whose hooks helm runs.
+const INSTALL: [&str; 2] = ["pre-install", "post-install"];
+const UPGRADE: [&str; 2] = ["pre-upgrade", "post-upgrade"];
 
 /// Has helm delete what a failed upgrade has made, claims too.
 pub(crate) const CLEANUP: &str = "--cleanup-on-fail";

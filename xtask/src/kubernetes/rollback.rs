@@ -108,6 +108,7 @@ impl HelmRunner<'_> {
         let claims = volumes::live_claims(api, release)?;
         volumes::protect(api, release, &claims, contents)?;
         let [old, new] = contents.map(Objects::of);
+        volumes::wait_for_deleted(api, release, new.manifest, || self.check_lease())?;
         let events = ["pre-rollback", "post-rollback"];
         losses::refuse_losses(api, release, &old, Some(&new), events, named)?;
         let what = format!("{OUR_ROLLBACK} to revision {revision}");

@@ -102,7 +102,14 @@ impl Session {
 
     /// Records how a revision of a release went.
     pub(crate) fn mark(&self, release: &str, revision: &Revision, outcome: &Outcome) -> Result<()> {
-        history::mark(&self.api, release, revision, &self.target.cluster, outcome)
+        let cluster = &self.target.cluster;
+        history::mark(&self.api, release, revision, cluster, outcome, false)
+    }
+
+    /// Records that we begin to uninstall a revision of a release.
+    pub(crate) fn mark_retiring(&self, release: &str, revision: &Revision) -> Result<()> {
+        let (cluster, outcome) = (&self.target.cluster, &revision.outcome);
+        history::mark(&self.api, release, revision, cluster, outcome, true)
     }
 
     /// What was done to a release, with the state that it's left in if a signal cut that off.

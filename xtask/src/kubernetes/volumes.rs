@@ -4,9 +4,13 @@
 //! when it uninstalls a release, the newest revision's manifest as it keeps it (tried with helm 4.3.1). Both say so here,
 //! whatever the chart says: the live object by a field manager of our own, which helm's never overrule.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,13 +20,16 @@ use crate::{
         manifests::{self, may_hold, objects_with},
         objects::{ObjectMeta, PartialObject},
     },
-    machine::terminal::list,
+    machine::{process, terminal::list},
 };
 
 /// <https://helm.sh/docs/howto/charts_tips_and_tricks/#tell-helm-not-to-uninstall-a-resource>
 const POLICY: &str = "helm.sh/resource-policy";
 
 pub(crate) const CLAIM: &str = "PersistentVolumeClaim";
+
+/// How long to wait for claims that are being deleted.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the kinds of claims, volumes and namespaces begin with.
 const WORDS: [&str; 2] = ["PersistentVolume", "Namespace"];
@@ -158,6 +165,11 @@ pub(crate) fn is_owned(claim: &PartialObject) -> bool {
         owner.controller && owner.kind == "Pod" && name.starts_with(&format!("{}-", owner.name))
     });
     !owner_references.is_empty() && !is_of_pod
+}
+
+/// Whether an upgrade may lose a claim, or may use one that goes.
+pub(crate) fn is_at_risk(claim: &PartialObject) -> bool {
+    is_owned(claim) || is_being_deleted(claim)
 }
 
 /// Keeps helm from deleting the claims and volumes that are in the cluster: those in the manifests of these revisions, as
@@ -383,10 +395,7 @@ fn delete_volume_of(api: &Api, release: &str, claim: &Value) -> Result<()> {
     let Some(live) = live else {
         return Ok(());
     };
-    let annotations = &live["metadata"]["annotations"];
-    let is_of_release = annotations["meta.helm.sh/release-name"] == release
-        && annotations["meta.helm.sh/release-namespace"] == release;
-    if is_of_release {
+    if is_made_for(&live, release) {
         delete_object(api, &volume, &live["metadata"]["uid"])?;
     }
     Ok(())
@@ -398,15 +407,20 @@ fn delete_object(api: &Api, volume: &Volume, uid: &Value) -> Result<()> {
     deleted.with_context(|| format!("cannot delete `{}`", volume.name))
 }
 
+/// Whether helm made a live object for the release.
+pub(crate) fn is_made_for(live: &Value, release: &str) -> bool {
+    let annotations = &live["metadata"]["annotations"];
+    annotations["meta.helm.sh/release-name"] == release
+        && annotations["meta.helm.sh/release-namespace"] == release
+}
+
 /// Whether a claim in another namespace is not this release's.
 fn is_of_others(api: &Api, release: &str, claim: &Volume, live: &Value) -> Result<bool> {
     if claim.namespace == release {
         return Ok(false);
     }
-    let annotations = &live["metadata"]["annotations"];
-    let owner = &annotations["meta.helm.sh/release-name"];
-    if owner.is_string() {
-        return Ok(owner != release || annotations["meta.helm.sh/release-namespace"] != release);
+    if live["metadata"]["annotations"]["meta.helm.sh/release-name"].is_string() {
+        return Ok(!is_made_for(live, release));
     }
     Ok(!history::revisions(api, &claim.namespace)?.is_empty())
 }
@@ -423,29 +437,110 @@ pub(crate) fn parse_name(text: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// Refuses names of claims that none of these namespaces has.
+/// Those of these claims that the release's namespace has, or that are the release's own in another one.
+pub(crate) fn find(api: &Api, release: &str, names: &[String]) -> Result<Vec<(String, Value)>> {
+    let mut found = Vec::new();
+    for name in names {
+        let claim = Volume::named(name, release);
+        if let Some(live) = api.find(&claim.path()?)?
+            && !is_of_others(api, release, &claim, &live)?
+        {
+            found.push((name.clone(), live));
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses names of claims that none of these namespaces has, and those that several have.
 pub(crate) fn refuse_unknown(api: &Api, namespaces: &[&str], names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    let mut unknown: BTreeSet<_> = names.iter().collect();
+    let mut found: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     let mut known = Vec::new();
     for namespace in namespaces {
-        for name in names {
-            let claim = Volume::named(name, namespace);
-            if let Some(live) = api.find(&claim.path()?)?
-                && !is_of_others(api, namespace, &claim, &live)?
-            {
-                unknown.remove(name);
-            }
+        for (name, _) in find(api, namespace, names)? {
+            found.entry(name).or_default().push(namespace);
         }
         known.extend(claims(api, namespace)?);
     }
+    let unknown: Vec<_> = names.iter().filter(|it| !found.contains_key(*it)).collect();
     ensure!(
         unknown.is_empty(),
         "no volume claim is called {}; there are: {}",
         list(unknown),
         list(known)
     );
+    for (name, hubs) in found.iter().filter(|it| it.1.len() > 1) {
+        bail!(
+            "several releases have a volume claim `{name}`: {}\nhint: name those that are to go as `{}/{name}`",
+            list(hubs),
+            hubs[0]
+        );
+    }
     Ok(())
+}
+
+/// Waits until no claim that a manifest uses is being deleted: it would go while the release has it. An error if that does
+/// not end.
+pub(crate) fn wait_for_deleted(
+    api: &Api,
+    release: &str,
+    manifest: &str,
+    may_go_on: impl Fn() -> Result<()>,
+) -> Result<()> {
+    let objects = manifests::objects(manifest)?;
+    let started = Instant::now();
+    let mut is_said = false;
+    loop {
+        let mut going = live_claims(api, release)?;
+        going.retain(|it| is_being_deleted(it) && uses(&objects, release, &it.metadata.name));
+        let names = list(going.iter().map(|it| &it.metadata.name));
+        if going.is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "somebody has deleted the volume claims {names}: they go as soon as no pod uses them, and the release would \
+             lose them then\nhint: deploy again when they are gone; `kubectl describe pvc` tells what still uses them"
+        );
+        if !is_said {
+            say!(
+                "{release}: waiting for the end of the volume claims {names}, which are being deleted"
+            );
+            is_said = true;
+        }
+        may_go_on()?;
+        process::check_stopped()?;
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+pub(crate) fn is_being_deleted(object: &PartialObject) -> bool {
+    object.metadata.deletion_timestamp.is_some()
+}
+
+/// Whether one of these objects is a claim in the release's namespace, mounts it, or makes it for its pods.
+fn uses(objects: &[Value], release: &str, claim: &str) -> bool {
+    objects.iter().any(|object| {
+        let mut is_mounted = false;
+        history::each_leaf(object, &[], &mut |path, value| {
+            is_mounted |= path.last() == Some(&"claimName") && value == claim;
+        });
+        let volume = Volume::of(object, release);
+        volume == Some(Volume::claim(release, claim))
+            || is_mounted
+            || ordinal_of_claim(object, claim).is_some()
+    })
+}
+
+/// The number of the pod that a StatefulSet has a claim for, if it is one of its claims.
+pub(crate) fn ordinal_of_claim(set: &Value, claim: &str) -> Option<u64> {
+    let name = set["metadata"]["name"].as_str()?;
+    let templates = set["spec"]["volumeClaimTemplates"].as_array()?;
+    templates.iter().find_map(|template| {
+        let template = template["metadata"]["name"].as_str()?;
+        let ordinal = claim.strip_prefix(&format!("{template}-{name}-"))?;
+        ordinal.parse().ok()
+    })
 }

@@ -34,7 +34,7 @@ use crate::{
         rollout,
         session::Session,
     },
-    machine::{parallel, process, programs::Tools, terminal::Progress, tree::Tree},
+    machine::{parallel, process, programs::Tools, terminal::Progress, tree::Tree, workflow},
     repository::{
         cluster::{Cluster, Hub, Nodes},
         fleet::Fleet,
@@ -61,6 +61,8 @@ pub(crate) struct Run {
     pub(crate) mask: Mask,
     /// There is none in a dry run for a rehearsal cluster that is down: then manifests are rendered without it.
     pub(crate) session: Option<Session>,
+    /// The chart or the cluster whose release may be taken over.
+    take_over: Option<String>,
 }
 
 /// A hub with what cluster.yaml says of its release.
@@ -105,6 +107,7 @@ impl Run {
             placeholders,
             mask,
             session,
+            take_over: options.take_over.clone(),
         };
         Ok((sh, run))
     }
@@ -207,6 +210,20 @@ impl Run {
         self.files[path].as_ref().map_err(|err| anyhow!("{err:#}"))
     }
 
+    /// Warns that a deploy of the release would be refused, if it is somebody else's or another cluster's.
+    fn warn_of_others(&self, release: &Release) -> Result<()> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let name = release.name;
+        let revisions = history::revisions(&session.api, name)?;
+        let take_over = self.take_over.as_deref();
+        match ownership::objection(session, release, &revisions, take_over)? {
+            Some(objection) => workflow::tell_warning(name, &objection),
+            None => Ok(()),
+        }
+    }
+
     /// What would change in the cluster; empty if nothing does. `lacks` is what the cluster needs first.
     pub(crate) fn diff(
         &self,
@@ -217,6 +234,7 @@ impl Run {
     ) -> Result<String> {
         let session = self.session.as_ref();
         let session = session.context("there's nothing to compare with: the cluster is down")?;
+        self.warn_of_others(release)?;
         let api = Some(&*session.api).filter(|_| lacks.is_none());
         let rendering = helm.rendering(release, self.disguised(release).as_ref(), api)?;
         Differ::new(&session.api, &self.mask, release.name, plain)?.diff(&rendering)
@@ -268,14 +286,12 @@ impl Run {
             let wanted = args.dask_gateway_version.as_deref();
             self.apply_dask_crds(sh, &release, wanted, crds)?;
         }
-        let (revision, health) =
-            self.upgrade(&helm, &release, args.options.policy(), |progress, lease| {
-                if args.skip_hub_health_check {
-                    return Ok(None);
-                }
-                self.check_health(hub.hub, &traits, &domain, lease, progress)
-                    .map(Some)
-            })?;
+        let policy = args.options.policy();
+        let (revision, health) = self.upgrade(&helm, &release, policy, |progress, lease| {
+            let is_checked = !args.skip_hub_health_check;
+            let check = || self.check_health(hub.hub, &traits, &domain, lease, progress);
+            is_checked.then(check).transpose()
+        })?;
         Ok(DeployedRelease {
             revision: Some(revision),
             note: self.address(hub, &domain)?,
@@ -360,6 +376,7 @@ impl Run {
         release: &Release,
         lacks: Option<&str>,
     ) -> Result<DeployedRelease> {
+        self.warn_of_others(release)?;
         let session = self.session.as_ref();
         if let (Some(lacks), Some(_)) = (lacks, session) {
             let name = release.name;

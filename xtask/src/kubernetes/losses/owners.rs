@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::kubernetes::{
     api::Api,
-    losses::Loss,
     manifests,
     objects::{OwnerReference, PartialObject},
     resources::Resources,
@@ -38,13 +37,13 @@ enum Fate {
 }
 
 /// The claims in the release's namespace whose owners all go, in the end, with what is `deleted` or, if the hub `retires`,
-/// with what its users have.
+/// with what its users have; each with what it goes with.
 pub(super) fn losses(
     api: &Api,
     release: &str,
     deleted: Vec<Value>,
     retires: bool,
-) -> Result<Vec<Loss>> {
+) -> Result<Vec<(Volume, String)>> {
     let mut owners = Owners {
         api,
         resources: Resources::new(api),
@@ -60,8 +59,7 @@ pub(super) fn losses(
         let fate =
             fate.with_context(|| format!("cannot tell what the claim `{name}` goes with"))?;
         if let Fate::Goes(with) = fate {
-            let claim = Volume::claim(release, name);
-            losses.push(Loss { claim, with });
+            losses.push((Volume::claim(release, name), with));
         }
     }
     Ok(losses)
