@@ -1,12 +1,11 @@
 //! Returns a release to an earlier revision.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use xshell::Shell;
 
 use crate::{
-    charts::metadata::Metadata,
     kubernetes::{
         healing, history, migrations, ownership,
         release::{FORCE_CONFLICTS, HelmRunner},
@@ -24,7 +23,6 @@ use crate::{
         fleet::Fleet,
         hub_traits::{self, PlainValues},
         problem::What,
-        release_config::SUPPORT_CHART,
     },
 };
 
@@ -116,7 +114,7 @@ fn way_back<'a>(
     let revisions = history::revisions(&session.api, release)?;
     let revisions = healing::wait_for_others(session, release, revisions, false)?;
     ownership::check_cluster(&session.target, release, &revisions)?;
-    if let Some(chart) = chart_of(tree, cluster, release)? {
+    if let Some(chart) = ownership::own_chart(tree, cluster, release)? {
         ownership::check_chart(session, release, &revisions, &chart)?;
     }
     volumes::refuse_unknown(&session.api, &[release], &args.delete_volumes)?;
@@ -127,20 +125,6 @@ fn way_back<'a>(
     found.context(
         "no earlier revision was ready and differs from what is live; `helm history` has them all",
     )
-}
-
-/// The name of the release's chart, as the repository has it. None if it has no such chart.
-fn chart_of(tree: &Tree, cluster: &Cluster, release: &str) -> Result<Option<String>> {
-    let hub = cluster.hubs.iter().find(|it| it.name == release);
-    let folder = match hub {
-        Some(hub) => hub.chart(),
-        None if release == "support" => PathBuf::from(SUPPORT_CHART),
-        None => return Ok(Some(release.to_owned())),
-    };
-    if tree.find(&folder.join("Chart.yaml"))?.is_none() {
-        return Ok(None);
-    }
-    Ok(Some(Metadata::of_folder(tree, &folder)?.name.to_string()))
 }
 
 /// What of the release's values anybody may see. An error if the repository cannot tell, which must not keep a release
@@ -167,11 +151,18 @@ fn tell(way_back: &WayBack, plain: &PlainValues) {
             list(never_ready)
         );
     }
-    let secrets = way_back.changed_values(|path| !plain.sets(path));
+    let secrets = way_back.changed_values(|path| plain.has_encrypted(path));
     if !secrets.is_empty() {
         say!(
             "{release}: secrets that go back to an earlier value: {}",
             list(secrets)
+        );
+    }
+    let unset = way_back.changed_values(|path| !plain.has_encrypted(path) && !plain.sets(path));
+    if !unset.is_empty() {
+        say!(
+            "{release}: values that go back to an earlier value, and that no file sets now, secrets perhaps: {}",
+            list(unset)
         );
     }
 }
@@ -179,9 +170,8 @@ fn tell(way_back: &WayBack, plain: &PlainValues) {
 /// An error if somebody has changed the release while we asked.
 fn ensure_unchanged(session: &Session, way_back: &WayBack) -> Result<()> {
     let newest = history::last(&session.api, way_back.release)?;
-    let number = newest.map(|it| it.revision.number);
     ensure!(
-        number == way_back.newest(),
+        newest.is_some_and(|it| way_back.is_newest(&it.revision)),
         "somebody has changed it meanwhile: nothing was done"
     );
     Ok(())

@@ -120,17 +120,17 @@ impl<'a> WayBack<'a> {
         between.find(|it| it.is_ready()).map(|it| it.number)
     }
 
-    /// The number of the newest revision.
-    pub(crate) fn newest(&self) -> Option<u32> {
-        self.revisions.last().map(|it| it.number)
+    /// Whether this is still the newest revision.
+    pub(crate) fn is_newest(&self, revision: &Revision) -> bool {
+        self.revisions.last().is_some_and(|it| it.is(revision))
     }
 
-    /// The names of the values that become others and that `is_secret`.
-    pub(crate) fn changed_values(&self, is_secret: impl Fn(&[&str]) -> bool) -> Vec<String> {
+    /// The names of the values that become others and that `is_wanted`.
+    pub(crate) fn changed_values(&self, is_wanted: impl Fn(&[&str]) -> bool) -> Vec<String> {
         let mut names = Vec::new();
         history::each_leaf(&self.content["config"], &[], &mut |path, value| {
             let live = history::at(&self.live_content["config"], path);
-            if live != Some(value) && is_secret(path) {
+            if live != Some(value) && is_wanted(path) {
                 names.push(path.join("."));
             }
         });

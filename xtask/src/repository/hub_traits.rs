@@ -135,6 +135,12 @@ impl PlainValues {
         found.peek().is_some() && found.all(|it| !matches!(it.data, Data::Encrypted(_)))
     }
 
+    /// Whether a file has something encrypted at a path.
+    pub(crate) fn has_encrypted(&self, path: &[&str]) -> bool {
+        let mut found = self.files.iter().filter_map(|it| it.get(path));
+        found.any(|it| matches!(it.data, Data::Encrypted(_)))
+    }
+
     /// Adds all that is below a value, apart from what is encrypted.
     fn add(&mut self, key: &str, node: &Node) {
         match &node.data {
