@@ -3,8 +3,8 @@
 use std::{fs, process::Output, sync::Arc, thread, time::Duration};
 
 use crate::{
-    repo::{Repo, Shared, assert_succeeded, tool, wait_until},
-    stop::signal,
+    repo::{Ran, Repo, Shared, assert_succeeded, tool, wait_until},
+    stop::{newest, signal},
 };
 
 /// A hub whose chart makes what its values say.
@@ -193,6 +193,7 @@ fn claims_that_are_named() {
     let said = pool.fails("deploy", "--delete-volumes water");
     let in_use = "the release still has the claim `water`, so it is not deleted";
     assert!(said.contains(in_use), "{said}");
+    assert_eq!(newest(&pool.cluster, pool.hub).0, 1, "it was deployed");
     pool.write(&[CONFIG]);
     let said = pool.run("deploy", "--delete-volumes water");
     assert!(
@@ -373,9 +374,24 @@ fn a_release_of_others() {
     pool.write(&[CONFIG]);
     let said = pool.fails("deploy", "");
     let refused = "somebody else has installed a release `claim-taken` of the chart `prometheus`, not `pool`, with the \
-                   volume claims `water`\n\nhint: `--take-over prometheus` replaces it";
-    assert!(said.contains(refused), "{said}");
+                   volume claims `water`";
+    let hint = "\n\nhint: `--take-over prometheus` replaces it";
+    assert!(said.contains(&format!("{refused}{hint}")), "{said}");
     pool.fails("deploy", "--take-over pool");
+    for preview in ["--dry-run", "--dry-run --diff"] {
+        let said = pool.run("deploy", preview);
+        let warning = format!("claim-taken: warning: {refused}");
+        assert!(said.contains(&warning), "{preview}: {said}");
+        let said = pool.run("deploy", &format!("{preview} --take-over prometheus"));
+        assert!(!said.contains("warning"), "{preview}: {said}");
+    }
+    let said = pool.fails("retire", "--yes");
+    let kept = "somebody else has installed the release `claim-taken`, of the chart `prometheus`\n\n\
+                hint: `--take-over prometheus` removes it all the same";
+    assert!(said.contains(kept), "{said}");
+    pool.run("retire", "--yes --take-over prometheus");
+    assert_eq!(pool.claims(), before);
+    assert_succeeded(&pool.helm(&format!("install {hub} other")));
     let said = pool.fails("rollback", "1 --yes");
     let refused = "somebody else has installed the release `claim-taken`, of the chart `prometheus` and not `pool`";
     assert!(said.contains(refused), "{said}");
@@ -404,6 +420,11 @@ fn a_release_of_another_cluster() {
         let said = pool.repo.fails(&command.replace("HUB", hub));
         assert!(said.contains(refused), "{command}: {said}");
     }
+    for preview in ["--dry-run", "--dry-run --diff"] {
+        let ran = pool.repo.ok(&format!("deploy delta {preview}"));
+        let warning = format!("claim-river: warning: {refused}");
+        assert!(ran.stderr.contains(&warning), "{preview}: {}", ran.stderr);
+    }
     pool.repo.ok("deploy delta --take-over lake");
     rename(&pool, "delta", "lake");
     let said = pool.fails("deploy", "");
@@ -416,4 +437,204 @@ fn rename(pool: &Pool, from: &str, to: &str) {
     let (from, to) = (format!("name: {from}"), format!("name: {to}"));
     let path = format!("config/clusters/{}/cluster.yaml", &to[6..]);
     pool.repo.edit(&path, &from, &to);
+}
+
+/// Kubernetes deletes what an object owns along with it.
+#[test]
+fn claims_that_others_own() {
+    let pool = Pool::new("claim-owned");
+    let kubectl = |args: &str| {
+        pool.cluster
+            .kubectl(&format!("{args} --namespace claim-owned"))
+    };
+    let other = CONFIG.replace("{name: pool}", "{name: spare}");
+    pool.deploy(&[CONFIG]);
+    let spare = || kubectl("get configmap spare -o jsonpath={.metadata.uid}");
+    let by = |kind: &str, name: &str, uid: &str| {
+        format!("ownerReferences: [{{apiVersion: v1, kind: {kind}, name: {name}, uid: {uid}}}]")
+    };
+    let make = |object: &str, name: &str, owners: &str| {
+        let named = format!("{{name: {name}, namespace: claim-owned, {owners}}}");
+        let object = object
+            .replace("{name: water}", &named)
+            .replace("{name: pool}", &named);
+        pool.cluster.kubectl_apply(&object);
+    };
+    pool.deploy(&[CONFIG, &other]);
+    make(CLAIM, "sand", &by("ConfigMap", "spare", &spare()));
+    make(CONFIG, "between", &by("ConfigMap", "spare", &spare()));
+    let between = kubectl("get configmap between -o jsonpath={.metadata.uid}");
+    make(CLAIM, "gravel", &by("ConfigMap", "between", &between));
+    let before = pool.claims();
+    let losses = [
+        "volume claims would be deleted: `claim-owned/gravel` with the ConfigMap `spare`, `claim-owned/sand` with the \
+         ConfigMap `spare`",
+        "hint: `--delete-volumes gravel,sand` names them",
+    ];
+    pool.deploy(&[
+        CONFIG,
+        &other,
+        &CONFIG.replace("{name: pool}", "{name: third}"),
+    ]);
+    pool.write(&[CONFIG]);
+    for (command, rest) in [("deploy", ""), ("rollback", "1 --yes"), ("retire", "--yes")] {
+        let said = pool.fails(command, rest);
+        for part in losses {
+            assert!(said.contains(part), "{command}: no {part:?} in {said}");
+        }
+    }
+    assert_eq!(pool.claims(), before);
+    // What has another owner stays.
+    let owners = format!(
+        "[{{\"op\":\"add\",\"path\":\"/metadata/ownerReferences/-\",\"value\":{{\"apiVersion\":\"v1\",\
+         \"kind\":\"ConfigMap\",\"name\":\"pool\",\"uid\":\"{}\"}}}}]",
+        kubectl("get configmap pool -o jsonpath={.metadata.uid}")
+    );
+    kubectl(&format!("patch pvc sand --type json --patch {owners}"));
+    let said = pool.fails("deploy", "");
+    assert!(
+        said.contains("hint: `--delete-volumes gravel` names"),
+        "{said}"
+    );
+    pool.run("deploy", "--delete-volumes gravel");
+    wait_until("its end", || !pool.claims().contains("gravel"));
+    assert!(pool.claims().contains("sand"));
+}
+
+/// A claim that is being deleted would go under the next deploy as soon as no pod uses it.
+#[test]
+fn claims_that_are_being_deleted() {
+    let pool = Pool::new("claim-going");
+    let kubectl = |args: &str| {
+        pool.cluster
+            .kubectl(&format!("{args} --namespace claim-going"))
+    };
+    let keep = |finalizers: &str| {
+        kubectl(&format!(
+            "patch pvc water --type merge --patch {{\"metadata\":{{\"finalizers\":{finalizers}}}}}"
+        ))
+    };
+    pool.deploy(&[CONFIG, CLAIM, &CLAIM.replace("water", "sand")]);
+    keep("[\"example.org/stay\"]");
+    pool.run("retire", "--yes --delete-volumes water");
+    // One that the hub does not use is no obstacle.
+    pool.deploy(&[CONFIG]);
+    pool.write(&[CONFIG, CLAIM]);
+    let said = pool.fails("deploy", "");
+    let refused =
+        "somebody has deleted the volume claims `water`: they go as soon as no pod uses them";
+    assert!(said.contains(refused), "{said}");
+    assert_eq!(newest(&pool.cluster, pool.hub).0, 1, "it was deployed");
+    let child = pool.repo.start("deploy lake");
+    thread::sleep(Duration::from_secs(3));
+    keep("[]");
+    let ran = Ran::from(child);
+    let waited = "waiting for the end of the volume claims `water`, which are being deleted\n";
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains(waited), "{}", ran.stderr);
+    assert_eq!(
+        kubectl("get pvc water -o jsonpath={.metadata.deletionTimestamp}"),
+        ""
+    );
+}
+
+/// A retirement that was cut off after helm's part.
+#[test]
+fn a_retirement_is_finished() {
+    let pool = Pool::new("claim-left");
+    let hub = pool.hub;
+    pool.deploy(&[CONFIG, CLAIM]);
+    assert_succeeded(&pool.helm(&format!("uninstall {hub}")));
+    let server = "run jupyter-ann --image=x --labels=component=singleuser-server";
+    pool.cluster.kubectl(&format!("{server} -n {hub}"));
+    let said = pool.fails("retire", "--delete-volumes water");
+    for part in [
+        "Remove what is left of `claim-left` in `lake`, https://127.0.0.1:",
+        ": 1 server of users, the volume claims `water` that will be deleted: cannot ask",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    let said = pool.fails("retire", "--yes --delete-volumes mud");
+    assert!(said.contains("no volume claim is called `mud`"), "{said}");
+    let ran = pool
+        .repo
+        .ok(&format!("retire lake {hub} --yes --delete-volumes water"));
+    let gone = "claim-left is gone, with its volume claims and its namespace\n";
+    assert_eq!(ran.stdout, gone);
+    let said = pool.fails("retire", "--yes --delete-volumes water");
+    assert!(said.contains("has no release `claim-left`"), "{said}");
+}
+
+/// One name is one claim, of whichever hub.
+#[test]
+fn a_claim_of_several_hubs() {
+    let cluster = Shared::cluster();
+    let hubs = ["claim-one", "claim-two"];
+    let repo = Repo::on(&cluster, &hubs);
+    for hub in hubs {
+        repo.write(
+            &format!("config/clusters/lake/{hub}.values.yaml"),
+            "claim: true\n",
+        );
+    }
+    repo.ok("deploy lake");
+    let said = repo.fails("deploy lake --delete-volumes pond");
+    let ambiguous = "several releases have a volume claim `pond`: `claim-one`, `claim-two`\n\n\
+                     hint: name those that are to go as `claim-one/pond`";
+    assert!(said.contains(ambiguous), "{said}");
+    repo.write("config/clusters/lake/claim-one.values.yaml", "{}\n");
+    let ran = repo.ok("deploy lake --delete-volumes claim-one/pond");
+    assert!(
+        ran.stderr
+            .contains("claim-one: deleted the volume claims `pond`\n"),
+        "{}",
+        ran.stderr
+    );
+    let claims = cluster.kubectl("get pvc pond -n claim-two -o name");
+    assert_eq!(claims, "persistentvolumeclaim/pond\n");
+}
+
+/// Somebody who may do what a plain helm needs, in one namespace.
+#[test]
+fn rights_that_are_missing() {
+    let pool = Pool::new("claim-rights");
+    let hub = pool.hub;
+    pool.cluster.kubectl(&format!("create namespace {hub}"));
+    pool.cluster.kubectl_apply(&format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: helm, namespace: {hub}}}\nrules:\n\
+         - {{apiGroups: ['', apps, batch, coordination.k8s.io], verbs: ['*'],\n   \
+            resources: [configmaps, persistentvolumeclaims, pods, events, deployments, statefulsets, jobs, leases]}}\n\
+         - {{apiGroups: [''], resources: [secrets], verbs: [get, list, watch, create, update, delete]}}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: helm, namespace: {hub}}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: helm}}\n\
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: ann}}]\n"
+    ));
+    let may = |resources: &str| {
+        pool.cluster.kubectl(&format!(
+            "patch role helm -n {hub} --type json --patch [{{\"op\":\"add\",\"path\":\"/rules/-\",\"value\":\
+             {{\"apiGroups\":[\"\"],\"verbs\":[\"*\"],\"resources\":[\"{resources}\"]}}}}]"
+        ))
+    };
+    let kubeconfig = "config/clusters/lake/kubeconfig.yaml";
+    pool.repo
+        .edit(kubeconfig, "  user:\n", "  user:\n    as: ann\n");
+    pool.write(&[CONFIG]);
+    // helm applies the namespace itself.
+    let said = pool.fails("deploy", "");
+    let missing =
+        "hint: the login lacks the right `patch` on `namespaces` in the namespace `claim-rights`";
+    assert!(said.contains(missing), "{said}");
+    may("namespaces");
+    let said = pool.fails("deploy", "");
+    for part in [
+        "revision 1 is deployed and ready, but that is not recorded: ",
+        "hint: the login lacks the right `patch` on `secrets` in the namespace `claim-rights`",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    may("secrets");
+    pool.run("deploy", "");
+    let said = pool.repo.fails("retire lake claim-wrong --yes");
+    let unseen = "this login may not see whether cluster `lake` has a release `claim-wrong`\n";
+    assert!(said.contains(unseen), "{said}");
 }

@@ -4,11 +4,10 @@ use std::{
     fs,
     path::PathBuf,
     process::Command,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use crate::repo::{Repo, Shared};
+use crate::records::Hub;
 
 const TEMPLATE: &str = r#"
 apiVersion: apps/v1
@@ -46,16 +45,12 @@ const FIVE: &str = "4621fec11365";
 const SIX: &str = "f460b0348206";
 
 /// A hub whose chart depends on one that is named like Zero to JupyterHub.
-struct Hub {
-    cluster: Arc<Shared>,
-    repo: Repo,
-    name: &'static str,
-}
+struct Basin(Hub);
 
-impl Hub {
-    fn new(name: &'static str) -> Hub {
-        let cluster = Shared::cluster();
-        let repo = Repo::on(&cluster, &[name]);
+impl Basin {
+    fn new(name: &'static str) -> Basin {
+        let hub = Hub::new(name);
+        let repo = &hub.repo;
         repo.edit(
             "config/clusters/lake/cluster.yaml",
             "helm_chart: pond",
@@ -66,57 +61,55 @@ impl Hub {
             "helm-charts/jupyterhub/values.yaml",
             "fate: \"\"\nimage: hub:1\nhub: {db: {type: sqlite-pvc}}\n",
         );
-        Hub {
-            cluster,
-            repo,
-            name,
-        }
+        Basin(hub)
     }
 
     /// Has this version of Zero to JupyterHub from now on, with these values.
     fn has(&self, version: &str, values: &str) {
         let chart = format!("apiVersion: v2\nname: jupyterhub\nversion: {version}\n");
-        self.repo.write("helm-charts/jupyterhub/Chart.yaml", &chart);
+        let repo = &self.0.repo;
+        repo.write("helm-charts/jupyterhub/Chart.yaml", &chart);
         let parent = format!(
             "apiVersion: v2\nname: basin\nversion: 0.1.0\ndependencies:\n\
              - {{name: jupyterhub, version: {version}, repository: \"file://../jupyterhub\"}}\n"
         );
-        self.repo.write("helm-charts/basin/Chart.yaml", &parent);
-        let file = format!("config/clusters/lake/{}.values.yaml", self.name);
-        self.repo
-            .write(&file, &format!("jupyterhub: {{{values}}}\n"));
+        repo.write("helm-charts/basin/Chart.yaml", &parent);
+        self.0.write(&format!("jupyterhub: {{{values}}}\n"));
     }
 
     fn deploy(&self, version: &str, values: &str) {
         self.has(version, values);
-        self.repo.ok("deploy lake --skip-hub-health-check");
+        self.0.repo.ok("deploy lake --skip-hub-health-check");
     }
 
     fn fails_to_deploy(&self, version: &str, values: &str) -> String {
         self.has(version, values);
-        self.repo
+        self.0
+            .repo
             .fails("deploy lake --skip-hub-health-check --rollback-on-failure")
     }
 
     fn rolls_back(&self, options: &str) {
-        let name = self.name;
-        self.repo
+        let name = self.0.name;
+        self.0
+            .repo
             .ok(&format!("rollback lake {name} --yes {options}"));
     }
 
     fn refuses(&self) -> String {
-        self.repo
-            .fails(&format!("rollback lake {} --yes", self.name))
+        self.0
+            .repo
+            .fails(&format!("rollback lake {} --yes", self.0.name))
     }
 
     /// The number of the newest revision.
     fn newest(&self) -> usize {
-        self.cluster.history(self.name).lines().count() - 1
+        self.0.cluster.history(self.0.name).lines().count() - 1
     }
 
     /// The hub's folder, in which its pods find the database from now on.
     fn folder(&self) -> PathBuf {
-        let root = self.repo.home().join("volume");
+        let root = self.0.repo.home().join("volume");
         let folder = root.join("srv/jupyterhub");
         if folder.exists() {
             return folder;
@@ -127,11 +120,11 @@ impl Hub {
             root.display()
         );
         fs::write(root.join("sitecustomize.py"), module).unwrap();
-        self.cluster.kubectl_apply(&format!(
+        self.0.cluster.kubectl_apply(&format!(
             "apiVersion: kwok.x-k8s.io/v1alpha1\nkind: ClusterExec\nmetadata: {{name: {name}}}\nspec:\n  \
              selector: {{matchNamespaces: [{name}]}}\n  \
              execs: [{{local: {{envs: [{{name: PYTHONPATH, value: {root}}}]}}}}]\n",
-            name = self.name,
+            name = self.0.name,
             root = root.display()
         ));
         folder
@@ -154,10 +147,11 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
+impl Drop for Basin {
     fn drop(&mut self) {
-        let name = self.name;
-        self.cluster
+        let name = self.0.name;
+        self.0
+            .cluster
             .kubectl(&format!("delete clusterexec {name} --ignore-not-found"));
     }
 }
@@ -167,7 +161,7 @@ const LONG_AGO: Duration = Duration::from_secs(1_000_000);
 
 #[test]
 fn an_older_jupyterhub_does_not_get_a_migrated_database() {
-    let hub = Hub::new("migrated");
+    let hub = Basin::new("migrated");
     hub.deploy("4.4.0", "");
     hub.deploy("5.0.0", "");
     let said = hub.refuses();
@@ -197,17 +191,18 @@ fn an_older_jupyterhub_does_not_get_a_migrated_database() {
     );
     assert_eq!(hub.newest(), 2);
     // As README.md has it.
-    hub.cluster
+    hub.0
+        .cluster
         .kubectl("scale deployment/hub --replicas 0 --namespace migrated");
     hub.rolls_back("--force");
     assert_eq!(hub.newest(), 3);
     let replicas = "get deployment/hub -n migrated -o jsonpath={.spec.replicas}";
-    assert_eq!(hub.cluster.kubectl(replicas), "1");
+    assert_eq!(hub.0.cluster.kubectl(replicas), "1");
 }
 
 #[test]
 fn a_failed_upgrade_that_migrated_stays() {
-    let hub = Hub::new("stays");
+    let hub = Basin::new("stays");
     hub.deploy("3.3.8", "");
     let said = hub.fails_to_deploy("4.0.0", "fate: crash");
     assert!(
@@ -221,7 +216,7 @@ fn a_failed_upgrade_that_migrated_stays() {
 
 #[test]
 fn a_database_that_was_never_migrated_is_no_obstacle() {
-    let hub = Hub::new("unmigrated");
+    let hub = Basin::new("unmigrated");
     hub.deploy("4.4.0", "");
     let said = hub.fails_to_deploy("5.0.0", "fate: pull");
     assert!(said.contains("rolled back to revision 1, which"), "{said}");
@@ -232,7 +227,7 @@ fn a_database_that_was_never_migrated_is_no_obstacle() {
 
 #[test]
 fn minor_versions_have_one_schema() {
-    let hub = Hub::new("minor");
+    let hub = Basin::new("minor");
     hub.deploy("4.0.0", "");
     hub.deploy("4.4.0", "image: hub:2");
     hub.rolls_back("");
@@ -241,7 +236,7 @@ fn minor_versions_have_one_schema() {
 /// Its JupyterHub may be newer than that of the chart.
 #[test]
 fn a_hub_with_an_image_of_its_own() {
-    let hub = Hub::new("own-image");
+    let hub = Basin::new("own-image");
     hub.deploy("4.4.0", "image: own:5");
     hub.has_database("jupyterhub.sqlite", SIX, NOW);
     hub.has_database("jupyterhub.sqlite.2026-09-11-101112", FIVE, LONG_AGO);
@@ -256,7 +251,7 @@ fn a_hub_with_an_image_of_its_own() {
 
 #[test]
 fn other_databases() {
-    let hub = Hub::new("other-databases");
+    let hub = Basin::new("other-databases");
     hub.deploy("4.4.0", "hub: {db: {type: postgres}}");
     hub.deploy("5.0.0", "hub: {db: {type: postgres}}");
     let said = hub.refuses();

@@ -2,16 +2,21 @@
 
 use std::{fs, process::Command, sync::Arc};
 
-use crate::repo::{Repo, Shared, assert_succeeded, tool, wait_until};
+use crate::{
+    repo::{Key, Repo, Shared, assert_succeeded, tool, tool_path, wait_until},
+    stop::{leases, signal},
+    terminal::Terminal,
+};
 
-struct Hub {
-    cluster: Arc<Shared>,
-    repo: Repo,
-    name: &'static str,
+/// A hub of the cluster that tests share.
+pub(crate) struct Hub {
+    pub(crate) cluster: Arc<Shared>,
+    pub(crate) repo: Repo,
+    pub(crate) name: &'static str,
 }
 
 impl Hub {
-    fn new(name: &'static str) -> Hub {
+    pub(crate) fn new(name: &'static str) -> Hub {
         let cluster = Shared::cluster();
         let repo = Repo::on(&cluster, &[name]);
         Hub {
@@ -21,7 +26,7 @@ impl Hub {
         }
     }
 
-    fn write(&self, values: &str) {
+    pub(crate) fn write(&self, values: &str) {
         let path = format!("config/clusters/lake/{}.values.yaml", self.name);
         self.repo.write(&path, values);
     }
@@ -137,17 +142,118 @@ fn revisions_of_others_are_not_ours() {
     assert_eq!(hub.note(), "ours");
 }
 
-/// Secrets that a rollback changes back are named, not shown.
+/// Secrets that a rollback changes back are named, not shown. Of what no file sets now, nobody knows whether it is one.
 #[test]
 fn a_rollback_names_secrets() {
-    let hub = Hub::new("record-named");
-    hub.good("token: old-heron\nnote: plain\n");
-    hub.good("token: new-heron\nnote: other\n");
-    hub.write("note: other\n");
+    let mut hub = Hub::new("record-named");
+    let key = Key::new();
+    hub.repo.has_key(&key);
+    let common = "helm_chart_values_files: [common.values.yaml, ";
+    let with_secrets = format!("{common}enc.secret.values.yaml, ");
+    let yaml = "config/clusters/lake/cluster.yaml";
+    hub.repo.edit(yaml, common, &with_secrets);
+    let enc = "config/clusters/lake/enc.secret.values.yaml";
+    for bird in ["old-heron", "new-heron"] {
+        hub.repo.write(enc, &format!("token: {bird}\n"));
+        hub.repo.encrypt(enc, &key);
+        hub.good(&format!("note: {bird}\ngreeting: {bird}\n"));
+    }
+    hub.write("greeting: other\n");
     let ran = hub.repo.ok("rollback lake record-named --yes");
-    let named = "secrets that go back to an earlier value: `token`\n";
-    assert!(ran.stderr.contains(named), "{}", ran.stderr);
+    for named in [
+        "secrets that go back to an earlier value: `token`\n",
+        "values that go back to an earlier value, and that no file sets now, secrets perhaps: `note`\n",
+    ] {
+        assert!(ran.stderr.contains(named), "{}", ran.stderr);
+    }
     assert!(!ran.stderr.contains("heron"), "{}", ran.stderr);
+}
+
+/// Ctrl-C at a question ends the command, and somebody else's changes meanwhile end it after the answer.
+#[test]
+fn questions_that_are_not_answered_at_once() {
+    let hub = Hub::new("record-asked");
+    hub.good("note: good\n");
+    hub.good("note: newer\n");
+    for command in ["retire lake record-asked", "rollback lake record-asked"] {
+        let terminal = Terminal::start(
+            &hub.repo,
+            &format!("trap : INT\nxtask {command}\necho exit $?"),
+        );
+        terminal.shows("https://127.0.0.1:");
+        assert_ne!(leases(&hub.cluster, "record-asked"), "");
+        terminal.types(&["C-c"]);
+        terminal.shows("nothing was done: stopped");
+        terminal.shows("exit 1");
+        assert_eq!(leases(&hub.cluster, "record-asked"), "", "{command}");
+    }
+    let terminal = Terminal::start(&hub.repo, "xtask rollback lake record-asked\necho exit $?");
+    terminal.shows("https://127.0.0.1:");
+    // Its newest revision has the same number then.
+    for args in [
+        "uninstall record-asked",
+        "install record-asked CHART --set note=theirs",
+        "upgrade record-asked CHART --set note=theirs",
+    ] {
+        assert_succeeded(&hub.helm(args).output().unwrap());
+    }
+    terminal.types(&["y", "Enter"]);
+    terminal.shows("somebody has changed it meanwhile: nothing was done");
+    assert_eq!(hub.note(), "theirs");
+}
+
+/// What is known of a revision is known when its uninstallation was killed before it began, too.
+#[test]
+fn a_retirement_that_did_not_begin() {
+    let mut hub = Hub::new("record-kept");
+    hub.good("note: ours\n");
+    hub.repo.ok("retire lake record-kept --yes");
+    let install = hub.helm("install record-kept CHART --set note=theirs");
+    assert_succeeded(&{ install }.output().unwrap());
+    let helm = tool_path("helm").display().to_string();
+    let begins = hub.repo.home().join("begins");
+    let script = format!(
+        "case $1 in uninstall) touch {}; sleep 60 ;; upgrade) kill -9 $$ ;; esac\nexec {helm} \"$@\"",
+        begins.display()
+    );
+    hub.repo.script("helm", &script);
+    let mut child = hub.repo.start("retire lake record-kept --yes");
+    wait_until("its begin", || begins.exists());
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let said = hub.repo.fails("deploy lake");
+    assert!(said.contains("`helm` was ended by SIGKILL\n"), "{said}");
+    hub.repo.script("helm", &format!("exec {helm} \"$@\""));
+    hub.write("note: bad\nfate: pull\n");
+    let said = hub.repo.fails("deploy lake --rollback-on-failure");
+    assert!(said.contains("rolled back to revision 1"), "{said}");
+    assert_eq!(hub.note(), "theirs");
+}
+
+/// An unchanged hub costs few requests.
+#[test]
+fn requests_of_a_deploy() {
+    let mut hub = Hub::new("record-asking");
+    let log = hub.repo.home().join("requests");
+    let kubectl = tool_path("kubectl").display().to_string();
+    let script = format!(
+        "case $1 in proxy) exec {kubectl} \"$@\" -v=8 2>>{} ;; esac\nexec {kubectl} \"$@\"",
+        log.display()
+    );
+    hub.good("claim: true\n");
+    hub.repo.script("kubectl", &script);
+    hub.good("claim: true\n");
+    let log = fs::read_to_string(log).unwrap();
+    let count = |verb: &str, path: &str| {
+        let verb = format!("\"Request\" verb=\"{verb}\"");
+        let lines = log.lines();
+        lines
+            .filter(|it| it.contains(&verb) && it.contains(path))
+            .count()
+    };
+    assert_eq!(count("GET", "/secrets?labelSelector="), 3, "{log}");
+    assert_eq!(count("PATCH", "/persistentvolumeclaims"), 0, "{log}");
+    assert_eq!(count("PATCH", ""), 1, "{log}");
 }
 
 #[test]
@@ -180,7 +286,8 @@ fn a_helm_of_others_at_work() {
     let said = hub.repo.fails("deploy lake");
     for part in [
         "somebody's helm has been at work for ",
-        " (revision 2, pending-upgrade)\n\nhint: `deploy --heal` goes on, if it is dead",
+        " (revision 2, pending-upgrade)\n\n\
+         hint: if it is dead, `deploy --heal` repairs the release, and `retire --heal` removes it",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
@@ -190,6 +297,10 @@ fn a_helm_of_others_at_work() {
     let ran = hub.repo.ok("deploy lake --heal");
     let healed = "revision 2 was cut off (pending-upgrade): rolling back to revision 1\n";
     assert!(ran.stderr.contains(healed), "{}", ran.stderr);
+    hub.cluster.kubectl(
+        "label secret sh.helm.release.v1.record-busy.v4 -n record-busy --overwrite xtask- status=pending-upgrade",
+    );
+    hub.repo.ok("retire lake record-busy --yes --heal");
 }
 
 /// An uninstallation that was cut off is healed by the next deploy.
@@ -210,7 +321,7 @@ fn a_retirement_that_was_cut_off() {
             .history("record-retired")
             .contains("uninstalling")
     });
-    crate::stop::signal(&child, "KILL");
+    signal(&child, "KILL");
     child.wait().unwrap();
     keep("[]");
     let ran = hub.repo.ok("deploy lake");
