@@ -471,7 +471,7 @@ pub(crate) fn refuse_unknown(api: &Api, namespaces: &[&str], names: &[String]) -
         list(unknown),
         list(known)
     );
-    for (name, hubs) in found.iter().filter(|it| it.1.len() > 1) {
+    if let Some((name, hubs)) = found.iter().find(|it| it.1.len() > 1) {
         bail!(
             "several releases have a volume claim `{name}`: {}\nhint: name those that are to go as `{}/{name}`",
             list(hubs),
