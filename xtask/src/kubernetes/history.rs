@@ -35,10 +35,16 @@ pub(crate) struct Revision {
     pub(crate) number: u32,
     /// `deployed`, `superseded`, `failed`, `pending-upgrade`, …
     pub(crate) status: String,
-    /// The commit that it was deployed from.
+    /// The commit that it was deployed from, or that an earlier one was.
     pub(crate) commit: Option<String>,
-    /// Who deployed it.
+    /// Whether the work tree had something then that no commit has.
+    pub(crate) has_changes: bool,
+    /// Who deployed it, if we did.
     pub(crate) actor: Option<String>,
+    /// When it was made, as `2026-11-26T05:28:21Z`.
+    pub(crate) created: Option<String>,
+    /// Whether somebody's own helm made it after one of ours, whose labels it has.
+    pub(crate) is_of_others: bool,
     /// The cluster's name in the repository that it was deployed from.
     pub(crate) cluster: Option<String>,
     /// The name of its Secret, and its uid.
@@ -85,6 +91,17 @@ impl Outcome {
         }
     }
 
+    /// What it is called in JSON.
+    pub(crate) fn word(&self) -> Option<&'static str> {
+        match self {
+            Outcome::Unknown => None,
+            Outcome::Begun => Some("unfinished"),
+            Outcome::Ready => Some("ready"),
+            Outcome::Failed(_) => Some("failed"),
+            Outcome::Retiring { .. } => Some("retiring"),
+        }
+    }
+
     /// The labels that record it.
     fn labels(&self, number: u32) -> BTreeMap<&'static str, String> {
         if *self == Outcome::Unknown {
@@ -112,12 +129,16 @@ impl Revision {
         let number = labels.get("version")?.parse().ok()?;
         let outcome = Outcome::of(&labels, number);
         let is_recorded = outcome != Outcome::Unknown;
+        let is_of_others = !is_recorded && labels.contains_key("xtask");
         // Before there was a record, our revisions had these two.
         let had_our_labels = labels.contains_key("actor") && labels.contains_key("tree");
         Some(Revision {
             number,
             status: labels.remove("status")?,
             commit: labels.remove("commit"),
+            has_changes: labels.get("tree").is_some_and(|it| it == "changed"),
+            created: secret.metadata.creation_timestamp,
+            is_of_others,
             // Of another revision's label nobody knows whether it still holds.
             cluster: labels.remove("cluster").filter(|_| is_recorded),
             secret: secret.metadata.name,
@@ -127,7 +148,7 @@ impl Revision {
             is_retiring: labels.get("retiring") == labels.get("version"),
             descends_from_ours: had_our_labels || labels.contains_key("xtask"),
             modified: modified(&labels),
-            actor: labels.remove("actor"),
+            actor: labels.remove("actor").filter(|_| !is_of_others),
         })
     }
 
@@ -178,6 +199,38 @@ impl Revision {
         is_deployed && self.outcome == Outcome::Unknown
     }
 
+    /// helm's status, with what we know besides: `failed: not ready`, `deployed, unfinished`.
+    pub(crate) fn state(&self) -> String {
+        match &self.outcome {
+            Outcome::Failed(why) => format!("failed: {why}"),
+            Outcome::Begun => format!("{}, unfinished", self.status),
+            Outcome::Retiring { .. } => "being uninstalled".to_owned(),
+            Outcome::Ready | Outcome::Unknown => self.status.clone(),
+        }
+    }
+
+    /// Whether it was ready, for people: `ready`, `failed: not ready`, or helm's status if nothing is known.
+    pub(crate) fn verdict(&self) -> String {
+        match self.outcome {
+            Outcome::Ready => "ready".to_owned(),
+            _ => self.state(),
+        }
+    }
+
+    /// Who made it, for people.
+    pub(crate) fn who(&self) -> &str {
+        match &self.actor {
+            Some(actor) => actor,
+            None if self.is_of_others => "somebody's helm",
+            None => "-",
+        }
+    }
+
+    /// The commit that it was deployed from, if that is known.
+    pub(crate) fn own_commit(&self) -> Option<&str> {
+        self.commit.as_deref().filter(|_| !self.is_of_others)
+    }
+
     /// `4 (superseded, commit 0123456789ab)`
     pub(crate) fn shown(&self) -> String {
         let mut details = vec![self.status.clone()];
@@ -186,7 +239,7 @@ impl Revision {
             Outcome::Failed(why) => details.push(why.clone()),
             _ => {}
         }
-        if let Some(commit) = &self.commit {
+        if let Some(commit) = self.own_commit() {
             details.push(format!("commit {}", short(commit)));
         }
         format!("{} ({})", self.number, details.join(", "))
@@ -361,19 +414,24 @@ pub(crate) fn content(secret: &Value) -> Result<Value> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Records how a revision of one of our releases went. `retires` tells that we begin to uninstall it.
+/// Records how a revision of one of our releases went. Unless one of us has made it already, `actor` does so now.
+/// `retires` tells that we begin to uninstall it.
 pub(crate) fn mark(
     api: &Api,
     release: &str,
     revision: &Revision,
     cluster: &str,
+    actor: &str,
     outcome: &Outcome,
     retires: bool,
 ) -> Result<()> {
     let number = revision.number;
     let mut labels = outcome.labels(number);
     if !labels.is_empty() {
+        let is_recorded = revision.outcome != Outcome::Unknown;
+        let recorded = revision.actor.as_deref().filter(|_| is_recorded);
         labels.insert("cluster", label(cluster));
+        labels.insert("actor", label(recorded.unwrap_or(actor)));
     }
     if retires {
         labels.insert("retiring", number.to_string());

@@ -57,6 +57,8 @@ pub(crate) struct ObjectMeta {
     pub(crate) resource_version: Option<String>,
     /// Counts the changes of `spec`.
     pub(crate) generation: Option<u64>,
+    /// As `2026-11-26T05:28:21Z`.
+    pub(crate) creation_timestamp: Option<String>,
     /// When somebody asked for its deletion.
     pub(crate) deletion_timestamp: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
@@ -206,7 +208,54 @@ pub(crate) struct Condition {
 #[serde(default)]
 pub(crate) struct Pod {
     pub(crate) metadata: ObjectMeta,
+    pub(crate) spec: PodSpec,
     pub(crate) status: PodStatus,
+}
+
+impl Pod {
+    pub(crate) fn is_ready(&self) -> bool {
+        let mut conditions = self.status.conditions.iter();
+        conditions.any(|it| it.kind == "Ready" && it.status == "True")
+    }
+
+    /// The names of the volume claims that it uses.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &str> {
+        let claims = self.spec.volumes.iter();
+        claims.filter_map(|it| Some(it.persistent_volume_claim.as_ref()?.claim_name.as_str()))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodSpec {
+    pub(crate) volumes: Vec<Volume>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Volume {
+    pub(crate) persistent_volume_claim: Option<ClaimSource>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ClaimSource {
+    pub(crate) claim_name: String,
+}
+
+/// A PersistentVolumeClaim.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Claim {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) status: ClaimStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ClaimStatus {
+    /// `Pending`, `Bound` or `Lost`.
+    pub(crate) phase: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -214,6 +263,9 @@ pub(crate) struct Pod {
 pub(crate) struct PodStatus {
     /// `Pending`, `Running`, `Succeeded` or `Failed`.
     pub(crate) phase: String,
+    /// Why the whole pod has failed, as `Evicted`.
+    pub(crate) reason: String,
+    pub(crate) message: String,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) init_container_statuses: Vec<ContainerStatus>,
     pub(crate) container_statuses: Vec<ContainerStatus>,
@@ -252,6 +304,7 @@ pub(crate) struct Running {}
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Terminated {
+    pub(crate) reason: String,
     pub(crate) exit_code: Option<i64>,
 }
 
@@ -291,6 +344,8 @@ pub(crate) struct EventSeries {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ObjectReference {
+    pub(crate) kind: String,
+    pub(crate) name: String,
     pub(crate) uid: String,
 }
 

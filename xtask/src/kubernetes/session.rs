@@ -102,14 +102,25 @@ impl Session {
 
     /// Records how a revision of a release went.
     pub(crate) fn mark(&self, release: &str, revision: &Revision, outcome: &Outcome) -> Result<()> {
-        let cluster = &self.target.cluster;
-        history::mark(&self.api, release, revision, cluster, outcome, false)
+        self.record_outcome(release, revision, outcome, false)
     }
 
     /// Records that we begin to uninstall a revision of a release.
     pub(crate) fn mark_retiring(&self, release: &str, revision: &Revision) -> Result<()> {
-        let (cluster, outcome) = (&self.target.cluster, &revision.outcome);
-        history::mark(&self.api, release, revision, cluster, outcome, true)
+        self.record_outcome(release, revision, &revision.outcome, true)
+    }
+
+    fn record_outcome(
+        &self,
+        release: &str,
+        revision: &Revision,
+        outcome: &Outcome,
+        retires: bool,
+    ) -> Result<()> {
+        let (cluster, actor) = (&self.target.cluster, self.record.actor());
+        history::mark(
+            &self.api, release, revision, cluster, actor, outcome, retires,
+        )
     }
 
     /// What was done to a release, with the state that it's left in if a signal cut that off.
