@@ -188,9 +188,12 @@ impl Api {
         read(answer.with_context(|| format!("`{method} {path}`"))?)
     }
 
-    /// What is at a path that isn't JSON, such as a container's log.
-    pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let content = self.request("GET", path, "*/*", None, read_bytes)?;
+    /// What is at a path that isn't JSON, such as a container's log. It's asked for once: a node that is away gives none.
+    pub(crate) fn text(&self, path: &str, patience: Duration) -> Result<String> {
+        refuse_unsafe(path)?;
+        let request = request("GET", path, "*/*", "");
+        let content = self.exchange(&request, patience).and_then(read_bytes);
+        let content = content.with_context(|| format!("`GET {path}`"))?;
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 

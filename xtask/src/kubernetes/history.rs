@@ -98,7 +98,6 @@ impl Outcome {
             Outcome::Begun => Some("unfinished"),
             Outcome::Ready => Some("ready"),
             Outcome::Failed(_) => Some("failed"),
-            Outcome::Retiring { .. } => Some("retiring"),
         }
     }
 
@@ -204,7 +203,6 @@ impl Revision {
         match &self.outcome {
             Outcome::Failed(why) => format!("failed: {why}"),
             Outcome::Begun => format!("{}, unfinished", self.status),
-            Outcome::Retiring { .. } => "being uninstalled".to_owned(),
             Outcome::Ready | Outcome::Unknown => self.status.clone(),
         }
     }

@@ -368,6 +368,7 @@ impl<'a> HelmRunner<'a> {
         ));
         rollout::follow(
             &session.api,
+            &session.target.cluster,
             release.name,
             &answer.manifest,
             Until {
@@ -584,7 +585,8 @@ impl<'a> HelmRunner<'a> {
         before: Before,
         cmd: Cmd,
     ) -> Result<Output> {
-        let hooks = Hooks::new(&session.api, release, before, self.timeout);
+        let cluster = &session.target.cluster;
+        let hooks = Hooks::new(&session.api, cluster, release, before, self.timeout);
         let (ran, observed) = thread::scope(|scope| {
             let follower = scope.spawn(|| hooks.follow());
             let ran = self.run_unless(release, cmd, || hooks.is_hopeless());

@@ -82,7 +82,8 @@ impl HelmRunner<'_> {
             may_go_on: &|| self.check_lease(),
         };
         // Pods may log what the revision gives them.
-        let followed = rollout::follow(api, release, manifest, until, &progress)
+        let cluster = &session.target.cluster;
+        let followed = rollout::follow(api, cluster, release, manifest, until, &progress)
             .map_err(|err| anyhow!("{}", mask.hide(&format!("{err:#}"))));
         self.check_lease()?;
         let outcome = match &followed {

@@ -26,7 +26,7 @@ use crate::{
         },
     },
     machine::{
-        process,
+        parallel, process,
         terminal::{Pods, Progress},
         until::Until,
     },
@@ -34,7 +34,7 @@ use crate::{
 
 pub(crate) use crate::kubernetes::rollout::{
     hooks::{Before, Hooks},
-    pods::{is_refusal, trouble_of_job},
+    pods::{is_refusal, reason, trouble, trouble_of_job},
 };
 
 /// How often to look whether a pod has been without a node for too long, or we have to stop.
@@ -61,10 +61,11 @@ impl ReleaseStatus {
     }
 }
 
-/// Follows a release until all workloads in its manifest are ready. The error describes each one that isn't: as soon as
-/// one certainly won't be, or when `until` has come.
+/// Follows a release of the cluster of this name until all workloads in its manifest are ready. The error describes each
+/// one that isn't: as soon as one certainly won't be, or when `until` has come.
 pub(crate) fn follow(
     api: &Api,
+    cluster: &str,
     namespace: &str,
     manifest: &str,
     until: Until,
@@ -75,6 +76,7 @@ pub(crate) fn follow(
     // Most releases are ready already, and need no watches.
     let mut observed = Observed::new(api, grace);
     observed.load(&workloads)?;
+    let hint = hint(cluster, namespace);
     let watches = Watches::default();
     let (sender, changes) = mpsc::channel();
     thread::scope(|scope| {
@@ -82,7 +84,7 @@ pub(crate) fn follow(
             let statuses: Vec<_> = workloads.iter().map(|it| observed.status(it)).collect();
             progress.pods(ReleaseStatus::of(&statuses).pods);
             let unready = unready(&workloads, &statuses);
-            match is_over(&observed, &unready, namespace, until) {
+            match is_over(&observed, &unready, &hint, until) {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(err) => break Err(err),
@@ -97,14 +99,57 @@ pub(crate) fn follow(
     })
 }
 
-/// Whether all of a release is ready now, and how many of its pods are.
+/// Whether all of a release is ready now, and how many of the pods that it wants are.
 pub(crate) fn look(api: &Api, namespace: &str, manifest: &str) -> Result<ReleaseStatus> {
     let mut statuses = Vec::new();
     for workload in workloads::in_manifest(manifest, namespace)? {
         let object = api.find_object(&workload.object_path())?;
-        statuses.push(workloads::rollout_status(workload.kind, object.as_ref()));
+        let status = workloads::rollout_status(workload.kind, object.as_ref());
+        statuses.push(workloads::unless_scaled_down(
+            &workload,
+            object.as_ref(),
+            status,
+        ));
     }
     Ok(ReleaseStatus::of(&statuses))
+}
+
+/// Looks at a release of the cluster of this name once. Returns how far it is, and what keeps each workload that isn't ready
+/// from being so, in the words of `follow`.
+pub(crate) fn inspect(
+    api: &Api,
+    cluster: &str,
+    namespace: &str,
+    manifest: &str,
+) -> Result<(ReleaseStatus, Vec<String>)> {
+    let workloads = workloads::in_manifest(manifest, namespace)?;
+    let mut observed = Observed::new(api, pods::GRACE);
+    observed.load(&workloads)?;
+    let mut sources = Vec::new();
+    for workload in &workloads {
+        if observed.status_in_release(workload).state != WorkloadState::Ready {
+            sources.extend(observed.sources(workload));
+        }
+    }
+    sources.sort();
+    sources.dedup();
+    for change in parallel::side_by_side(&(), &sources, |(), source| watch::list(api, source)) {
+        observed.apply(change?);
+    }
+    let statuses: Vec<_> = workloads
+        .iter()
+        .map(|it| observed.status_in_release(it))
+        .collect();
+    let mut problems = Vec::new();
+    for (workload, state) in unready(&workloads, &statuses) {
+        let mut problem = observed.describe_now(workload, state);
+        if let Some(words) = observed.way_up(workload) {
+            problem +=
+                &format!("\nhint: `cargo xtask use-cluster-credentials {cluster} kubectl {words}`");
+        }
+        problems.push(problem);
+    }
+    Ok((ReleaseStatus::of(&statuses), problems))
 }
 
 fn unready<'a>(
@@ -122,7 +167,7 @@ fn unready<'a>(
 fn is_over(
     observed: &Observed,
     unready: &[(&Workload, &WorkloadState)],
-    namespace: &str,
+    hint: &str,
     until: Until,
 ) -> Result<bool> {
     if process::check_stopped().is_err() {
@@ -141,14 +186,12 @@ fn is_over(
         .iter()
         .map(|(workload, state)| observed.describe(workload, state, is_late))
         .collect();
-    bail!("{}{}", described.join("\n"), hint(namespace))
+    bail!("{}{hint}", described.join("\n"))
 }
 
-/// How to learn more, with its line feed.
-fn hint(namespace: &str) -> String {
-    format!(
-        "\nhint: `kubectl -n {namespace} get pods` and `kubectl -n {namespace} describe pod` tell more"
-    )
+/// How to learn more about a release, with its line feed.
+fn hint(cluster: &str, release: &str) -> String {
+    format!("\nhint: `cargo xtask status {cluster} {release}` tells more")
 }
 
 fn is_failure(state: &WorkloadState) -> bool {

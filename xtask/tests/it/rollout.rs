@@ -34,7 +34,7 @@ fn pods_that_crash_are_told_at_once() {
         "CrashLoopBackOff, exit code 137, restarts: 3\n",
         "  event BackOff: Back-off restarting failed container pond\n",
         "  | the pond has no water\n",
-        "hint: `kubectl -n crash get pods`",
+        "hint: `cargo xtask status lake crash` tells more",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }

@@ -67,6 +67,7 @@ fn started_at(hook: &Value) -> Option<&str> {
 /// The hooks of a release while helm is at work on it.
 pub(crate) struct Hooks<'a> {
     api: &'a Api,
+    cluster: &'a str,
     release: &'a str,
     before: Before,
     grace: Duration,
@@ -97,12 +98,14 @@ impl<'a> Hooks<'a> {
     /// `timeout` is how long the release may take.
     pub(crate) fn new(
         api: &'a Api,
+        cluster: &'a str,
         release: &'a str,
         before: Before,
         timeout: Duration,
     ) -> Hooks<'a> {
         Hooks {
             api,
+            cluster,
             release,
             before,
             grace: pods::GRACE.min(timeout / 3),
@@ -224,7 +227,8 @@ impl<'a> Hooks<'a> {
             format!("hook {described}")
         });
         let described: Vec<_> = described.collect();
-        (!described.is_empty()).then(|| described.join("\n") + &rollout::hint(self.release))
+        (!described.is_empty())
+            .then(|| described.join("\n") + &rollout::hint(self.cluster, self.release))
     }
 
     /// Deletes what helm deletes of a hook that has failed, for a helm that was ended before it saw that.

@@ -134,6 +134,22 @@ impl<'a> Observed<'a> {
         sources
     }
 
+    /// How far a workload is from what its release wants of it.
+    pub(crate) fn status_in_release(&mut self, workload: &Workload) -> RolloutStatus {
+        let status = self.status(workload);
+        workloads::unless_scaled_down(workload, self.object(workload), status)
+    }
+
+    /// The words after `kubectl` that give a workload, which somebody has scaled down, the pods that its release wants.
+    pub(crate) fn way_up(&self, workload: &Workload) -> Option<String> {
+        let wanted = workloads::wanted_if_scaled_down(workload, self.object(workload)?)?;
+        let namespace = &workload.namespace;
+        Some(format!(
+            "scale {} --namespace {namespace} --replicas {wanted}",
+            workload.shown()
+        ))
+    }
+
     /// How far a workload is. One that won't become ready by itself has failed.
     pub(crate) fn status(&mut self, workload: &Workload) -> RolloutStatus {
         let object = self.object(workload);
@@ -171,13 +187,30 @@ impl<'a> Observed<'a> {
             WorkloadState::Failed(why) => format!("`{name}` failed: {why}"),
             WorkloadState::Waiting(why) if !is_late => format!("`{name}` is not ready yet: {why}"),
             WorkloadState::Waiting(why) => {
-                let mut lines = vec![format!("`{name}` is not ready: {why}; timed out")];
-                for pod in self.newest_pods(workload) {
-                    lines.extend(told::why_not_ready(self.api, workload.kind, pod));
-                }
-                lines.join("\n")
+                let pods = self.describe_unready_pods(workload);
+                format!("`{name}` is not ready: {why}; timed out{pods}")
             }
         }
+    }
+
+    /// Describes a workload that isn't ready now, whatever becomes of it.
+    pub(crate) fn describe_now(&self, workload: &Workload, state: &WorkloadState) -> String {
+        let mut text = self.describe(workload, state, false);
+        if let WorkloadState::Waiting(_) = state {
+            text += &self.describe_unready_pods(workload);
+        }
+        text
+    }
+
+    /// A line for each pod that isn't ready, and what is known of it.
+    fn describe_unready_pods(&self, workload: &Workload) -> String {
+        let mut text = String::new();
+        for pod in self.newest_pods(workload) {
+            if let Some(problem) = pods::problem(workload.kind, pod).or_else(|| pods::delay(pod)) {
+                text += &format!("\n{}", told::with_reasons(self.api, pod, &problem));
+            }
+        }
+        text
     }
 
     fn object(&self, workload: &Workload) -> Option<&WorkloadObject> {
@@ -313,8 +346,7 @@ impl<'a> Observed<'a> {
     }
 
     fn is_scaling_up_for(&self, pod: &Pod) -> bool {
-        let events = told::events_about(self.api, pod);
-        told::is_scaling_up(&events)
+        told::is_scaling_up(&told::events_about(self.api, &pod.metadata))
     }
 }
 

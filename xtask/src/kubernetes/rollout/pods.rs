@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::kubernetes::{
-    objects::{self, Condition, ContainerStatus, Pod, Waiting},
+    objects::{self, Condition, ContainerState, ContainerStatus, Pod, Waiting},
     rollout::workloads::WorkloadKind,
 };
 
@@ -67,6 +67,73 @@ pub(crate) fn restarts(pod: &Pod) -> u64 {
     let containers = status.init_container_statuses.iter();
     let containers = containers.chain(&status.container_statuses);
     containers.map(exits).sum()
+}
+
+/// What a pod that isn't ready is doing: nothing keeps it from becoming ready, as far as the pod itself tells.
+pub(crate) fn delay(pod: &Pod) -> Option<PodProblem> {
+    if pod.is_ready() || pod.status.phase == "Succeeded" {
+        return None;
+    }
+    let name = &pod.metadata.name;
+    let status = &pod.status;
+    let waiting = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .find_map(|it| it.state.waiting.as_ref());
+    let running = status.container_statuses.iter();
+    let mut running = running.filter(|it| it.state.running.is_some());
+    Some(PodProblem {
+        message: match waiting {
+            Some(waiting) => format!("pod `{name}` is not ready: {}", waiting.reason),
+            None => format!("pod `{name}` is not ready"),
+        },
+        is_permanent: false,
+        log: running.next().map(|it| ContainerLog {
+            container: it.name.clone(),
+            is_previous: false,
+        }),
+    })
+}
+
+/// What a pod is doing, in a word or two: `ready`, or why it is not.
+pub(crate) fn reason(pod: &Pod) -> String {
+    let status = &pod.status;
+    if pod.metadata.deletion_timestamp.is_some() {
+        return "Terminating".to_owned();
+    }
+    if pod.is_ready() {
+        return "ready".to_owned();
+    }
+    if has_no_node(pod) {
+        return "no node".to_owned();
+    }
+    let init = status.init_container_statuses.iter();
+    let containers = status.container_statuses.iter();
+    let mut reasons = init.chain(containers).filter_map(|it| {
+        let ContainerState {
+            waiting,
+            terminated,
+            ..
+        } = &it.state;
+        let waiting = waiting.as_ref().map(|it| it.reason.as_str());
+        let failed = terminated.as_ref().filter(|it| it.exit_code != Some(0));
+        waiting.or(failed.map(|it| it.reason.as_str()))
+    });
+    let reason = reasons.find(|it| *it != "PodInitializing" && !it.is_empty());
+    match (reason, status.phase.as_str()) {
+        (Some(reason), _) => reason.to_owned(),
+        (None, "Succeeded") => "done".to_owned(),
+        (None, "Failed") if !status.reason.is_empty() => status.reason.clone(),
+        (None, "Failed" | "Pending") => status.phase.clone(),
+        _ => "not ready".to_owned(),
+    }
+}
+
+/// What keeps a user's pod from being ready, and whether that won't go away by itself.
+pub(crate) fn trouble(pod: &Pod) -> Option<(String, bool)> {
+    let problem = problem(WorkloadKind::Deployment, pod)?;
+    Some((problem.message, problem.is_permanent))
 }
 
 /// What keeps a job's pod from being ready, and whether that won't go away by itself.

@@ -1,20 +1,27 @@
 //! What events and logs tell of a pod.
 
+use std::time::Duration;
+
+use anyhow::Result;
+
 use crate::kubernetes::{
-    api::Api,
-    objects::{Event, ObjectMeta, Pod},
+    api::{self, Api},
+    objects::{Claim, Event, ObjectMeta, Pod},
     rollout::{
         pods::{self, ContainerLog, PodProblem},
         workloads::WorkloadKind,
     },
 };
 
+/// How long a log may take.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How many of a container's last lines are shown.
 const LOG_LINES: usize = 20;
 
-/// Asks for the events about a pod, and sorts them by time. Without an answer there are none.
-pub(crate) fn events_about(api: &Api, pod: &Pod) -> Vec<Event> {
-    let ObjectMeta { namespace, uid, .. } = &pod.metadata;
+/// Asks for the events about an object, and sorts them by time. Without an answer there are none.
+pub(crate) fn events_about(api: &Api, object: &ObjectMeta) -> Vec<Event> {
+    let ObjectMeta { namespace, uid, .. } = object;
     let path =
         format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}");
     let mut events = api.list(&path).map_or_else(|_| Vec::new(), |it| it.items);
@@ -43,17 +50,23 @@ pub(crate) fn why_not_ready(api: &Api, kind: WorkloadKind, pod: &Pod) -> Option<
         return Some(with_reasons(api, pod, &problem));
     }
     // A volume that cannot be mounted shows in nothing else.
-    let events = events_about(api, pod);
+    let events = events_about(api, &pod.metadata);
     let event = line_of_event(warning(&events)?);
     Some(format!("pod `{}` is not ready{event}", pod.metadata.name))
 }
 
-/// A pod's problem, with the pod's last warning and the end of its log.
+/// A pod's problem, with the pod's last warning and the end of its log. If it has no node, also with what an autoscaler
+/// says, and its claims that have no volume.
 pub(crate) fn with_reasons(api: &Api, pod: &Pod, problem: &PodProblem) -> String {
     let mut text = problem.message.clone();
-    let events = events_about(api, pod);
+    let events = events_about(api, &pod.metadata);
     let warning = events.iter().rfind(|it| it.kind == "Warning");
     text.extend(warning.map(line_of_event));
+    if pods::has_no_node(pod) {
+        let refusal = events.iter().rfind(|it| it.reason == "NotTriggerScaleUp");
+        text.extend(refusal.map(line_of_event));
+        text.extend(pod.claims().filter_map(|it| line_of_claim(api, pod, it)));
+    }
     if let Some(log) = &problem.log {
         for line in end_of_log(api, pod, log).trim_end().lines() {
             text += &format!("\n  | {line}");
@@ -66,6 +79,26 @@ fn line_of_event(event: &Event) -> String {
     format!("\n  event {}: {}", event.reason, event.message.trim())
 }
 
+/// A line about a claim that a pod waits for, with the newest event about it; none if the claim has its volume.
+fn line_of_claim(api: &Api, pod: &Pod, name: &str) -> Option<String> {
+    let namespace = &pod.metadata.namespace;
+    let step = api::step(name).ok()?;
+    let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{step}");
+    let found: Result<Option<Claim>> = api.find_object(&path);
+    let Some(claim) = found.ok()? else {
+        return Some(format!("\n  claim `{name}` does not exist"));
+    };
+    let phase = &claim.status.phase;
+    if phase == "Bound" {
+        return None;
+    }
+    let events = events_about(api, &claim.metadata);
+    let event = events.last();
+    let event = event.map(|it| format!(": {}: {}", it.reason, it.message.trim()));
+    let event = event.unwrap_or_default();
+    Some(format!("\n  claim `{name}` is {phase}{event}"))
+}
+
 fn end_of_log(api: &Api, pod: &Pod, log: &ContainerLog) -> String {
     let ObjectMeta {
         namespace, name, ..
@@ -74,5 +107,5 @@ fn end_of_log(api: &Api, pod: &Pod, log: &ContainerLog) -> String {
         "/api/v1/namespaces/{namespace}/pods/{name}/log?container={}&tailLines={LOG_LINES}&previous={}",
         log.container, log.is_previous
     );
-    api.text(&path).unwrap_or_default()
+    api.text(&path, LOG_PATIENCE).unwrap_or_default()
 }

@@ -75,7 +75,7 @@ impl<'a> UserPod<'a> {
 
     /// Whether a pod that is only about to start has waited for the same for too long.
     fn waits_in_vain(&self, pod: &Pod) -> bool {
-        let events = told::events_about(self.api, pod);
+        let events = told::events_about(self.api, &pod.metadata);
         let warning = told::warning(&events);
         let has_no_node = pods::has_no_node(pod);
         if pod.status.phase == "Failed" || has_no_node && told::is_given_up(&events) {

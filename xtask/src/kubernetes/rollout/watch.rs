@@ -21,7 +21,7 @@ use crate::kubernetes::{
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A list of the API server, by its path.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     Workloads(String),
     ReplicaSets(String),
@@ -58,6 +58,23 @@ struct WatchEvent {
     kind: String,
     #[serde(default)]
     object: Value,
+}
+
+/// All that is in a list now.
+pub(crate) fn list(api: &Api, source: &Source) -> Result<Change> {
+    Ok(match source {
+        Source::Workloads(path) => Change::Workloads(all(api, path)?),
+        Source::ReplicaSets(path) => Change::ReplicaSets(all(api, path)?),
+        Source::Pods(path) => Change::Pods(all(api, path)?),
+        Source::Events(path) => Change::Events(all(api, path)?),
+    })
+}
+
+fn all<T: DeserializeOwned>(api: &Api, path: &str) -> Result<ListChange<T>> {
+    Ok(ListChange {
+        path: path.to_owned(),
+        update: Update::All(api.list(path)?.items),
+    })
 }
 
 #[derive(Default)]

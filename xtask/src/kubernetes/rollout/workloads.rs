@@ -47,6 +47,8 @@ pub(crate) struct Workload {
     pub(crate) namespace: String,
     /// Whether helm makes it on the way, and it goes when it is done.
     pub(crate) is_hook: bool,
+    /// How many pods the manifest wants of a Deployment or StatefulSet, if it says so.
+    replicas: Option<u64>,
 }
 
 /// How far a workload is.
@@ -115,6 +117,7 @@ fn of_kinds(kinds: &[WorkloadKind], manifest: &str, namespace: &str) -> Result<V
                     kind: *kind,
                     name: name.to_owned(),
                     namespace: manifests::namespace_of(&object, namespace).to_owned(),
+                    replicas: object["spec"]["replicas"].as_u64(),
                     is_hook: false,
                 });
             }
@@ -224,6 +227,33 @@ pub(crate) fn rollout_status(kind: WorkloadKind, object: Option<&WorkloadObject>
         _ => state_of_replicas(kind, object, pods),
     };
     RolloutStatus { state, pods }
+}
+
+/// How far a workload is from what its release wants of it, which somebody may have scaled down since.
+pub(crate) fn unless_scaled_down(
+    workload: &Workload,
+    object: Option<&WorkloadObject>,
+    mut status: RolloutStatus,
+) -> RolloutStatus {
+    if let Some(object) = object
+        && let Some(wanted) = wanted_if_scaled_down(workload, object)
+    {
+        let live = object.spec.replicas.unwrap_or_default();
+        let why = format!("it is scaled to {live}, and the release wants {wanted}");
+        status.state = WorkloadState::Failed(why);
+        status.pods.wanted = wanted;
+    }
+    status
+}
+
+/// How many pods a release wants of a workload that has been scaled to fewer. Without a number in the release an autoscaler
+/// may have chosen one, but none chooses 0.
+pub(crate) fn wanted_if_scaled_down(workload: &Workload, object: &WorkloadObject) -> Option<u64> {
+    let is_scalable =
+        [WorkloadKind::Deployment, WorkloadKind::StatefulSet].contains(&workload.kind);
+    let live = object.spec.replicas.unwrap_or(1);
+    let wanted = workload.replicas.unwrap_or(1.max(live));
+    (is_scalable && live < wanted).then_some(wanted)
 }
 
 /// How many pods of a workload are ready, or done if it is a Job, and how many are to be.
