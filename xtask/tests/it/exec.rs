@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     a_real_node::Node,
-    repo::{Ran, Repo, Shared, tool, wait_until},
+    repo::{Ran, Repo, Shared, tool, tool_path, wait_until},
     stop::signal,
     terminal::Terminal,
 };
@@ -491,6 +491,39 @@ fn docker_proxy(repo: &Repo, node: &Node) {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(!answers());
     node.get("delete deployment dind -n default");
+}
+
+#[test]
+fn logs_begin_where_they_are_told_to() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["logged-late"]);
+    cluster.kubectl_apply(
+        "{apiVersion: v1, kind: Namespace, metadata: {name: logged-late}}\n---\n\
+         {apiVersion: v1, kind: Pod, metadata: {name: door, namespace: logged-late, labels: {component: proxy}, annotations: \
+         {hub.jupyter.org/username: ann}}, spec: {containers: [{name: notebook, image: c}]}}\n",
+    );
+    let kubectl = tool_path("kubectl");
+    let kubectl = kubectl.display();
+    repo.script(
+        "kubectl",
+        &format!("case \"$1\" in logs) echo \"$@\" ;; *) exec {kubectl} \"$@\" ;; esac"),
+    );
+    for logs in [
+        "component-logs lake logged-late proxy",
+        "user-logs lake logged-late ann",
+    ] {
+        let told = |args: &str| {
+            repo.ok(&format!("exec debug {logs} --no-follow {args}"))
+                .stdout
+        };
+        let some = told("--tail 5 --since 1h");
+        assert!(some.contains(" --tail=5 --since=3600s"), "{some}");
+        let all = told("");
+        assert!(
+            all.contains(" --tail=-1") && !all.contains("--since"),
+            "{all}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Logs of a hub's components and of users' servers.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
@@ -78,16 +78,24 @@ struct Which {
     /// Show the logs of the container that runs now, which is the default
     #[arg(long, overrides_with = "previous")]
     no_previous: bool,
+    /// Begin with the last lines of each container [default: with the first line]
+    #[arg(long, value_name = "N")]
+    tail: Option<u32>,
+    /// Begin with lines that are not older than this, as in 1h or 10m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
 }
 
 impl Which {
-    fn flags(&self) -> Vec<&'static str> {
+    fn flags(&self) -> Vec<String> {
         // kubectl shows ten lines of each container that a selector finds, unless told otherwise.
-        let mut flags = vec!["--tail=-1"];
+        let tail = self.tail.map_or(-1, i64::from);
+        let mut flags = vec![format!("--tail={tail}")];
+        flags.extend(self.since.map(|it| format!("--since={}s", it.as_secs())));
         if self.previous {
-            flags.push("--previous");
+            flags.push("--previous".to_owned());
         } else if !self.no_follow {
-            flags.push("--follow");
+            flags.push("--follow".to_owned());
         }
         flags
     }
@@ -103,10 +111,10 @@ struct Component {
 
 impl Component {
     /// The flags with which kubectl shows its containers.
-    fn flags(&self) -> Vec<&'static str> {
+    fn flags(&self) -> Vec<String> {
         match self.container {
-            Some(container) => vec!["--container", container],
-            None => vec!["--all-containers"],
+            Some(container) => vec![format!("--container={container}")],
+            None => vec!["--all-containers".to_owned()],
         }
     }
 
@@ -199,7 +207,7 @@ fn show_component_logs(
     let mut flags = args.which.flags();
     flags.extend(component.flags());
     if count > 1 {
-        flags.push("--prefix");
+        flags.push("--prefix".to_owned());
     }
     // By default kubectl refuses to follow more than five.
     let most = count.to_string();
