@@ -48,7 +48,7 @@ pub fn use_cluster_credentials(
             "this shell is logged in to `{other}` already\nhint: leave it first (Ctrl-D), or pass `--nested`"
         );
     }
-    let mut login = credentials::open(sh, tree, &cluster)?;
+    let mut login = credentials::open_or_up(sh, tree, &cluster)?;
 
     login.make_writable()?;
     shell::run(

@@ -5,7 +5,7 @@ mod azure;
 mod gcp;
 pub(crate) mod login;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -82,8 +82,14 @@ fn ask_for_version(login: &Login) -> Result<()> {
     bail!("the cluster does not answer: {reason}\nhint: {hint}");
 }
 
-/// Provides the programs that a hub's cluster needs, and logs in: for a command that runs nothing else before.
+/// Logs in as `open_or_up` does, to a cluster that is up.
 pub(crate) fn open(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<Login> {
+    refuse_down(tree, cluster)?;
+    open_or_up(sh, tree, cluster)
+}
+
+/// Provides the programs that a hub's cluster needs, and logs in: for a command that runs nothing else before.
+pub(crate) fn open_or_up(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<Login> {
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
     let decrypter = decrypter(&tools, tree, cluster)?;
     log_in(&decrypter, tree, cluster)
@@ -97,6 +103,17 @@ pub(crate) fn is_down(tree: &Tree, cluster: &Cluster) -> Result<bool> {
     }
     let state = Rehearsal::of(tree.root(), cluster)?.state()?;
     Ok(!matches!(state, RehearsalState::Up(_)))
+}
+
+/// Refuses a rehearsal cluster that is down, for a command that would find nothing in it if it brought it up.
+pub(crate) fn refuse_down(tree: &Tree, cluster: &Cluster) -> Result<()> {
+    let name = &cluster.name;
+    ensure!(
+        !is_down(tree, cluster)?,
+        "the rehearsal cluster `{name}` is down\nhint: `cargo xtask deploy {name}` brings it up with its hubs, and \
+         `cargo xtask local up` without them"
+    );
+    Ok(())
 }
 
 /// What decrypts the files of a cluster. A rehearsal cluster has a demo key in its folder.
