@@ -122,9 +122,14 @@ fn way_back<'a>(
         return WayBack::to(session, release, revisions, wanted);
     }
     let found = WayBack::find(session, release, revisions)?;
-    found.context(
-        "no earlier revision was ready and differs from what is live; `helm history` has them all",
-    )
+    let name = &cluster.name;
+    found.with_context(|| {
+        format!(
+            "no earlier revision was ready and differs from what is live\n\
+             hint: `cargo xtask status {name} {release}` shows the last ones; with one of their numbers, `rollback` returns \
+             to that"
+        )
+    })
 }
 
 /// What of the release's values anybody may see. An error if the repository cannot tell, which must not keep a release

@@ -129,7 +129,9 @@ pub(crate) fn check_chart(
     ensure!(
         chart == own,
         "somebody else has installed the release `{release}`, of the chart `{chart}` and not `{own}`\n\
-         hint: plain `helm rollback` returns it to an earlier revision"
+         hint: `cargo xtask use-cluster-credentials {} helm rollback {release} --namespace {release}` returns it to an \
+         earlier revision",
+        session.target.cluster
     );
     Ok(())
 }
