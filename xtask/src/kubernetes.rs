@@ -2,6 +2,7 @@
 
 pub(crate) mod after;
 pub(crate) mod api;
+pub(crate) mod certificates;
 pub(crate) mod commits;
 pub(crate) mod credentials;
 pub(crate) mod diff;
@@ -20,6 +21,7 @@ pub(crate) mod release;
 pub(crate) mod resources;
 pub(crate) mod rollback;
 pub(crate) mod rollout;
+pub(crate) mod servers;
 pub(crate) mod session;
 pub(crate) mod volumes;
 pub(crate) mod way_back;

@@ -1,5 +1,6 @@
 //! Services that answer over HTTP.
 
+pub(crate) mod dns;
 pub(crate) mod github;
 pub(crate) mod gitlab;
 pub(crate) mod http;

@@ -17,6 +17,7 @@ use crate::{
         resources::Resources,
         volumes,
     },
+    machine::parallel,
     repository::hub_traits::PlainValues,
     secrets::{Mask, texts},
     yaml::{self, unquoted},
@@ -64,7 +65,46 @@ struct Place<'a> {
     holds_data: bool,
 }
 
+/// The objects that somebody has deleted or changed since a revision made them, as `secret/hub is gone`. What the revision
+/// has is known to helm, so nothing has to be rendered.
+pub(crate) fn changed_by_hand(api: &Api, release: &str, content: &Value) -> Result<Vec<String>> {
+    let plain = PlainValues::default();
+    let mut differ = Differ {
+        api,
+        mask: Mask::new([]),
+        doubtful: BTreeSet::new(),
+        deployed: String::new(),
+        release,
+        plain: &plain,
+        resources: BTreeMap::new(),
+    };
+    let mut objects = Vec::new();
+    for object in manifests::objects(history::manifest(content))? {
+        if let Some(path) = differ.path(&object)? {
+            objects.push((path, object));
+        }
+    }
+    let differ = &differ;
+    let changes = parallel::side_by_side(&(), &objects, |(), (path, object)| {
+        differ.change_by_hand(path, object)
+    });
+    let changes: Result<Vec<_>> = changes.into_iter().collect();
+    Ok(changes?.into_iter().flatten().collect())
+}
+
 impl<'a> Differ<'a> {
+    /// What somebody has done to an object that helm made.
+    fn change_by_hand(&self, path: &str, object: &Value) -> Result<Option<String>> {
+        let name = name(object, true);
+        let Some(live) = self.api.find(path)? else {
+            return Ok(Some(format!("{name} is gone")));
+        };
+        let applied = self.applied(path, object.clone());
+        let applied = applied.with_context(|| format!("`{name}`"))?;
+        let is_changed = tidied(&live) != tidied(&applied);
+        Ok(is_changed.then(|| format!("{name} is changed")))
+    }
+
     pub(crate) fn new(
         api: &'a Api,
         mask: &Mask,

@@ -152,6 +152,32 @@ impl Leases {
     }
 }
 
+/// Who is at work on a release, as its Lease says.
+pub(crate) struct AtWork {
+    /// `ann (since 2026-11-21T10:00:00Z, https://…)`
+    pub(crate) who: String,
+    /// Whether that was cut off, as far as this machine and its clock can tell.
+    pub(crate) is_cut_off: bool,
+}
+
+/// Who is at work on a release, or was cut off; none if nobody is.
+pub(crate) fn at_work(api: &Api, release: &str) -> Result<Option<AtWork>> {
+    let path = format!("{}/{}", leases_path(release), lease_name(release));
+    let found: Option<objects::Lease> = api.find_object(&path)?;
+    Ok(found.map(|lease| AtWork {
+        is_cut_off: is_abandoned(&lease) || is_stale(&lease),
+        who: holder(&lease),
+    }))
+}
+
+/// Whether a Lease has not been renewed for so long that no two clocks differ as much.
+fn is_stale(lease: &objects::Lease) -> bool {
+    let renewed = lease.spec.renew_time.as_deref();
+    let renewed = renewed.and_then(|it| humantime::parse_rfc3339(it).ok());
+    let age = renewed.and_then(|it| it.elapsed().ok());
+    age.is_some_and(|it| it > 10 * DURATION)
+}
+
 fn may_be_taken_yet(err: &anyhow::Error) -> bool {
     has_status(err, 409) || api::is_away(err)
 }

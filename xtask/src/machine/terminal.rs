@@ -369,6 +369,39 @@ pub fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
     write_out(visible(&text).as_bytes())
 }
 
+/// Prints a text in place of the one before, where a person sees it; elsewhere after a blank line.
+pub(crate) fn redraw(text: &str) -> Result<()> {
+    if !io::stdout().is_terminal() {
+        return print(&format!("{text}\n"));
+    }
+    // Each line clears what the one before has left of it, and the last one what is below: nothing flickers.
+    let text = visible(text).replace('\n', "\x1b[K\n");
+    write_out(format!("\x1b[H{text}\x1b[J").as_bytes())
+}
+
+/// A text in lines of at most `width` characters, broken at blanks where there are any. Lines that go on begin with `indent`.
+pub(crate) fn wrapped(line: &str, width: usize, indent: &str) -> String {
+    let mut lines = Vec::new();
+    let mut rest = line.to_owned();
+    while rest.chars().count() > width {
+        let end = rest
+            .char_indices()
+            .nth(width)
+            .map_or(rest.len(), |(it, _)| it);
+        let blank = rest[..end].rfind(' ');
+        let at = match blank.filter(|it| !rest[..*it].trim().is_empty()) {
+            Some(blank) if !rest[end..].starts_with(' ') => blank,
+            _ => end,
+        };
+        let next = format!("{indent}{}", rest[at..].trim_start());
+        rest.truncate(at);
+        lines.push(rest.trim_end().to_owned());
+        rest = next;
+    }
+    lines.push(rest);
+    lines.join("\n")
+}
+
 fn write_out(data: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(data)?;

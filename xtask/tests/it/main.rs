@@ -49,6 +49,7 @@ mod shown;
 mod staged;
 
 mod status;
+mod status_of_a_hub;
 mod stop;
 mod support;
 mod terminal;

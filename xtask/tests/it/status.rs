@@ -79,7 +79,11 @@ fn a_stray_release(cluster: &Shared, repo: &Repo) {
 }
 
 fn the_table_shows_all(repo: &Repo, first: &str, second: &str) {
-    let table = repo.ok("status lake ocean").stdout;
+    let ran = repo.run("status lake ocean");
+    // `ocean` was named, and cannot be read.
+    assert_eq!(ran.code, Some(1));
+    let table = ran.stdout;
+    assert!(table.contains("DEPLOYED (UTC)"), "{table}");
     let rows: Vec<Vec<&str>> = table
         .lines()
         .map(|it| {
@@ -106,7 +110,7 @@ fn the_table_shows_all(repo: &Repo, first: &str, second: &str) {
             "https://known-staging.example.org"
         ]
     );
-    assert_eq!(row("known")[8], &second[..12]);
+    assert_eq!(row("known")[8], format!("{} + changes", &second[..12]));
     assert_eq!(row("stray")[4], "deployed, in no cluster.yaml");
     let unreached = rows.iter().find(|it| it[0] == "ocean").unwrap();
     assert!(
@@ -122,6 +126,14 @@ fn programs_read_of_it(repo: &Repo, second: &str) {
     assert_eq!(
         (&known["commit"], &known["behind"], &known["is_ours"]),
         (&second.into(), &0.into(), &true.into())
+    );
+    assert_eq!(
+        (&known["outcome"], &known["has_changes"]),
+        (&"ready".into(), &true.into())
+    );
+    assert!(
+        known["deployed"].as_str().unwrap().ends_with('Z'),
+        "{known}"
     );
 }
 

@@ -1,0 +1,70 @@
+//! A release beside the repository: what has changed since the commit that it was deployed from.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
+
+use crate::{
+    charts::source,
+    kubernetes::history::{self, Revision},
+    machine::{process, tree::Tree},
+    repository::release_config::ReleaseConfig,
+};
+
+/// How many commits HEAD has that this one does not have; `None` if git does not know the commit.
+pub(super) fn behind(sh: &Shell, tree: &Tree, commit: &str) -> Option<u64> {
+    let range = format!("{commit}..HEAD");
+    let root = tree.root();
+    let count = process::read(sh, cmd!(sh, "git -C {root} rev-list --count {range}"));
+    count.ok()?.trim().parse().ok()
+}
+
+/// `0123456789ab + changes (2 behind)`
+pub(super) fn shown_commit(revision: &Revision, behind: Option<u64>) -> String {
+    let Some(commit) = revision.own_commit() else {
+        return "-".to_owned();
+    };
+    let mut text = history::short(commit).to_owned();
+    if revision.has_changes {
+        text += " + changes";
+    }
+    if let Some(count) = behind.filter(|it| *it > 0) {
+        text += &format!(" ({count} behind)");
+    }
+    text
+}
+
+/// `2026-01-31 12:00` for `2026-01-31T12:00:05Z`.
+pub(super) fn to_the_minute(time: &str) -> String {
+    time.get(..16).unwrap_or(time).replace('T', " ")
+}
+
+/// The files of a release that are not as they were in a commit, from the root. An error if git cannot tell.
+pub(super) fn changed_files(
+    sh: &Shell,
+    tree: &Tree,
+    config: &ReleaseConfig,
+    commit: &str,
+) -> Result<BTreeSet<String>> {
+    let mut paths: Vec<PathBuf> = config.values_files().map(PathBuf::from).collect();
+    paths.extend(config.domain_override.iter().map(|(path, _)| path.clone()));
+    paths.push(config.cluster.file());
+    paths.extend(source::folders(tree, &config.chart)?);
+    let root = tree.root();
+    let files = |what: &[&str]| -> Result<String> {
+        let git = cmd!(
+            sh,
+            "git -C {root} --literal-pathspecs -c core.quotePath=false {what...} --"
+        );
+        process::read(sh, git.args(&paths))
+    };
+    let differing = files(&["diff", "--name-only", commit])
+        .with_context(|| format!("git does not know commit `{}`", history::short(commit)))?;
+    let new = files(&["ls-files", "--others", "--exclude-standard"])?;
+    Ok(differing
+        .lines()
+        .chain(new.lines())
+        .map(str::to_owned)
+        .collect())
+}
