@@ -27,13 +27,14 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Show what is deployed on clusters, or all about one hub
 ///
-/// Each release has a row with its newest revision, its chart and status, how many of the pods that it wants are ready, when
-/// and by whom it was deployed, from which commit, and how many commits HEAD is ahead of that one. There are also rows for
-/// hubs that are not deployed, for releases that no cluster.yaml names, and for clusters that cannot be reached. The exit
-/// status is 1 if a cluster that was named cannot be read, or if none can be.
+/// Each release has a row with its newest revision, its chart and status, how many of the pods that it wants are ready,
+/// when and by whom it was deployed, from which commit, and how many commits HEAD is ahead of that one. There are also
+/// rows for hubs that are not deployed, for releases that no cluster.yaml names, and for clusters that cannot be
+/// reached. The exit status is 1 if a cluster that was named cannot be read, or if none can be.
 ///
 /// `status CLUSTER HUB` shows one hub on one screen: what keeps it from being ready, its pods, the last warnings and
-/// revisions, how it differs from the repository, who is deploying it, its address and certificate, and its users' servers.
+/// revisions, how it differs from the repository, who is deploying it, its address and certificate, and its users'
+/// servers.
 ///
 /// Nothing is changed, and nothing is decrypted but what the login needs.
 #[derive(clap::Args)]

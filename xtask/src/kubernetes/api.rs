@@ -188,7 +188,8 @@ impl Api {
         read(answer.with_context(|| format!("`{method} {path}`"))?)
     }
 
-    /// What is at a path that isn't JSON, such as a container's log. It's asked for once: a node that is away gives none.
+    /// What is at a path that isn't JSON, such as a container's log. It's asked for once: a node that is away gives
+    /// none.
     pub(crate) fn text(&self, path: &str, patience: Duration) -> Result<String> {
         refuse_unsafe(path)?;
         let request = request("GET", path, "*/*", "");

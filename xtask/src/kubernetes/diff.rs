@@ -65,8 +65,8 @@ struct Place<'a> {
     holds_data: bool,
 }
 
-/// The objects that somebody has deleted or changed since a revision made them, as `secret/hub is gone`. What the revision
-/// has is known to helm, so nothing has to be rendered.
+/// The objects that somebody has deleted or changed since a revision made them, as `secret/hub is gone`. What the
+/// revision has is known to helm, so nothing has to be rendered.
 pub(crate) fn changed_by_hand(api: &Api, release: &str, content: &Value) -> Result<Vec<String>> {
     let plain = PlainValues::default();
     let mut differ = Differ {
@@ -76,7 +76,7 @@ pub(crate) fn changed_by_hand(api: &Api, release: &str, content: &Value) -> Resu
         deployed: String::new(),
         release,
         plain: &plain,
-        resources: BTreeMap::new(),
+        resources: Resources::new(api),
     };
     let mut objects = Vec::new();
     for object in manifests::objects(history::manifest(content))? {

@@ -61,8 +61,8 @@ impl ReleaseStatus {
     }
 }
 
-/// Follows a release of the cluster of this name until all workloads in its manifest are ready. The error describes each
-/// one that isn't: as soon as one certainly won't be, or when `until` has come.
+/// Follows a release of the cluster of this name until all workloads in its manifest are ready. The error describes
+/// each one that isn't: as soon as one certainly won't be, or when `until` has come.
 pub(crate) fn follow(
     api: &Api,
     cluster: &str,
@@ -114,8 +114,8 @@ pub(crate) fn look(api: &Api, namespace: &str, manifest: &str) -> Result<Release
     Ok(ReleaseStatus::of(&statuses))
 }
 
-/// Looks at a release of the cluster of this name once. Returns how far it is, and what keeps each workload that isn't ready
-/// from being so, in the words of `follow`.
+/// Looks at a release of the cluster of this name once. Returns how far it is, and what keeps each workload that isn't
+/// ready from being so, in the words of `follow`.
 pub(crate) fn inspect(
     api: &Api,
     cluster: &str,

@@ -51,8 +51,8 @@ pub(crate) struct Server {
     pub(crate) time: Option<String>,
 }
 
-/// The user of a pod, followed by `/NAME` for a named server; none if it is no user's. Every KubeSpawner has these annotations;
-/// labels differ.
+/// The user of a pod, followed by `/NAME` for a named server; none if it is no user's. Every KubeSpawner has these
+/// annotations; labels differ.
 pub(crate) fn user(pod: &Pod) -> Option<String> {
     let annotations = &pod.metadata.annotations;
     let user = annotations.get("hub.jupyter.org/username")?;

@@ -379,7 +379,8 @@ pub(crate) fn redraw(text: &str) -> Result<()> {
     write_out(format!("\x1b[H{text}\x1b[J").as_bytes())
 }
 
-/// A text in lines of at most `width` characters, broken at blanks where there are any. Lines that go on begin with `indent`.
+/// A text in lines of at most `width` characters, broken at blanks where there are any. Lines that go on begin with
+/// `indent`.
 pub(crate) fn wrapped(line: &str, width: usize, indent: &str) -> String {
     let mut lines = Vec::new();
     let mut rest = line.to_owned();

@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The addresses of a host. An error if it has none, or if nobody says so in this time: the system's own limit is longer.
+/// The addresses of a host. An error if it has none, or if nobody says so in this time: the system's own limit is
+/// longer.
 pub(crate) fn look_up(host: &str, limit: Duration) -> Result<BTreeSet<IpAddr>> {
     let (sender, found) = mpsc::channel();
     let port = (host.to_owned(), 443);

@@ -76,6 +76,7 @@ impl Address {
                 self.leads_to = found.iter().map(ToString::to_string).collect();
                 let address = health::address::Address::public(format!("https://{domain}"));
                 let missing = address.missing(Until::after(PATIENCE));
+                let missing = missing.unwrap_or_else(Some);
                 self.problems.extend(missing.map(|err| format!("{err:#}")));
             }
             Err(err) => {

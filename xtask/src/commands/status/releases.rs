@@ -59,7 +59,8 @@ struct Row {
     is_read: bool,
 }
 
-/// What is printed of all releases of clusters, and the exit status: a failure if one that was named cannot be read, or none.
+/// What is printed of all releases of clusters, and the exit status: a failure if one that was named cannot be read, or
+/// none.
 pub(super) fn look(
     tools: &Tools,
     tree: &Tree,

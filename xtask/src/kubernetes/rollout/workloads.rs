@@ -246,8 +246,8 @@ pub(crate) fn unless_scaled_down(
     status
 }
 
-/// How many pods a release wants of a workload that has been scaled to fewer. Without a number in the release an autoscaler
-/// may have chosen one, but none chooses 0.
+/// How many pods a release wants of a workload that has been scaled to fewer. Without a number in the release an
+/// autoscaler may have chosen one, but none chooses 0.
 pub(crate) fn wanted_if_scaled_down(workload: &Workload, object: &WorkloadObject) -> Option<u64> {
     let is_scalable =
         [WorkloadKind::Deployment, WorkloadKind::StatefulSet].contains(&workload.kind);
