@@ -87,8 +87,7 @@ pub fn ci(sh: &Shell) -> Result<ExitCode> {
     provide_from_system(sh, real_node)?;
     provide_from_registries(sh)?;
     programs::build_missing(sh)?;
-    check_code(sh)?;
-    let is_checked_for_macos = check_for_macos(sh)?;
+    let is_checked_for_macos = check_code_and_for_macos(sh)?;
     show(cmd!(sh, "cargo xtask validate --render --fetch --strict"))?;
     // Most of the time they wait for clusters.
     let threads = thread::available_parallelism().map_or(2, NonZero::get) * 2;
@@ -108,6 +107,18 @@ fn tell_what_is_left_out(sh: &Shell, real_node: bool, is_checked_for_macos: bool
     if programs::which(sh, "gke-gcloud-auth-plugin").is_none() {
         say!("left out: the log-in to Google, which needs gcloud and its gke-gcloud-auth-plugin");
     }
+}
+
+/// Checks the code, and meanwhile what only macOS compiles, which has a target folder of its own. Returns whether the latter
+/// could be done.
+fn check_code_and_for_macos(sh: &Shell) -> Result<bool> {
+    thread::scope(|scope| {
+        let own = sh.clone();
+        let for_macos = scope.spawn(move || check_for_macos(&own));
+        let checked = check_code(sh);
+        let is_checked_for_macos = for_macos.join().expect("the check does not panic")?;
+        checked.map(|()| is_checked_for_macos)
+    })
 }
 
 fn check_code(sh: &Shell) -> Result<()> {
