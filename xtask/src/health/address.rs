@@ -30,7 +30,7 @@ use crate::{
     },
     repository::cluster::Hub,
     secrets::{InMemory, Secret},
-    services::http,
+    services::{dns, http},
 };
 
 /// How long `kubectl port-forward` may take to listen.
@@ -38,6 +38,9 @@ const FORWARD_START: Duration = Duration::from_secs(30);
 
 /// The shortest time that a connection gets, and how long a read of a websocket waits.
 const MOMENT: Duration = Duration::from_millis(250);
+
+/// How long the DNS may take to answer.
+const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// The hint where something else than the hub answers.
 pub(crate) const HINT: &str =
@@ -250,6 +253,17 @@ impl Address {
             }
             Ok(_) => None,
         })
+    }
+
+    /// The name of its host with the reason, if this machine finds no address for it. A proxy looks names up itself.
+    pub(crate) fn unknown_host(&self) -> Option<(String, Error)> {
+        let uri: Uri = self.url.parse().ok()?;
+        if self.proxy.as_ref().is_some_and(|it| !it.is_no_proxy(&uri)) {
+            return None;
+        }
+        let host = uri.host()?;
+        let err = dns::look_up(host, LOOK_UP).err()?;
+        Some((host.to_owned(), err))
     }
 
     /// Asks as everybody may. Returns also the address at the end of redirections.

@@ -13,6 +13,7 @@ use crate::{
     health::{
         address::{self, Address},
         busy::{self, Busy},
+        dns,
         hub::{HubApi, TestUser},
         notebook::Notebook,
     },
@@ -75,7 +76,7 @@ pub(crate) fn after_rollout(
         mask,
         tell: &|line| say!("{}: {line}", hub.name),
     };
-    check.wait_for_arrival()?;
+    check.wait_for_arrival(api, hub)?;
     let last = check.run()?.pop().unwrap_or_default();
     match last.failure {
         None => Ok("healthy".to_owned()),
@@ -162,18 +163,24 @@ impl Check<'_> {
         (self.tell)(&self.mask.hide(text));
     }
 
-    /// Waits until the hub's addresses answer. What is still missing when the time is over fails the check.
-    fn wait_for_arrival(&self) -> Result<()> {
+    /// Waits until the hub's addresses answer. What is still missing when the time is over fails the check, and at once if it
+    /// is the hub's name, without which no attempt can succeed.
+    fn wait_for_arrival(&self, api: &Api, hub: &Hub) -> Result<()> {
         let until = Until {
             may_go_on: &|| self.may_go_on(),
             ..Until::after(ARRIVAL)
         };
         let mut told = String::new();
         for address in iter::once(&self.address).chain(self.way.page()) {
-            while let Some(missing) = address.missing(until)?
-                && until.check("it").is_ok()
-            {
-                let missing = format!("{missing:#}");
+            while let Some(missing) = address.missing(until)? {
+                let unknown = dns::missing_record(api, hub, address);
+                let is_over = until.left().is_zero();
+                let missing = unknown.clone().unwrap_or_else(|| format!("{missing:#}"));
+                let hidden = self.mask.hide(&missing);
+                ensure!(!is_over || unknown.is_none(), "{hidden}");
+                if is_over {
+                    break;
+                }
                 if missing != told {
                     self.tell(&format!(
                         "waiting, at most 3 min, for its address: {missing}"

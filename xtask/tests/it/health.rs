@@ -1370,3 +1370,30 @@ fn an_encrypted_domain_is_not_shown() {
     );
     assert!(!(ran.stdout + &ran.stderr).contains("hidden.example"));
 }
+
+#[test]
+fn a_name_without_a_record_is_told_with_what_it_should_point_to() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["nameless"]);
+    repo.ok("deploy lake --skip-hub-health-check");
+    token(&cluster, "nameless", "of-hub-health");
+    cluster.kubectl_apply(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: hub, namespace: nameless}\n\
+         spec: {rules: [{host: nameless.example.org}]}\n",
+    );
+    cluster.kubectl(
+        "patch ingress hub --namespace nameless --subresource status --type merge \
+         --patch {\"status\":{\"loadBalancer\":{\"ingress\":[{\"ip\":\"203.0.113.7\"}]}}}",
+    );
+    let mut child = repo.start("deploy lake");
+    says(
+        &mut child,
+        "hint: add an A record with `203.0.113.7` for it",
+    );
+    let pid = child.id().to_string();
+    std::process::Command::new("kill")
+        .arg(pid)
+        .status()
+        .unwrap();
+    child.wait().unwrap();
+}
