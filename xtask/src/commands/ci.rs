@@ -234,8 +234,7 @@ fn provide_from_system(sh: &Shell, real_node: bool) -> Result<()> {
 fn check_system(sh: &Shell, real_node: bool) -> Result<()> {
     programs::require_from_system(sh, FOR_TESTS)?;
     if real_node {
-        let sh = &node::system(sh)?;
-        programs::require_from_system(sh, programs::SYSTEM_FOR_IMAGES)?;
+        let sh = &node::system(sh, programs::SYSTEM_FOR_IMAGES)?;
         programs::require_from_system(sh, FOR_BROWSER_TESTS)?;
     }
     Ok(())

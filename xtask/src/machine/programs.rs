@@ -199,19 +199,30 @@ pub(crate) fn find(sh: &Shell, name: &str) -> Result<PathBuf> {
 
 /// An error if PATH lacks any of these programs of the system: pairs of a program and its Debian package.
 pub(crate) fn require_from_system(sh: &Shell, programs: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<_> = programs
-        .iter()
+    refuse_missing(&missing_from_system(sh, programs))
+}
+
+/// Those of the system's programs, each with its package, that are not there.
+pub(crate) fn missing_from_system<'a>(
+    sh: &Shell,
+    programs: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
+    let missing = programs.iter().copied();
+    missing
         .filter(|(name, _)| which(sh, name).is_none())
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
+        .collect()
+}
+
+/// An error that names what is missing from the system, and the packages that have it.
+pub(crate) fn refuse_missing(missing: &[(&str, &str)]) -> Result<()> {
     let packages: BTreeSet<_> = missing.iter().map(|(_, package)| *package).collect();
-    bail!(
+    ensure!(
+        missing.is_empty(),
         "the system lacks {}\nhint: on Debian and Ubuntu, `apt-get install {}`",
         list(missing.iter().map(|(name, _)| name)),
         packages.into_iter().collect::<Vec<_>>().join(" ")
-    )
+    );
+    Ok(())
 }
 
 /// Where programs were found: those that are in neither list are on PATH.

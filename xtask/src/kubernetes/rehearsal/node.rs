@@ -74,16 +74,20 @@ pub(crate) fn possible() -> Result<()> {
     Ok(())
 }
 
-/// A `Shell` that finds what a real node takes from the system, which must all be there.
-pub(crate) fn system(sh: &Shell) -> Result<Shell> {
+/// A `Shell` that finds what a real node takes from the system, which must all be there, and so must these other programs.
+pub(crate) fn system(sh: &Shell, others: &[(&str, &str)]) -> Result<Shell> {
     possible()?;
     let sh = sh.clone();
     // Debian's `su` keeps the PATH of a user who isn't root.
     let mut with_sbin = programs::on_path(&sh);
     with_sbin.extend(["/usr/sbin".into(), "/sbin".into()]);
     sh.set_var("PATH", env::join_paths(with_sbin)?);
-    programs::require_from_system(&sh, programs::SYSTEM_FOR_REAL_NODES)?;
-    cni_plugins()?;
+    let needed = [programs::SYSTEM_FOR_REAL_NODES, others].concat();
+    let mut missing = programs::missing_from_system(&sh, &needed);
+    if cni_plugins().is_err() {
+        missing.push(("CNI plugins", CNI_PACKAGE));
+    }
+    programs::refuse_missing(&missing)?;
     Ok(sh)
 }
 
@@ -105,7 +109,13 @@ fn cni_plugins() -> Result<&'static str> {
 
 /// Makes sure that the machine's one real node can be ours, and builds all that it needs. Returns a `Shell` that has it.
 pub(crate) fn provide(sh: &Shell, id: &str, root: &Path) -> Result<(Shell, Node)> {
-    let sh = system(sh)?;
+    let has_image = image::folder(sh).is_ok_and(|it| it.is_dir());
+    let for_image = if has_image {
+        &[]
+    } else {
+        programs::SYSTEM_FOR_IMAGES
+    };
+    let sh = system(sh, for_image)?;
     let node = Node {
         owner: Owner {
             id: id.to_owned(),
