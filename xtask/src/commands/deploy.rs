@@ -19,7 +19,7 @@ use crate::{
         terminal::{self, list, number_of},
         tree::Tree,
     },
-    repository::{fleet::Fleet, problem::What},
+    repository::{cluster::Nodes, fleet::Fleet, problem::What},
 };
 
 mod diffs;
@@ -58,7 +58,26 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         volumes::refuse_unknown(&session.api, &names, &args.options.delete_volumes)?;
     }
     deploy_hubs(&sh, &run, &hubs, args)?;
+    if let Some(nodes) = run.rehearsal().filter(|_| !args.options.dry_run) {
+        tell_what_next(&args.cluster, nodes);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a person can do now with a rehearsal cluster.
+fn tell_what_next(cluster: &str, nodes: Nodes) {
+    let next = match nodes {
+        Nodes::Real => "open an address above and log in",
+        Nodes::Simulated => {
+            "nodes are simulated, so pods run nothing: `cargo xtask local down && cargo xtask local up --real` makes a real \
+             one (as root on Linux)"
+        }
+    };
+    say!(
+        "next: {next}\n\
+         `cargo xtask status {cluster}` shows the hubs, `cargo xtask use-cluster-credentials {cluster}` opens a shell with \
+         kubectl, and `cargo xtask local down` removes all of it"
+    );
 }
 
 /// Prints what would change, hub by hub. Returns whether anything would.

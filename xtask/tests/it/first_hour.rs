@@ -1,6 +1,10 @@
 //! What somebody meets who has never used the deployer: their mistakes in the words of the mistake, and README.md.
 
-use crate::{generate::git, repo::Repo};
+use crate::{
+    generate::git,
+    repo::{Key, Repo, Shared, workspace},
+    upstream::Upstream,
+};
 
 const LAKE: &str = "config/clusters/lake";
 
@@ -435,4 +439,66 @@ fn a_component_that_is_nearly_right() {
     let said =
         lake(&[("staging", "minihub", "{}")]).fails("exec debug component-logs lake staging hbu");
     assert!(said.contains("hint: did you mean `hub`?"), "{said}");
+}
+
+/// The files of docs/first-cluster.md: each is the first block after its path.
+fn files_of_the_guide() -> Vec<(String, String)> {
+    let guide = std::fs::read_to_string(workspace().join("docs/first-cluster.md")).unwrap();
+    let mut files: Vec<(String, String)> = Vec::new();
+    let mut is_begun = false;
+    for line in guide.lines() {
+        if let Some(path) = line
+            .strip_prefix("`config/clusters/lake/")
+            .and_then(|it| it.split_once('`'))
+        {
+            files.push((path.0.to_owned(), String::new()));
+            is_begun = false;
+        } else if let (Some((_, text)), Some(line)) = (files.last_mut(), line.strip_prefix("    "))
+        {
+            is_begun = true;
+            *text += &format!("{line}\n");
+        } else if is_begun {
+            files.push(("other".to_owned(), String::new()));
+        }
+    }
+    files.retain(|(path, _)| path.ends_with(".yaml"));
+    files
+}
+
+#[test]
+fn the_guide_to_a_first_cluster_gives_a_hub() {
+    let cluster = Shared::cluster();
+    let upstream = Upstream::shared();
+    let mut repo = Repo::on(&cluster, &[]);
+    upstream.serve(&repo);
+    let key = Key::new();
+    repo.has_key(&key);
+    let files = files_of_the_guide();
+    assert_eq!(files.len(), 5, "{files:?}");
+    for (path, text) in files {
+        // The hub is another test's neighbour.
+        let text = text
+            .replace("staging", "guided-staging")
+            .replace("enc-guided-staging", "enc-staging");
+        let path = format!("{LAKE}/{path}").replace("/staging", "/guided-staging");
+        repo.write(&path, &text);
+        if path.contains("secret") {
+            repo.encrypt(&path, &key);
+        }
+    }
+    let credentials = format!("{LAKE}/enc-deployer-credentials.secret.yaml");
+    std::fs::copy(&cluster.kubeconfig, repo.root.join(&credentials)).unwrap();
+    repo.encrypt(&credentials, &key);
+    let ran = repo.ok("validate lake --fetch");
+    assert!(
+        ran.stdout.ends_with("1 cluster, 1 hub: no problems\n"),
+        "{}",
+        ran.stdout
+    );
+    repo.ok("deploy-support lake --dry-run");
+    repo.ok("deploy lake --skip-hub-health-check");
+    let hosts = cluster.kubectl(
+        "get ingress --namespace guided-staging -o jsonpath={.items[*].spec.rules[*].host}",
+    );
+    assert_eq!(hosts, "guided-staging.lake.example.org");
 }

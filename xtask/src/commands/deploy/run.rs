@@ -135,7 +135,8 @@ impl Run {
         Ok(&self.session.as_ref().context("there is no login")?.api)
     }
 
-    fn rehearsal(&self) -> Option<Nodes> {
+    /// What the nodes are, if this is a rehearsal cluster.
+    pub(crate) fn rehearsal(&self) -> Option<Nodes> {
         self.session.as_ref()?.rehearsal
     }
 
