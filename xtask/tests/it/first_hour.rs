@@ -473,6 +473,7 @@ fn the_guide_to_a_first_cluster_gives_a_hub() {
     upstream.serve(&repo);
     let key = Key::new();
     repo.has_key(&key);
+    std::fs::remove_dir_all(repo.root.join(LAKE)).unwrap();
     let files = files_of_the_guide();
     assert_eq!(files.len(), 5, "{files:?}");
     for (path, text) in files {
