@@ -539,8 +539,11 @@ fn encrypted_files_are_rendered_with_placeholders() {
 
 #[test]
 fn what_a_chart_depends_on_is_fetched_when_asked() {
-    const INGRESS: &str =
-        "{hosts: [a.example.org], tls: [{hosts: [a.example.org], secretName: a}]}";
+    let ingress = |hub: &str| {
+        format!(
+            "{{hosts: [{hub}.example.org], tls: [{{hosts: [{hub}.example.org], secretName: a}}]}}"
+        )
+    };
     let (repo, upstream) = (Repo::own(), Upstream::shared());
     upstream.serve(&repo);
     let base = "nfs: {pv: {serverIP: 10.0.0.9}}";
@@ -558,11 +561,17 @@ fn what_a_chart_depends_on_is_fetched_when_asked() {
     );
     repo.write(
         "config/clusters/sea/staging.values.yaml",
-        &format!("{base}\njupyterhub: {{ingress: {INGRESS}, hub: {{nonsense: 1}}}}\n"),
+        &format!(
+            "{base}\njupyterhub: {{ingress: {}, hub: {{nonsense: 1}}}}\n",
+            ingress("staging")
+        ),
     );
     repo.write(
         "config/clusters/sea/dask.values.yaml",
-        &format!("basehub: {{{base}, jupyterhub: {{ingress: {INGRESS}}}}}\n"),
+        &format!(
+            "basehub: {{{base}, jupyterhub: {{ingress: {}}}}}\n",
+            ingress("dask")
+        ),
     );
     repo.write("config/clusters/sea/support.values.yaml", "{}\n");
     let before = repo.ok("validate").stdout;
