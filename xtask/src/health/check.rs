@@ -48,7 +48,14 @@ pub(crate) struct Phase {
     pub(crate) seconds: f64,
 }
 
-/// Checks a hub that was just deployed, at this domain or at a rehearsal cluster's real node. Returns "healthy", or
+/// Where a hub is: at its domain, or on a rehearsal cluster with nodes of this kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Location<'a> {
+    pub(crate) rehearsal: Option<Nodes>,
+    pub(crate) domain: &'a str,
+}
+
+/// Checks a hub that was just deployed, at its domain or at a rehearsal cluster's real node. Returns "healthy", or
 /// "unchecked" and why; an error if it is not healthy. A hub that is busy to the end is unchecked: that people come to it is
 /// no reason to roll it back. For who holds the hub's Lease.
 pub(crate) fn after_rollout(
@@ -57,11 +64,10 @@ pub(crate) fn after_rollout(
     progress: &Progress,
     hub: &Hub,
     kind: &HubTraits,
-    rehearsal: Option<Nodes>,
-    domain: &str,
+    location: Location,
     mask: &Mask,
 ) -> Result<String> {
-    let (address, way) = match target(api, hub, kind, rehearsal, domain)? {
+    let (address, way) = match target(api, hub, kind, location)? {
         Ok(target) => target,
         Err(why) => return Ok(format!("unchecked: {why}")),
     };
@@ -90,9 +96,9 @@ fn target(
     api: &Api,
     hub: &Hub,
     kind: &HubTraits,
-    rehearsal: Option<Nodes>,
-    domain: &str,
+    location: Location,
 ) -> Result<Result<(Address, Way), String>> {
+    let Location { rehearsal, domain } = location;
     if hub.health_check == Some(false) {
         return Ok(Err("cluster.yaml has `health_check: false`".to_owned()));
     }

@@ -17,7 +17,7 @@ use crate::{
     },
     health::{
         address::{domain_in, node_port},
-        check,
+        check::{self, Location},
     },
     kubernetes::{
         api::{self, Api},
@@ -310,15 +310,17 @@ impl Run {
         lease: &Lease,
         progress: &Progress,
     ) -> Result<String> {
-        let rehearsal = self.rehearsal();
+        let location = Location {
+            rehearsal: self.rehearsal(),
+            domain,
+        };
         check::after_rollout(
             self.api()?,
             lease,
             progress,
             hub,
             traits,
-            rehearsal,
-            domain,
+            location,
             &self.mask,
         )
     }
