@@ -28,6 +28,7 @@ use crate::{
         volumes,
     },
     machine::{
+        parallel,
         process::{self, Output},
         programs,
         terminal::Progress,
@@ -135,30 +136,17 @@ impl Answer {
     }
 }
 
-/// A helm that has failed while it ran hooks.
+/// What is known of hooks that helm has failed of: nothing that passes, whatever their logs say.
 #[derive(Debug)]
-struct HookFailure {
-    /// What helm says; empty if it was ended because of them.
-    message: String,
-    /// What is known of the hooks.
-    hooks: String,
-}
+struct HookFailure(String);
 
 impl Display for HookFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = [&*self.message, &*self.hooks].into_iter();
-        let lines: Vec<_> = lines.filter(|it| !it.is_empty()).collect();
-        f.write_str(&lines.join("\n"))
+        f.write_str(&self.0)
     }
 }
 
 impl std::error::Error for HookFailure {}
-
-/// What helm itself says of its failure.
-fn helm_message(err: &Error) -> String {
-    let failure = err.downcast_ref::<HookFailure>();
-    failure.map_or_else(|| err.to_string(), |it| it.message.clone())
-}
 
 /// A hook, as helm tells it.
 #[derive(Deserialize)]
@@ -422,7 +410,7 @@ impl<'a> HelmRunner<'a> {
                 }
                 Err(err) => err,
             };
-            if !may_pass(&helm_message(&err)) {
+            if !may_pass(&err) {
                 return Err(err);
             }
             if let Ok(after) = after
@@ -588,7 +576,8 @@ impl<'a> HelmRunner<'a> {
         let cluster = &session.target.cluster;
         let hooks = Hooks::new(&session.api, cluster, release, before, self.timeout);
         let (ran, observed) = thread::scope(|scope| {
-            let follower = scope.spawn(|| hooks.follow());
+            let follower = parallel::thread().spawn_scoped(scope, || hooks.follow());
+            let follower = follower.expect("a thread can be started");
             let ran = self.run_unless(release, cmd, || hooks.is_hopeless());
             hooks.end();
             follower.thread().unpark();
@@ -604,21 +593,19 @@ impl<'a> HelmRunner<'a> {
         if self.check_lease().is_err() || process::check_stopped().is_err() {
             return Err(err);
         }
-        if let Some(why) = hooks.hopeless() {
+        let described = if let Some(why) = hooks.hopeless() {
             if let Err(err) = hooks.delete_failed() {
                 say!("{release}: cannot delete the hook that failed: {err:#}");
             }
-            return Err(self.hook_failure(String::new(), &why));
-        }
-        match hooks.describe_failed(observed) {
-            Some(described) => Err(self.hook_failure(err.to_string(), &described)),
-            None => Err(err),
-        }
-    }
-
-    fn hook_failure(&self, message: String, hooks: &str) -> Error {
-        let hooks = self.mask.hide(hooks).to_string();
-        HookFailure { message, hooks }.into()
+            why
+        } else if may_pass(&err) {
+            return Err(err);
+        } else if let Some(described) = hooks.describe_failed(observed) {
+            format!("{err:#}\n{described}")
+        } else {
+            return Err(err);
+        };
+        Err(HookFailure(self.mask.hide(&described).to_string()).into())
     }
 
     fn run_unless(
@@ -680,19 +667,22 @@ pub(crate) fn wait_before_next(
     err: Error,
     tell: impl FnOnce(&str),
 ) -> Result<()> {
-    let message = helm_message(&err);
+    let message = err.to_string();
     let reason = message.lines().last().unwrap_or_default();
-    let pause = attempts.pause(reason).filter(|_| may_pass(&message));
+    let pause = attempts.pause(reason).filter(|_| may_pass(&err));
     let pause = pause.ok_or(err)?;
     tell(&format!("trying again in {} s: {reason}", pause.as_secs()));
     thread::sleep(pause);
     process::check_stopped()
 }
 
-/// Whether another attempt may succeed where helm failed with this message.
-fn may_pass(message: &str) -> bool {
+/// Whether another attempt may succeed where helm failed like this.
+fn may_pass(err: &Error) -> bool {
+    let message = err.to_string();
     // A helm that got SIGTERM may have written its last words after we had looked.
-    api::may_pass(message) || message.contains("another operation (install/upgrade/rollback)")
+    let is_passing =
+        api::may_pass(&message) || message.contains("another operation (install/upgrade/rollback)");
+    is_passing && !err.is::<HookFailure>()
 }
 
 /// What helm keeps of the revision that it compares the next one with: the newest one that it calls deployed or, without

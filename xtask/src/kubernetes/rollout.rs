@@ -20,7 +20,7 @@ use crate::{
     kubernetes::{
         api::Api,
         rollout::{
-            observed::Observed,
+            observed::{Observed, hint},
             watch::{Change, Watches},
             workloads::{RolloutStatus, Workload, WorkloadState},
         },
@@ -72,9 +72,8 @@ pub(crate) fn follow(
     progress: &Progress,
 ) -> Result<()> {
     let workloads = workloads::in_manifest(manifest, namespace)?;
-    let grace = pods::GRACE.min(until.left() / 3);
     // Most releases are ready already, and need no watches.
-    let mut observed = Observed::new(api, grace);
+    let mut observed = Observed::new(api, until.left());
     observed.load(&workloads)?;
     let hint = hint(cluster, namespace);
     let watches = Watches::default();
@@ -175,7 +174,7 @@ fn is_over(
     }
     (until.may_go_on)()?;
     let is_late = until.left().is_zero();
-    let has_failed = unready.iter().any(|(_, state)| is_failure(state));
+    let has_failed = unready.iter().any(|(_, state)| state.is_failure());
     if unready.is_empty() {
         return Ok(true);
     }
@@ -187,15 +186,6 @@ fn is_over(
         .map(|(workload, state)| observed.describe(workload, state, is_late))
         .collect();
     bail!("{}{hint}", described.join("\n"))
-}
-
-/// How to learn more about a release, with its line feed.
-fn hint(cluster: &str, release: &str) -> String {
-    format!("\nhint: `cargo xtask status {cluster} {release}` tells more")
-}
-
-fn is_failure(state: &WorkloadState) -> bool {
-    matches!(state, WorkloadState::Failed(_))
 }
 
 /// Takes over what has changed, as soon as something has, or after a while.

@@ -5,6 +5,11 @@ use std::{
     thread,
 };
 
+/// A thread whose stack is enough for objects that are nested as deep as we read them.
+pub(crate) fn thread() -> thread::Builder {
+    thread::Builder::new().stack_size(32 << 20)
+}
+
 /// Calls `f` with each item, up to eight at once, and returns the results in the items' order.
 ///
 /// `context` is a `Shell`, or what holds one: each thread gets its own.
@@ -32,7 +37,10 @@ pub(crate) fn in_order<C: Clone + Send, R: Send>(
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
         let contexts = (0..after.len().min(jobs)).map(|_| context.clone());
         let workers: Vec<_> = contexts
-            .map(|context| scope.spawn(move || work(&context, queue, f)))
+            .map(|context| {
+                let worker = thread().spawn_scoped(scope, move || work(&context, queue, f));
+                worker.expect("a thread can be started")
+            })
             .collect();
         workers
             .into_iter()

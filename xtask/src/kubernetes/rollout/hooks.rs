@@ -19,9 +19,7 @@ use crate::kubernetes::{
     api::Api,
     history::{self, Revision},
     rollout::{
-        self, is_failure,
-        observed::Observed,
-        pods,
+        observed::{Observed, hint},
         watch::Watches,
         workloads::{self, Workload, WorkloadState},
     },
@@ -70,7 +68,7 @@ pub(crate) struct Hooks<'a> {
     cluster: &'a str,
     release: &'a str,
     before: Before,
-    grace: Duration,
+    timeout: Duration,
     has_ended: AtomicBool,
     /// Why one of them can't finish.
     hopeless: Mutex<Option<String>>,
@@ -108,7 +106,7 @@ impl<'a> Hooks<'a> {
             cluster,
             release,
             before,
-            grace: pods::GRACE.min(timeout / 3),
+            timeout,
             has_ended: AtomicBool::new(false),
             hopeless: Mutex::new(None),
         }
@@ -130,7 +128,7 @@ impl<'a> Hooks<'a> {
 
     /// Follows the hooks until `end`, or until one of them is hopeless. Returns what has been observed by then.
     pub(crate) fn follow(&self) -> Observed<'a> {
-        let mut observed = Observed::new(self.api, self.grace);
+        let mut observed = Observed::new(self.api, self.timeout);
         let watches = Watches::default();
         let (sender, changes) = mpsc::channel();
         let mut recorded = Recorded::default();
@@ -151,7 +149,7 @@ impl<'a> Hooks<'a> {
                 }
                 let waits = recorded.begun.iter().any(|it| it.is_at_work);
                 let unready = unready(&mut observed, &recorded);
-                if waits && unready.iter().any(|(_, state)| is_failure(state)) {
+                if waits && unready.iter().any(|(_, state)| state.is_failure()) {
                     let described = self.described(&observed, &unready, false);
                     *self.hopeless.lock().expect("nobody panics with it") = described;
                     break;
@@ -227,8 +225,8 @@ impl<'a> Hooks<'a> {
             format!("hook {described}")
         });
         let described: Vec<_> = described.collect();
-        (!described.is_empty())
-            .then(|| described.join("\n") + &rollout::hint(self.cluster, self.release))
+        let hint = hint(self.cluster, self.release);
+        (!described.is_empty()).then(|| described.join("\n") + &hint)
     }
 
     /// Deletes what helm deletes of a hook that has failed, for a helm that was ended before it saw that.

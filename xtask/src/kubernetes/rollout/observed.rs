@@ -65,11 +65,11 @@ struct Crash {
 }
 
 impl<'a> Observed<'a> {
-    /// Where nothing is known yet.
-    pub(crate) fn new(api: &'a Api, grace: Duration) -> Observed<'a> {
+    /// Where nothing is known yet. `timeout` is how long the release may take.
+    pub(crate) fn new(api: &'a Api, timeout: Duration) -> Observed<'a> {
         Observed {
             api,
-            grace,
+            grace: pods::GRACE.min(timeout / 3),
             workloads: Lists(BTreeMap::new()),
             replica_sets: Lists(BTreeMap::new()),
             pods: Lists(BTreeMap::new()),
@@ -348,6 +348,11 @@ impl<'a> Observed<'a> {
     fn is_scaling_up_for(&self, pod: &Pod) -> bool {
         told::is_scaling_up(&told::events_about(self.api, &pod.metadata))
     }
+}
+
+/// How to learn more about a release, with its line feed.
+pub(crate) fn hint(cluster: &str, release: &str) -> String {
+    format!("\nhint: `cargo xtask status {cluster} {release}` tells more")
 }
 
 fn workload_name(object: &WorkloadObject) -> &str {

@@ -66,6 +66,12 @@ pub(crate) enum WorkloadState {
     Failed(String),
 }
 
+impl WorkloadState {
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, WorkloadState::Failed(_))
+    }
+}
+
 /// Whether nobody waits for an object: with `OnDelete` no pod is replaced, z2jh's placeholders stay pending until a node
 /// is free for them, and a suspended job waits for somebody to resume it.
 fn is_left_alone(object: &Value) -> bool {
