@@ -10,7 +10,7 @@ pub(crate) use self::{
 };
 use self::{
     documents::{Document, documents},
-    reader::{ReadDocument, read_document},
+    reader::{Content, ReadDocument, read_document},
 };
 
 mod documents;
@@ -28,7 +28,7 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
     let mut findings = Vec::new();
     let mut whole: Option<Node> = None;
     for document in documents(refuse_byte_order_mark(text(content)?)?)? {
-        let Some(mut read) = read_document(&document, file)? else {
+        let Some(mut read) = read_document(&document, file, Content::Values)? else {
             continue;
         };
         findings.append(&mut read.findings);
@@ -77,26 +77,13 @@ pub(crate) fn parse<T: DeserializeOwned>(content: &[u8]) -> anyhow::Result<T> {
     Ok(T::deserialize(&first_document(content)?)?)
 }
 
-/// All documents of a stream as a type each; empty ones are left out.
-pub(crate) fn parse_stream<T: DeserializeOwned>(content: &[u8]) -> anyhow::Result<Vec<T>> {
-    let text = text(content).map_err(refused)?;
-    let mut parsed = Vec::new();
-    for document in documents(text).map_err(refused)? {
-        let read = read_document(&document, 0).map_err(refused)?;
-        if let Some(ReadDocument { node, .. }) = read.filter(|it| !it.node.is_null()) {
-            parsed.push(T::deserialize(&node)?);
-        }
-    }
-    Ok(parsed)
-}
-
 fn first_document(content: &[u8]) -> anyhow::Result<Node> {
     let read = text(content).and_then(|text| {
         let document = Document {
             text: text.to_owned(),
             lines_before: 0,
         };
-        read_document(&document, 0)
+        read_document(&document, 0, Content::Object)
     });
     match read {
         Ok(Some(ReadDocument { node, .. })) => Ok(node),

@@ -351,7 +351,7 @@ pub(crate) fn status(err: &anyhow::Error) -> Option<u16> {
 fn read(answer: BufReader<UnixStream>) -> Result<Value> {
     let content = read_bytes(answer)?;
     let broken = || BrokenAnswer("the API server's answer is not JSON".to_owned());
-    serde_json::from_slice(&content).with_context(broken)
+    objects::from_json(&content).with_context(broken)
 }
 
 fn read_bytes(mut answer: BufReader<UnixStream>) -> Result<Vec<u8>> {

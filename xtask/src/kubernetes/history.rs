@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     kubernetes::{
         api::{self, Api},
-        objects::PartialObject,
+        objects::{self, PartialObject},
     },
     machine::process,
     secrets::texts,
@@ -407,9 +407,9 @@ pub(crate) fn content(secret: &Value) -> Result<Value> {
         .as_str()
         .context("the release's Secret has no `release`")?;
     let packed = BASE64_STANDARD.decode(BASE64_STANDARD.decode(data)?)?;
-    let mut text = String::new();
-    GzDecoder::new(&packed[..]).read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text)?)
+    let mut json = Vec::new();
+    GzDecoder::new(&packed[..]).read_to_end(&mut json)?;
+    Ok(objects::from_json(&json)?)
 }
 
 /// Records how a revision of one of our releases went. Unless one of us has made it already, `actor` does so now.

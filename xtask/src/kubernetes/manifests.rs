@@ -9,15 +9,12 @@ mod visible;
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
-use crate::{
-    kubernetes::manifests::{
-        documents::{Document, matches},
-        visible::outline,
-    },
-    yaml,
+use crate::kubernetes::manifests::{
+    documents::{Document, matches},
+    visible::outline,
 };
 
 pub(crate) use crate::kubernetes::manifests::{
@@ -124,8 +121,12 @@ impl Trials {
 
 /// A manifest's objects, with those of a `List` by themselves.
 pub(crate) fn objects(manifest: &str) -> Result<Vec<Value>> {
-    let read = yaml::parse_stream::<Value>(manifest.as_bytes());
-    Ok(taken_apart(read.context("a manifest is not YAML")?))
+    let mut objects = Vec::new();
+    for document in documents(manifest) {
+        document.check()?;
+        objects.extend(taken_apart(document.object().cloned()));
+    }
+    Ok(objects)
 }
 
 /// The objects of a manifest's documents that hold one of these words. The others are not read.

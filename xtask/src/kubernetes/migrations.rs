@@ -12,11 +12,10 @@ use xshell::{Shell, cmd};
 use crate::{
     kubernetes::{
         api::{self, Api},
-        objects,
+        manifests, objects,
     },
     machine::process,
     services::http::percent_encoded,
-    yaml::{self, split_documents},
 };
 
 /// Where both Zero to JupyterHub and minihub have the database.
@@ -106,10 +105,11 @@ impl Hub {
     /// The hub in a revision's manifest, if its labels name a chart whose JupyterHub is known.
     fn of(content: &Value) -> Option<Hub> {
         let manifest = content["manifest"].as_str()?;
-        split_documents(manifest).find_map(|document| {
-            let object: Value = yaml::parse(document.as_bytes()).ok()?;
-            Hub::of_object(&object, &content["chart"]["metadata"])
-        })
+        let documents = manifests::documents(manifest);
+        let mut objects = documents
+            .iter()
+            .flat_map(|it| manifests::taken_apart([it.value()]));
+        objects.find_map(|it| Hub::of_object(&it, &content["chart"]["metadata"]))
     }
 
     fn of_object(object: &Value, metadata: &Value) -> Option<Hub> {

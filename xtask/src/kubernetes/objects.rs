@@ -4,8 +4,47 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Error},
+};
 use serde_json::Value;
+
+/// How deep an object may be nested: as deep as we read manifests, with room for what the API server adds.
+const MAX_DEPTH: usize = 600;
+
+/// Reads JSON that may be nested deeper than serde_json itself allows.
+pub(crate) fn from_json(content: &[u8]) -> serde_json::Result<Value> {
+    if depth(content) > MAX_DEPTH {
+        let message = format!("nested deeper than {MAX_DEPTH} levels");
+        return Err(serde_json::Error::custom(message));
+    }
+    let mut json = serde_json::Deserializer::from_slice(content);
+    json.disable_recursion_limit();
+    let value = Value::deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
+}
+
+/// How deep JSON is nested.
+fn depth(json: &[u8]) -> usize {
+    let mut open = 0_usize;
+    let mut deepest = 0;
+    let mut is_text = false;
+    let mut is_escaped = false;
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            b'{' | b'[' if !is_text => open += 1,
+            b'}' | b']' if !is_text => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
+}
 
 /// Reads an object of some kind. A field that is `null` counts as left out, as in Go's programs.
 pub(crate) fn from_value<T: DeserializeOwned>(mut object: Value) -> serde_json::Result<T> {

@@ -65,8 +65,10 @@ pub(crate) type Map = BTreeMap<Arc<str>, Node>;
 pub(crate) enum Data {
     Null,
     Bool(bool),
-    /// helm has no other numbers: sigs.k8s.io/yaml goes through JSON.
+    /// helm has no other numbers in values: sigs.k8s.io/yaml goes through JSON.
     Number(f64),
+    /// A whole number in anything but values.
+    Integer(i64),
     Text(Arc<str>),
     List(Vec<Node>),
     Map(Map),
@@ -163,6 +165,7 @@ impl Node {
             Data::Null => Value::Null,
             Data::Bool(it) => Value::Bool(*it),
             Data::Number(it) => Value::Number(number(*it)),
+            Data::Integer(it) => Value::from(*it),
             Data::Text(text) => Value::from(&**text),
             Data::List(items) => items.iter().map(Node::to_json).collect(),
             Data::Map(map) => map

@@ -9,8 +9,27 @@ use crate::yaml::{
     mistakes,
     node::{Data, Finding, Map, Node, Place},
     scalar::{self, Scalar},
-    tree::{MAX_DEPTH, Raw, RawScalar, Tree},
+    tree::{Raw, RawScalar, Tree},
 };
+
+/// What a document holds.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Content {
+    /// Values for a chart. All their numbers are floats.
+    Values,
+    /// A manifest, or anything else: whole numbers keep all their digits.
+    Object,
+}
+
+impl Content {
+    /// Far deeper than anybody's, and safe for recursion. helm itself allows 10,000.
+    fn max_depth(self) -> usize {
+        match self {
+            Content::Values => 200,
+            Content::Object => 500,
+        }
+    }
+}
 
 /// A document that is not empty.
 pub(crate) struct ReadDocument {
@@ -22,8 +41,9 @@ pub(crate) struct ReadDocument {
 pub(crate) fn read_document(
     document: &Document,
     file: u32,
+    content: Content,
 ) -> Result<Option<ReadDocument>, Finding> {
-    let mut tree = Tree::parse(document)?;
+    let mut tree = Tree::parse(document, content.max_depth())?;
     let Some(root) = tree.root else {
         return Ok(None);
     };
@@ -31,6 +51,7 @@ pub(crate) fn read_document(
     let mut reader = Reader {
         tree: &tree,
         file,
+        content,
         findings,
         key: "".into(),
         within: Vec::new(),
@@ -47,6 +68,7 @@ pub(crate) fn read_document(
 struct Reader<'t> {
     tree: &'t Tree,
     file: u32,
+    content: Content,
     findings: Vec<Finding>,
     /// The key whose value is being read.
     key: Arc<str>,
@@ -122,8 +144,9 @@ impl<'t> Reader<'t> {
             let message = format!("the value of `*{name}` contains itself");
             return Err(self.tree.problem_at(alias, message));
         }
-        if self.within.len() > MAX_DEPTH {
-            let message = format!("aliases lead to aliases more than {MAX_DEPTH} times");
+        let max_depth = self.tree.max_depth;
+        if self.within.len() > max_depth {
+            let message = format!("aliases lead to aliases more than {max_depth} times");
             return Err(self.tree.problem_at(alias, message));
         }
         self.within.push(alias);
@@ -136,11 +159,12 @@ impl<'t> Reader<'t> {
         let data = match self.scalar(index, scalar)? {
             Scalar::Null => Data::Null,
             Scalar::Bool(it) => Data::Bool(it),
+            Scalar::Int(it) if self.content == Content::Object => Data::Integer(it),
             Scalar::Int(it) => Data::Number(it as f64),
             Scalar::Uint(it) => Data::Number(it as f64),
             Scalar::Float(it) if it.is_finite() => Data::Number(it),
             Scalar::Float(_) => {
-                let message = "helm's values cannot hold infinity or not-a-number";
+                let message = "helm cannot take infinity or not-a-number";
                 return Err(self.tree.problem_at(index, message));
             }
             Scalar::Text(it) => Data::Text(it.into()),

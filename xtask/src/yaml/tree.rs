@@ -16,9 +16,6 @@ use crate::yaml::{
     node::{Finding, Place},
 };
 
-/// Far deeper than anybody's values, and safe for recursion. helm itself allows 10,000.
-pub(crate) const MAX_DEPTH: usize = 200;
-
 /// A document's nodes in the order of their beginnings. Nodes refer to others by their index.
 pub(crate) struct Tree {
     pub(crate) nodes: Vec<RawNode>,
@@ -27,6 +24,7 @@ pub(crate) struct Tree {
     /// What there is to say of content behind the document, if there is any.
     pub(crate) dropped: Option<Finding>,
     lines_before: u32,
+    pub(crate) max_depth: usize,
 }
 
 pub(crate) struct RawNode {
@@ -74,11 +72,12 @@ impl Building {
 }
 
 impl Tree {
-    pub(crate) fn parse(document: &Document) -> Result<Tree, Finding> {
+    /// The tree of a document that is nested no deeper than this.
+    pub(crate) fn parse(document: &Document, max_depth: usize) -> Result<Tree, Finding> {
         let mut input = document.text.as_bytes();
         let mut parser = Parser::new();
         parser.set_input_string(&mut input);
-        let mut tree = Tree::empty(document.lines_before);
+        let mut tree = Tree::empty(document.lines_before, max_depth);
         let mut building = Building {
             anchors: HashMap::new(),
             open: Vec::new(),
@@ -98,8 +97,9 @@ impl Tree {
         Ok(tree)
     }
 
-    fn empty(lines_before: u32) -> Tree {
+    fn empty(lines_before: u32, max_depth: usize) -> Tree {
         Tree {
+            max_depth,
             nodes: Vec::new(),
             root: None,
             dropped: None,
@@ -136,14 +136,14 @@ impl Tree {
         if is_collection {
             building.open.push(OpenCollection { index, key: None });
         }
-        if building.open.len() > MAX_DEPTH {
+        if building.open.len() > self.max_depth {
             return Err(self.too_deep(mark));
         }
         Ok(())
     }
 
     fn too_deep(&self, mark: Mark) -> Finding {
-        let message = format!("nested deeper than {MAX_DEPTH} levels");
+        let message = format!("nested deeper than {} levels", self.max_depth);
         Finding {
             rule: "too-deep",
             ..self.problem(mark, message)

@@ -53,6 +53,7 @@ impl<'de> Deserializer<'de> for &'de Node {
             Data::Null => visitor.visit_unit(),
             Data::Bool(it) => visitor.visit_bool(*it),
             Data::Number(it) => visit_number(number(*it), visitor),
+            Data::Integer(it) => visitor.visit_i64(*it),
             Data::Text(text) => visitor.visit_str(text),
             Data::List(items) => visitor.visit_seq(SeqDeserializer::new(items.iter())),
             Data::Map(map) => {
@@ -73,6 +74,7 @@ impl<'de> Deserializer<'de> for &'de Node {
             Data::Null => visitor.visit_str(""),
             Data::Bool(it) => visitor.visit_string(it.to_string()),
             Data::Number(it) => visitor.visit_string(number(*it).to_string()),
+            Data::Integer(it) => visitor.visit_string(it.to_string()),
             _ => self.deserialize_any(visitor),
         }
     }

@@ -32,7 +32,9 @@ mod jupyterhub;
 mod leaks;
 mod local;
 mod login;
+
 mod lost_lease;
+mod manifests;
 mod migrations;
 mod mutants;
 mod names;

@@ -435,6 +435,11 @@ items:
 - {apiVersion: v1, kind: Secret}
 ---
 apiVersion: v1
+kind: ConfigMapList
+items:
+- {metadata: {name: in-a-list-of-its-kind}}
+---
+apiVersion: v1
 kind: ServiceAccount
 metadata: {name: hook, annotations: {helm.sh/hook: pre-install}}
 ---

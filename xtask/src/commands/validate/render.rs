@@ -19,7 +19,7 @@ use crate::{
         problem::{Level, Problem},
         release_config::ReleaseConfig,
     },
-    yaml::{self, Node, split_documents},
+    yaml::{self, Data, Node, split_documents},
 };
 
 /// Part of each verdict's name in the cache. It changes when verdicts are found or written in another way.
@@ -308,11 +308,27 @@ fn flat(node: Node) -> Vec<Node> {
         return Vec::new();
     }
     let kind = node.text(&["kind"]);
-    let is_list = kind.is_some_and(|it| it.ends_with("List"));
-    match node.get(&["items"]).and_then(Node::as_list) {
-        Some(items) if is_list => items.iter().cloned().flat_map(flat).collect(),
-        _ => vec![node],
+    let kind = kind.and_then(|it| it.strip_suffix("List"));
+    let items = node.get(&["items"]).and_then(Node::as_list);
+    let (Some(kind), Some(items)) = (kind, items) else {
+        return vec![node];
+    };
+    let version = node.get(&["apiVersion"]);
+    let items = items.iter().map(|it| item_of(kind, version, it));
+    items.flat_map(flat).collect()
+}
+
+/// An item of a list. In a list of one kind, resources need not say it.
+fn item_of(kind: &str, version: Option<&Node>, item: &Node) -> Node {
+    let mut item = item.clone();
+    if let Data::Map(fields) = &mut item.data
+        && !kind.is_empty()
+        && !fields.contains_key("kind")
+    {
+        fields.insert("kind".into(), Node::nowhere(Data::Text(kind.into())));
+        fields.extend(version.map(|it| ("apiVersion".into(), it.clone())));
     }
+    item
 }
 
 /// The kinds that a CustomResourceDefinition defines, as `GROUP/VERSION/KIND`.

@@ -16,6 +16,8 @@ pub(crate) struct Document<'a> {
     pub(crate) source: &'a str,
     /// Without the line that names its template.
     pub(crate) text: &'a str,
+    /// The same with the lines that are empty: they may belong to a block scalar.
+    content: &'a str,
     object: OnceCell<Option<Value>>,
 }
 
@@ -32,10 +34,16 @@ impl Document<'_> {
     /// None if it isn't the YAML of an object. Most documents are the same in all renderings, and are never read.
     pub(crate) fn object(&self) -> Option<&Value> {
         let object = self.object.get_or_init(|| {
-            let object = parse(self.text).ok();
+            let object = self.read().ok();
             object.filter(Value::is_object)
         });
         object.as_ref()
+    }
+
+    /// The parser wants a line feed behind a block scalar.
+    fn read(&self) -> Result<Value> {
+        let content = self.content.strip_suffix('\n').unwrap_or(self.content);
+        yaml::parse(format!("{content}\n").as_bytes())
     }
 
     /// The object; null if it isn't one.
@@ -46,7 +54,10 @@ impl Document<'_> {
     /// An error if it isn't YAML.
     pub(crate) fn check(&self) -> Result<()> {
         if self.object().is_none() {
-            parse(self.text).context("a manifest is not YAML")?;
+            self.read().with_context(|| match self.source {
+                "" => "a manifest is not YAML".to_owned(),
+                source => format!("the manifest of `{source}` is not YAML"),
+            })?;
         }
         Ok(())
     }
@@ -65,11 +76,6 @@ impl Document<'_> {
     fn field(&self, key: &str) -> Option<&Value> {
         self.object()?.get(key)
     }
-}
-
-/// A document's content. The parser wants a line feed behind a block scalar.
-fn parse(text: &str) -> Result<Value> {
-    yaml::parse(format!("{text}\n").as_bytes())
 }
 
 /// By what the same document is found in another rendering.
@@ -105,12 +111,13 @@ pub(crate) fn documents(stream: &str) -> Vec<Document<'_>> {
 }
 
 fn document(text: &str) -> Document<'_> {
-    let text = text.trim();
+    let text = text.trim_start();
     let named = text.strip_prefix(SOURCE);
-    let (source, text) = named.map_or(("", text), |it| it.split_once('\n').unwrap_or((it, "")));
+    let (source, content) = named.map_or(("", text), |it| it.split_once('\n').unwrap_or((it, "")));
     Document {
         source: source.trim(),
-        text: text.trim(),
+        text: content.trim(),
+        content,
         object: OnceCell::new(),
     }
 }
