@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How long a test may take that would take ten minutes if helm waited for its hook.
-const SOON: u64 = 60;
+const SOON: u64 = 240;
 
 /// Makes a hook of a template that has one object, whose pods have this fate.
 fn hook(repo: &Repo, name: &str, annotations: &str, kind: &str, fate: &str) {
