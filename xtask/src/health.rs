@@ -3,7 +3,7 @@
 pub(crate) mod address;
 mod busy;
 pub(crate) mod check;
-mod dns;
+pub(crate) mod dns;
 mod hub;
 mod kernel;
 pub(crate) mod notebook;

@@ -131,6 +131,17 @@ impl Answer {
         }))
     }
 
+    /// The answer and what helm has left, if nobody's helm has made another revision since.
+    fn with(self, after: After) -> Result<(Answer, After)> {
+        let newest = after.number()?;
+        ensure!(
+            newest == self.version,
+            "somebody's helm has made revision {newest} just after revision {}",
+            self.version
+        );
+        Ok((self, after))
+    }
+
     fn of(output: &Output) -> Result<Answer> {
         serde_json::from_slice(&output.stdout).context("helm's answer isn't the JSON of a release")
     }
@@ -398,16 +409,7 @@ impl<'a> HelmRunner<'a> {
             let applied = applied.and_then(|it| Answer::of(&it));
             let after = self.after_helm(session, release.name);
             let err = match applied {
-                Ok(answer) => {
-                    let after = after?;
-                    let newest = after.number()?;
-                    ensure!(
-                        newest == answer.version,
-                        "somebody's helm has made revision {newest} just after revision {}",
-                        answer.version
-                    );
-                    return Ok((answer, after));
-                }
+                Ok(answer) => return answer.with(after?),
                 Err(err) => err,
             };
             if !may_pass(&err) {

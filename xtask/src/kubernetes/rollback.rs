@@ -120,11 +120,24 @@ impl HelmRunner<'_> {
         if self.flags.contains(&FORCE_CONFLICTS) {
             flags.push(FORCE_CONFLICTS.to_owned());
         }
+        self.repeat_rollback(session, release, revision, &contents, &flags)
+    }
+
+    /// Runs helm's rollback until it is done, or fails for what does not pass. `contents` are as in `run_rollback`.
+    fn repeat_rollback(
+        &self,
+        session: &Session,
+        release: &str,
+        revision: u32,
+        contents: &[&Value],
+        flags: &[String],
+    ) -> Result<After> {
         let mut attempts = Attempts::until(Instant::now() + self.timeout);
         loop {
-            let number = history::last(api, release)?.map_or(0, |it| it.revision.number);
-            let rollback = helm::rollback(self.sh, release, revision, self.timeout, &flags);
-            let before = Before::new(number, &contents);
+            let number = history::last(&session.api, release)?;
+            let number = number.map_or(0, |it| it.revision.number);
+            let rollback = helm::rollback(self.sh, release, revision, self.timeout, flags);
+            let before = Before::new(number, contents);
             let rolled_back = self.run_with_hooks(session, release, before, rollback);
             let after = match self.after_helm(session, release) {
                 Ok(after) => after,

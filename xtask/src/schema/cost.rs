@@ -101,10 +101,12 @@ impl<'a> Counter<'a> {
         beside: &Map<String, Value>,
         value: &'a Value,
     ) -> Vec<(&'a Value, &'a Value)> {
-        let children: Vec<(&str, &Value)> = match value {
-            Value::Object(map) => map.iter().map(|(name, it)| (name.as_str(), it)).collect(),
-            _ => Vec::new(),
-        };
+        if let Value::Object(children) = value {
+            let applied = self.applied_to_children(keyword, below, beside, children);
+            if !applied.is_empty() {
+                return applied;
+            }
+        }
         let items = value.as_array().map_or(&[][..], Vec::as_slice);
         match (keyword, below) {
             ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
@@ -118,31 +120,42 @@ impl<'a> Counter<'a> {
                 schemas.values().map(|it| (it, value)).collect()
             }
             (_, schema) if FOR_SAME_VALUE.contains(&keyword) => vec![(schema, value)],
-            ("properties", Value::Object(schemas)) => {
-                let set = children.into_iter();
-                set.filter_map(|(name, it)| Some((schemas.get(name)?, it)))
-                    .collect()
+            ("items" | "prefixItems", Value::Array(schemas)) => schemas.iter().zip(items).collect(),
+            ("items" | "contains" | "additionalItems" | "unevaluatedItems", schema) => {
+                items.iter().map(|it| (schema, it)).collect()
             }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The schemas that a keyword applies to the values of an object's keys.
+    fn applied_to_children(
+        &self,
+        keyword: &str,
+        below: &'a Value,
+        beside: &Map<String, Value>,
+        children: &'a Map<String, Value>,
+    ) -> Vec<(&'a Value, &'a Value)> {
+        let children = children.iter();
+        match (keyword, below) {
+            ("properties", Value::Object(schemas)) => children
+                .filter_map(|(name, it)| Some((schemas.get(name)?, it)))
+                .collect(),
             ("patternProperties", Value::Object(schemas)) => schemas
                 .iter()
                 .flat_map(|(pattern, schema)| {
                     let matching = children
-                        .iter()
+                        .clone()
                         .filter(|(name, _)| self.matches(pattern, name));
-                    matching.map(move |(_, it)| (schema, *it))
+                    matching.map(move |(_, it)| (schema, it))
                 })
                 .collect(),
             ("additionalProperties" | "unevaluatedProperties", schema) => {
-                let known = &beside.get("properties").unwrap_or(&Value::Null);
-                let others = children.into_iter();
-                others
+                let known = beside.get("properties").unwrap_or(&Value::Null);
+                children
                     .filter(|(name, _)| known.get(name).is_none())
                     .map(|(_, it)| (schema, it))
                     .collect()
-            }
-            ("items" | "prefixItems", Value::Array(schemas)) => schemas.iter().zip(items).collect(),
-            ("items" | "contains" | "additionalItems" | "unevaluatedItems", schema) => {
-                items.iter().map(|it| (schema, it)).collect()
             }
             _ => Vec::new(),
         }

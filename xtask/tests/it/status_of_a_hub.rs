@@ -296,8 +296,8 @@ fn a_domain_without_a_dns_record() {
     shows(
         &screen(&hubs.repo, "seen-dns"),
         &[
-            "`seen-dns.example.org` is not in the DNS: ",
-            "hint: a DNS record of that name should lead to 10.1.2.3",
+            "`seen-dns.example.org` has no DNS record (",
+            "hint: add an A record with `10.1.2.3` for it",
         ],
     );
 }

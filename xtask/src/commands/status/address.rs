@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     health::{self, address::node_port},
@@ -53,7 +52,7 @@ impl Address {
         }
         if hub.domain_override_file.is_none() {
             self.url = Some(format!("https://{}", hub.domain));
-            self.should_lead_to = addresses_in_cluster(api, hub)?;
+            self.should_lead_to = health::dns::entries(api, hub, &hub.domain);
             self.look_up(&hub.domain);
         } else {
             let why = "its address: the domain is in a file that is not decrypted for this";
@@ -80,49 +79,9 @@ impl Address {
                 self.problems.extend(missing.map(|err| format!("{err:#}")));
             }
             Err(err) => {
-                let hint = self.wanted_record();
-                let problem = format!("`{domain}` is not in the DNS: {err:#}\nhint: {hint}");
+                let problem = health::dns::unknown(domain, &err, &self.should_lead_to);
                 self.problems.push(problem);
             }
         }
     }
-
-    fn wanted_record(&self) -> String {
-        let wanted: Vec<_> = self.should_lead_to.iter().cloned().collect();
-        if wanted.is_empty() {
-            "the cluster has no address for it yet that a DNS record could lead to".to_owned()
-        } else {
-            format!(
-                "a DNS record of that name should lead to {}",
-                wanted.join(", ")
-            )
-        }
-    }
-}
-
-/// The addresses of the hub's Ingress, or of the load balancer of its proxy.
-fn addresses_in_cluster(api: &Api, hub: &Hub) -> Result<BTreeSet<String>> {
-    let namespace = &hub.name;
-    let path = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses");
-    let ingresses = api.get(&path)?;
-    let mut addresses = BTreeSet::new();
-    for ingress in ingresses["items"].as_array().into_iter().flatten() {
-        let mut rules = ingress["spec"]["rules"].as_array().into_iter().flatten();
-        if rules.any(|it| it["host"] == *hub.domain) {
-            addresses.extend(load_balancer(ingress));
-        }
-    }
-    if addresses.is_empty() {
-        let path = format!("/api/v1/namespaces/{namespace}/services/proxy-public");
-        addresses.extend(load_balancer(&api.find(&path)?.unwrap_or_default()));
-    }
-    Ok(addresses)
-}
-
-/// The addresses in the status of an Ingress or a Service.
-fn load_balancer(object: &Value) -> Vec<String> {
-    let entries = object["status"]["loadBalancer"]["ingress"].as_array();
-    let entries = entries.into_iter().flatten();
-    let named = entries.filter_map(|it| it["ip"].as_str().or(it["hostname"].as_str()));
-    named.map(str::to_owned).collect()
 }
