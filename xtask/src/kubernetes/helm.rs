@@ -87,7 +87,7 @@ pub(crate) fn uninstall<'a>(sh: &'a Shell, release: &str, timeout: Duration) -> 
     let timeout = seconds(timeout);
     cmd!(
         sh,
-        "helm uninstall {release} --namespace {release} --wait --timeout {timeout}"
+        "helm uninstall {release} --namespace {release} --wait --timeout {timeout} --debug"
     )
 }
 

@@ -623,7 +623,7 @@ impl<'a> HelmRunner<'a> {
         if !output.success {
             return Err(self.failure(&log));
         }
-        for line in log.lines() {
+        for line in log.lines().filter(|it| self.debug || !is_debug(it)) {
             say!("{release}: {line}");
         }
         Ok(output)
@@ -632,12 +632,20 @@ impl<'a> HelmRunner<'a> {
     /// What helm says of its failure, which its log says once more.
     fn failure(&self, log: &str) -> Error {
         let is_said_twice = log.contains("\nError: ") && !self.debug;
+        let is_needless = |line: &str| is_said_twice && line.starts_with("level=");
         let lines = log.trim().lines();
         let lines: Vec<_> = lines
-            .filter(|line| !(is_said_twice && line.starts_with("level=")))
+            .filter(|it| !is_needless(it) || it.contains(WHY_NOT_DELETED))
             .collect();
         anyhow!("{}{}", lines.join("\n"), hint_of_failure(log))
     }
+}
+
+/// How helm logs for those who look for faults why it could not delete something. Its error does not say that.
+const WHY_NOT_DELETED: &str = "uninstall: Failed to delete release";
+
+fn is_debug(line: &str) -> bool {
+    line.starts_with("level=DEBUG")
 }
 
 /// What to do about a failure that helm has logged, with its line feed; empty if that is not known.

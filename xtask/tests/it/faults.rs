@@ -343,7 +343,6 @@ fn fifty_deploys_with_two_broken_answers_of_a_hundred() {
 }
 
 #[test]
-#[ignore = "not yet seen to pass: run it on a machine that is idle"]
 fn other_commands_go_on_as_well() {
     let cluster = Shared::cluster();
     let proxy = Proxy::breaking(&cluster, 40, 3);
@@ -429,4 +428,23 @@ fn a_hooks_job_is_in_nobodys_way() {
     let told = run(&repo, &proxy, "deploy lake --skip-hub-health-check");
     assert_eq!(proxy.faults().len(), 1, "{told}");
     check(&cluster, "hooked", "hello", &told);
+}
+
+const FORBIDDEN: &str = "403 Forbidden\r\nContent-Type: application/json\r\n\r\n{\"kind\": \"Status\", \"apiVersion\": \
+                         \"v1\", \"status\": \"Failure\", \"reason\": \"Forbidden\", \"message\": \"kept by a policy\", \
+                         \"code\": 403}";
+
+/// helm's own error only says that it failed.
+#[test]
+fn why_helm_cannot_delete_something_is_told() {
+    let cluster = Shared::cluster();
+    let proxy = Proxy::start(&cluster, |request, _, _| {
+        let is_meant = request.starts_with("DELETE /api/v1/namespaces/undeleted/configmaps/");
+        is_meant.then_some(Fault::Answer(FORBIDDEN, Reached::No))
+    });
+    let repo = proxy.repo(&cluster, &["undeleted"]);
+    run(&repo, &proxy, "deploy lake --skip-hub-health-check");
+    let told = repo.fails("retire lake undeleted --yes");
+    assert!(told.contains("kept by a policy"), "{told}");
+    assert!(!told.contains("level=DEBUG msg=\"Starting"), "{told}");
 }
