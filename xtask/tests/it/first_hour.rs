@@ -1,5 +1,7 @@
 //! What somebody meets who has never used the deployer: their mistakes in the words of the mistake, and README.md.
 
+use std::{fs, process::Command};
+
 use crate::{
     generate::git,
     repo::{Key, Repo, Shared, workspace},
@@ -502,4 +504,40 @@ fn the_guide_to_a_first_cluster_gives_a_hub() {
         "get ingress --namespace guided-staging -o jsonpath={.items[*].spec.rules[*].host}",
     );
     assert_eq!(hosts, "guided-staging.lake.example.org");
+}
+
+/// The lines of a block of README.md that begins with these words.
+fn block<'a>(readme: &'a str, words: &str) -> Vec<&'a str> {
+    let lines = readme.lines().map(|it| it.strip_prefix("    "));
+    let lines = lines.skip_while(|it| it.is_none_or(|line| !line.starts_with(words)));
+    lines.map_while(|it| it).collect()
+}
+
+/// All but the commands for a real node, which `a_real_node` has.
+#[test]
+fn the_first_page_works_in_its_order() {
+    let repo = Repo::own();
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+    let mut script = vec!["set -e; cargo() { shift; \"$PROGRAM\" \"$@\"; }"];
+    script.extend(block(&readme, "cargo xtask deploy local"));
+    script.extend(block(&readme, "tools=$("));
+    script.push("age --version");
+    assert_eq!(script.len(), 7, "{script:?}");
+    let ran = Command::new("bash")
+        .args(["-c", &script.join("\n")])
+        .env_clear()
+        .envs(
+            repo.command("")
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("PROGRAM", env!("CARGO_BIN_EXE_xtask"))
+        .current_dir(&repo.root)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr);
+    let shown = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{shown}{told}");
+    assert!(told.contains("cargo xtask status local"), "{told}");
+    assert!(shown.contains("local    staging"), "{shown}{told}");
 }
