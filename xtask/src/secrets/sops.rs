@@ -123,10 +123,33 @@ fn run(decrypter: &Decrypter, file: &Path, encrypted: &[u8], format: &str) -> Re
             "cannot decrypt `{}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
              an age key is named by `SOPS_AGE_KEY_FILE`",
             file.display(),
-            without_values(message.trim(), encrypted)
+            without_values(&condensed(message.trim()), encrypted)
         );
     }
     Ok(output.stdout)
+}
+
+/// A message of sops with one line for each key that the file is encrypted for: sops breaks these lines, and adds where it
+/// has looked for keys and what it says of every file.
+fn condensed(message: &str) -> String {
+    let own = message.split("\n\nRecovery failed because").next();
+    let mut lines: Vec<String> = Vec::new();
+    for line in own.unwrap_or_default().lines().map(str::trim) {
+        let more = line.strip_prefix("- | ").or(line.strip_prefix("| "));
+        match (more, lines.last_mut()) {
+            (Some(more), Some(last)) => *last += &format!(" {more}"),
+            _ if line.is_empty() || line.starts_with("Group ") => {}
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    let lines = lines.iter().map(|line| match line.split_once(": FAILED") {
+        Some((key, why)) => {
+            let why = why.split(". Did not find keys in locations").next();
+            format!("  {key}:{}", why.unwrap_or_default())
+        }
+        None => line.clone(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A message of sops without the values of the file that it may quote: one that somebody wrote into an encrypted file is a

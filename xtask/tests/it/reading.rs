@@ -136,3 +136,25 @@ fn promql_sees_values_as_helm_does() {
     let said = repo.fails("exec promql lake up");
     assert!(said.contains(asks), "{said}");
 }
+
+/// sops breaks its lines in the middle of sentences, and adds what it says of every file.
+#[test]
+fn a_wrong_key_is_told_in_few_lines() {
+    let mut repo = Repo::new();
+    let (ours, theirs) = (Key::new(), Key::new());
+    repo.write(HUB, "note: a secret\n");
+    repo.encrypt(HUB, &theirs);
+    repo.has_key(&ours);
+    let said = repo.fails("exec shell root-homes lake staging");
+    let lines: Vec<_> = said.lines().collect();
+    let mismatch = format!(
+        "  {}: failed to create reader for decrypting sops data key with age: identity did not match any of the \
+         recipients: incorrect identity for recipient block",
+        theirs.public
+    );
+    assert_eq!(lines[1], mismatch, "{said}");
+    assert!(
+        lines[3].starts_with("hint: sops needs one of the keys"),
+        "{said}"
+    );
+}
