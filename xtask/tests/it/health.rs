@@ -524,7 +524,7 @@ fn stuck(repo: &Repo, hub: &JupyterHub, pod: &str, seconds: u64, part: &str) {
 fn a_users_pod_that_cannot_start_is_told_at_once() {
     let Turn { repo, hub, _turn } = TROUBLED.turn();
     users_pod(&hub.cluster, "crashing", "crash", "default-scheduler");
-    let crash = "the server did not start: container `pond` of pod `crashing`: CrashLoopBackOff, exit code 137, \
+    let crash = "the server did not start: container `pond` of pod `crashing` (image `pond`): CrashLoopBackOff, exit code 137, \
                  restarts: 3\n  event BackOff: Back-off restarting failed container pond";
     stuck(&repo, &hub, "crashing", 15, crash);
 }
