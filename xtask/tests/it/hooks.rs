@@ -71,7 +71,7 @@ fn a_hook_whose_image_cannot_be_pulled_ends_helm() {
         &[
             "`hook-pull` failed: hook `job/fetch` failed: container `pond` of pod `fetch-",
             ": ImagePullBackOff: Back-off pulling image \"pond\"",
-            "hint: `kubectl -n hook-pull get pods`",
+            "hint: `cargo xtask status lake hook-pull` tells more",
         ],
     );
     assert!(!said.contains("context canceled"), "{said}");
