@@ -1,6 +1,6 @@
 //! What is known of revisions: which were ready, whose they are, and what to go back to.
 
-use std::{fs, process::Command, sync::Arc};
+use std::{fs, process::Command, sync::Arc, time::Instant};
 
 use crate::{
     repo::{Key, Repo, Shared, assert_succeeded, tool, tool_path, wait_until},
@@ -242,7 +242,9 @@ fn requests_of_a_deploy() {
     );
     hub.good("claim: true\n");
     hub.repo.script("kubectl", &script);
+    let started = Instant::now();
     hub.good("claim: true\n");
+    let seconds = started.elapsed().as_secs() as usize;
     let log = fs::read_to_string(log).unwrap();
     let count = |verb: &str, path: &str| {
         let verb = format!("\"Request\" verb=\"{verb}\"");
@@ -251,7 +253,9 @@ fn requests_of_a_deploy() {
             .filter(|it| it.contains(&verb) && it.contains(path))
             .count()
     };
-    assert_eq!(count("GET", "/secrets?labelSelector="), 3, "{log}");
+    // While helm is at work, its record is read once a second.
+    let lists = count("GET", "/secrets?labelSelector=");
+    assert!((3..=4 + seconds).contains(&lists), "{lists}: {log}");
     assert_eq!(count("PATCH", "/persistentvolumeclaims"), 0, "{log}");
     assert_eq!(count("PATCH", ""), 1, "{log}");
 }
