@@ -247,7 +247,7 @@ fn an_api_server_that_comes_back() {
     repo.script(
         "helm",
         &format!(
-            "case \"$*\" in *'--namespace demo'*) touch {}; until [ -e {} ]; do sleep 0.05; done ;; esac\nexec {} \"$@\"",
+            "case \"$*\" in upgrade*'--namespace demo'*) touch {}; until [ -e {} ]; do sleep 0.05; done ;; esac\nexec {} \"$@\"",
             at.display(),
             go.display(),
             crate::repo::tool_path("helm").display()

@@ -249,12 +249,12 @@ fn our_charts_refuse_what_they_do_not_know() {
         (
             "10.0.0.9",
             "\"\"",
-            "`nfs.pv.serverIP`: it is shorter than 1 character",
+            "`nfs.pv.serverIP`: it must not be empty",
         ),
         (
             "hosts: [refused.example.org], tls",
             "hosts: [], tls",
-            "`jupyterhub.ingress.hosts`: it has less than 1 item",
+            "`jupyterhub.ingress.hosts`: it must not be empty",
         ),
         (
             "jupyterhub: {",
