@@ -65,6 +65,7 @@ pub(crate) fn log_in(decrypter: &Decrypter, tree: &Tree, cluster: &Cluster) -> R
 /// Asks the cluster once, so that one that is away costs one timeout, and not one for each hub.
 fn ask_for_version(login: &Login) -> Result<()> {
     let sh = &login.sh;
+    let place = login.place()?;
     let answer = api::repeated(|| {
         let ask = cmd!(sh, "kubectl get --raw /version --request-timeout 20s");
         process::run(sh, ask, b"")
@@ -79,7 +80,7 @@ fn ask_for_version(login: &Login) -> Result<()> {
     } else {
         "is the cluster up, and does it accept connections from this machine?"
     };
-    bail!("the cluster does not answer: {reason}\nhint: {hint}");
+    bail!("the cluster does not answer at {place}: {reason}\nhint: {hint}");
 }
 
 /// Logs in as `open_or_up` does, to a cluster that is up.

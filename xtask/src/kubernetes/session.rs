@@ -1,56 +1,38 @@
 //! A login that changes releases: what all of them need while it lasts.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 use xshell::Shell;
 
 use crate::{
     kubernetes::{
         api::Api,
-        credentials::{self, login::Login},
+        credentials::{
+            self,
+            login::{Login, Place},
+        },
         history::{self, Outcome, Revision},
         lease::Leases,
         losses::ChartTexts,
-        objects::named,
         record::Record,
     },
     machine::{private::PrivateFolder, process, tree::Tree},
     repository::cluster::{Cluster, Nodes},
     secrets::{InMemory, Mask},
-    yaml,
 };
 
 /// The cluster that we are logged in to.
 pub(crate) struct Target {
     /// Its name in the repository.
     pub(crate) cluster: String,
-    /// The address of its API server.
-    server: String,
-    /// The kubeconfig's name for the login.
-    context: String,
+    place: Place,
 }
 
 impl Target {
-    fn of(login: &Login, cluster: &str) -> Result<Target> {
-        let path = login.sh.var("KUBECONFIG")?;
-        let content = fs::read(&path).context("cannot read the kubeconfig")?;
-        let kubeconfig: Value = yaml::parse(&content).context("the kubeconfig is not YAML")?;
-        let context = kubeconfig["current-context"].as_str().unwrap_or_default();
-        let name = &named(&kubeconfig["contexts"], "name", context)["context"]["cluster"];
-        let name = name.as_str().unwrap_or_default();
-        let server = &named(&kubeconfig["clusters"], "name", name)["cluster"]["server"];
-        Ok(Target {
-            cluster: cluster.to_owned(),
-            server: server.as_str().unwrap_or_default().to_owned(),
-            context: context.to_owned(),
-        })
-    }
-
     /// `https://10.0.0.1 (context admin)`
     pub(crate) fn place(&self) -> String {
-        format!("{} (context {})", self.server, self.context)
+        self.place.to_string()
     }
 }
 
@@ -75,7 +57,10 @@ impl Session {
         let api = Arc::new(Api::start(&login.sh)?);
         let leases = Leases::new(api.clone(), &record)?;
         Ok(Session {
-            target: Target::of(&login, cluster)?,
+            target: Target {
+                cluster: cluster.to_owned(),
+                place: login.place()?,
+            },
             api,
             leases,
             record,

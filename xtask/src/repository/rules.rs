@@ -1,13 +1,17 @@
 //! The rules, each a small function.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, ffi::OsStr, path::Path};
 
 use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::{
     charts::values,
-    machine::{parallel, terminal::list, tree::Kind},
+    machine::{
+        parallel,
+        terminal::{did_you_mean, list, nearest},
+        tree::Kind,
+    },
     repository::{
         authenticator::{self, AuthenticatorConfig},
         cluster::{Cluster, Hub},
@@ -292,10 +296,23 @@ fn chart_exists(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems)
     let chart = release.chart.display();
     let message = match fleet.tree.find(&release.chart.join("Chart.yaml")) {
         Ok(Some(found)) if found.kind == Kind::File => return,
-        Ok(_) => format!("{}: there is no chart in `{chart}`", release.shown()),
+        Ok(_) => format!(
+            "{}: there is no chart in `{chart}`{}",
+            release.shown(),
+            chart_meant(fleet, &release.chart)
+        ),
         Err(err) => format!("{}: `{chart}/Chart.yaml`: {err:#}", release.shown()),
     };
     problems.problem("chart-exists", None, message);
+}
+
+/// The end of a message about a chart that is not there: the folder beside it that is probably meant.
+fn chart_meant(fleet: &Fleet, chart: &Path) -> String {
+    let folder = chart.parent().unwrap_or(Path::new(""));
+    let folders = fleet.tree.children(folder).unwrap_or_default();
+    let folders: Vec<_> = folders.iter().filter_map(|it| it.to_str()).collect();
+    let name = chart.file_name().and_then(OsStr::to_str);
+    did_you_mean(name.and_then(|it| nearest(it, folders)))
 }
 
 fn nothing_in_jsonnet(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {

@@ -815,7 +815,7 @@ fn a_cluster_that_is_away() {
     let repo = at(&cluster, &format!("https://{}", free_address()));
     let said = repo.fails("use-cluster-credentials lake true");
     assert!(
-        said.contains("cannot log in to `lake`: the cluster does not answer: ")
+        said.contains("cannot log in to `lake`: the cluster does not answer at https://")
             && said.contains("was refused"),
         "{said}"
     );

@@ -114,7 +114,7 @@ fn the_table_shows_all(repo: &Repo, first: &str, second: &str) {
     assert_eq!(row("stray")[4], "deployed, in no cluster.yaml");
     let unreached = rows.iter().find(|it| it[0] == "ocean").unwrap();
     assert!(
-        unreached[4].starts_with("the cluster does not answer: "),
+        unreached[4].starts_with("the cluster does not answer at "),
         "{table}"
     );
 }

@@ -3,17 +3,19 @@
 use std::{
     env,
     ffi::OsString,
+    fmt::{self, Display},
     fs,
     io::Write,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::OpenOptionsExt;
 use serde_json::Value;
 use xshell::{Cmd, Shell};
 
 use crate::{
+    kubernetes::objects::named,
     machine::{paths, private::PrivateFolder, process, programs, shell::Env, tree::Tree},
     repository::cluster::Nodes,
     secrets::{self, Decrypter, InMemory, Mask},
@@ -31,6 +33,20 @@ pub(crate) struct Login {
     /// What the pods run on, if it is a rehearsal cluster.
     pub(crate) rehearsal: Option<Nodes>,
     pub(crate) folder: PrivateFolder,
+}
+
+/// Where a login leads.
+pub(crate) struct Place {
+    /// The address of the API server.
+    server: String,
+    /// The kubeconfig's name for the login.
+    context: String,
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (context {})", self.server, self.context)
+    }
 }
 
 /// Settings that would lead helm to another cluster or namespace in a shell of the person's own. helm's
@@ -128,6 +144,31 @@ impl Login {
             .with_context(|| format!("cannot write `{}`", to.display()))?;
         self.set("KUBECONFIG", to);
         Ok(())
+    }
+
+    /// Where the kubeconfig leads. An error if it says nothing of that: kubectl would ask this machine then.
+    pub(crate) fn place(&self) -> Result<Place> {
+        let content = fs::read(&self.env["KUBECONFIG"]).context("cannot read the kubeconfig")?;
+        let kubeconfig: Value = yaml::parse(&content).context("the kubeconfig is not YAML")?;
+        let context = kubeconfig["current-context"].as_str().unwrap_or_default();
+        ensure!(
+            !context.is_empty(),
+            "the kubeconfig has no `current-context`\nhint: name the context in it that leads to the cluster"
+        );
+        let name = &named(&kubeconfig["contexts"], "name", context)["context"]["cluster"];
+        let cluster = named(
+            &kubeconfig["clusters"],
+            "name",
+            name.as_str().unwrap_or_default(),
+        );
+        let server = cluster["cluster"]["server"].as_str();
+        let server = server.with_context(|| {
+            format!("the kubeconfig's current context `{context}` leads to no cluster in it")
+        })?;
+        Ok(Place {
+            server: server.to_owned(),
+            context: context.to_owned(),
+        })
     }
 
     /// A mask of what must not show of the login.
