@@ -51,6 +51,9 @@ pub(crate) fn log_in(decrypter: &Decrypter, tree: &Tree, cluster: &Cluster) -> R
                 tree.root().join(file).parent().unwrap_or(tree.root()),
             )?;
             login.isolate();
+            login
+                .place()
+                .with_context(|| format!("`{}`", file.display()))?;
         }
         Provider::Gcp(gcp) => gcp::log_in(&mut login, decrypter, tree, gcp)?,
         Provider::Aws(aws) => aws::log_in(&mut login, decrypter, tree, aws)?,

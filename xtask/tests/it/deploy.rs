@@ -313,10 +313,22 @@ fn an_encrypted_kubeconfig() {
             .contains("pond")
     );
 
+    let nowhere = "apiVersion: v1\nkind: Config\n";
+    repo.write("config/clusters/lake/kubeconfig.yaml", nowhere);
+    let said = repo.fails("deploy lake");
+    assert!(
+        said.contains(
+            "`config/clusters/lake/kubeconfig.yaml`: the kubeconfig has no `current-context`\n"
+        ),
+        "{said}"
+    );
+
     // kubectl's message quotes it, and names its file in memory.
     repo.write(
         "config/clusters/lake/kubeconfig.yaml",
-        "apiVersion: v1\nkind: surreptitious\n",
+        "apiVersion: v1\nkind: surreptitious\ncurrent-context: here\n\
+         contexts: [{name: here, context: {cluster: there}}]\n\
+         clusters: [{name: there, cluster: {server: 'https://127.0.0.1:1'}}]\n",
     );
     repo.encrypt("config/clusters/lake/kubeconfig.yaml", &key);
     let said = repo.fails("deploy lake --debug");
