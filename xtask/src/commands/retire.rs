@@ -191,7 +191,7 @@ fn finish(session: &Session, lease: &Lease, args: &Retire) -> Result<String> {
     let question = format!(
         "Remove what is left of `{hub}` in `{}`, {}: {} of users{}",
         session.target.cluster,
-        session.target.place(),
+        session.target.place,
         number_of(left.servers.len(), "server"),
         deleted_claims(&left.claims)
     );
@@ -229,7 +229,7 @@ fn question(session: &Session, newest: &Revision, args: &Retire, chart: &str) ->
     Ok(format!(
         "Remove `{hub}` from `{}`, {}: revision {} of the chart `{chart}`, {} of users{dask}{deleted}, {} that will stay",
         session.target.cluster,
-        session.target.place(),
+        session.target.place,
         newest.shown(),
         number_of(servers(api, hub, |_| true)?.len(), "server"),
         number_of(claims.len(), "volume claim"),

@@ -89,7 +89,7 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     tell(&way_back, &plain);
     let question = format!(
         "Return {shown}, on {}, from revision {} to {}",
-        session.target.place(),
+        session.target.place,
         way_back.left().shown(),
         way_back.target().shown()
     );

@@ -68,7 +68,6 @@ pub(crate) fn log_in(decrypter: &Decrypter, tree: &Tree, cluster: &Cluster) -> R
 /// Asks the cluster once, so that one that is away costs one timeout, and not one for each hub.
 fn ask_for_version(login: &Login) -> Result<()> {
     let sh = &login.sh;
-    let place = login.place()?;
     let answer = api::repeated(|| {
         let ask = cmd!(sh, "kubectl get --raw /version --request-timeout 20s");
         process::run(sh, ask, b"")
@@ -83,6 +82,7 @@ fn ask_for_version(login: &Login) -> Result<()> {
     } else {
         "is the cluster up, and does it accept connections from this machine?"
     };
+    let place = login.place()?;
     bail!("the cluster does not answer at {place}: {reason}\nhint: {hint}");
 }
 
@@ -95,7 +95,12 @@ pub(crate) fn open(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<Login> 
 /// Provides the programs that a hub's cluster needs, and logs in: for a command that runs nothing else before.
 pub(crate) fn open_or_up(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<Login> {
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let decrypter = decrypter(&tools, tree, cluster)?;
+    open_by(&tools, tree, cluster)
+}
+
+/// Logs in with programs that are provided already.
+pub(crate) fn open_by(tools: &Tools, tree: &Tree, cluster: &Cluster) -> Result<Login> {
+    let decrypter = decrypter(tools, tree, cluster)?;
     log_in(&decrypter, tree, cluster)
         .with_context(|| format!("cannot log in to `{}`", cluster.name))
 }

@@ -146,8 +146,7 @@ pub(crate) fn other_cluster<'a>(target: &Target, revisions: &'a [Revision]) -> O
 fn is_of(release: &str, recorded: &str, target: &Target) -> String {
     format!(
         "the release `{release}` belongs to the cluster `{recorded}`, not to `{}`; this is {}",
-        target.cluster,
-        target.place()
+        target.cluster, target.place
     )
 }
 

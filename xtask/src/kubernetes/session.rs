@@ -26,14 +26,7 @@ use crate::{
 pub(crate) struct Target {
     /// Its name in the repository.
     pub(crate) cluster: String,
-    place: Place,
-}
-
-impl Target {
-    /// `https://10.0.0.1 (context admin)`
-    pub(crate) fn place(&self) -> String {
-        self.place.to_string()
-    }
+    pub(crate) place: Place,
 }
 
 /// A login with what is needed to change releases.

@@ -476,7 +476,7 @@ fn start_session(
     }
     let Some(login) = login else { return Ok(None) };
     let session = Session::start(login, record, &cluster.name)?;
-    say!("{}: {}", cluster.name, session.target.place());
+    say!("{}: {}", cluster.name, session.target.place);
     Ok(Some(session))
 }
 

@@ -132,9 +132,7 @@ impl<'a> OneRelease<'a> {
         name: &'a str,
     ) -> Result<OneRelease<'a>> {
         credentials::refuse_down(tree, cluster)?;
-        let decrypter = credentials::decrypter(tools, tree, cluster)?;
-        let login = credentials::log_in(&decrypter, tree, cluster)
-            .with_context(|| format!("cannot log in to `{}`", cluster.name))?;
+        let login = credentials::open_by(tools, tree, cluster)?;
         Ok(OneRelease {
             tools,
             tree,

@@ -35,7 +35,7 @@ pub(crate) struct Login {
     pub(crate) folder: PrivateFolder,
 }
 
-/// Where a login leads.
+/// Where a login leads, as `https://10.0.0.1 (context admin)`.
 pub(crate) struct Place {
     /// The address of the API server.
     server: String,
