@@ -372,6 +372,11 @@ impl Event {
             .or(self.event_time.as_deref())
             .unwrap_or_default()
     }
+
+    /// `BackOff: Back-off restarting failed container`
+    pub(crate) fn words(&self) -> String {
+        format!("{}: {}", self.reason, self.message.trim())
+    }
 }
 
 #[derive(Default, Deserialize)]

@@ -16,7 +16,7 @@ use crate::kubernetes::{
 pub(crate) const RECENT: Duration = Duration::from_secs(600);
 
 /// How the names of users' pods begin, of which only events are left.
-const PREFIX: &str = "jupyter-";
+pub(crate) const PREFIX: &str = "jupyter-";
 
 /// Reasons of events of pods that have not started or have been ended. Others, as `Unhealthy`, pass by themselves.
 const FAILURES: [&str; 10] = [
@@ -94,7 +94,7 @@ impl Servers {
             .filter(|it| !why.contains(it.message.trim()))
         {
             let separator = if why.is_empty() { "" } else { "; " };
-            why += &format!("{separator}{}", words(event));
+            why += &format!("{separator}{}", event.words());
         }
         let server = Server {
             name,
@@ -128,7 +128,7 @@ impl Servers {
         self.failed
             .extend(last.into_iter().map(|(name, event)| Server {
                 name: name.clone(),
-                why: words(event),
+                why: event.words(),
                 time: Some(event.time().to_owned()),
             }));
     }
@@ -160,10 +160,6 @@ impl Servers {
 
 fn is_failure(event: &Event) -> bool {
     FAILURES.contains(&event.reason.as_str())
-}
-
-fn words(event: &Event) -> String {
-    format!("{}: {}", event.reason, event.message.trim())
 }
 
 fn is_recent(time: &str) -> bool {

@@ -335,7 +335,7 @@ impl State {
             };
             let is_said =
                 |it: &Warning| it.reason == warning.reason && it.message == warning.message;
-            if !object.name.starts_with("jupyter-") && !self.warnings.iter().any(is_said) {
+            if !object.name.starts_with(servers::PREFIX) && !self.warnings.iter().any(is_said) {
                 self.warnings.push(warning);
             }
         }

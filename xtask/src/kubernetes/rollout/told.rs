@@ -7,10 +7,7 @@ use anyhow::Result;
 use crate::kubernetes::{
     api::{self, Api},
     objects::{Claim, Event, ObjectMeta, Pod},
-    rollout::{
-        pods::{self, ContainerLog, PodProblem},
-        workloads::WorkloadKind,
-    },
+    rollout::pods::{self, ContainerLog, PodProblem},
 };
 
 /// How long a log may take.
@@ -44,22 +41,22 @@ pub(crate) fn warning(events: &[Event]) -> Option<&Event> {
     events.last().filter(|it| it.kind == "Warning")
 }
 
-/// Describes what keeps a pod from being ready, as far as the pod, its last warning and the end of its log tell it.
-pub(crate) fn why_not_ready(api: &Api, kind: WorkloadKind, pod: &Pod) -> Option<String> {
-    if let Some(problem) = pods::problem(kind, pod) {
-        return Some(with_reasons(api, pod, &problem));
-    }
-    // A volume that cannot be mounted shows in nothing else.
-    let events = events_about(api, &pod.metadata);
-    let event = line_of_event(warning(&events)?);
+/// What keeps a pod from being ready that shows in nothing but its newest event, such as a volume that cannot be mounted.
+pub(crate) fn warned_of(pod: &Pod, events: &[Event]) -> Option<String> {
+    let event = line_of_event(warning(events)?);
     Some(format!("pod `{}` is not ready{event}", pod.metadata.name))
 }
 
 /// A pod's problem, with the pod's last warning and the end of its log. If it has no node, also with what an autoscaler
 /// says, and its claims that have no volume.
 pub(crate) fn with_reasons(api: &Api, pod: &Pod, problem: &PodProblem) -> String {
-    let mut text = problem.message.clone();
     let events = events_about(api, &pod.metadata);
+    with_events(api, pod, problem, &events)
+}
+
+/// The same, where the events about the pod are known.
+pub(crate) fn with_events(api: &Api, pod: &Pod, problem: &PodProblem, events: &[Event]) -> String {
+    let mut text = problem.message.clone();
     let warning = events.iter().rfind(|it| it.kind == "Warning");
     text.extend(warning.map(line_of_event));
     if pods::has_no_node(pod) {
@@ -76,7 +73,7 @@ pub(crate) fn with_reasons(api: &Api, pod: &Pod, problem: &PodProblem) -> String
 }
 
 fn line_of_event(event: &Event) -> String {
-    format!("\n  event {}: {}", event.reason, event.message.trim())
+    format!("\n  event {}", event.words())
 }
 
 /// A line about a claim that a pod waits for, with the newest event about it; none if the claim has its volume.
@@ -93,8 +90,7 @@ fn line_of_claim(api: &Api, pod: &Pod, name: &str) -> Option<String> {
         return None;
     }
     let events = events_about(api, &claim.metadata);
-    let event = events.last();
-    let event = event.map(|it| format!(": {}: {}", it.reason, it.message.trim()));
+    let event = events.last().map(|it| format!(": {}", it.words()));
     let event = event.unwrap_or_default();
     Some(format!("\n  claim `{name}` is {phase}{event}"))
 }

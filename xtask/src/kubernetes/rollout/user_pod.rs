@@ -8,7 +8,7 @@ use std::{
 use crate::{
     kubernetes::{
         api::Api,
-        objects::Pod,
+        objects::{Event, Pod},
         rollout::{pods, told, workloads::WorkloadKind},
     },
     services::http::percent_encoded,
@@ -46,17 +46,16 @@ impl<'a> UserPod<'a> {
     /// What keeps the pod from being ready, if something does. Without an answer of the API server nothing is known.
     pub(crate) fn trouble(&self) -> Option<PodTrouble> {
         let pod = self.find()?;
-        let kind = WorkloadKind::Deployment;
-        if let Some(problem) = pods::problem(kind, &pod).filter(|it| it.is_permanent) {
-            return Some(PodTrouble {
-                message: told::with_reasons(self.api, &pod, &problem),
-                is_permanent: true,
-            });
-        }
-        let message = told::why_not_ready(self.api, kind, &pod)?;
+        let events = told::events_about(self.api, &pod.metadata);
+        let problem = pods::problem(WorkloadKind::Deployment, &pod);
+        let message = match &problem {
+            Some(problem) => told::with_events(self.api, &pod, problem, &events),
+            None => told::warned_of(&pod, &events)?,
+        };
+        let is_permanent = problem.is_some_and(|it| it.is_permanent);
         Some(PodTrouble {
             message,
-            is_permanent: self.waits_in_vain(&pod),
+            is_permanent: is_permanent || self.waits_in_vain(&pod, &events),
         })
     }
 
@@ -74,14 +73,13 @@ impl<'a> UserPod<'a> {
     }
 
     /// Whether a pod that is only about to start has waited for the same for too long.
-    fn waits_in_vain(&self, pod: &Pod) -> bool {
-        let events = told::events_about(self.api, &pod.metadata);
-        let warning = told::warning(&events);
+    fn waits_in_vain(&self, pod: &Pod, events: &[Event]) -> bool {
+        let warning = told::warning(events);
         let has_no_node = pods::has_no_node(pod);
-        if pod.status.phase == "Failed" || has_no_node && told::is_given_up(&events) {
+        if pod.status.phase == "Failed" || has_no_node && told::is_given_up(events) {
             return true;
         }
-        if pod.status.phase != "Pending" || has_no_node && told::is_scaling_up(&events) {
+        if pod.status.phase != "Pending" || has_no_node && told::is_scaling_up(events) {
             return false;
         }
         let is_missing = warning.is_some_and(|it| it.message.contains("not found"));
