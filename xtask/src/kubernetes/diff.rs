@@ -1,7 +1,10 @@
 //! What a deploy would change in a cluster: its live objects beside those that the API server would make of the new ones,
 //! so that changes by hand show, too. Of secrets it shows where they differ, and never what they are.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Display},
+};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -19,7 +22,7 @@ use crate::{
     },
     machine::parallel,
     repository::hub_traits::PlainValues,
-    secrets::{Mask, texts},
+    secrets::Mask,
     yaml::{self, unquoted},
 };
 
@@ -65,9 +68,22 @@ struct Place<'a> {
     holds_data: bool,
 }
 
-/// The objects that somebody has deleted or changed since a revision made them, as `secret/hub is gone`. What the
-/// revision has is known to helm, so nothing has to be rendered.
-pub(crate) fn changed_by_hand(api: &Api, release: &str, content: &Value) -> Result<Vec<String>> {
+/// An object that somebody has deleted or changed since a revision made it.
+pub(crate) struct ByHand {
+    name: String,
+    pub(crate) is_gone: bool,
+}
+
+impl Display for ByHand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_gone { "gone" } else { "changed" };
+        write!(f, "{} is {what}", self.name)
+    }
+}
+
+/// What somebody has done to the objects that a revision made. What the revision has is known to helm, so nothing has to be
+/// rendered.
+pub(crate) fn changed_by_hand(api: &Api, release: &str, content: &Value) -> Result<Vec<ByHand>> {
     let plain = PlainValues::default();
     let mut differ = Differ {
         api,
@@ -94,15 +110,17 @@ pub(crate) fn changed_by_hand(api: &Api, release: &str, content: &Value) -> Resu
 
 impl<'a> Differ<'a> {
     /// What somebody has done to an object that helm made.
-    fn change_by_hand(&self, path: &str, object: &Value) -> Result<Option<String>> {
+    fn change_by_hand(&self, path: &str, object: &Value) -> Result<Option<ByHand>> {
         let name = name(object, true);
         let Some(live) = self.api.find(path)? else {
-            return Ok(Some(format!("{name} is gone")));
+            let is_gone = true;
+            return Ok(Some(ByHand { name, is_gone }));
         };
         let applied = self.applied(path, object.clone());
         let applied = applied.with_context(|| format!("`{name}`"))?;
         let is_changed = tidied(&live) != tidied(&applied);
-        Ok(is_changed.then(|| format!("{name} is changed")))
+        let is_gone = false;
+        Ok(is_changed.then_some(ByHand { name, is_gone }))
     }
 
     pub(crate) fn new(
@@ -114,9 +132,7 @@ impl<'a> Differ<'a> {
         let newest = history::last(api, release)?;
         let content = newest.map(|it| it.content(api)).transpose()?;
         let content = content.unwrap_or_default();
-        let secrets = history::secrets(&content, |path, value| plain.has_at(path, value));
-        let mut long = BTreeSet::new();
-        secrets.iter().for_each(|it| texts(it, &mut long));
+        let long = history::secret_texts(&content, |path, value| plain.has_at(path, value));
         let unset = history::secrets(&content, |path, _| plain.sets(path));
         Ok(Differ {
             api,

@@ -331,10 +331,13 @@ fn child<'a>(value: &'a Value, step: &str) -> Option<&'a Value> {
     }
 }
 
-/// The texts of a revision's values that may be secret, and that are long enough to be found in others.
-pub(crate) fn secret_texts(content: &Value) -> BTreeSet<String> {
+/// The texts of those values that are long enough to be found in others.
+pub(crate) fn secret_texts(
+    content: &Value,
+    is_plain: impl Fn(&[&str], &Value) -> bool,
+) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for value in secrets(content, |_, _| false) {
+    for value in secrets(content, is_plain) {
         texts(&value, &mut found);
     }
     found

@@ -436,7 +436,9 @@ impl<'a> HelmRunner<'a> {
 
     /// A mask that also hides the secrets of revisions: they may be older than those in any file.
     pub(crate) fn mask_of_revisions(&self, contents: &[&Value]) -> Mask {
-        let secrets = contents.iter().flat_map(|it| history::secret_texts(it));
+        let secrets = contents
+            .iter()
+            .flat_map(|it| history::secret_texts(it, |_, _| false));
         self.mask.and(secrets.collect())
     }
 

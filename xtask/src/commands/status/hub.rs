@@ -1,7 +1,6 @@
 //! All about one release: everything is asked side by side.
 
 use std::{
-    collections::BTreeSet,
     thread,
     time::{Duration, SystemTime},
 };
@@ -15,7 +14,7 @@ use crate::{
     kubernetes::{
         api::Api,
         credentials::{self, login::Login},
-        diff,
+        diff::{self, ByHand},
         history::{self, Revision},
         lease,
         objects::{Event, Pod},
@@ -24,13 +23,13 @@ use crate::{
     },
     machine::{programs::Tools, terminal::Pods, tree::Tree},
     repository::{
-        cluster::Cluster,
+        cluster::{Cluster, SHARED},
         fleet::Fleet,
         hub_traits::{self, PlainValues},
         problem::What,
         release_config::ReleaseConfig,
     },
-    secrets::{Mask, texts},
+    secrets::Mask,
 };
 
 /// How long the hub's log may take.
@@ -72,6 +71,9 @@ pub(super) struct State {
     pub(super) repository: Differences,
     /// What in the cluster is not as the newest revision made it.
     pub(super) by_hand: Differences,
+    /// The command that deploys it.
+    #[serde(skip)]
+    command: String,
     /// The command that shows both.
     pub(super) diff: String,
     /// Who is deploying it now, and whether that was cut off.
@@ -178,16 +180,17 @@ impl<'a> OneRelease<'a> {
 
     fn begin(&self) -> State {
         let (cluster, release) = (&self.cluster.name, self.name);
-        let command = if ["support", "cert-manager"].contains(&release) {
-            format!("deploy-support {cluster}")
+        let command = if SHARED.contains(&release) {
+            format!("cargo xtask deploy-support {cluster}")
         } else {
-            format!("deploy {cluster} {release}")
+            format!("cargo xtask deploy {cluster} {release}")
         };
         State {
             cluster: cluster.clone(),
             release: release.to_owned(),
             time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            diff: format!("cargo xtask {command} --dry-run --diff"),
+            diff: format!("{command} --dry-run --diff"),
+            command,
             ..State::default()
         }
     }
@@ -203,7 +206,7 @@ impl<'a> OneRelease<'a> {
             state.revisions.push(RevisionState::of(revision, behind));
         }
         let Some(newest) = revisions.last() else {
-            let command = state.diff.trim_end_matches(" --dry-run --diff");
+            let command = &state.command;
             let problem = format!("it is not deployed\nhint: `{command}`");
             state.problems.push(problem);
             return Ok(Value::Null);
@@ -258,10 +261,8 @@ impl<'a> OneRelease<'a> {
     /// Hides what the login holds, and the values of the newest revision that are in no plain file.
     fn mask(&self, content: &Value) -> Mask {
         let plain = self.plain_values().unwrap_or_default();
-        let secrets = history::secrets(content, |path, value| plain.has_at(path, value));
-        let mut found = BTreeSet::new();
-        secrets.iter().for_each(|it| texts(it, &mut found));
-        self.login.mask().and(found)
+        let secrets = history::secret_texts(content, |path, value| plain.has_at(path, value));
+        self.login.mask().and(secrets)
     }
 
     fn plain_values(&self) -> Result<PlainValues> {
@@ -297,18 +298,16 @@ impl State {
     }
 
     /// An object that is gone keeps pods from starting, also those that run now.
-    fn add_by_hand(&mut self, changed: Result<Vec<String>>) {
+    fn add_by_hand(&mut self, changed: Result<Vec<ByHand>>) {
         match changed {
             Ok(changed) => {
-                let gone = changed.iter().filter(|it| it.ends_with(" is gone"));
-                let command = self.diff.trim_end_matches(" --dry-run --diff");
-                let gone: Vec<_> = gone
-                    .map(|it| {
-                        format!("{it}: somebody has deleted it\nhint: `{command}` makes it again")
-                    })
-                    .collect();
-                self.problems.extend(gone);
-                self.by_hand = Differences::of(changed);
+                for it in changed.iter().filter(|it| it.is_gone) {
+                    let command = &self.command;
+                    let hint = format!("hint: `{command}` makes it again");
+                    let problem = format!("{it}: somebody has deleted it\n{hint}");
+                    self.problems.push(problem);
+                }
+                self.by_hand = Differences::of(changed.iter().map(ByHand::to_string).collect());
             }
             Err(err) => self.by_hand = Differences::unknown(&format!("{err:#}")),
         }
