@@ -111,10 +111,15 @@ pub(crate) fn refuse_losses(
     named: &[String],
 ) -> Result<()> {
     let named: Vec<_> = named.iter().map(|it| Volume::named(it, release)).collect();
-    let mut losses = losses_of_objects(api, release, before, after)?;
+    let objects = manifests::objects(before.manifest)?;
+    let stays = match after {
+        Some(after) => manifests::objects(after.manifest)?,
+        None => Vec::new(),
+    };
+    let mut losses = losses_of_objects(api, release, &objects, &stays)?;
     let hooks = after.unwrap_or(before).hooks_of(events);
     losses.extend(losses_of_hooks(api, release, &hooks)?);
-    let deleted = deleted(release, before, after, &hooks, &named)?;
+    let deleted = deleted(release, objects, &stays, &hooks, &named)?;
     let owned = owners::losses(api, release, deleted, after.is_none())?;
     losses.extend(owned.into_iter().map(|(claim, with)| Loss { claim, with }));
     let mut claims = BTreeSet::from_iter(named);
@@ -139,16 +144,12 @@ pub(crate) fn refuse_losses(
 /// and the claims that are named.
 fn deleted(
     release: &str,
-    before: &Objects,
-    after: Option<&Objects>,
+    before: Vec<Value>,
+    stays: &[Value],
     hooks: &[&HookObject],
     named: &[Volume],
 ) -> Result<Vec<Value>> {
-    let stays = match after {
-        Some(after) => manifests::objects(after.manifest)?,
-        None => Vec::new(),
-    };
-    let mut deleted = manifests::objects(before.manifest)?;
+    let mut deleted = before;
     deleted.retain(|object| {
         !volumes::stays(object) && !stays.iter().any(|it| is_same(it, object, release))
     });
@@ -163,17 +164,12 @@ fn deleted(
 fn losses_of_objects(
     api: &Api,
     release: &str,
-    before: &Objects,
-    after: Option<&Objects>,
+    before: &[Value],
+    stays: &[Value],
 ) -> Result<Vec<Loss>> {
-    const KINDS: [&str; 2] = ["Namespace", "StatefulSet"];
-    let stays = match after {
-        Some(after) => objects_with(after.manifest, &KINDS)?,
-        None => Vec::new(),
-    };
     let mut losses = Vec::new();
-    for object in objects_with(before.manifest, &KINDS)? {
-        let next = stays.iter().find(|it| is_same(it, &object, release));
+    for object in before {
+        let next = stays.iter().find(|it| is_same(it, object, release));
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         // helm leaves namespaces, too; a hub's own one stays with its claims.
         if object["kind"] == "Namespace" && next.is_none() && name != release {
@@ -184,7 +180,7 @@ fn losses_of_objects(
                 });
             }
         } else if object["kind"] == "StatefulSet" && next.is_none() {
-            losses.extend(losses_of_set(api, release, &object, None)?);
+            losses.extend(losses_of_set(api, release, object, None)?);
         }
     }
     // Also those that the cluster has of a revision which failed.
