@@ -102,8 +102,16 @@ impl Shell {
 
     fn script(self) -> &'static str {
         match self {
-            Shell::Bash => include_str!("completion/bash.sh"),
-            Shell::Zsh => include_str!("completion/zsh.sh"),
+            Shell::Bash => concat!(
+                include_str!("completion/bash.sh"),
+                "\n",
+                include_str!("completion/built.sh")
+            ),
+            Shell::Zsh => concat!(
+                include_str!("completion/zsh.sh"),
+                "\n",
+                include_str!("completion/built.sh")
+            ),
             Shell::Fish => include_str!("completion/fish.fish"),
             Shell::Powershell => include_str!("completion/powershell.ps1"),
         }

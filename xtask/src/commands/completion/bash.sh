@@ -1,18 +1,5 @@
 # Completes `xtask` and `cargo xtask` in bash.
 
-# The built program that is newest in the nearest Cargo workspace.
-_xtask_built() {
-    local folder=$PWD target file built=
-    while [[ -n $folder && ! -e $folder/Cargo.lock ]]; do
-        folder=${folder%/*}
-    done
-    target=${CARGO_TARGET_DIR:-$folder/target}
-    for file in "$target"/{release,debug}/xtask; do
-        [[ -f $file && -x $file && ( -z $built || $file -nt $built ) ]] && built=$file
-    done
-    [[ -n $built ]] && echo "$built"
-}
-
 # Offers what the program says may follow these words, of which the last one is being typed.
 _xtask_offer() {
     local program=$1 current=${!#} value _ kept=
