@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 use crate::{
     kubernetes::{
         api::{self, Api},
+        manifests,
         objects::List,
     },
     machine::paths,
     repository::cluster::Nodes,
-    yaml::{self, split_documents},
+    yaml,
 };
 
 /// What asks for room, by any of the keys that Kubernetes, z2jh's values, KubeSpawner and other charts have.
@@ -87,15 +88,13 @@ pub(crate) fn make(api: &Api, release: &str, manifest: &str, nodes: Nodes) -> Re
 impl Wanted {
     fn by(manifest: &str) -> Wanted {
         let mut wanted = Wanted::default();
-        for document in split_documents(manifest) {
-            if !HINTS.iter().any(|it| document.contains(it)) {
+        for document in manifests::documents(manifest) {
+            if !HINTS.iter().any(|it| document.text.contains(it)) {
                 continue;
             }
             // helm says what is wrong with a manifest.
-            let Ok(object) = yaml::parse::<Value>(document.as_bytes()) else {
-                continue;
-            };
-            wanted.add_object(&object);
+            let objects = manifests::taken_apart(document.object().cloned());
+            objects.iter().for_each(|it| wanted.add_object(it));
         }
         let given =
             |it: &String| wanted.own_classes.contains(it) || wanted.static_classes.contains(it);
@@ -107,8 +106,6 @@ impl Wanted {
     }
 
     fn add_object(&mut self, object: &Value) {
-        let items = object["items"].as_array().into_iter().flatten();
-        items.for_each(|it| self.add_object(it));
         match object["kind"].as_str() {
             Some("Secret") => values_in(object)
                 .iter()
@@ -119,7 +116,6 @@ impl Wanted {
                     .extend(text(&object["spec"]["storageClassName"]));
                 self.add(object, &WantedNode::default());
             }
-            Some("List") => {}
             _ => self.add(object, &WantedNode::default()),
         }
     }
