@@ -139,6 +139,9 @@ fn remove(
     let newest = history::last(api, hub)?.filter(|it| it.revision.is(asked_about));
     let newest = newest.context("somebody has changed it meanwhile: nothing was done")?;
 
+    let _unfinished = process::unfinished(format!(
+        "{hub}: some of it may be gone; the same command removes the rest"
+    ));
     let mask = session
         .mask()
         .and(history::secret_texts(&content, |_, _| false));
@@ -202,6 +205,9 @@ fn finish(session: &Session, lease: &Lease, args: &Retire) -> Result<String> {
         history::last(api, hub)?.is_none(),
         "somebody has deployed it meanwhile: nothing was done"
     );
+    let _unfinished = process::unfinished(format!(
+        "{hub}: some of it may be gone; the same command removes the rest"
+    ));
     lease.check()?;
     delete_servers(api, hub, left.servers)?;
     lease.check()?;

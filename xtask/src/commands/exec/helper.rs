@@ -18,7 +18,7 @@ use crate::{
     },
     machine::{
         paths,
-        process::{self, Whose},
+        process::{self, Unfinished, Whose},
     },
     services::http::percent_encoded,
 };
@@ -39,6 +39,7 @@ pub(crate) struct Helper<'a> {
     pub(crate) namespace: &'a str,
     job: String,
     pub(crate) pod: String,
+    _unfinished: Unfinished,
 }
 
 impl<'a> Helper<'a> {
@@ -52,11 +53,16 @@ impl<'a> Helper<'a> {
         volume: &Value,
     ) -> Result<Helper<'a>> {
         let path = format!("/apis/batch/v1/namespaces/{namespace}/jobs?fieldValidation=Strict");
+        let job_name = format!("{NAME}{}", paths::random_suffix());
         let mut helper = Helper {
+            _unfinished: process::unfinished(format!(
+                "the job `{job_name}` is left in `{namespace}`, and ends by itself in {} hours\nhint: `kubectl --namespace {namespace} delete job {job_name}`",
+                DEADLINE / 3600
+            )),
             sh,
             api,
             namespace,
-            job: format!("{NAME}{}", paths::random_suffix()),
+            job: job_name,
             pod: String::new(),
         };
         match api.send("POST", &path, &job(&helper.job, image, mount, volume)) {
