@@ -9,7 +9,7 @@ use std::{
     process::Child,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -75,16 +75,30 @@ fn namespace_with_token(cluster: &Shared, name: &str) {
 }
 
 /// Of servers and kernels, and of who answers in the hub's place.
-static TROUBLED: SharedHub = SharedHub::new("troubled", "");
+static TROUBLED: Two = Two([
+    SharedHub::new("troubled", "", Shared::cluster),
+    SharedHub::new("troubled", "", Shared::another),
+]);
 /// Of notebooks.
-static CELLS: SharedHub = SharedHub::new("cells", "");
+static CELLS: SharedHub = SharedHub::new("cells", "", Shared::cluster);
 /// Below a path.
-static STEADY: SharedHub = SharedHub::new("steady", "/lakes/");
+static STEADY: SharedHub = SharedHub::new("steady", "/lakes/", Shared::cluster);
+
+/// Hubs of one name on two clusters, for as many tests that nobody waits long for a turn.
+struct Two([SharedHub; 2]);
+
+impl Two {
+    fn turn(&'static self) -> Turn {
+        static TURNS: AtomicUsize = AtomicUsize::new(0);
+        self.0[TURNS.fetch_add(1, Ordering::Relaxed) % 2].turn()
+    }
+}
 
 /// A hub that tests share, as long as one of them has it. They take turns: there is one user for health checks on a hub.
 struct SharedHub {
     name: &'static str,
     base: &'static str,
+    cluster: fn() -> Arc<Shared>,
     up: Mutex<Weak<Started>>,
     turn: Mutex<()>,
 }
@@ -103,10 +117,15 @@ struct Turn {
 }
 
 impl SharedHub {
-    const fn new(name: &'static str, base: &'static str) -> SharedHub {
+    const fn new(
+        name: &'static str,
+        base: &'static str,
+        cluster: fn() -> Arc<Shared>,
+    ) -> SharedHub {
         SharedHub {
             name,
             base,
+            cluster,
             up: Mutex::new(Weak::new()),
             turn: Mutex::new(()),
         }
@@ -130,7 +149,7 @@ impl SharedHub {
     fn start(&self) -> Started {
         let folder = Repo::new();
         Started {
-            cluster: Shared::cluster(),
+            cluster: (self.cluster)(),
             hub: JupyterHub::start(folder.root.join("hub"), self.base, false),
             _folder: folder,
         }
@@ -505,7 +524,7 @@ fn users_pod(cluster: &Shared, name: &str, fate: &str, scheduler: &str) {
 }
 
 /// The check of a hub whose servers are stuck fails within this time, and says this.
-fn stuck(repo: &Repo, hub: &JupyterHub, pod: &str, seconds: u64, part: &str) {
+fn stuck(repo: &Repo, hub: &Started, pod: &str, seconds: u64, part: &str) {
     hub.trouble("stuck");
     let started = Instant::now();
     fails(repo, hub, "troubled", &[part]);
@@ -514,8 +533,7 @@ fn stuck(repo: &Repo, hub: &JupyterHub, pod: &str, seconds: u64, part: &str) {
         "{:?}",
         started.elapsed()
     );
-    let cluster = Shared::cluster();
-    cluster.kubectl(&format!(
+    hub.cluster.kubectl(&format!(
         "delete pod {pod} -n troubled --force --grace-period 0"
     ));
 }

@@ -279,6 +279,11 @@ impl Shared {
         shared(&UP, Shared::start)
     }
 
+    /// One more.
+    pub(crate) fn another() -> Arc<Shared> {
+        Arc::new(Shared::start())
+    }
+
     fn start() -> Shared {
         let mut repo = Repo::empty();
         repo.local = true;

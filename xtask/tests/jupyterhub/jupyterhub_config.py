@@ -60,10 +60,9 @@ async def prepare_unless_busy(self):
     """Says "busy 1": each request comes too early once, and is to come again in so many seconds."""
     await prepare(self)
     trouble = (here / "trouble").read_text()
-    what = (self.request.method, self.request.path)
-    if not trouble.startswith("busy"):
-        refused.clear()
-    elif what not in refused and USER in self.request.path:
+    since = (here / "trouble").stat().st_mtime_ns
+    what = (since, self.request.method, self.request.path)
+    if trouble.startswith("busy") and what not in refused and USER in self.request.path:
         refused.add(what)
         error = HTTPError(429, "Too many users trying to log in right now.")
         seconds = int(trouble.split()[1])
