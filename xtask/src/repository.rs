@@ -12,6 +12,7 @@ mod ingress;
 pub(crate) mod keys;
 mod plain_secrets;
 pub(crate) mod problem;
+pub(crate) mod recipients;
 pub(crate) mod release_config;
 pub(crate) mod release_values;
 pub(crate) mod rules;

@@ -199,6 +199,19 @@ impl Tree {
         }
     }
 
+    /// The folders that a file is in, the innermost first and the top of the git work tree last, each with the file's path
+    /// from there.
+    pub(crate) fn folders_above(&self, file: &Path) -> Vec<(PathBuf, PathBuf)> {
+        let file = self.below_top(file);
+        let folders = file.ancestors().skip(1);
+        folders
+            .filter_map(|folder| {
+                let inside = file.strip_prefix(folder).ok()?;
+                Some((paths::from(&self.prefix, folder), inside.to_owned()))
+            })
+            .collect()
+    }
+
     fn below_top(&self, path: &Path) -> PathBuf {
         paths::lexical(&self.prefix.join(path))
     }

@@ -19,8 +19,9 @@ use crate::{
     },
     repository::{
         cluster::Cluster,
-        cluster_yaml, encrypted,
+        cluster_yaml,
         problem::{self, Problem, Problems, What},
+        recipients::Recipients,
         release_config::{ListedFile, ReleaseConfig},
         values_file::ValuesFile,
     },
@@ -47,7 +48,7 @@ pub(crate) struct Fleet {
     beside: BTreeMap<PathBuf, ValuesFile>,
     /// By their paths from the root.
     pub(crate) charts: BTreeMap<PathBuf, Result<Chart>>,
-    pub(crate) recipients: Vec<encrypted::Rule>,
+    pub(crate) recipients: Recipients,
     pub(crate) files: Files,
     /// What came up while reading.
     pub(crate) findings: Vec<ReadFinding>,
@@ -84,8 +85,8 @@ impl Fleet {
         {
             cluster.select_hubs(hubs)?;
         }
-        fleet.read_recipients();
         fleet.read_values_files();
+        fleet.read_recipients();
         Ok(fleet)
     }
 
@@ -126,9 +127,12 @@ impl Fleet {
     }
 
     fn read_recipients(&mut self) {
-        let (rules, problem) = encrypted::rules(&self.tree, &mut self.files);
-        self.recipients = rules;
-        self.add_findings(problem);
+        let files = self.values.iter().chain(&self.beside);
+        let encrypted = files.filter(|(_, file)| file.is_encrypted());
+        let encrypted = encrypted.map(|(path, _)| path.as_path());
+        let (recipients, findings) = Recipients::read(&self.tree, encrypted, &mut self.files);
+        self.recipients = recipients;
+        self.add_findings(findings);
     }
 
     /// Adds what came up while files were read that belong to no cluster, by the numbers of the files.

@@ -15,7 +15,7 @@ use crate::{
     repository::{
         authenticator::{self, AuthenticatorConfig},
         cluster::{Cluster, Hub},
-        coordinates, encrypted,
+        coordinates,
         fleet::{Fleet, ReadFinding},
         ingress::{self, IngressHost},
         keys::KeyFile,
@@ -390,7 +390,7 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
                 problems.finding(file.number, finding);
             }
             let sops = &encrypted.sops;
-            if let Some(message) = encrypted::other_recipients(&fleet.recipients, path, sops) {
+            if let Some(message) = fleet.recipients.difference(&fleet.tree, path, sops) {
                 problems.problem("recipients", at, message);
             }
         }

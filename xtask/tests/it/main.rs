@@ -41,6 +41,7 @@ mod names;
 mod older;
 
 mod reading;
+mod recipients;
 mod records;
 mod repo;
 mod report;
