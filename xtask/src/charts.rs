@@ -1,6 +1,7 @@
 //! Charts: read, fetched, prepared for helm, and their values computed.
 
 mod archive;
+mod chart_path;
 mod embed;
 pub(crate) mod fetch;
 mod files;
@@ -15,6 +16,7 @@ pub(crate) mod version;
 mod words;
 
 pub(crate) use self::{
+    chart_path::ChartPath,
     files::cached_texts,
     load::Loader,
     words::{words, words_of},

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     charts::{
         archive::{self, Content},
+        chart_path::ChartPath,
         metadata::{Dependency, Metadata},
         source::{ChartSource, DependencySource},
         values::{self, Chart, Import},
@@ -85,15 +86,15 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The chart in a folder, by its path from the root.
-    pub(crate) fn load(&mut self, chart: &Path) -> Result<Chart> {
-        let source = ChartSource::read(self.tree, chart, &mut Vec::new())?;
+    /// The chart of a release.
+    pub(crate) fn load(&mut self, chart: &ChartPath) -> Result<Chart> {
+        let source = ChartSource::read(self.tree, chart)?;
         self.source(source)
     }
 
     fn source(&mut self, source: ChartSource) -> Result<Chart> {
         let dir = PathBuf::from(&source.shown);
-        let number = self.files.add(&dir.join("Chart.yaml"));
+        let number = self.files.add(&source.chart_yaml);
         let written = ChartYaml::read(&source.files, number);
         self.report_problems(&source, &written);
         let origin = Origin::Folder {
@@ -101,6 +102,7 @@ impl<'a> Loader<'a> {
             is_ours: true,
         };
         let mut chart = self.chart(&source.files, origin)?;
+        chart.at = Place::start_of(number);
         for part in source.parts {
             chart.subcharts.extend(self.dependency(part, &written)?);
         }

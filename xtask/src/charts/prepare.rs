@@ -15,6 +15,7 @@ use xshell::Shell;
 use crate::{
     charts::{
         archive::{self, Content},
+        chart_path::ChartPath,
         embed,
         fetch::{self, Remote},
         files::{cached_files, children, write, write_files},
@@ -26,17 +27,19 @@ use crate::{
     yaml,
 };
 
-/// Prepares the charts in these folders, relative to the root, and returns for each the folder to give to helm. All
-/// dependencies that the cache lacks are fetched at once.
+/// For each chart the folder to give to helm.
+pub(crate) type PreparedCharts = BTreeMap<ChartPath, Result<PathBuf>>;
+
+/// Prepares these charts. All dependencies that the cache lacks are fetched at once.
 pub(crate) fn prepare(
     sh: &Shell,
     tree: &Tree,
     settings: &Settings,
-    charts: BTreeSet<PathBuf>,
-) -> Result<BTreeMap<PathBuf, Result<PathBuf>>> {
+    charts: BTreeSet<ChartPath>,
+) -> Result<PreparedCharts> {
     let mut sources = BTreeMap::new();
     for chart in charts {
-        let source = ChartSource::read(tree, &chart, &mut Vec::new());
+        let source = ChartSource::read(tree, &chart);
         sources.insert(chart, source);
     }
     let missing = sources.values().flatten().flat_map(missing).collect();
@@ -92,7 +95,7 @@ impl ChartSource {
         let problems: Vec<_> = self
             .problems
             .iter()
-            .map(|(name, problem)| with_dependency(&self.shown, name, problem))
+            .map(|(name, problem)| with_dependency(&self.chart_yaml, name, problem))
             .collect();
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         let unavailable = self.unavailable(fetched);
@@ -108,9 +111,13 @@ impl ChartSource {
     /// The dependencies that could not be fetched, and why.
     fn unavailable(&self, fetched: &Fetched) -> Vec<String> {
         let mut unavailable = Vec::new();
-        for (chart, remote) in self.remotes() {
+        for (chart_yaml, remote) in self.remotes() {
             if let Some(Err(err)) = fetched.get(remote) {
-                unavailable.push(with_dependency(chart, &remote.name, &format!("{err:#}")));
+                unavailable.push(with_dependency(
+                    chart_yaml,
+                    &remote.name,
+                    &format!("{err:#}"),
+                ));
             }
         }
         unavailable
@@ -161,8 +168,9 @@ impl ChartSource {
     }
 }
 
-fn with_dependency(chart: &str, name: &str, problem: &str) -> String {
-    format!("{chart}/Chart.yaml: dependency `{name}`: {problem}")
+fn with_dependency(chart_yaml: &Path, name: &str, problem: &str) -> String {
+    let chart_yaml = chart_yaml.display();
+    format!("{chart_yaml}: dependency `{name}`: {problem}")
 }
 
 /// Embeds into the schemas among a chart's files what they refer to elsewhere. Returns whether there is any.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     charts::{
         archive::{self, Content},
+        chart_path::{ChartPath, Override, read_metadata},
         fetch::Remote,
         files::read_files,
         format::FORMAT,
@@ -19,7 +20,12 @@ use crate::{
         metadata::{Dependency, Lock, Metadata},
         version::satisfies,
     },
-    machine::{digest::PartsDigest, name::Name, paths, tree::Tree},
+    machine::{
+        digest::PartsDigest,
+        name::Name,
+        paths::{self, is_called_secret},
+        tree::Tree,
+    },
     services::http,
 };
 
@@ -27,6 +33,8 @@ use crate::{
 pub(crate) struct ChartSource {
     /// What people know it by, in messages.
     pub(crate) shown: String,
+    /// Its Chart.yaml, or the file in its place.
+    pub(crate) chart_yaml: PathBuf,
     pub(crate) metadata: Metadata,
     /// The chart's own files by their paths in it, without those in charts/ that a dependency provides.
     pub(crate) files: Content,
@@ -86,29 +94,19 @@ impl Vendored {
 
 /// The folders, from the root, whose files make up a chart: its own, and those that it depends on by `file://`, however
 /// deep. A chart that is not there has just its own.
-pub(crate) fn folders(tree: &Tree, chart: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn folders(tree: &Tree, chart: &ChartPath) -> Result<BTreeSet<PathBuf>> {
+    let replaced = chart.replaced(tree)?;
     let mut folders = BTreeSet::new();
-    let mut left = vec![paths::lexical(chart)];
-    while let Some(chart) = left.pop() {
-        let is_there = tree.is_file(&chart.join("Chart.yaml"));
-        if !folders.insert(chart.clone()) || !is_there {
+    let mut left = vec![paths::lexical(&chart.folder)];
+    while let Some(folder) = left.pop() {
+        let chart_yaml = Override::chart_yaml(replaced.as_ref(), tree, &folder);
+        if !folders.insert(folder.clone()) || !tree.is_file(&chart_yaml) {
             continue;
         }
-        let metadata = read_metadata(tree, &chart)?;
-        let near = metadata
-            .dependencies()
-            .iter()
-            .filter_map(|it| it.repository.strip_prefix("file://"));
-        left.extend(near.map(|it| paths::lexical(&chart.join(it))));
+        let metadata = read_metadata(tree, &chart_yaml)?;
+        left.extend(metadata.folders(&folder).map(|(_, near)| near));
     }
     Ok(folders)
-}
-
-fn read_metadata(tree: &Tree, chart: &Path) -> Result<Metadata> {
-    Metadata::of_folder(tree, chart).with_context(|| {
-        let shown = chart.display();
-        format!("{shown}/Chart.yaml: not the description of a chart")
-    })
 }
 
 /// Whether helm reads any of these files of a chart, by their paths in it. It does not read files that .helmignore names,
@@ -133,8 +131,19 @@ fn read_ignore(tree: &Tree, chart: &Path) -> Result<Ignore> {
 }
 
 impl ChartSource {
+    /// Reads the chart of a release.
+    pub(crate) fn read(tree: &Tree, chart: &ChartPath) -> Result<ChartSource> {
+        let replaced = chart.replaced(tree)?;
+        ChartSource::in_folder(tree, &chart.folder, replaced.as_ref(), &mut Vec::new())
+    }
+
     /// Reads the chart in a folder, by its path from the root. `above` holds the charts that depend on this one.
-    pub(crate) fn read(tree: &Tree, chart: &Path, above: &mut Vec<PathBuf>) -> Result<ChartSource> {
+    fn in_folder(
+        tree: &Tree,
+        chart: &Path,
+        replaced: Option<&Override>,
+        above: &mut Vec<PathBuf>,
+    ) -> Result<ChartSource> {
         let found = tree.find(chart);
         let found = found.with_context(|| format!("the chart `{}`", chart.display()))?;
         let dir = match found {
@@ -146,18 +155,30 @@ impl ChartSource {
             !above.contains(&dir),
             "the chart `{shown}` depends on itself"
         );
-        let metadata = read_metadata(tree, &dir)?;
-        let files = read_own_files(tree, &dir, &metadata)?;
+        let chart_yaml = Override::chart_yaml(replaced, tree, &dir);
+        let metadata = read_metadata(tree, &chart_yaml)?;
+        let mut files = read_own_files(tree, &dir, &metadata)?;
+        let is_replaced = replaced.is_some_and(|it| it.file == chart_yaml);
+        if is_replaced {
+            replace_chart_yaml(tree, &dir, &chart_yaml, &metadata, &mut files)?;
+        }
         let search = Search {
             dir: &dir,
             tree,
-            lock: read_lock(tree, &dir, &metadata)?,
+            replaced,
+            is_replaced,
+            lock: if is_replaced {
+                Lock::default()
+            } else {
+                read_lock(tree, &dir, &metadata)?
+            },
             vendored: tree.children(&dir.join("charts"))?,
         };
         let (parts, problems) = search.find_all(metadata.dependencies(), above);
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
         Ok(ChartSource {
             shown,
+            chart_yaml,
             files,
             metadata,
             parts,
@@ -166,14 +187,16 @@ impl ChartSource {
         })
     }
 
-    /// All dependencies to be fetched, also those of folders, each with the chart that wants it.
-    pub(crate) fn remotes(&self) -> Vec<(&str, &Remote)> {
+    /// All dependencies to be fetched, also those of folders, each with the file that lists it.
+    pub(crate) fn remotes(&self) -> Vec<(&Path, &Remote)> {
         let mut remotes = Vec::new();
         for part in &self.parts {
             match part {
                 DependencySource::Folder(source) => remotes.extend(source.remotes()),
                 DependencySource::InCharts(_) => {}
-                DependencySource::Remote(remote) => remotes.push((self.shown.as_str(), remote)),
+                DependencySource::Remote(remote) => {
+                    remotes.push((self.chart_yaml.as_path(), remote))
+                }
             }
         }
         remotes
@@ -186,6 +209,33 @@ fn read_own_files(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Conten
         .with_context(|| format!("cannot read the chart `{}`", dir.display()))?;
     files.retain(|path, _| !is_dependency(path, metadata));
     Ok(files)
+}
+
+/// Puts a file in the place of Chart.yaml among the files of the chart in a folder. What Chart.lock and charts/ have for the
+/// dependencies of the chart's own Chart.yaml is of no use to it.
+fn replace_chart_yaml(
+    tree: &Tree,
+    dir: &Path,
+    file: &Path,
+    metadata: &Metadata,
+    files: &mut Content,
+) -> Result<()> {
+    ensure!(
+        !is_called_secret(file),
+        "`{}` is called secret, and nothing of a chart can be: the cache holds no secrets",
+        file.display()
+    );
+    let own = read_metadata(tree, &dir.join("Chart.yaml"))?;
+    ensure!(
+        metadata.name == own.name,
+        "`{}` has the name `{}`, and takes the place of the Chart.yaml of `{}`: the name has to stay",
+        file.display(),
+        metadata.name,
+        own.name
+    );
+    files.retain(|path, _| !is_dependency(path, &own) && path != Path::new("Chart.lock"));
+    files.insert(PathBuf::from("Chart.yaml"), tree.read(file)?);
+    Ok(())
 }
 
 /// The Chart.lock of the chart in a folder. A dependency in it that Chart.yaml does not have is an error.
@@ -223,6 +273,9 @@ struct Search<'a> {
     /// The chart's folder, from the root.
     dir: &'a Path,
     tree: &'a Tree,
+    replaced: Option<&'a Override>,
+    /// Whether the chart's own Chart.yaml is.
+    is_replaced: bool,
     lock: Lock,
     /// The names of what is in charts/.
     vendored: Vec<OsString>,
@@ -251,9 +304,17 @@ impl Search<'_> {
     fn find(&self, wanted: &Dependency, above: &mut Vec<PathBuf>) -> Result<DependencySource> {
         let locked = self.locked_version(wanted)?;
         if let Some(path) = wanted.repository.strip_prefix("file://") {
-            let source = ChartSource::read(self.tree, &self.dir.join(path), above)?;
+            let folder = self.dir.join(path);
+            let source = ChartSource::in_folder(self.tree, &folder, self.replaced, above)?;
             check_name(path, &source.metadata.name, &wanted.name)?;
-            check_version(path, &source.metadata.version, &wanted.version, locked)?;
+            let version = &source.metadata.version;
+            match self.replaced.filter(|it| it.file == source.chart_yaml) {
+                Some(replaced) => {
+                    let file = replaced.file.display().to_string();
+                    check_version(&file, version, &wanted.version, None)?;
+                }
+                None => check_version(path, version, &wanted.version, locked)?,
+            }
             return Ok(DependencySource::Folder(source));
         }
         let version = locked.unwrap_or(&wanted.version);
@@ -263,6 +324,11 @@ impl Search<'_> {
         if let Some(vendored) = self.find_ignored(wanted, version)? {
             return Ok(DependencySource::InCharts(vendored));
         }
+        ensure!(
+            !self.is_replaced || is_one_version(version),
+            "`{version}` is not one version, and with `chart_override` there is no Chart.lock that says which of them\n\
+             hint: write the one that you want"
+        );
         Ok(DependencySource::Remote(wanted.remote(version)?))
     }
 
@@ -354,7 +420,7 @@ impl Dependency {
 
     fn remote(&self, version: &str) -> Result<Remote> {
         ensure!(
-            semver::Version::parse(version.trim_start_matches('v')).is_ok(),
+            is_one_version(version),
             "`{version}` is not one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
         );
         let is_address = ["https://", "http://", "oci://"]
@@ -371,6 +437,11 @@ impl Dependency {
             repository: self.repository.clone(),
         })
     }
+}
+
+/// Whether this is a version, and no range of them.
+fn is_one_version(version: &str) -> bool {
+    semver::Version::parse(version.trim_start_matches('v')).is_ok()
 }
 
 /// Identifies everything that goes into a prepared chart.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
@@ -160,7 +160,7 @@ pub(crate) fn chart_name(content: &Value) -> &str {
 pub(crate) fn own_chart(tree: &Tree, cluster: &Cluster, release: &str) -> Result<Option<String>> {
     let hub = cluster.hubs.iter().find(|it| it.name == release);
     let folder = match hub {
-        Some(hub) => hub.chart(),
+        Some(hub) => hub.chart_folder(),
         None if release == "support" => PathBuf::from(SUPPORT_CHART),
         None if release == "cert-manager" => return Ok(Some(release.to_owned())),
         None => return Ok(None),
@@ -168,5 +168,7 @@ pub(crate) fn own_chart(tree: &Tree, cluster: &Cluster, release: &str) -> Result
     if tree.find(&folder.join("Chart.yaml"))?.is_none() {
         return Ok(None);
     }
-    Ok(Some(Metadata::of_folder(tree, &folder)?.name.to_string()))
+    let metadata = Metadata::of_folder(tree, &folder);
+    let metadata = metadata.with_context(|| format!("`{}/Chart.yaml`", folder.display()))?;
+    Ok(Some(metadata.name.to_string()))
 }

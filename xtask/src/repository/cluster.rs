@@ -6,7 +6,9 @@ use anyhow::{Error, Result, anyhow, bail};
 use serde::Deserialize;
 
 use crate::{
+    charts::ChartPath,
     machine::{
+        paths,
         terminal::{hint_of_name, list, nearest},
         tree::Tree,
     },
@@ -99,7 +101,8 @@ pub(crate) struct Hub {
     /// Relative to the cluster's folder.
     pub(crate) domain_override_file: Option<PathBuf>,
     helm_chart: String,
-    pub(crate) chart_override: Option<String>,
+    /// A file beside cluster.yaml, or with a `/` a path from the root.
+    chart_override: Option<String>,
     /// Relative to the cluster's folder; the last one wins.
     pub(crate) helm_chart_values_files: Vec<PathBuf>,
     stage: Option<Stage>,
@@ -163,16 +166,21 @@ impl Hub {
     }
 
     /// The folder of the chart from the root: `helm-charts/NAME`, or the path that cluster.yaml gives.
-    pub(crate) fn chart(&self) -> PathBuf {
-        if self.helm_chart.contains('/') {
-            PathBuf::from(&self.helm_chart)
-        } else {
-            Path::new("helm-charts").join(&self.helm_chart)
-        }
+    pub(crate) fn chart_folder(&self) -> PathBuf {
+        paths::lexical(&path_in(Path::new("helm-charts"), &self.helm_chart))
     }
 }
 
 impl Cluster {
+    /// The chart of one of its hubs.
+    pub(crate) fn chart(&self, hub: &Hub) -> ChartPath {
+        let chart_override = hub.chart_override.as_deref();
+        ChartPath {
+            folder: hub.chart_folder(),
+            chart_override: chart_override.map(|it| paths::lexical(&path_in(&self.dir, it))),
+        }
+    }
+
     /// cluster.yaml from the root.
     pub(crate) fn file(&self) -> PathBuf {
         self.dir.join("cluster.yaml")
@@ -242,6 +250,15 @@ impl Cluster {
             .iter()
             .filter(|it| names.is_empty() || names.contains(&it.name))
             .collect())
+    }
+}
+
+/// A name in this folder, or with a `/` a path from the root.
+fn path_in(folder: &Path, name: &str) -> PathBuf {
+    if name.contains('/') {
+        PathBuf::from(name)
+    } else {
+        folder.join(name)
     }
 }
 

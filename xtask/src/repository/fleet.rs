@@ -9,7 +9,7 @@ use anyhow::{Error, Result, anyhow, bail};
 
 use crate::{
     charts::{
-        Loader,
+        ChartPath, Loader,
         values::{self, Chart, EnabledChart},
     },
     machine::{
@@ -46,8 +46,7 @@ pub(crate) struct Fleet {
     pub(crate) values: BTreeMap<PathBuf, ValuesFile>,
     /// Files in the selected clusters' folders that are called secret or values, and that no list in cluster.yaml has.
     beside: BTreeMap<PathBuf, ValuesFile>,
-    /// By their paths from the root.
-    pub(crate) charts: BTreeMap<PathBuf, Result<Chart>>,
+    pub(crate) charts: BTreeMap<ChartPath, Result<Chart>>,
     pub(crate) recipients: Recipients,
     pub(crate) files: Files,
     /// What came up while reading.
@@ -176,12 +175,10 @@ impl Fleet {
         bail!(cluster_yaml::unusable(file, &own))
     }
 
-    /// The folders of the releases' charts that are there, from the root.
-    pub(crate) fn charts_wanted(&self) -> BTreeSet<PathBuf> {
+    /// The releases' charts that are there.
+    pub(crate) fn charts_wanted(&self) -> BTreeSet<ChartPath> {
         let charts = self.releases().into_iter().map(|it| it.chart);
-        charts
-            .filter(|it| self.tree.is_file(&it.join("Chart.yaml")))
-            .collect()
+        charts.filter(|it| it.is_there(&self.tree)).collect()
     }
 
     /// Reads the charts; `retrieve` has what their schemas refer to.
@@ -195,7 +192,7 @@ impl Fleet {
         let mut findings = loader.problems;
         for (chart, loaded) in &self.charts {
             if let Err(err) = loaded {
-                let number = self.files.add(&chart.join("Chart.yaml"));
+                let number = self.files.add(&chart.described_in());
                 let finding = Finding::problem("chart", None, format!("{err:#}"));
                 findings.push((number, finding));
             }
@@ -338,8 +335,8 @@ impl Fleet {
             Some(Ok(chart)) => Ok(chart),
             Some(Err(err)) => bail!("`{name}`: {err:#}"),
             None => bail!(
-                "`{name}` has the chart `{}`, which doesn't exist",
-                release.chart.display()
+                "`{name}` has a chart by `{}`, which doesn't exist",
+                release.chart.described_in().display()
             ),
         }
     }
@@ -357,7 +354,7 @@ impl Fleet {
     }
 
     /// Says why what a chart depends on could not be fetched.
-    pub(crate) fn not_prepared(&self, chart: &Path, err: &Error, found: &mut Vec<Problem>) {
+    pub(crate) fn not_prepared(&self, chart: &ChartPath, err: &Error, found: &mut Vec<Problem>) {
         let Some(Ok(loaded)) = self.charts.get(chart) else {
             return;
         };
@@ -399,18 +396,21 @@ fn unlisted(tree: &Tree, cluster: &Cluster) -> Vec<PathBuf> {
         .collect()
 }
 
-/// All files that a cluster.yaml lists for its releases, from the root.
+/// All files that a cluster.yaml lists for its releases and their charts, from the root.
 fn listed_files(cluster: &Cluster) -> BTreeSet<PathBuf> {
     let mut listed = Vec::new();
     for hub in &cluster.hubs {
         listed.extend(&hub.helm_chart_values_files);
         listed.extend(&hub.domain_override_file);
     }
+    let overrides = cluster.hubs.iter();
+    let overrides = overrides.filter_map(|it| cluster.chart(it).chart_override);
     let support = cluster.support.iter();
     listed.extend(support.flat_map(|it| &it.helm_chart_values_files));
     let listed = listed.into_iter();
     listed
         .map(|it| paths::lexical(&cluster.dir.join(it)))
+        .chain(overrides)
         .collect()
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    charts::ChartPath,
     machine::{paths, tree::Tree},
     repository::cluster::{Cluster, Hub, Support},
     yaml::Place,
@@ -19,8 +20,9 @@ pub(crate) struct ReleaseConfig<'a> {
     pub(crate) cluster: &'a Cluster,
     /// None for the chart `support`.
     pub(crate) hub: Option<&'a Hub>,
-    /// The folder of the chart, from the root.
-    pub(crate) chart: PathBuf,
+    pub(crate) chart: ChartPath,
+    /// Where cluster.yaml names the file that replaces a Chart.yaml.
+    pub(crate) override_at: Option<Place>,
     /// The values files; for helm, the last one wins.
     pub(crate) listed: Vec<ListedFile>,
     /// The file that holds the hub's domain.
@@ -38,7 +40,8 @@ impl<'a> ReleaseConfig<'a> {
         ReleaseConfig {
             cluster,
             hub: Some(hub),
-            chart: paths::lexical(&hub.chart()),
+            chart: cluster.chart(hub),
+            override_at: place("chart_override"),
             listed: listed(cluster, &path, &hub.helm_chart_values_files),
             domain_override: hub.domain_override_file.as_ref().map(|file| {
                 let file = paths::lexical(&cluster.dir.join(file));
@@ -57,7 +60,8 @@ impl<'a> ReleaseConfig<'a> {
         Some(ReleaseConfig {
             cluster,
             hub: None,
-            chart: PathBuf::from(SUPPORT_CHART),
+            chart: ChartPath::of(SUPPORT_CHART),
+            override_at: None,
             listed: shared.into_iter().chain(own).collect(),
             domain_override: None,
             at: at.unwrap_or_else(|| cluster.at()),

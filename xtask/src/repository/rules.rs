@@ -49,6 +49,7 @@ const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
 /// For hubs and for what they share.
 const RELEASE_RULES: &[ReleaseRule] = &[
     chart_exists,
+    override_exists,
     nothing_in_jsonnet,
     files_are_listed_once,
     files_can_be_read,
@@ -287,23 +288,34 @@ fn values_files_are_listed(fleet: &Fleet, cluster: &Cluster, problems: &mut Prob
 }
 
 fn chart_exists(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
-    if let Some(hub) = release.hub
-        && hub.chart_override.is_some()
-    {
-        let message = format!("hub `{}`: `chart_override` isn't supported yet", hub.name);
-        problems.problem("not-yet", None, message);
-    }
-    let chart = release.chart.display();
-    let message = match fleet.tree.find(&release.chart.join("Chart.yaml")) {
+    let chart = release.chart.folder.display();
+    let message = match fleet.tree.find(&release.chart.chart_yaml()) {
         Ok(Some(found)) if found.kind == Kind::File => return,
         Ok(_) => format!(
             "{}: there is no chart in `{chart}`{}",
             release.shown(),
-            chart_meant(fleet, &release.chart)
+            chart_meant(fleet, &release.chart.folder)
         ),
         Err(err) => format!("{}: `{chart}/Chart.yaml`: {err:#}", release.shown()),
     };
     problems.problem("chart-exists", None, message);
+}
+
+fn override_exists(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
+    let Some(file) = &release.chart.chart_override else {
+        return;
+    };
+    let why = match fleet.tree.find(file) {
+        Ok(Some(found)) if found.kind == Kind::File => return,
+        Ok(Some(_)) => "is not a file".to_owned(),
+        Ok(None) => fleet.tree.missing().to_owned(),
+        Err(err) => format!("cannot be read: {err:#}"),
+    };
+    let mut message = format!("{}: `{}` {why}", release.shown(), file.display());
+    if file.parent() != Some(&release.cluster.dir) {
+        message += "; with a `/`, `chart_override` is a path from the root";
+    }
+    problems.problem("file-exists", release.override_at, message);
 }
 
 /// The end of a message about a chart that is not there: the folder beside it that is probably meant.
@@ -324,7 +336,7 @@ fn nothing_in_jsonnet(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Pro
             problems.problem("not-yet", *at, message);
         }
     }
-    let of_chart = release.chart.join("values.jsonnet");
+    let of_chart = release.chart.folder.join("values.jsonnet");
     if fleet.tree.is_file(&of_chart) {
         let message = format!(
             "`{}`: values in jsonnet aren't supported yet",

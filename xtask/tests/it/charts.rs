@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A repository on loopback with `boulder` in the versions 1.0.0 and 1.1.0, each of which says its version.
-fn boulders(dir: &Path) -> Server {
+pub(crate) fn boulders(dir: &Path) -> Server {
     for version in ["1.0.0", "1.1.0"] {
         boulder_chart(dir, version, dir);
     }
@@ -53,7 +53,7 @@ fn repo(address: &str, version: &str) -> Repo {
     repo
 }
 
-fn boulder(ran: &Ran) -> &str {
+pub(crate) fn boulder(ran: &Ran) -> &str {
     let (_, rest) = ran
         .stdout
         .split_once("from: ")

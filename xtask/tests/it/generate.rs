@@ -183,7 +183,7 @@ fn touches(made_of: &[String], changed: &[String]) -> bool {
     changed.iter().filter(|it| is_read(it)).any(of)
 }
 
-fn pairs(list: &Value, name: &str) -> BTreeSet<(String, String)> {
+pub(crate) fn pairs(list: &Value, name: &str) -> BTreeSet<(String, String)> {
     let text = |it: &Value| it.as_str().unwrap().to_owned();
     let jobs = list.as_array().unwrap().iter();
     jobs.flat_map(|job| {

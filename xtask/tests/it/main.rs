@@ -39,6 +39,7 @@ mod migrations;
 mod mutants;
 mod names;
 mod older;
+mod overrides;
 
 mod reading;
 mod recipients;

@@ -10,7 +10,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
-    charts::{fetch, prepare},
+    charts::{
+        ChartPath, fetch,
+        prepare::{self, PreparedCharts},
+    },
     commands::deploy::{
         options::{Deploy, DeployOptions},
         report::DeployedRelease,
@@ -45,9 +48,6 @@ use crate::{
     secrets::{self, Decrypter, InMemory, Mask},
     settings::Settings,
 };
-
-/// The folders of prepared charts, by the charts' paths from the root.
-type PreparedCharts = BTreeMap<PathBuf, Result<PathBuf>>;
 
 /// What all releases of one command share, ready before the first one is touched.
 pub(crate) struct Run {
@@ -201,7 +201,7 @@ impl Run {
         values
     }
 
-    fn chart(&self, chart: &Path) -> Result<&Path> {
+    fn chart(&self, chart: &ChartPath) -> Result<&Path> {
         let prepared = self.charts[chart].as_ref();
         Ok(prepared.map_err(|err| anyhow!("{err:#}"))?)
     }

@@ -50,6 +50,7 @@ pub(super) fn changed_files(
     let mut paths: Vec<PathBuf> = config.values_files().map(PathBuf::from).collect();
     paths.extend(config.domain_override.iter().map(|(path, _)| path.clone()));
     paths.push(config.cluster.file());
+    paths.extend(config.chart.chart_override.clone());
     paths.extend(source::folders(tree, &config.chart)?);
     let root = tree.root();
     let files = |what: &[&str]| -> Result<String> {

@@ -1,17 +1,14 @@
 //! Renders every release with helm, and checks whether a cluster would take its manifests. The verdict is cached until
 //! something that the rendering comes from changes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use xshell::{Cmd, Shell, cmd};
 
 use crate::{
+    charts::prepare::PreparedCharts,
     kubernetes::helm::{self, Release},
     machine::{digest::PartsDigest, parallel, paths, private::PrivateFile, process, programs},
     repository::{
@@ -50,11 +47,7 @@ struct Input {
 }
 
 /// Renders all selected releases that have readable values and a prepared chart. `sh` has helm.
-pub(crate) fn render(
-    sh: &Shell,
-    fleet: &Fleet,
-    prepared: &BTreeMap<PathBuf, Result<PathBuf>>,
-) -> Result<Vec<Problem>> {
+pub(crate) fn render(sh: &Shell, fleet: &Fleet, prepared: &PreparedCharts) -> Result<Vec<Problem>> {
     let helm = process::read(sh, cmd!(sh, "helm version --short"))?;
     let releases = fleet.releases();
     let mut renderings = Vec::new();

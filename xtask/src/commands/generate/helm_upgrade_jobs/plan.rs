@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use glob::Pattern;
 
 use crate::{
-    charts::source,
+    charts::{ChartPath, source},
     commands::generate::{changed::Changed, jobs::Todo},
     machine::{paths, terminal::list, tree::Tree},
     repository::{
@@ -153,8 +153,8 @@ struct Touched<'a> {
     tree: &'a Tree,
     /// Whether one is of `core_files`, with which all hubs are deployed.
     core: bool,
-    /// The charts that a file belongs to, by their folders from the root.
-    charts: BTreeSet<PathBuf>,
+    /// The charts that a file belongs to.
+    charts: BTreeSet<ChartPath>,
 }
 
 impl<'a> Touched<'a> {
@@ -166,9 +166,11 @@ impl<'a> Touched<'a> {
     ) -> Result<Touched<'a>> {
         let patterns = core_patterns(settings)?;
         let mut files = changed.files();
+        let all = all_charts(clusters);
+        let overrides = all.iter().filter_map(own_override).collect();
         let mut charts = BTreeSet::new();
-        for chart in all_charts(clusters) {
-            if is_changed(&chart, changed, tree)? {
+        for chart in all {
+            if is_changed(&chart, &overrides, changed, tree)? {
                 charts.insert(chart);
             }
         }
@@ -185,7 +187,7 @@ impl<'a> Touched<'a> {
         if let Some(reason) = self.cluster_yaml(cluster) {
             return Some(reason);
         }
-        if self.charts.contains(Path::new(SUPPORT_CHART)) {
+        if self.charts.contains(&ChartPath::of(SUPPORT_CHART)) {
             return Some("Support helm chart has been modified".to_owned());
         }
         let own = support.helm_chart_values_files.iter();
@@ -202,10 +204,17 @@ impl<'a> Touched<'a> {
             return Some(reason);
         }
         let mut reasons = Vec::new();
-        let chart = hub.chart();
+        let chart = cluster.chart(hub);
         if self.charts.contains(&chart) {
-            let chart = chart.display();
-            reasons.push(format!("Following helm chart was modified: {chart}"));
+            let folder = chart.folder.display();
+            reasons.push(format!("Following helm chart was modified: {folder}"));
+        }
+        if let Some(file) = &chart.chart_override
+            && self.has(file)
+        {
+            let file = file.display().to_string();
+            let file = file.escape_debug();
+            reasons.push(format!("Following chart override was modified: {file}"));
         }
         let files = hub.helm_chart_values_files.iter();
         let files = files.chain(&hub.domain_override_file);
@@ -254,10 +263,11 @@ impl<'a> Touched<'a> {
 }
 
 /// The charts of all hubs, and that of what they share.
-fn all_charts(clusters: &[Cluster]) -> BTreeSet<PathBuf> {
-    let hubs = clusters.iter().flat_map(|it| &it.hubs);
-    let mut charts: BTreeSet<_> = hubs.map(Hub::chart).collect();
-    charts.insert(PathBuf::from(SUPPORT_CHART));
+fn all_charts(clusters: &[Cluster]) -> BTreeSet<ChartPath> {
+    let mut charts = BTreeSet::from([ChartPath::of(SUPPORT_CHART)]);
+    for cluster in clusters {
+        charts.extend(cluster.hubs.iter().map(|it| cluster.chart(it)));
+    }
     charts
 }
 
@@ -270,13 +280,29 @@ fn core_patterns(settings: &Settings) -> Result<Vec<Pattern>> {
     patterns.collect()
 }
 
-/// Whether a file changed that a chart is read from, also of charts that it depends on by `file://`.
-fn is_changed(chart: &Path, changed: &Changed, tree: &Tree) -> Result<bool> {
+/// The file that replaces a Chart.yaml for some hubs, and is none to the others.
+fn own_override(chart: &ChartPath) -> Option<PathBuf> {
+    let file = chart.chart_override.clone();
+    file.filter(|it| !it.ends_with("Chart.yaml"))
+}
+
+/// Whether a file changed in a chart's folder, or in that of a chart that it depends on by `file://`. One of the `overrides`
+/// may lie there, too, and is no part of it.
+fn is_changed(
+    chart: &ChartPath,
+    overrides: &BTreeSet<PathBuf>,
+    changed: &Changed,
+    tree: &Tree,
+) -> Result<bool> {
     let mut folders = source::folders(tree, chart)?;
     let targets: Vec<_> = folders.iter().filter_map(|it| target(tree, it)).collect();
     folders.extend(targets);
     let mut folders = folders.iter();
-    Ok(folders.any(|it| source::reads_any(tree, it, changed.within(it))))
+    Ok(folders.any(|folder| {
+        let files = changed.within(folder);
+        let files = files.filter(|file| !overrides.contains(&folder.join(file)));
+        source::reads_any(tree, folder, files)
+    }))
 }
 
 /// The path of a file or folder without links, if that is another one. Both paths are from the root.
