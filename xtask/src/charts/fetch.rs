@@ -16,7 +16,11 @@ use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
 use crate::{
-    charts::{archive, files, metadata::Metadata, version::satisfies},
+    charts::{
+        archive, files,
+        metadata::Metadata,
+        version::{Range, Version, satisfies},
+    },
     machine::{name::Name, paths, process},
     schema::Retriever,
     services::http::{self, PATIENCE},
@@ -35,7 +39,7 @@ const MAX_SIZE: u64 = 200 * 1024 * 1024;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Remote {
     pub(crate) name: Name,
-    /// One version, and no range.
+    /// One version, of which the repository may have another spelling.
     pub(crate) version: String,
     /// The public address of a chart repository, or of a folder in an OCI registry.
     pub(crate) repository: String,
@@ -165,10 +169,8 @@ impl Index {
             .entries
             .get(name)
             .context("index.yaml there does not have the chart")?;
-        let entry = versions
-            .iter()
-            .find(|it| satisfies(&it.version, version).unwrap_or(false));
-        entry.with_context(|| {
+        let same = versions.iter().find(|it| it.version == version);
+        same.or_else(|| newest(versions, version)).with_context(|| {
             let newest = versions.iter().take(5).map(|it| it.version.as_str());
             format!(
                 "index.yaml there does not have this version; the newest are: {}",
@@ -176,6 +178,19 @@ impl Index {
             )
         })
     }
+}
+
+/// The newest version in a range. Of two that differ only in what does not count helm takes the first.
+fn newest<'a>(versions: &'a [Entry], range: &str) -> Option<&'a Entry> {
+    let range = Range::parse(range)?;
+    let versions = versions
+        .iter()
+        .filter_map(|it| Some((Version::parse(&it.version)?, it)));
+    let in_range = versions.filter(|(version, _)| range.takes(version));
+    let newest = in_range
+        .rev()
+        .max_by(|(one, _), (other, _)| one.compare(other));
+    newest.map(|(_, entry)| entry)
 }
 
 impl Entry {

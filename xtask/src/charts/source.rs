@@ -18,7 +18,7 @@ use crate::{
         format::FORMAT,
         ignore::Ignore,
         metadata::{Dependency, Lock, Metadata},
-        version::satisfies,
+        version::{self, Version, satisfies},
     },
     machine::{
         digest::PartsDigest,
@@ -396,12 +396,13 @@ fn check_version(path: &str, version: &str, wanted: &str, locked: Option<&str>) 
         satisfies(version, wanted)?,
         "`{path}` is {version}, and {wanted} is wanted"
     );
-    match locked {
-        Some(locked) if locked != version => bail!(
+    if let Some(locked) = locked {
+        ensure!(
+            satisfies(version, locked)?,
             "`{path}` is {version}, and Chart.lock has {locked}\nhint: `helm dependency update`"
-        ),
-        _ => Ok(()),
+        );
     }
+    Ok(())
 }
 
 impl Dependency {
@@ -419,6 +420,7 @@ impl Dependency {
     }
 
     fn remote(&self, version: &str) -> Result<Remote> {
+        version::range(version)?;
         ensure!(
             is_one_version(version),
             "`{version}` is not one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
@@ -441,7 +443,7 @@ impl Dependency {
 
 /// Whether this is a version, and no range of them.
 fn is_one_version(version: &str) -> bool {
-    semver::Version::parse(version.trim_start_matches('v')).is_ok()
+    Version::parse(version).is_some()
 }
 
 /// Identifies everything that goes into a prepared chart.

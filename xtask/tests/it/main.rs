@@ -41,6 +41,7 @@ mod names;
 mod older;
 mod overrides;
 
+mod ranges;
 mod reading;
 mod recipients;
 mod records;

@@ -7,11 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use semver::Version;
 use xshell::Shell;
 
 use crate::{
-    charts::fetch::{self, Remote},
+    charts::{
+        fetch::{self, Remote},
+        version::Version,
+    },
     commands::deploy::{
         diffs,
         options::DeployOptions,
@@ -122,7 +124,7 @@ fn both<'a>(
 fn refuse_old_cert_manager(version: &str) -> Result<()> {
     let oldest = Version::new(1, 15, 0);
     ensure!(
-        Version::parse(version.trim_start_matches('v')).is_ok_and(|it| it >= oldest),
+        Version::parse(version).is_some_and(|it| it.compare(&oldest).is_ge()),
         "`--cert-manager-version {version}` isn't v1.15.0 or newer: with an older chart CRDs, and with them all \
          certificates, go when they are left out once"
     );
