@@ -93,9 +93,9 @@ impl Vendored {
 }
 
 /// The folders, from the root, whose files make up a chart: its own, and those that it depends on by `file://`, however
-/// deep. A chart that is not there has just its own.
-pub(crate) fn folders(tree: &Tree, chart: &ChartPath) -> Result<BTreeSet<PathBuf>> {
-    let replaced = chart.replaced(tree)?;
+/// deep. A chart that is not there, or that cannot be read, has just its own.
+pub(crate) fn folders(tree: &Tree, chart: &ChartPath) -> BTreeSet<PathBuf> {
+    let replaced = chart.replaced(tree).unwrap_or_default();
     let mut folders = BTreeSet::new();
     let mut left = vec![paths::lexical(&chart.folder)];
     while let Some(folder) = left.pop() {
@@ -103,10 +103,12 @@ pub(crate) fn folders(tree: &Tree, chart: &ChartPath) -> Result<BTreeSet<PathBuf
         if !folders.insert(folder.clone()) || !tree.is_file(&chart_yaml) {
             continue;
         }
-        let metadata = read_metadata(tree, &chart_yaml)?;
+        let Ok(metadata) = read_metadata(tree, &chart_yaml) else {
+            continue;
+        };
         left.extend(metadata.folders(&folder).map(|(_, near)| near));
     }
-    Ok(folders)
+    folders
 }
 
 /// Whether helm reads any of these files of a chart, by their paths in it. It does not read files that .helmignore names,
@@ -148,7 +150,7 @@ impl ChartSource {
         let found = found.with_context(|| format!("the chart `{}`", chart.display()))?;
         let dir = match found {
             Some(found) => found.path,
-            None => bail!("there is no chart `{}`", paths::lexical(chart).display()),
+            None => bail!("there is no chart `{}`", chart.display()),
         };
         let shown = dir.display().to_string();
         ensure!(
@@ -304,7 +306,7 @@ impl Search<'_> {
     fn find(&self, wanted: &Dependency, above: &mut Vec<PathBuf>) -> Result<DependencySource> {
         let locked = self.locked_version(wanted)?;
         if let Some(path) = wanted.repository.strip_prefix("file://") {
-            let folder = self.dir.join(path);
+            let folder = paths::lexical(&self.dir.join(path));
             let source = ChartSource::in_folder(self.tree, &folder, self.replaced, above)?;
             check_name(path, &source.metadata.name, &wanted.name)?;
             let version = &source.metadata.version;

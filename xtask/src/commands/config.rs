@@ -14,6 +14,8 @@ use crate::{
 };
 
 /// Print the names of clusters or hubs, one on each line
+///
+/// A cluster whose cluster.yaml has problems is a warning, and the names of the others are printed.
 #[derive(clap::Subcommand)]
 pub enum Config {
     /// Print the names of all clusters
@@ -68,7 +70,7 @@ pub fn config(tree: &Tree, command: &Config) -> Result<ExitCode> {
 }
 
 fn clusters(tree: &Tree, provider: Option<&str>) -> Result<Vec<String>> {
-    let mut clusters = Cluster::all(tree)?;
+    let mut clusters = Cluster::usable(tree)?;
     if provider.is_some() {
         clusters.retain(|it| it.provider_name() == provider);
     }
@@ -77,7 +79,7 @@ fn clusters(tree: &Tree, provider: Option<&str>) -> Result<Vec<String>> {
 
 fn all_hubs(tree: &Tree) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for cluster in Cluster::all(tree)? {
+    for cluster in Cluster::usable(tree)? {
         for hub in &cluster.hubs {
             names.push(format!("{}/{}", cluster.name, hub.name));
         }

@@ -25,6 +25,5 @@ pub fn generate(sh: &Shell, tree: &Tree, command: &Generate) -> Result<ExitCode>
     match command {
         Generate::HelmUpgradeJobs(args) => helm_upgrade_jobs::helm_upgrade_jobs(sh, tree, args),
         Generate::HealthCheckJobs(args) => health_check_jobs::health_check_jobs(sh, tree, args),
-    }?;
-    Ok(ExitCode::SUCCESS)
+    }
 }

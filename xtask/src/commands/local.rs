@@ -8,10 +8,7 @@ use xshell::Shell;
 use crate::{
     kubernetes::rehearsal::{Rehearsal, RehearsalState},
     machine::{terminal, tree::Tree},
-    repository::{
-        cluster::{Cluster, Nodes},
-        cluster_yaml,
-    },
+    repository::cluster::{Cluster, Nodes},
 };
 
 /// Start, stop or show the rehearsal clusters of this checkout
@@ -38,7 +35,8 @@ pub enum Local {
 
 /// Does what the command says with each rehearsal cluster of the checkout.
 pub fn local(sh: &Shell, tree: &Tree, command: &Local) -> Result<ExitCode> {
-    let clusters = cluster_yaml::local_clusters(tree)?;
+    let mut clusters = Cluster::usable(tree)?;
+    clusters.retain(Cluster::is_local);
     if clusters.is_empty() {
         bail!("no cluster in `config/clusters/` has `provider: local`");
     }

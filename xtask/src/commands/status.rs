@@ -19,7 +19,10 @@ use crate::{
         terminal::{self, Format, list},
         tree::Tree,
     },
-    repository::cluster::Cluster,
+    repository::{
+        cluster::Cluster,
+        cluster_yaml::{self, UnusableCluster},
+    },
 };
 
 /// How long to wait between two looks.
@@ -30,7 +33,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Each release has a row with its newest revision, its chart and status, how many of the pods that it wants are ready,
 /// when and by whom it was deployed, from which commit, and how many commits HEAD is ahead of that one. There are also
 /// rows for hubs that are not deployed, for releases that no cluster.yaml names, and for clusters that cannot be
-/// reached. The exit status is 1 if a cluster that was named cannot be read, or if none can be.
+/// reached or whose cluster.yaml has problems. The exit status is 1 if a cluster that was named cannot be read, or if none can be.
 ///
 /// `status CLUSTER HUB` shows one hub on one screen: what keeps it from being ready, its pods, the last warnings and
 /// revisions, how it differs from the repository, who is deploying it, its address and certificate, and its users'
@@ -68,10 +71,10 @@ pub fn status(sh: &Shell, tree: &Tree, args: &Status) -> Result<ExitCode> {
             Ok((text, ExitCode::SUCCESS))
         });
     }
-    let clusters = selected(tree, &args.names)?;
-    let tools = provide(sh, &clusters.iter().collect::<Vec<_>>())?;
+    let selected = Selected::read(tree, &args.names)?;
+    let tools = provide(sh, &selected.clusters.iter().collect::<Vec<_>>())?;
     repeat(args, || {
-        releases::look(&tools, tree, &clusters, &args.names, args.format)
+        releases::look(&tools, tree, &selected, args.format)
     })
 }
 
@@ -85,25 +88,56 @@ fn one_release<'a>(tree: &Tree, names: &'a [String]) -> Result<Option<(Cluster, 
     let [cluster, name] = names else {
         return Ok(None);
     };
-    let cluster = Cluster::load(tree, cluster)?;
-    if cluster.release(name).is_ok() {
-        return Ok(Some((cluster, name)));
+    let first = Cluster::load(tree, cluster);
+    if first.as_ref().is_ok_and(|it| it.release(name).is_ok()) {
+        return Ok(Some((first?, name)));
     }
-    match Cluster::load(tree, name) {
-        Ok(_) => Ok(None),
-        Err(err) => bail!(
-            "cluster `{}` has no hub `{name}`; it has: {}\nand as a cluster: {err:#}",
-            cluster.name,
-            list(cluster.releases())
-        ),
-    }
+    let Err(err) = cluster_yaml::only_file(&cluster_yaml::files(tree)?, name) else {
+        return Ok(None);
+    };
+    let cluster = first?;
+    bail!(
+        "cluster `{}` has no hub `{name}`; it has: {}\nand as a cluster: {err:#}",
+        cluster.name,
+        list(cluster.releases())
+    )
 }
 
-fn selected(tree: &Tree, names: &[String]) -> Result<Vec<Cluster>> {
-    if names.is_empty() {
-        return Cluster::all(tree);
+/// The clusters that are shown.
+struct Selected {
+    clusters: Vec<Cluster>,
+    /// Those whose cluster.yaml has problems.
+    unusable: Vec<UnusableCluster>,
+    /// Whether people named them.
+    is_named: bool,
+}
+
+impl Selected {
+    fn count(&self) -> usize {
+        self.clusters.len() + self.unusable.len()
     }
-    names.iter().map(|name| Cluster::load(tree, name)).collect()
+
+    /// Those of these names in their order, or all of them without names.
+    fn read(tree: &Tree, names: &[String]) -> Result<Selected> {
+        let (mut clusters, mut unusable) = Cluster::all(tree)?;
+        if !names.is_empty() {
+            let files = cluster_yaml::files(tree)?;
+            for name in names {
+                cluster_yaml::only_file(&files, name)?;
+            }
+            clusters.retain(|it| names.contains(&it.name));
+            clusters.sort_by_key(|cluster| names.iter().position(|it| *it == cluster.name));
+            unusable.retain(|it| names.contains(&it.name));
+        }
+        if clusters.is_empty() {
+            bail!(cluster_yaml::no_other(&unusable));
+        }
+        Ok(Selected {
+            clusters,
+            unusable,
+            is_named: !names.is_empty(),
+        })
+    }
 }
 
 /// Prints what `look` returns, again and again with `--watch`. Then a failure is only shown: it may pass.

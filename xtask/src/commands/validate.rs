@@ -86,7 +86,12 @@ pub fn validate(sh: &Shell, tree: &Tree, args: &Validate) -> Result<ExitCode> {
     let (found, size) = find(sh, tree, args)?;
     let problems = found.iter().filter(|it| it.level == Level::Problem).count();
     let summary = format!("{size}: {}", count(problems, found.len() - problems));
-    print(&found, &summary, args.format.unwrap_or_else(default_format))?;
+    print(
+        tree,
+        &found,
+        &summary,
+        args.format.unwrap_or_else(default_format),
+    )?;
     Ok(if problems == 0 {
         ExitCode::SUCCESS
     } else {
@@ -192,38 +197,15 @@ fn default_format() -> ProblemFormat {
     }
 }
 
-fn print(found: &[Problem], summary: &str, format: ProblemFormat) -> Result<()> {
+fn print(tree: &Tree, found: &[Problem], summary: &str, format: ProblemFormat) -> Result<()> {
     match format {
         ProblemFormat::Text => return terminal::print(&format!("{}{summary}\n", text(found))),
         ProblemFormat::Json => terminal::print(&(serde_json::to_string_pretty(found)? + "\n"))?,
         ProblemFormat::Github => {
-            let lines: String = found.iter().map(annotation).collect();
+            let lines: String = found.iter().map(|it| it.annotation(tree) + "\n").collect();
             terminal::print(&lines)?;
         }
     }
     say!("{summary}");
     Ok(())
-}
-
-/// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
-fn annotation(problem: &Problem) -> String {
-    let command = if problem.level == Level::Warning {
-        "warning"
-    } else {
-        "error"
-    };
-    let place = format!(
-        "{command} file={},line={},col={}",
-        escaped_property(&problem.path),
-        problem.line,
-        problem.column
-    );
-    terminal::workflow_command(&place, &problem.message) + "\n"
-}
-
-/// The value of a property as it is written in a workflow command.
-fn escaped_property(text: &str) -> String {
-    terminal::escaped_in_command(text)
-        .replace(':', "%3A")
-        .replace(',', "%2C")
 }

@@ -212,7 +212,8 @@ impl Tree {
             .collect()
     }
 
-    fn below_top(&self, path: &Path) -> PathBuf {
+    /// The path from the top of the git work tree.
+    pub(crate) fn below_top(&self, path: &Path) -> PathBuf {
         paths::lexical(&self.prefix.join(path))
     }
 

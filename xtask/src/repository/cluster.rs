@@ -98,12 +98,12 @@ pub(crate) struct Hub {
     /// Of the hub, its namespace and its Helm release.
     pub(crate) name: String,
     pub(crate) domain: String,
-    /// Relative to the cluster's folder.
+    /// From the root.
     pub(crate) domain_override_file: Option<PathBuf>,
     helm_chart: String,
     /// A file beside cluster.yaml, or with a `/` a path from the root.
     chart_override: Option<String>,
-    /// Relative to the cluster's folder; the last one wins.
+    /// From the root; the last one wins.
     pub(crate) helm_chart_values_files: Vec<PathBuf>,
     stage: Option<Stage>,
     /// The staging hubs that must be ready before this one is deployed; all of the cluster's by default.
@@ -125,7 +125,7 @@ pub(crate) const SHARED: [&str; 2] = ["support", "cert-manager"];
 /// The chart `support`, and cert-manager before it.
 #[derive(Deserialize)]
 pub(crate) struct Support {
-    /// Relative to the cluster's folder; the last one wins.
+    /// From the root; the last one wins.
     pub(crate) helm_chart_values_files: Vec<PathBuf>,
     #[serde(default = "yes")]
     pub(crate) cert_manager: bool,

@@ -19,34 +19,94 @@ use crate::{
         terminal::{did_you_mean, hint_of_name, list, nearest},
         tree::{Found, Kind, Tree},
     },
-    repository::cluster::{
-        Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, SHARED, Support, provider_meant,
+    repository::{
+        cluster::{
+            Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, SHARED, Support, provider_meant,
+        },
+        problem::{Problem, Problems, text},
     },
     schema::Schema,
-    yaml::{self, Finding, Node},
+    yaml::{self, Files, Finding, Node, Place},
 };
 
 impl Cluster {
     /// Reads and checks the cluster.yaml in the folder `name`, somewhere in `config/clusters/`.
     pub(crate) fn load(tree: &Tree, name: &str) -> Result<Cluster> {
-        parse(tree, only_file(&files(tree)?, name)?)
+        let files = files(tree)?;
+        let file = only_file(&files, name)?;
+        let (cluster, findings) = read(tree, file, 0);
+        cluster.ok_or_else(|| unusable(file, &findings))
     }
 
-    /// All clusters, sorted by name. The error has what is wrong with each that cannot be read.
-    pub(crate) fn all(tree: &Tree) -> Result<Vec<Cluster>> {
+    /// All clusters that can be used, sorted by name, for a command that goes on without the others: each of those is a
+    /// warning. An error if there is no other.
+    pub(crate) fn usable(tree: &Tree) -> Result<Vec<Cluster>> {
+        let (clusters, unusable) = Cluster::all(tree)?;
+        if clusters.is_empty() {
+            bail!(no_other(&unusable));
+        }
+        for cluster in &unusable {
+            say!("warning: {}", cluster.left_out());
+        }
+        Ok(clusters)
+    }
+
+    /// All clusters, sorted by name: those that can be used, and the others.
+    pub(crate) fn all(tree: &Tree) -> Result<(Vec<Cluster>, Vec<UnusableCluster>)> {
+        let files = files(tree)?;
         let mut clusters = Vec::new();
-        let mut errors = Vec::new();
-        for parsed in parse_all(tree, &files(tree)?) {
-            match parsed {
-                Ok(cluster) => clusters.push(cluster),
-                Err(err) => errors.push(format!("{err:#}")),
+        let mut unusable = Vec::new();
+        for (file, (cluster, findings)) in files.iter().zip(read_all(tree, &files)) {
+            match cluster {
+                Some(cluster) => clusters.push(cluster),
+                None => unusable.push(UnusableCluster::new(file, &findings)),
             }
         }
-        if !errors.is_empty() {
-            bail!("{}", errors.join("\n"));
-        }
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(clusters)
+        unusable.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok((clusters, unusable))
+    }
+}
+
+/// An error with the problems of clusters where there is no other to go on with.
+pub(crate) fn no_other(unusable: &[UnusableCluster]) -> Error {
+    let lines: String = unusable.iter().map(|it| text(&it.problems)).collect();
+    anyhow!("{}", lines.trim_end())
+}
+
+/// A cluster whose cluster.yaml has problems, of which nothing else is known.
+pub(crate) struct UnusableCluster {
+    pub(crate) name: String,
+    /// At least one.
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl UnusableCluster {
+    fn new(file: &Path, findings: &[Finding]) -> UnusableCluster {
+        let name = folder_name(file);
+        let mut files = Files::default();
+        let number = files.add(file);
+        let mut problems = Problems {
+            files: &files,
+            cluster: Some(name),
+            hub: None,
+            at: Place::start_of(number),
+            found: Vec::new(),
+        };
+        for finding in findings.iter().filter(|it| !it.is_warning) {
+            problems.finding(number, finding);
+        }
+        problems.found.sort_by_key(|it| (it.line, it.column));
+        UnusableCluster {
+            name: name.to_owned(),
+            problems: problems.found,
+        }
+    }
+
+    /// That the others go on without it, and why.
+    pub(crate) fn left_out(&self) -> String {
+        let lines = text(&self.problems);
+        format!("cluster `{}` is left out:\n{}", self.name, lines.trim_end())
     }
 }
 
@@ -80,16 +140,16 @@ fn plain_name(name: &str) -> Option<String> {
     Name::new(name).ok().map(|it| it.to_string())
 }
 
-/// Parses side by side: a fleet has many of these files.
-fn parse_all(tree: &Tree, files: &[PathBuf]) -> Vec<Result<Cluster>> {
+/// What `read` returns for each of these files, side by side: a fleet has many of them.
+fn read_all(tree: &Tree, files: &[PathBuf]) -> Vec<(Option<Cluster>, Vec<Finding>)> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let share = files.len().div_ceil(cores).max(1);
     thread::scope(|scope| {
         let mut workers = Vec::new();
         for files in files.chunks(share) {
             workers.push(scope.spawn(move || {
-                let parsed: Vec<_> = files.iter().map(|file| parse(tree, file)).collect();
-                parsed
+                let read: Vec<_> = files.iter().map(|file| read(tree, file, 0)).collect();
+                read
             }));
         }
         let joined = workers
@@ -117,19 +177,6 @@ pub(crate) fn only_file<'a>(files: &'a [PathBuf], name: &str) -> Result<&'a Path
             list(named.iter().map(|it| it.display()))
         ),
     }
-}
-
-/// All clusters whose provider is `local`, by name. A problem with another cluster is printed as a warning.
-pub(crate) fn local_clusters(tree: &Tree) -> Result<Vec<Cluster>> {
-    let mut local = Vec::new();
-    for file in files(tree)? {
-        match parse(tree, &file) {
-            Ok(cluster) if cluster.is_local() => local.push(cluster),
-            Ok(_) => {}
-            Err(err) => say!("warning: {err:#}"),
-        }
-    }
-    Ok(local)
 }
 
 /// What the file that describes a cluster is called.
@@ -199,28 +246,10 @@ pub(crate) fn folder_name(file: &Path) -> &str {
         .unwrap_or("?")
 }
 
-fn parse(tree: &Tree, file: &Path) -> Result<Cluster> {
-    let (cluster, findings) = read(tree, file, 0);
-    cluster.ok_or_else(|| unusable(file, &findings))
-}
-
 /// An error with all problems of a cluster.yaml, each with its place.
 pub(crate) fn unusable(file: &Path, findings: &[Finding]) -> Error {
-    let mut problems: Vec<_> = findings.iter().filter(|it| !it.is_warning).collect();
-    problems.sort_by_key(|it| (it.line, it.column));
-    let lines: Vec<_> = problems
-        .iter()
-        .map(|it| {
-            format!(
-                "{}:{}:{}: {}",
-                file.display(),
-                it.line,
-                it.column,
-                it.message
-            )
-        })
-        .collect();
-    anyhow!("{}", lines.join("\n"))
+    let problems = UnusableCluster::new(file, findings).problems;
+    anyhow!("{}", text(&problems).trim_end())
 }
 
 /// Reads and checks a cluster.yaml, which gets this number in its places. Returns the cluster, if nothing is wrong with
@@ -286,25 +315,17 @@ struct LocalSection {
 }
 
 impl ClusterYaml {
-    /// The cluster whose file this is, with paths from the root for those in its folder.
-    fn into_cluster(self, file: &Path, yaml: Node) -> Cluster {
+    /// The cluster whose file this is. Its paths are made plain here, and lead from the root: nobody is shown `../`.
+    fn into_cluster(mut self, file: &Path, yaml: Node) -> Cluster {
         let dir = file.parent().expect("cluster.yaml lies in a folder");
+        for file in self.files() {
+            *file = paths::lexical(&dir.join(&*file));
+        }
         let provider = match self.provider.as_str() {
-            "gcp" => self.gcp.map(|gcp| {
-                let key = from_root(dir, gcp.key);
-                Provider::Gcp(Gcp { key, ..gcp })
-            }),
-            "aws" => self.aws.map(|aws| {
-                let key = from_root(dir, aws.key);
-                Provider::Aws(Aws { key, ..aws })
-            }),
-            "azure" => self.azure.map(|azure| {
-                let key = from_root(dir, azure.key);
-                Provider::Azure(Azure { key, ..azure })
-            }),
-            "kubeconfig" => self
-                .kubeconfig
-                .map(|it| Provider::Kubeconfig(paths::lexical(&dir.join(it.file)))),
+            "gcp" => self.gcp.map(Provider::Gcp),
+            "aws" => self.aws.map(Provider::Aws),
+            "azure" => self.azure.map(Provider::Azure),
+            "kubeconfig" => self.kubeconfig.map(|it| Provider::Kubeconfig(it.file)),
             _ => Some(Provider::Local(self.local.and_then(|it| it.nodes))),
         };
         Cluster {
@@ -316,10 +337,23 @@ impl ClusterYaml {
             yaml,
         }
     }
-}
 
-fn from_root(dir: &Path, path: Option<PathBuf>) -> Option<PathBuf> {
-    path.map(|it| paths::lexical(&dir.join(it)))
+    /// All paths that it names.
+    fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let keys = [
+            self.kubeconfig.as_mut().map(|it| &mut it.file),
+            self.gcp.as_mut().and_then(|it| it.key.as_mut()),
+            self.aws.as_mut().and_then(|it| it.key.as_mut()),
+            self.azure.as_mut().and_then(|it| it.key.as_mut()),
+        ];
+        let support = self.support.iter_mut();
+        let support = support.flat_map(|it| &mut it.helm_chart_values_files);
+        let hubs = self.hubs.iter_mut().flat_map(|it| {
+            let values = it.helm_chart_values_files.iter_mut();
+            values.chain(&mut it.domain_override_file)
+        });
+        keys.into_iter().flatten().chain(support).chain(hubs)
+    }
 }
 
 /// What in a cluster.yaml is not as its schema has it.

@@ -12,11 +12,7 @@ use crate::{
         ChartPath, Loader,
         values::{self, Chart, EnabledChart},
     },
-    machine::{
-        paths::{self, is_called_secret},
-        terminal::number_of,
-        tree::Tree,
-    },
+    machine::{paths::is_called_secret, terminal::number_of, tree::Tree},
     repository::{
         cluster::Cluster,
         cluster_yaml,
@@ -407,11 +403,7 @@ fn listed_files(cluster: &Cluster) -> BTreeSet<PathBuf> {
     let overrides = overrides.filter_map(|it| cluster.chart(it).chart_override);
     let support = cluster.support.iter();
     listed.extend(support.flat_map(|it| &it.helm_chart_values_files));
-    let listed = listed.into_iter();
-    listed
-        .map(|it| paths::lexical(&cluster.dir.join(it)))
-        .chain(overrides)
-        .collect()
+    listed.into_iter().cloned().chain(overrides).collect()
 }
 
 fn is_called_values(file: &Path) -> bool {

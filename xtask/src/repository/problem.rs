@@ -1,11 +1,14 @@
 //! What is to be mended in a repository's configuration.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 
 use crate::{
-    machine::terminal::{list, number_of},
+    machine::{
+        terminal::{self, list, number_of},
+        tree::Tree,
+    },
     yaml::{Files, Finding, Place},
 };
 
@@ -151,6 +154,24 @@ fn of_several(mut problems: Vec<Problem>) -> Problem {
 }
 
 impl Problem {
+    /// As GitHub shows it beside the file, whose path it takes from the top of the git work tree:
+    /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
+    pub(crate) fn annotation(&self, tree: &Tree) -> String {
+        let command = if self.level == Level::Warning {
+            "warning"
+        } else {
+            "error"
+        };
+        let path = tree.below_top(Path::new(&self.path));
+        let place = format!(
+            "{command} file={},line={},col={}",
+            escaped_property(&path.to_string_lossy()),
+            self.line,
+            self.column
+        );
+        terminal::workflow_command(&place, &self.message)
+    }
+
     /// What is the same for all hubs that have it.
     fn without_hub(&self) -> Problem {
         let mut shared = self.clone();
@@ -174,6 +195,13 @@ impl Problem {
             None => hub.to_owned(),
         })
     }
+}
+
+/// The value of a property as it is written in a workflow command.
+fn escaped_property(text: &str) -> String {
+    terminal::escaped_in_command(text)
+        .replace(':', "%3A")
+        .replace(',', "%2C")
 }
 
 /// A line for each problem, with its place.

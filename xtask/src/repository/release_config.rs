@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     charts::ChartPath,
-    machine::{paths, tree::Tree},
+    machine::tree::Tree,
     repository::cluster::{Cluster, Hub, Support},
     yaml::Place,
 };
@@ -43,10 +43,10 @@ impl<'a> ReleaseConfig<'a> {
             chart: cluster.chart(hub),
             override_at: place("chart_override"),
             listed: listed(cluster, &path, &hub.helm_chart_values_files),
-            domain_override: hub.domain_override_file.as_ref().map(|file| {
-                let file = paths::lexical(&cluster.dir.join(file));
-                (file, place("domain_override_file"))
-            }),
+            domain_override: hub
+                .domain_override_file
+                .clone()
+                .map(|file| (file, place("domain_override_file"))),
             at: place("name").unwrap_or_else(|| cluster.at()),
         }
     }
@@ -97,9 +97,5 @@ fn listed(cluster: &Cluster, path: &[&str], files: &[PathBuf]) -> Vec<ListedFile
     let section = cluster.yaml.get(path);
     let list = section.and_then(|it| it.get(&["helm_chart_values_files"])?.as_list());
     let places = list.unwrap_or_default().iter().map(|it| it.at);
-    files
-        .iter()
-        .map(|file| paths::lexical(&cluster.dir.join(file)))
-        .zip(places)
-        .collect()
+    files.iter().cloned().zip(places).collect()
 }

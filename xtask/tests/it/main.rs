@@ -19,6 +19,7 @@ mod encrypted;
 mod exec;
 mod faults;
 mod first_hour;
+mod fleet;
 mod generate;
 mod gitlab;
 mod health;

@@ -292,7 +292,6 @@ impl Play<'_> {
             self.github.state().log += &String::from_utf8_lossy(&ran.stderr);
             if !ran.status.success() {
                 context["failure"] = true.into();
-                continue;
             }
             let set = set(&fs::read_to_string(&output).unwrap());
             if let Some(id) = step["id"].as_str() {
@@ -531,6 +530,7 @@ fn pushes_deploy_what_changed() {
     all_come_back_until_a_run_goes_well(&pushes);
     only_what_changed_is_deployed(&pushes);
     pull_requests_that_are_not_to_be_deployed(&pushes);
+    a_bad_cluster_yaml_holds_back_its_own_cluster(&pushes);
     a_label_deploys_all_hubs(&pushes);
     a_label_where_nothing_was_deployed(&pushes);
 }
@@ -685,6 +685,30 @@ fn pull_requests_that_are_not_to_be_deployed(pushes: &Pushes) {
         "{}",
         cluster.history("wf-river-staging")
     );
+}
+
+/// The run fails, and the jobs of the others run.
+fn a_bad_cluster_yaml_holds_back_its_own_cluster(pushes: &Pushes) {
+    let Pushes { cluster, repo, .. } = pushes;
+    let river = "config/clusters/river/cluster.yaml";
+    repo.edit(river, "provider:", "povider:");
+    repo.write("config/clusters/lake/wf-lake.values.yaml", "note: sun\n");
+    commit(repo, "a slip");
+    let results = pushes.play();
+    assert_eq!(
+        results,
+        ["failure", "success", "success", "success", "failure"],
+        "{}",
+        pushes.log()
+    );
+    assert!(
+        cluster.history("wf-lake").contains("\n2 "),
+        "{}",
+        cluster.history("wf-lake")
+    );
+    assert!(!cluster.history("wf-river").contains("\n3 "));
+    repo.edit(river, "povider:", "provider:");
+    commit(repo, "mended");
 }
 
 fn a_label_deploys_all_hubs(pushes: &Pushes) {

@@ -1,6 +1,6 @@
 //! Finds the hubs to check after a change of cloud resources.
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use xshell::Shell;
 use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed},
-        jobs::{Table, Todo, as_json, clusters, jobs},
+        jobs::{Table, Todo, as_json, clusters, jobs, tell_left_out},
     },
     machine::{
         terminal::{self, Format},
@@ -24,6 +24,8 @@ use crate::{
 /// These are the hubs of each cluster whose own file changed (terraform/PROVIDER/projects/CLUSTER.tfvars or
 /// eksctl/CLUSTER.jsonnet), and the hubs of all clusters of a provider whose shared files changed. In a workflow the lists
 /// of jobs become its outputs.
+///
+/// A cluster whose cluster.yaml has problems is reported and has no jobs; the exit status is 1 then.
 #[derive(clap::Args)]
 pub struct HealthCheckJobs {
     #[command(flatten)]
@@ -40,9 +42,13 @@ struct Checks<'a> {
     prod: Vec<Todo<'a>>,
 }
 
-pub(crate) fn health_check_jobs(sh: &Shell, tree: &Tree, args: &HealthCheckJobs) -> Result<()> {
+pub(crate) fn health_check_jobs(
+    sh: &Shell,
+    tree: &Tree,
+    args: &HealthCheckJobs,
+) -> Result<ExitCode> {
     let changed = args.source.changed(sh)?;
-    let clusters = clusters(tree)?;
+    let (clusters, unusable) = clusters(tree)?;
     let checks: Vec<_> = clusters
         .iter()
         .filter_map(|cluster| checks(cluster, &changed))
@@ -57,7 +63,8 @@ pub(crate) fn health_check_jobs(sh: &Shell, tree: &Tree, args: &HealthCheckJobs)
     terminal::print(&match args.format {
         Format::Json => as_json(&lists)?,
         Format::Text => table(&checks).text(),
-    })
+    })?;
+    Ok(tell_left_out(tree, &unusable))
 }
 
 /// All hubs of a cluster, if there is a reason to check them.

@@ -14,9 +14,13 @@ use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed, refuse_unknown},
         helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan},
-        jobs::{Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened},
+        jobs::{
+            Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened,
+            tell_left_out,
+        },
     },
     machine::{terminal, tree::Tree, workflow},
+    repository::cluster_yaml::UnusableCluster,
     services::github,
     settings::Settings,
 };
@@ -27,6 +31,9 @@ use crate::{
 /// by `file://`, or one of the `core_files` of config/xtask.yaml: the code that upgrades. Staging hubs are upgraded first:
 /// those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
 /// jobs become its outputs and variables, and comment-body.txt is written for the pull request.
+///
+/// A cluster whose cluster.yaml has problems is reported and has no jobs; those of the other clusters are printed, and the
+/// exit status is 1. With `--format gitlab` it is 0, and the pipeline has a job that fails.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:\n\
@@ -61,7 +68,11 @@ pub struct GenerateHelmUpgradeJobs {
     paths: Vec<String>,
 }
 
-pub(crate) fn helm_upgrade_jobs(sh: &Shell, tree: &Tree, args: &HelmUpgradeJobs) -> Result<()> {
+pub(crate) fn helm_upgrade_jobs(
+    sh: &Shell,
+    tree: &Tree,
+    args: &HelmUpgradeJobs,
+) -> Result<ExitCode> {
     let given = given_labels(&args.labels)?;
     let mut change = Change::default();
     for step in args.source.steps(sh)? {
@@ -108,14 +119,13 @@ pub fn generate_helm_upgrade_jobs(
     refuse_unknown(sh, &changed)?;
     let mut change = Change::default();
     change.add(&changed, Labels::default());
-    print(tree, &change, JobsFormat::Text)?;
-    Ok(ExitCode::SUCCESS)
+    print(tree, &change, JobsFormat::Text)
 }
 
 /// Prints the jobs for a change. In a GitHub workflow they are also its outputs, and comment-body.txt is written.
-fn print(tree: &Tree, change: &Change, format: JobsFormat) -> Result<()> {
+fn print(tree: &Tree, change: &Change, format: JobsFormat) -> Result<ExitCode> {
     let settings = Settings::load(tree)?;
-    let clusters = clusters(tree)?;
+    let (clusters, unusable) = clusters(tree)?;
     let plan = plan(tree, &settings, &clusters, change)?;
     // GitLab sets `CI` as well, and has none of GitHub's limits.
     let is_ci = env::var_os("CI").is_some_and(|it| !it.is_empty());
@@ -123,16 +133,23 @@ fn print(tree: &Tree, change: &Change, format: JobsFormat) -> Result<()> {
         let lists = lists(&plan)?;
         workflow::set("GITHUB_OUTPUT", &lists)?;
         workflow::set("GITHUB_ENV", &lists[..2])?;
-        fs::write("comment-body.txt", comment(&plan)).context("cannot write `comment-body.txt`")?;
+        fs::write("comment-body.txt", comment(&plan, &unusable))
+            .context("cannot write `comment-body.txt`")?;
     }
     terminal::print(&match format {
-        JobsFormat::Gitlab => gitlab::pipeline(&plan)?,
+        JobsFormat::Gitlab => gitlab::pipeline(&plan, &unusable)?,
         JobsFormat::Json => as_json(&lists(&plan)?)?,
         JobsFormat::Text => {
             let first = support_and_staging_table(&plan).text();
             let second = prod_table(&plan).text();
             format!("{first}\n{second}")
         }
+    })?;
+    let code = tell_left_out(tree, &unusable);
+    Ok(match format {
+        // The pipeline has a job that fails.
+        JobsFormat::Gitlab => ExitCode::SUCCESS,
+        JobsFormat::Text | JobsFormat::Json => code,
     })
 }
 
@@ -281,12 +298,12 @@ fn table_of_first_releases(plan: &[Upgrades]) -> Table<'static> {
 }
 
 /// The comment on a pull request. What is too long for GitHub is shortened to a row for each cluster, and then to a count.
-fn comment(plan: &[Upgrades]) -> String {
+fn comment(plan: &[Upgrades], unusable: &[UnusableCluster]) -> String {
     let long = [table_of_first_releases(plan), prod_table(plan)];
     let shorter = [support_and_staging_table(plan), prod_table(plan)];
     let short = [support_and_staging_table(plan), short_prod_table(plan)];
     for [first, second] in [long, shorter, short] {
-        let text = comment_of(&markdown(&first), &markdown(&second));
+        let text = comment_of(unusable, &markdown(&first), &markdown(&second));
         if text.len() <= workflow::LONGEST_PLAN {
             return text;
         }
@@ -296,13 +313,23 @@ fn comment(plan: &[Upgrades]) -> String {
         "{hubs} hubs on {} clusters: the run of this workflow lists them",
         plan.len()
     );
-    comment_of(&count, &count)
+    comment_of(unusable, &count, &count)
 }
 
-fn comment_of(first: &str, second: &str) -> String {
+fn comment_of(unusable: &[UnusableCluster], first: &str, second: &str) -> String {
+    let names: Vec<_> = unusable
+        .iter()
+        .map(|it| workflow::escaped(&it.name))
+        .collect();
+    let left_out = match names.join(", ") {
+        names if names.is_empty() => names,
+        names => format!(
+            "**Nothing of these clusters is deployed, since their cluster.yaml has problems: {names}**\n\n"
+        ),
+    };
     format!(
         "{}\nMerging this PR will trigger the following deployment actions.\n\n\
-         ### Support and Staging deployments\n\n{first}\n\n### Production deployments\n\n{second}\n",
+         {left_out}### Support and Staging deployments\n\n{first}\n\n### Production deployments\n\n{second}\n",
         workflow::PLAN
     )
 }

@@ -1,12 +1,17 @@
 //! The jobs of a workflow, as JSON for its matrices and as tables for people.
 
+use std::process::ExitCode;
+
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
     machine::{terminal, tree::Tree},
-    repository::cluster::{Cluster, Hub},
+    repository::{
+        cluster::{Cluster, Hub},
+        cluster_yaml::UnusableCluster,
+    },
 };
 
 /// How many jobs GitHub takes in one matrix.
@@ -16,15 +21,31 @@ const JOBS: usize = 256;
 /// How many characters the reasons of one list may have together: half of what a list may have (`workflow::set`).
 const REASONS: usize = 64 << 10;
 
-/// The clusters that a workflow's jobs can reach, their hubs sorted by name. A rehearsal cluster is not among them: each
-/// machine has its own.
-pub(crate) fn clusters(tree: &Tree) -> Result<Vec<Cluster>> {
-    let mut clusters = Cluster::all(tree)?;
+/// The clusters that a workflow's jobs can reach, their hubs sorted by name, and those that cannot be used. A rehearsal
+/// cluster is not among them: each machine has its own.
+pub(crate) fn clusters(tree: &Tree) -> Result<(Vec<Cluster>, Vec<UnusableCluster>)> {
+    let (mut clusters, unusable) = Cluster::all(tree)?;
     clusters.retain(|it| !it.is_local());
     for cluster in &mut clusters {
         cluster.hubs.sort_by(|a, b| a.name.cmp(&b.name));
     }
-    Ok(clusters)
+    Ok((clusters, unusable))
+}
+
+/// Says on stderr which clusters have no jobs because of their cluster.yaml, and why. Then the exit status is 1: otherwise
+/// the run would go well, and nobody would notice that nothing of them was deployed.
+pub(crate) fn tell_left_out(tree: &Tree, unusable: &[UnusableCluster]) -> ExitCode {
+    for cluster in unusable {
+        if terminal::is_in_workflow() {
+            say!("cluster `{}` is left out:", cluster.name);
+            for problem in &cluster.problems {
+                terminal::say_as_it_is(&problem.annotation(tree));
+            }
+        } else {
+            say!("error: {}", cluster.left_out());
+        }
+    }
+    ExitCode::from(u8::from(!unusable.is_empty()))
 }
 
 /// A hub that has something to be done, and why.

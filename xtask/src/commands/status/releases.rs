@@ -8,7 +8,7 @@ use serde_json::Value;
 use xshell::Shell;
 
 use crate::{
-    commands::status::repository,
+    commands::status::{Selected, repository},
     kubernetes::{
         api::Api,
         credentials,
@@ -21,7 +21,7 @@ use crate::{
         terminal::{self, Format, Pods},
         tree::Tree,
     },
-    repository::cluster::Cluster,
+    repository::{cluster::Cluster, problem::text},
     secrets::Mask,
 };
 
@@ -64,17 +64,20 @@ struct Row {
 pub(super) fn look(
     tools: &Tools,
     tree: &Tree,
-    clusters: &[Cluster],
-    named: &[String],
+    selected: &Selected,
     format: Format,
 ) -> Result<(String, ExitCode)> {
-    let rows = parallel::side_by_side(tools, clusters, |tools, cluster| {
+    let rows = parallel::side_by_side(tools, &selected.clusters, |tools, cluster| {
         rows_of(tools, tree, cluster)
-            .unwrap_or_else(|err| vec![Row::unread(cluster, format!("{err:#}"))])
+            .unwrap_or_else(|err| vec![Row::unread(&cluster.name, format!("{err:#}"))])
     });
-    let rows: Vec<Row> = rows.into_iter().flatten().collect();
+    let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+    for cluster in &selected.unusable {
+        let why = text(&cluster.problems).trim_end().to_owned();
+        rows.push(Row::unread(&cluster.name, why));
+    }
     let unread = rows.iter().filter(|it| !it.is_read).count();
-    let is_failure = unread > 0 && (!named.is_empty() || unread == clusters.len());
+    let is_failure = unread > 0 && (selected.is_named || unread == selected.count());
     let text = match format {
         Format::Text => table(&rows),
         Format::Json => serde_json::to_string_pretty(&rows)? + "\n",
@@ -174,7 +177,7 @@ fn add_missing(rows: &mut Vec<Row>, cluster: &Cluster) {
                 release: Some(name.to_owned()),
                 is_ours: true,
                 is_read: true,
-                ..Row::unread(cluster, "not deployed".to_owned())
+                ..Row::unread(&cluster.name, "not deployed".to_owned())
             });
         }
     }
@@ -207,9 +210,9 @@ fn table(rows: &[Row]) -> String {
 
 impl Row {
     /// The row of a cluster that cannot be read.
-    fn unread(cluster: &Cluster, why: String) -> Row {
+    fn unread(cluster: &str, why: String) -> Row {
         Row {
-            cluster: cluster.name.clone(),
+            cluster: cluster.to_owned(),
             shown: [why.clone(), "-".to_owned(), "-".to_owned()],
             status: why,
             ..Row::default()

@@ -51,7 +51,7 @@ pub(super) fn changed_files(
     paths.extend(config.domain_override.iter().map(|(path, _)| path.clone()));
     paths.push(config.cluster.file());
     paths.extend(config.chart.chart_override.clone());
-    paths.extend(source::folders(tree, &config.chart)?);
+    paths.extend(source::folders(tree, &config.chart));
     let root = tree.root();
     let files = |what: &[&str]| -> Result<String> {
         let git = cmd!(

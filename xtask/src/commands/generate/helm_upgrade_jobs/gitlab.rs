@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::commands::generate::{helm_upgrade_jobs::plan::Upgrades, jobs::Todo};
+use crate::{
+    commands::generate::{helm_upgrade_jobs::plan::Upgrades, jobs::Todo},
+    repository::cluster_yaml::UnusableCluster,
+};
 
 /// The file with what these jobs and those of .gitlab-ci.yml have in common.
 const SHARED: &str = ".gitlab/xtask.yml";
@@ -26,8 +29,9 @@ const BROKEN_BY_RUNNER: [&str; 4] = [
 ];
 
 /// A pipeline with a job for each support chart and each hub, and one for each cluster that waits for a person's approval
-/// before production. Jobs need only jobs of their own cluster, so that a failure holds back no other cluster.
-pub(crate) fn pipeline(plan: &[Upgrades]) -> Result<String> {
+/// before production. Jobs need only jobs of their own cluster, so that a failure holds back no other cluster. If there are
+/// clusters that cannot be used, one job fails with what is wrong with them.
+pub(crate) fn pipeline(plan: &[Upgrades], unusable: &[UnusableCluster]) -> Result<String> {
     let mut jobs = BTreeMap::new();
     for upgrades in plan {
         add_support(&mut jobs, upgrades);
@@ -36,6 +40,11 @@ pub(crate) fn pipeline(plan: &[Upgrades]) -> Result<String> {
             add_approval(&mut jobs, upgrades);
             add_prod(&mut jobs, upgrades);
         }
+    }
+    if !unusable.is_empty() {
+        let script = "xtask validate cluster-config".to_owned();
+        let job = deploy("support", script, "cluster-config".to_owned(), vec![]);
+        jobs.insert("clusters that are left out".to_owned(), job);
     }
     if jobs.is_empty() {
         // GitLab refuses a pipeline without jobs.

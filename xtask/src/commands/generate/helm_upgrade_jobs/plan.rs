@@ -11,7 +11,7 @@ use glob::Pattern;
 use crate::{
     charts::{ChartPath, source},
     commands::generate::{changed::Changed, jobs::Todo},
-    machine::{paths, terminal::list, tree::Tree},
+    machine::{terminal::list, tree::Tree},
     repository::{
         cluster::{Cluster, Hub, Support},
         release_config::SUPPORT_CHART,
@@ -166,14 +166,9 @@ impl<'a> Touched<'a> {
     ) -> Result<Touched<'a>> {
         let patterns = core_patterns(settings)?;
         let mut files = changed.files();
-        let all = all_charts(clusters);
-        let overrides = all.iter().filter_map(own_override).collect();
-        let mut charts = BTreeSet::new();
-        for chart in all {
-            if is_changed(&chart, &overrides, changed, tree)? {
-                charts.insert(chart);
-            }
-        }
+        let mut charts = all_charts(clusters);
+        let overrides = charts.iter().filter_map(own_override).collect();
+        charts.retain(|it| is_changed(it, &overrides, changed, tree));
         Ok(Touched {
             changed,
             tree,
@@ -190,9 +185,8 @@ impl<'a> Touched<'a> {
         if self.charts.contains(&ChartPath::of(SUPPORT_CHART)) {
             return Some("Support helm chart has been modified".to_owned());
         }
-        let own = support.helm_chart_values_files.iter();
-        let own = own.map(|file| cluster.dir.join(file));
-        self.values(own.chain(Support::shared_values(self.tree)))
+        let shared = Support::shared_values(self.tree);
+        self.values(support.helm_chart_values_files.iter().chain(&shared))
     }
 
     /// Why a hub is redeployed, if it is.
@@ -218,7 +212,7 @@ impl<'a> Touched<'a> {
         }
         let files = hub.helm_chart_values_files.iter();
         let files = files.chain(&hub.domain_override_file);
-        reasons.extend(self.values(files.map(|file| cluster.dir.join(file))));
+        reasons.extend(self.values(files));
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
@@ -235,11 +229,10 @@ impl<'a> Touched<'a> {
     }
 
     /// Which of these values files changed, as a reason.
-    fn values(&self, files: impl Iterator<Item = PathBuf>) -> Option<String> {
+    fn values<'b>(&self, files: impl Iterator<Item = &'b PathBuf>) -> Option<String> {
         let mut names = BTreeSet::new();
         for file in files {
-            let file = paths::lexical(&file);
-            if self.has(&file)
+            if self.has(file)
                 && let Some(name) = file.file_name()
             {
                 names.insert(name.to_string_lossy().escape_debug().to_string());
@@ -286,23 +279,23 @@ fn own_override(chart: &ChartPath) -> Option<PathBuf> {
     file.filter(|it| !it.ends_with("Chart.yaml"))
 }
 
-/// Whether a file changed in a chart's folder, or in that of a chart that it depends on by `file://`. One of the `overrides`
+/// Whether a file changed that a chart is read from, also of charts that it depends on by `file://`. One of the `overrides`
 /// may lie there, too, and is no part of it.
 fn is_changed(
     chart: &ChartPath,
     overrides: &BTreeSet<PathBuf>,
     changed: &Changed,
     tree: &Tree,
-) -> Result<bool> {
-    let mut folders = source::folders(tree, chart)?;
+) -> bool {
+    let mut folders = source::folders(tree, chart);
     let targets: Vec<_> = folders.iter().filter_map(|it| target(tree, it)).collect();
     folders.extend(targets);
     let mut folders = folders.iter();
-    Ok(folders.any(|folder| {
+    folders.any(|folder| {
         let files = changed.within(folder);
         let files = files.filter(|file| !overrides.contains(&folder.join(file)));
         source::reads_any(tree, folder, files)
-    }))
+    })
 }
 
 /// The path of a file or folder without links, if that is another one. Both paths are from the root.
