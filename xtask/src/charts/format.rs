@@ -4,4 +4,4 @@
 
 /// Part of each prepared chart's name in the cache. Count it up with every change that gives helm another chart: one that
 /// is prepared in another way gets another name.
-pub(crate) const FORMAT: &str = "3";
+pub(crate) const FORMAT: &str = "4";

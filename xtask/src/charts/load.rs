@@ -41,7 +41,8 @@ pub(crate) struct Loader<'a> {
 /// Where people find a chart's files.
 #[derive(Clone, Copy)]
 enum Origin<'a> {
-    /// A folder, by its path from the root. In one of ours values.schema.yaml comes first.
+    /// A folder, by its path from the root. One of ours may have a values.schema.yaml, and what is in charts/ is not ours:
+    /// helm reads no such file, and the chart's makers may keep anything in it.
     Folder { path: &'a Path, is_ours: bool },
     /// An archive, at the dependency that names it.
     Archive(Place),
@@ -192,14 +193,11 @@ impl<'a> Loader<'a> {
         }
         let path;
         let origin = match origin {
-            Origin::Folder {
-                path: above,
-                is_ours,
-            } => {
+            Origin::Folder { path: above, .. } => {
                 path = above.join("charts").join(name);
                 Origin::Folder {
                     path: &path,
-                    is_ours,
+                    is_ours: false,
                 }
             }
             archive => archive,
@@ -245,13 +243,14 @@ impl<'a> Loader<'a> {
     }
 
     fn schema(&mut self, files: &Content, origin: Origin) -> Option<(Place, SharedSchema)> {
-        let mut names = ["values.schema.json", "values.schema.yaml"];
-        if let Origin::Folder { is_ours: true, .. } = origin {
-            names.reverse();
-        }
-        let (name, content) = names
-            .iter()
-            .find_map(|it| Some((it, files.get(Path::new(it))?)))?;
+        let in_yaml = matches!(origin, Origin::Folder { is_ours: true, .. })
+            && files.contains_key(Path::new("values.schema.yaml"));
+        let name = if in_yaml {
+            "values.schema.yaml"
+        } else {
+            "values.schema.json"
+        };
+        let content = files.get(Path::new(name))?;
         // helm takes a byte order mark away wherever it reads a chart.
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         let at = self.start(origin, name);

@@ -80,7 +80,7 @@ impl ChartSource {
         let work = format!("prepares the chart `{}`", self.shown);
         paths::made_once(&self.prepared, &work, |part| {
             let mut files = self.files.clone();
-            self.schemas_as_json(&mut files)?;
+            self.schema_as_json(&mut files)?;
             complete_schemas(&mut files, settings).with_context(|| self.shown.clone())?;
             write_files(&files, part)?;
             for dependency in &self.parts {
@@ -152,18 +152,15 @@ impl ChartSource {
         }
     }
 
-    /// Adds a values.schema.json for each values.schema.yaml: people write the latter, and helm reads only the former.
-    fn schemas_as_json(&self, files: &mut Content) -> Result<()> {
-        for (path, content) in &self.files {
-            if path.file_name() != Some(OsStr::new("values.schema.yaml")) {
-                continue;
-            }
-            let schema: Value = yaml::parse(content).with_context(|| {
-                format!("{}/{}: not a schema in YAML", self.shown, path.display())
-            })?;
-            let json = serde_json::to_vec_pretty(&schema)?;
-            files.insert(path.with_extension("json"), json);
-        }
+    /// Adds a values.schema.json for the chart's values.schema.yaml: people write the latter, and helm reads only the former.
+    fn schema_as_json(&self, files: &mut Content) -> Result<()> {
+        let Some(content) = self.files.get(Path::new("values.schema.yaml")) else {
+            return Ok(());
+        };
+        let schema: Value = yaml::parse(content)
+            .with_context(|| format!("{}/values.schema.yaml: not a schema in YAML", self.shown))?;
+        let json = serde_json::to_vec_pretty(&schema)?;
+        files.insert("values.schema.json".into(), json);
         Ok(())
     }
 }

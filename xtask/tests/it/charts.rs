@@ -584,3 +584,58 @@ fn paths(dir: &Path, found: &mut Vec<PathBuf>) {
         }
     }
 }
+
+/// Writes a chart of these files, by their paths in it.
+fn chart(dir: &Path, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = dir.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+/// helm reads only values.schema.json; what others keep in a values.schema.yaml is their affair.
+#[test]
+fn a_schema_in_yaml_of_somebody_else() {
+    let work = Repo::new();
+    let files = [
+        (
+            "Chart.yaml",
+            "{apiVersion: v2, name: boulder, version: 1.0.0}",
+        ),
+        ("values.schema.yaml", "required: [size]"),
+        (
+            "charts/pebble/Chart.yaml",
+            "{apiVersion: v2, name: pebble, version: 1.0.0}",
+        ),
+        ("charts/pebble/values.schema.yaml", "required: [size]"),
+    ];
+    chart(&work.root.join("boulder"), &files);
+    package(&work.root.join("boulder"), &work.root);
+    index(&work.root);
+    let served = Server::serving(&work.root);
+    let repo = repo(&served.address, "1.0.0");
+    let validate = "validate hub-config lake --fetch --strict";
+    repo.ok(validate);
+    repo.ok(RENDER);
+
+    let charts = repo.root.join("helm-charts/stone/charts");
+    chart(&charts.join("boulder"), &files);
+    chart(&charts.join("gravel"), &files);
+    repo.edit(
+        "helm-charts/stone/charts/gravel/Chart.yaml",
+        "boulder",
+        "gravel",
+    );
+    repo.ok(validate);
+    repo.ok(RENDER);
+    repo.write(
+        "helm-charts/stone/charts/boulder/values.schema.json",
+        r#"{"required": ["size"]}"#,
+    );
+    let said = repo.run(validate).stdout;
+    assert!(
+        said.contains("`stone.boulder`: the key `size` is missing"),
+        "{said}"
+    );
+}
