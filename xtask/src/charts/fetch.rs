@@ -6,13 +6,15 @@ use std::{
     io::ErrorKind,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use ureq::Agent;
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -31,6 +33,15 @@ use crate::{
 /// The last line of an error about something that cannot be fetched.
 pub(crate) const HINT: &str =
     "hint: `chart_mirrors` in config/xtask.yaml can name another address for it";
+
+/// How long to wait for an answer with a schema. Many networks let nothing out but what they know.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a schema that could not be had is not asked for where there is something to do without it.
+const LATELY: Duration = Duration::from_secs(60 * 60);
+
+/// Why schemas could not be had in this run, by the addresses that were asked.
+static UNAVAILABLE: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
 /// Far more than the largest index.yaml has.
 const MAX_SIZE: u64 = 200 * 1024 * 1024;
@@ -128,7 +139,7 @@ impl Remote {
         let index = Index::get(repository)?;
         let entry = index.find(&self.name, &self.version)?;
         let url = entry.url(settings, repository)?;
-        let archive = get(&url)?;
+        let archive = get(&http::agent(), &url)?;
         entry.check(&url, &archive)?;
         let file = to.join("fetched.tgz");
         fs::write(&file, archive).with_context(|| format!("cannot write `{}`", file.display()))?;
@@ -158,7 +169,7 @@ impl Index {
     /// The index.yaml of the chart repository at an address. Like helm, this reads JSON first: it is faster, and has
     /// escapes that YAML does not know.
     fn get(repository: &str) -> Result<Index> {
-        let index = get(&format!("{repository}/index.yaml"))?;
+        let index = get(&http::agent(), &format!("{repository}/index.yaml"))?;
         serde_json::from_slice(&index)
             .or_else(|_| yaml::parse(&index))
             .context("index.yaml there is not the index of a chart repository")
@@ -229,7 +240,7 @@ impl Entry {
 
 /// The manifest at a public address.
 pub(crate) fn manifest(settings: &Settings, url: &str) -> Result<String> {
-    document(settings, "the manifest", url, |text| {
+    document(settings, &http::agent(), "the manifest", url, |text| {
         let first: Value = yaml::parse(text.as_bytes())?;
         ensure!(
             first.get("kind").is_some(),
@@ -239,11 +250,32 @@ pub(crate) fn manifest(settings: &Settings, url: &str) -> Result<String> {
     })
 }
 
-/// The JSON schema at a public address.
+/// The JSON schema at a public address, which is asked at most once.
 pub(crate) fn schema(settings: &Settings, url: &str) -> Result<Value> {
-    document(settings, "the schema", url, |text| {
+    let mut unavailable = UNAVAILABLE.lock().expect("nobody panics with it");
+    let address = settings.mirrored(url);
+    if let Some(why) = unavailable.get(&address) {
+        bail!("{why}");
+    }
+    let agent = http::agent_within(SCHEMA_PATIENCE);
+    let schema = document(settings, &agent, "the schema", url, |text| {
         Ok(serde_json::from_str(text)?)
-    })
+    });
+    if let Err(err) = &schema {
+        paths::write_whole(&mark_of(&address)?, b"")?;
+        unavailable.insert(address, format!("{err:#}"));
+    }
+    schema
+}
+
+/// The file in the cache whose age says when an address was last asked for a schema in vain.
+fn mark_of(address: &str) -> Result<PathBuf> {
+    Ok(cached_document(address)?.with_extension("unavailable"))
+}
+
+fn was_unavailable_lately(address: &str) -> bool {
+    let marked = mark_of(address).and_then(|it| Ok(fs::metadata(it)?.modified()?.elapsed()?));
+    marked.is_ok_and(|it| it < LATELY)
 }
 
 /// The JSON schema at a public address, if the cache has it.
@@ -264,6 +296,7 @@ fn cached_document(url: &str) -> Result<PathBuf> {
 /// document that `parse` refuses is not kept.
 fn document<T>(
     settings: &Settings,
+    agent: &Agent,
     what: &str,
     url: &str,
     parse: impl Fn(&str) -> Result<T>,
@@ -277,7 +310,7 @@ fn document<T>(
     }
     say!("getting {}", http::without_password(url));
     let address = settings.mirrored(url);
-    let (parsed, text) = get_parsed(&address, parse).map_err(|err| {
+    let (parsed, text) = get_parsed(agent, &address, parse).map_err(|err| {
         let err = unavailable(what, url, &address, &err);
         anyhow!("{err}\n{HINT}")
     })?;
@@ -286,8 +319,12 @@ fn document<T>(
 }
 
 /// The document at an address, parsed and as it is.
-fn get_parsed<T>(address: &str, parse: impl Fn(&str) -> Result<T>) -> Result<(T, String)> {
-    let text = String::from_utf8(get(address)?)?;
+fn get_parsed<T>(
+    agent: &Agent,
+    address: &str,
+    parse: impl Fn(&str) -> Result<T>,
+) -> Result<(T, String)> {
+    let text = String::from_utf8(get(agent, address)?)?;
     Ok((parse(&text)?, text))
 }
 
@@ -303,13 +340,13 @@ fn unavailable(what: &str, public: &str, address: &str, err: &anyhow::Error) -> 
     anyhow!("cannot get {what} from {from}: {err}")
 }
 
-fn get(url: &str) -> Result<Vec<u8>> {
+fn get(agent: &Agent, url: &str) -> Result<Vec<u8>> {
     ensure!(
         ["https://", "http://"].iter().any(|it| url.starts_with(it)),
         "`{}` is not an address",
         http::without_password(url)
     );
-    let answer = http::agent().get(url).call();
+    let answer = agent.get(url).call();
     let content = answer.and_then(|mut answer| {
         let status = answer.status();
         if !status.is_success() {
@@ -333,10 +370,16 @@ fn is_loopback(address: &str) -> bool {
     host == "localhost" || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// Gets the schemas that others refer to; those that are not in the cache are fetched.
+/// Gets the schemas that others refer to; those that are not in the cache are fetched, unless that failed lately.
 pub(crate) fn schemas(settings: &Settings) -> Retriever {
     let settings = settings.clone();
-    Arc::new(move |url| schema(&settings, url).ok())
+    let cached = cached_schemas();
+    Arc::new(move |url| {
+        if was_unavailable_lately(&settings.mirrored(url)) {
+            return cached(url);
+        }
+        schema(&settings, url).ok()
+    })
 }
 
 /// Gets the schemas that others refer to from the cache alone.

@@ -89,6 +89,11 @@ impl Reader {
         let Value::Object(keywords) = schema else {
             return;
         };
+        if let Some(Value::String(url)) = keywords.get_mut("$schema")
+            && let Some(known) = own_schema(url)
+        {
+            *url = known;
+        }
         let scope = self.identify(keywords, pointer, around);
         if scope.draft == 2020 {
             replace_recursive_reference(keywords);
@@ -144,6 +149,10 @@ impl Reader {
                 .push(format!("`{text}` isn't a JSON pointer: `~` has to be `~0`"));
         }
         *text = text.replace(' ', "%20");
+        let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
+        if let Some(known) = own_schema(url) {
+            *text = format!("{known}#{fragment}");
+        }
         text.strip_prefix('#').map(|it| it.replace("%20", " "))
     }
 
@@ -363,6 +372,26 @@ fn text<'a>(keywords: &'a Map<String, Value>, keyword: &str) -> &'a str {
 /// The dialect that `$schema` names.
 fn draft(schema: &Value) -> Option<u32> {
     draft_of(schema.as_object()?)
+}
+
+/// The address by which the crate has a dialect's own schema. helm takes it by other spellings, too: with http or https, with
+/// an empty fragment, and without a dialect's name, which means the newest one.
+fn own_schema(url: &str) -> Option<String> {
+    let (scheme, rest) = url.strip_suffix('#').unwrap_or(url).split_once("://")?;
+    let path = rest.strip_prefix("json-schema.org/")?;
+    if !["http", "https"].contains(&scheme) {
+        return None;
+    }
+    match path {
+        "schema" => Some("https://json-schema.org/draft/2020-12/schema".to_owned()),
+        "draft-04/schema" | "draft-06/schema" | "draft-07/schema" => {
+            Some(format!("http://json-schema.org/{path}"))
+        }
+        _ if path.starts_with("draft/2019-09/") || path.starts_with("draft/2020-12/") => {
+            Some(format!("https://json-schema.org/{path}"))
+        }
+        _ => None,
+    }
 }
 
 fn draft_of(keywords: &Map<String, Value>) -> Option<u32> {

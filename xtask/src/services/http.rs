@@ -16,10 +16,15 @@ pub(crate) const PATIENCE: Duration = BEGINNING.saturating_add(BODY);
 
 /// An agent to ask with. An answer with an error status is an answer, too.
 pub(crate) fn agent() -> Agent {
+    agent_within(BEGINNING)
+}
+
+/// An agent that waits only so long for a connection, and for the beginning of an answer.
+pub(crate) fn agent_within(beginning: Duration) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_connect(Some(BEGINNING))
-        .timeout_recv_response(Some(BEGINNING))
+        .timeout_connect(Some(beginning))
+        .timeout_recv_response(Some(beginning))
         .timeout_recv_body(Some(BODY))
         // As in helm and kubectl: an organization's own certificate authority is known to the system.
         .tls_config(

@@ -4,11 +4,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::{
-    repo::{Ran, Repo},
+    repo::{Ran, Repo, tool},
     upstream::{Answer, Server, index, package, push, start_registry},
 };
 
@@ -638,4 +641,106 @@ fn a_schema_in_yaml_of_somebody_else() {
         said.contains("`stone.boulder`: the key `size` is missing"),
         "{said}"
     );
+}
+
+/// Counts what is asked for.
+fn counting(answer: fn() -> Answer) -> (Server, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let server = Server::answering(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        answer()
+    });
+    (server, asked)
+}
+
+/// helm knows the dialects' own schemas by many spellings.
+#[test]
+fn schemas_of_dialects_are_not_asked_for() {
+    let (server, asked) = counting(|| Answer::Status(404));
+    let repo = repo("", "1.0.0");
+    repo.write(
+        "config/xtask.yaml",
+        &format!(
+            "chart_mirrors: {{http://json-schema.org: {0}, https://json-schema.org: {0}}}\n",
+            server.address
+        ),
+    );
+    let mut numbers = 0..;
+    let charts = repo.root.join("helm-charts/stone/charts");
+    chart(
+        &charts.join("boulder"),
+        &[(
+            "Chart.yaml",
+            "{apiVersion: v2, name: boulder, version: 1.0.0}",
+        )],
+    );
+    for path in [
+        "schema",
+        "draft-04/schema",
+        "draft-06/schema",
+        "draft-07/schema",
+        "draft/2019-09/schema",
+        "draft/2020-12/schema",
+    ] {
+        for (scheme, end) in [("http", ""), ("http", "#"), ("https", ""), ("https", "#")] {
+            let name = format!("c{}", numbers.next().unwrap());
+            let url = format!("{scheme}://json-schema.org/{path}{end}");
+            let yaml = format!("{{apiVersion: v2, name: {name}, version: 1.0.0}}");
+            let schema = format!(
+                r#"{{"$schema": "{url}", "properties": {{"size": {{"type": "integer"}}, "form": {{"$ref": "{url}"}}}}}}"#
+            );
+            let files = [
+                ("Chart.yaml", yaml.as_str()),
+                ("values.yaml", "size: large\nform: {type: 5}\n"),
+                ("values.schema.json", &schema),
+            ];
+            chart(&charts.join(name), &files);
+        }
+    }
+    let said = repo.run("validate hub-config lake --fetch").stdout;
+    let helm = tool("helm")
+        .args(["template", "x"])
+        .arg(repo.root.join("helm-charts/stone"))
+        .output()
+        .unwrap();
+    let helm = String::from_utf8(helm.stderr).unwrap();
+    for number in 0..numbers.start {
+        for key in ["size", "form"] {
+            let wanted = format!("`stone.c{number}.{key}");
+            assert!(said.contains(&wanted), "no {wanted} in {said}");
+        }
+        assert!(helm.contains(&format!("c{number}:\n")), "{helm}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "{said}");
+}
+
+#[test]
+fn a_schema_that_is_not_to_be_had_is_asked_for_once() {
+    let (server, asked) = counting(|| Answer::Status(404));
+    let repo = repo("", "1.0.0");
+    repo.write(
+        "config/xtask.yaml",
+        &format!(
+            "chart_mirrors: {{https://schemas.example.org: {}}}\n",
+            server.address
+        ),
+    );
+    let charts = repo.root.join("helm-charts/stone/charts");
+    for (name, type_) in [("boulder", "object"), ("gravel", "string")] {
+        let yaml = format!("{{apiVersion: v2, name: {name}, version: 1.0.0}}");
+        let schema =
+            format!(r#"{{"$schema": "https://schemas.example.org/own", "type": "{type_}"}}"#);
+        let files = [
+            ("Chart.yaml", yaml.as_str()),
+            ("values.schema.json", &schema),
+        ];
+        chart(&charts.join(name), &files);
+    }
+    for _ in 0..2 {
+        let said = repo.run("validate hub-config lake --fetch").stdout;
+        let wanted = "its schema refers to `https://schemas.example.org/own`";
+        assert_eq!(said.matches(wanted).count(), 2, "{said}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
