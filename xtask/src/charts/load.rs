@@ -105,7 +105,9 @@ impl<'a> Loader<'a> {
         let mut chart = self.chart(&source.files, origin)?;
         chart.at = Place::start_of(number);
         for part in source.parts {
-            chart.subcharts.extend(self.dependency(part, &written)?);
+            let part = self.dependency(part, &written)?;
+            self.report_deprecated(part.as_ref(), &written);
+            chart.subcharts.extend(part);
         }
         for wanted in source.metadata.dependencies() {
             if !chart.subcharts.iter().any(|it| fits(it, wanted)) {
@@ -123,6 +125,24 @@ impl<'a> Loader<'a> {
             let finding = Finding::problem("chart", Some(written.place(name)), message);
             self.problems.push((written.file, finding));
         }
+    }
+
+    /// Warns of a dependency that gets no updates any more.
+    fn report_deprecated(&mut self, part: Option<&Chart>, written: &ChartYaml) {
+        let Some(part) = part.filter(|it| it.is_deprecated) else {
+            return;
+        };
+        let message = format!(
+            "dependency `{}`: its makers call {} deprecated, and mend nothing in it any more; its README says what \
+             replaces it",
+            part.name, part.version
+        );
+        let finding = Finding::problem("deprecated", Some(written.place(&part.name)), message);
+        let finding = Finding {
+            is_warning: true,
+            ..finding
+        };
+        self.problems.push((written.file, finding));
     }
 
     /// The chart of a dependency. None if it would have to be fetched.
@@ -180,6 +200,7 @@ impl<'a> Loader<'a> {
             dependencies,
             subcharts,
             is_missing: false,
+            is_deprecated: metadata.deprecated,
         })
     }
 
@@ -307,6 +328,7 @@ fn missing(wanted: &Dependency, at: Place) -> Chart {
         dependencies: None,
         subcharts: Vec::new(),
         is_missing: true,
+        is_deprecated: false,
     }
 }
 

@@ -18,6 +18,9 @@ pub(crate) struct Metadata {
     #[serde(default)]
     pub(crate) version: String,
     pub(crate) dependencies: Option<Vec<Dependency>>,
+    /// Its makers say that nobody should use it any more.
+    #[serde(default)]
+    pub(crate) deprecated: bool,
 }
 
 #[derive(Default, Deserialize)]

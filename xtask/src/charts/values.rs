@@ -25,6 +25,8 @@ pub(crate) struct Chart {
     pub(crate) subcharts: Vec<Chart>,
     /// It stands for a dependency that isn't there.
     pub(crate) is_missing: bool,
+    /// Its makers say that nobody should use it any more.
+    pub(crate) is_deprecated: bool,
 }
 
 /// A dependency in Chart.yaml.

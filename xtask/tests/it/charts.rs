@@ -744,3 +744,20 @@ fn a_schema_that_is_not_to_be_had_is_asked_for_once() {
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_deprecated_dependency() {
+    let work = Repo::new();
+    let files = [(
+        "Chart.yaml",
+        "{apiVersion: v2, name: boulder, version: 1.0.0, deprecated: true}",
+    )];
+    chart(&work.root.join("boulder"), &files);
+    package(&work.root.join("boulder"), &work.root);
+    index(&work.root);
+    let served = Server::serving(&work.root);
+    let repo = repo(&served.address, "1.0.0");
+    let said = repo.ok("validate hub-config lake --fetch").stdout;
+    let wanted = "helm-charts/stone/Chart.yaml:4:23: warning: dependency `boulder`: its makers call 1.0.0 deprecated";
+    assert_eq!(said.matches(wanted).count(), 1, "{said}");
+}
