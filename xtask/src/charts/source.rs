@@ -18,7 +18,7 @@ use crate::{
         format::FORMAT,
         ignore::Ignore,
         metadata::{Dependency, Lock, Metadata},
-        version::{self, Version, satisfies},
+        version::{self, satisfies},
     },
     machine::{
         digest::PartsDigest,
@@ -327,7 +327,7 @@ impl Search<'_> {
             return Ok(DependencySource::InCharts(vendored));
         }
         ensure!(
-            !self.is_replaced || is_one_version(version),
+            !self.is_replaced || version::is_exact(version),
             "`{version}` is not one version, and with `chart_override` there is no Chart.lock that says which of them\n\
              hint: write the one that you want"
         );
@@ -424,7 +424,7 @@ impl Dependency {
     fn remote(&self, version: &str) -> Result<Remote> {
         version::range(version)?;
         ensure!(
-            is_one_version(version),
+            version::is_exact(version),
             "`{version}` is not one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
         );
         let is_address = ["https://", "http://", "oci://"]
@@ -441,11 +441,6 @@ impl Dependency {
             repository: self.repository.clone(),
         })
     }
-}
-
-/// Whether this is a version, and no range of them.
-fn is_one_version(version: &str) -> bool {
-    Version::parse(version).is_some()
 }
 
 /// Identifies everything that goes into a prepared chart.

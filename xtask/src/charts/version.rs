@@ -83,6 +83,12 @@ pub(crate) fn satisfies(version: &str, wanted: &str) -> Result<bool> {
     Ok(range.takes(&parsed))
 }
 
+/// Whether a text is one version with all its numbers. helm takes what has fewer for a range.
+pub(crate) fn is_exact(text: &str) -> bool {
+    let parts = Parts::of(text);
+    Version::parse(text).is_some() && parts.is_some_and(|it| it.numbers.len() == 3)
+}
+
 /// The range that a text means: one version is a range, too.
 pub(crate) fn range(text: &str) -> Result<Range> {
     let range = Range::parse(text);
