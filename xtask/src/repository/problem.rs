@@ -148,9 +148,21 @@ fn of_several(mut problems: Vec<Problem>) -> Problem {
         }
     }
     if !others.is_empty() {
-        first.message += &format!(" (and so for {})", list(others));
+        first.message += &format!(" (and so for {})", some_of(&others));
     }
     first
+}
+
+/// How many hubs are named that have one problem, beside the first.
+const NAMED: usize = 5;
+
+fn some_of(hubs: &[String]) -> String {
+    match hubs.split_at_checked(NAMED) {
+        Some((named, more)) if more.len() > 1 => {
+            format!("{} and {} others", list(named), more.len())
+        }
+        _ => list(hubs),
+    }
 }
 
 impl Problem {
