@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     charts::values::{Chart, EnabledChart},
-    repository::{authenticator::AuthenticatorConfig, fleet::Fleet, release_config::ReleaseConfig},
+    repository::{authenticator::config::has_login, fleet::Fleet, release_config::ReleaseConfig},
     yaml::{Data, Map, Node, unquoted},
 };
 
@@ -37,12 +37,11 @@ impl HubTraits {
                 missing.version
             );
         }
-        let config = AuthenticatorConfig::find(&values, name, |_| false);
         let base = text_at(&values, &enabled, &["hub", "baseUrl"]).unwrap_or_default();
         let hub_url = text_at(&values, &enabled, &["config", "BinderHub", "hub_url"]);
         Ok(HubTraits {
             has_dask: has(&enabled, "dask-gateway"),
-            has_login: config.is_none_or(|it| it.has_login()),
+            has_login: has_login(&values),
             base: match base.trim_matches('/') {
                 "" => String::new(),
                 base => format!("/{base}"),

@@ -6,14 +6,18 @@ use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::{
-    charts::values,
+    charts::values::{self, EnabledChart},
     machine::{
         parallel,
         terminal::{did_you_mean, list, nearest},
         tree::Kind,
     },
     repository::{
-        authenticator::{self, AuthenticatorConfig},
+        authenticator::{
+            self,
+            config::AuthenticatorConfig,
+            own::{JupyterHubChart, hub_values, only_own},
+        },
         cluster::{Cluster, Hub},
         coordinates,
         fleet::{Fleet, ReadFinding},
@@ -124,7 +128,7 @@ fn check_release<'a>(
                 hosts = ingress::hosts(fleet, release, &enabled, &values);
                 ingress::domain_is_a_host(release, &hosts, problems);
             }
-            check_authenticator(fleet, release, &values, problems);
+            check_authenticator(fleet, release, &enabled, &values, problems);
         }
         Err(subchart) if is_wanted => no_map(&subchart, &set, problems),
         Err(_) => {}
@@ -142,6 +146,7 @@ fn no_map(subchart: &str, set: &Map, problems: &mut Problems) {
 fn check_authenticator(
     fleet: &Fleet,
     release: &ReleaseConfig,
+    enabled: &EnabledChart,
     values: &Node,
     problems: &mut Problems,
 ) {
@@ -149,8 +154,11 @@ fn check_authenticator(
         return;
     }
     let Some(hub) = release.hub else { return };
-    let is_set = |at: &Place| fleet.is_set(release, *at);
-    if let Some(config) = AuthenticatorConfig::find(values, &hub.name, is_set) {
+    let values = only_own(fleet, release, values);
+    let chart = JupyterHubChart::find(fleet, release, enabled);
+    if let Some(values) = hub_values(&values)
+        && let Some(config) = AuthenticatorConfig::find(values, &hub.name, chart)
+    {
         for rule in authenticator::RULES {
             rule(&config, problems);
         }

@@ -145,6 +145,18 @@ impl Node {
         matches!(self.data, Data::Null)
     }
 
+    /// Whether Python takes it for false.
+    pub(crate) fn is_falsy(&self) -> bool {
+        match &self.data {
+            Data::Null | Data::Bool(false) | Data::Integer(0) => true,
+            Data::Number(number) => *number == 0.0,
+            Data::Text(text) => text.is_empty(),
+            Data::List(items) => items.is_empty(),
+            Data::Map(map) => map.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The value at a path of keys and, in lists, of numbers from 0.
     pub(crate) fn get(&self, path: &[&str]) -> Option<&Node> {
         path.iter().try_fold(self, |node, step| match &node.data {

@@ -1,0 +1,111 @@
+//! What the repository itself says of a release. Charts that may or may not be in the cache have no part in it, and so it
+//! is the same wherever the repository is checked.
+
+use crate::{
+    charts::values::EnabledChart,
+    repository::{fleet::Fleet, release_config::ReleaseConfig},
+    yaml::{Data, Map, Node, Place},
+};
+
+/// JupyterHub's chart, on which a chart of the repository is built.
+pub(crate) struct JupyterHubChart<'a> {
+    /// A version, or a range of versions.
+    pub(crate) version: &'a str,
+    /// Where it is listed.
+    pub(crate) at: Place,
+    /// Whether its own `authenticator_class` counts: nothing in the repository sets another one, or takes it away.
+    pub(crate) has_own_class: bool,
+}
+
+/// The `hub` values of JupyterHub's chart, wherever among the charts that people build on it.
+pub(crate) fn hub_values(values: &Node) -> Option<&Node> {
+    let mut level = vec![values];
+    while !level.is_empty() {
+        let mut hubs = level.iter().filter_map(|it| it.get(&["hub"]));
+        let found = hubs.find(|it| it.get(&["config"]).is_some_and(|it| !it.is_falsy()));
+        if found.is_some() {
+            return found;
+        }
+        let maps = level.into_iter().filter_map(Node::as_map);
+        level = maps.flat_map(|it| it.values()).collect();
+    }
+    None
+}
+
+/// Of a release's values those that files of the repository set.
+pub(crate) fn only_own(fleet: &Fleet, release: &ReleaseConfig, values: &Node) -> Node {
+    let mut own = Map::new();
+    for (key, value) in values.as_map().into_iter().flatten() {
+        let value = match value.data {
+            Data::Map(_) => only_own(fleet, release, value),
+            _ => value.clone(),
+        };
+        let is_filled = value.as_map().is_some_and(|it| !it.is_empty());
+        let is_own = |at| fleet.is_set(release, at) || is_in_folder(fleet, at);
+        if is_filled || value.at.is_some_and(is_own) {
+            own.insert(key.clone(), value);
+        }
+    }
+    Node {
+        data: Data::Map(own),
+        ..*values
+    }
+}
+
+/// Whether a default is in a chart's values.yaml, and not in an archive, whose values are where it is listed.
+fn is_in_folder(fleet: &Fleet, at: Place) -> bool {
+    fleet.files.path(at.file).ends_with("values.yaml")
+}
+
+impl<'a> JupyterHubChart<'a> {
+    /// None if the repository has it from another chart that isn't in the repository, or not at all.
+    pub(crate) fn find(
+        fleet: &Fleet,
+        release: &ReleaseConfig,
+        enabled: &EnabledChart<'a>,
+    ) -> Option<JupyterHubChart<'a>> {
+        let mut found = listed(enabled)?;
+        let set = Node::nowhere(Data::Map(fleet.set(release)));
+        found.has_own_class = !names_class(&set) && !default_names_class(enabled);
+        Some(found)
+    }
+}
+
+/// The chart `jupyterhub` where a chart of the repository lists it.
+fn listed<'a>(enabled: &EnabledChart<'a>) -> Option<JupyterHubChart<'a>> {
+    if !is_folder(enabled) {
+        return None;
+    }
+    let dependencies = enabled.chart.dependencies.as_deref().unwrap_or_default();
+    let dependency = dependencies.iter().find(|it| it.name == "jupyterhub");
+    let part = enabled
+        .parts
+        .iter()
+        .find(|it| it.chart.name == "jupyterhub");
+    match (dependency, part) {
+        (Some(dependency), Some(part)) => Some(JupyterHubChart {
+            version: &dependency.version,
+            at: part.chart.at,
+            has_own_class: true,
+        }),
+        _ => enabled.parts.iter().find_map(listed),
+    }
+}
+
+/// Whether a chart is a folder of the repository: what is in an archive is where the archive is listed.
+fn is_folder(enabled: &EnabledChart) -> bool {
+    let at = enabled.chart.at;
+    at == Place::start_of(at.file)
+}
+
+fn default_names_class(enabled: &EnabledChart) -> bool {
+    let defaults = Node::nowhere(Data::Map(enabled.chart.defaults.clone()));
+    let mut parts = enabled.parts.iter();
+    is_folder(enabled) && (names_class(&defaults) || parts.any(default_names_class))
+}
+
+/// Whether values name a class, be it to take away another one with `null`.
+fn names_class(values: &Node) -> bool {
+    let class = ["config", "JupyterHub", "authenticator_class"];
+    hub_values(values).is_some_and(|it| it.get(&class).is_some())
+}
