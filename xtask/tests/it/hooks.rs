@@ -101,6 +101,28 @@ fn an_image_puller_that_its_awaiter_waits_for_in_vain() {
     );
 }
 
+/// The PriorityClass of z2jh's puller is a part of the release, which helm makes after the hooks. The awaiter goes on without
+/// the pods that no node has.
+#[test]
+fn an_image_puller_whose_pods_are_refused_until_the_release_is_there() {
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["hook-refused"]);
+    let weight = |it: &str| format!("{BEFORE}, helm.sh/hook-weight: \"{it}\"");
+    hook(&repo, "puller", &weight("-10"), "DaemonSet", "fine");
+    repo.edit(
+        "helm-charts/pond/templates/puller.yaml",
+        "containers:",
+        "priorityClassName: hook-refused, containers:",
+    );
+    repo.write(
+        "helm-charts/pond/templates/priority.yaml",
+        "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: hook-refused}\nvalue: 1\n",
+    );
+    hook(&repo, "awaiter", &weight("10"), "Job", "fine");
+    hook(&repo, "latecomer", &weight("20"), "Job", "fine");
+    repo.ok("deploy lake");
+}
+
 #[test]
 fn a_hook_that_crashes_tells_its_last_lines() {
     let cluster = Shared::cluster();

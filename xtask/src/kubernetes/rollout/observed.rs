@@ -167,8 +167,15 @@ impl<'a> Observed<'a> {
         }
         self.remember_crash(workload);
         let refusal = self.refusal(workload);
-        if let Some(why) = refusal.or_else(|| self.failure_of_a_pod(workload)) {
+        let failure = if workload.may_lack_pods() {
+            self.failure_of_a_pod(workload)
+        } else {
+            refusal.clone().or_else(|| self.failure_of_a_pod(workload))
+        };
+        if let Some(why) = failure {
             status.state = WorkloadState::Failed(why);
+        } else if let Some(why) = refusal {
+            status.state = WorkloadState::Waiting(why);
         }
         self.remember_pods_without_node(workload);
         status
@@ -274,10 +281,8 @@ impl<'a> Observed<'a> {
     fn failure_of_a_pod(&self, workload: &Workload) -> Option<String> {
         self.newest_pods(workload).into_iter().find_map(|pod| {
             let problem = pods::problem(workload.kind, pod)?;
-            // An image puller's nodes may be full: its awaiter goes on without those.
-            let needs_node = !(workload.is_hook && workload.kind == WorkloadKind::DaemonSet);
-            let is_permanent =
-                problem.is_permanent || needs_node && self.finds_no_node(workload, pod);
+            let is_permanent = problem.is_permanent
+                || !workload.may_lack_pods() && self.finds_no_node(workload, pod);
             is_permanent.then(|| told::with_reasons(self.api, pod, &problem))
         })
     }

@@ -133,6 +133,12 @@ fn of_kinds(kinds: &[WorkloadKind], manifest: &str, namespace: &str) -> Result<V
 }
 
 impl Workload {
+    /// Whether its release can go on though some of its pods never exist. That is so for z2jh's image puller: its nodes may
+    /// be full, and the PriorityClass of its pods comes after the hooks; its awaiter gives up on pods without a node.
+    pub(crate) fn may_lack_pods(&self) -> bool {
+        self.is_hook && self.kind == WorkloadKind::DaemonSet
+    }
+
     /// The path of the list that it is in.
     pub(crate) fn list_path(&self) -> String {
         match self.kind {
