@@ -2,6 +2,7 @@
 
 mod canonical;
 mod decrypted;
+mod form;
 mod in_memory;
 mod mask;
 mod needles;
@@ -10,10 +11,11 @@ mod sops;
 
 pub(crate) use self::{
     decrypted::{ENCRYPTED, encrypted_type},
+    form::{Content, Form, MERGE_CONFLICT, read},
     in_memory::{InMemory, texts},
     mask::Mask,
     placeholders::placeholders,
-    sops::{Decrypter, decrypt, decrypt_binary, not_encrypted, open, remedy},
+    sops::{Decrypter, decrypt, not_encrypted, open, remedy},
 };
 
 /// A password, token or key. It has neither `Debug` nor `Display`, so that no message shows it by accident.

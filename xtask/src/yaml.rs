@@ -25,9 +25,13 @@ mod types;
 /// A file's values, always a map, and findings about what helm would not mention. The error is what helm refuses, or
 /// what is not text.
 pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Finding> {
+    let text = refuse_byte_order_mark(text(content)?)?;
+    if let Some(finding) = merge_conflict(text) {
+        return Err(finding);
+    }
     let mut findings = Vec::new();
     let mut whole: Option<Node> = None;
-    for document in documents(refuse_byte_order_mark(text(content)?)?)? {
+    for document in documents(text)? {
         let Some(mut read) = read_document(&document, file, Content::Values)? else {
             continue;
         };
@@ -50,6 +54,12 @@ pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Fi
     }
     let whole = whole.unwrap_or_else(|| Node::nowhere(Data::empty_map()));
     Ok((whole, findings))
+}
+
+/// Says that git could not merge two versions of a text, and that nobody did it since.
+pub(crate) fn merge_conflict(text: &str) -> Option<Finding> {
+    let line = mistakes::line_of_merge(text)?;
+    Some(in_line(line + 1, "yaml", mistakes::OF_MERGE))
 }
 
 /// Why a document is refused that is no mapping.

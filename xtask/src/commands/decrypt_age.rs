@@ -94,8 +94,8 @@ impl Encrypted {
 fn decrypt(tools: &Tools, tree: &Tree, encrypted: &Encrypted, key: &str) -> Result<Vec<u8>> {
     let decrypter = Decrypter::new(tools, None);
     let sh = tools.sh();
-    let identity = secrets::decrypt_binary(&decrypter, tree, Path::new(key))?;
-    let path = identity.path();
+    let identity = secrets::open(&decrypter, tree, Path::new(key))?;
+    let path = identity.file.path();
     let cmd = cmd!(sh, "age --decrypt --identity {path}");
     let output = process::run(sh, cmd, &encrypted.content)?;
     if output.success {

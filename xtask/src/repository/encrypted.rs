@@ -5,15 +5,6 @@ use crate::{
     yaml::{Data, Node},
 };
 
-/// Takes the `sops` block out of a file's values, if they have one.
-pub(crate) fn take_sops(values: &mut Node) -> Option<Node> {
-    let Data::Map(map) = &mut values.data else {
-        return None;
-    };
-    map.get("sops")?.as_map()?;
-    map.remove("sops")
-}
-
 /// Puts placeholders where sops encrypted something.
 pub(crate) fn put_placeholders(node: &mut Node) {
     match &mut node.data {

@@ -50,8 +50,18 @@ impl KeyFile<'_> {
             ValuesContent::Plain(values, _) if self.is_kubeconfig && !has_credentials(values) => {
                 Vec::new()
             }
-            ValuesContent::Broken(finding) if self.is_kubeconfig => {
+            ValuesContent::Broken(finding)
+                if self.is_kubeconfig || finding.rule == secrets::MERGE_CONFLICT =>
+            {
                 vec![format!("{shown}:{}: {}", finding.line, finding.message)]
+            }
+            ValuesContent::Encrypted(encrypted)
+                if self.is_kubeconfig && encrypted.form.is_flat() =>
+            {
+                let form = encrypted.form.name();
+                vec![format!(
+                    "`{shown}` is in the {form} form of sops, and a kubeconfig is YAML or JSON"
+                )]
             }
             ValuesContent::Encrypted(encrypted) => {
                 let findings = encrypted.findings.iter();

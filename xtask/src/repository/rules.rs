@@ -9,6 +9,7 @@ use crate::{
     charts::values::{self, EnabledChart},
     machine::{
         parallel,
+        paths::is_called_secret,
         terminal::{did_you_mean, list, nearest},
         tree::Kind,
     },
@@ -30,6 +31,7 @@ use crate::{
         values_rules,
     },
     schema::Retriever,
+    secrets::Form,
     yaml::{Data, Map, Node, Place},
 };
 
@@ -382,7 +384,33 @@ fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Prob
                     problems.finding(file.number, finding);
                 }
             }
-            ValuesContent::Encrypted(..) | ValuesContent::Exposed => {}
+            ValuesContent::Encrypted(encrypted) => {
+                for finding in &encrypted.findings_of_values {
+                    problems.finding(file.number, finding);
+                }
+                values_are_readable(encrypted.form, file.number, problems);
+            }
+            ValuesContent::Exposed => {}
+        }
+    }
+}
+
+/// Adds that helm cannot read the form of an encrypted file, or we cannot without decrypting it.
+fn values_are_readable(form: Form, file: u32, problems: &mut Problems) {
+    let at = Some(Place::start_of(file));
+    match form {
+        Form::Yaml | Form::Json => {}
+        Form::Binary => {
+            let message = "sops encrypted this file as one text, since its name ends in neither `.yaml` nor `.json`: its \
+                           keys cannot be checked";
+            problems.warning(NOT_CHECKED, at, message);
+        }
+        Form::Dotenv | Form::Ini => {
+            let form = form.name();
+            let message = format!(
+                "this is the {form} form of sops, and helm takes values only as YAML or JSON"
+            );
+            problems.problem("values-form", at, message);
         }
     }
 }
@@ -413,6 +441,9 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
             if let Some(message) = fleet.recipients.difference(&fleet.tree, path, sops) {
                 problems.problem("recipients", at, message);
             }
+        }
+        ValuesContent::Broken(finding) if is_called_secret(path) => {
+            problems.finding(file.number, finding);
         }
         _ => {}
     }

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use crate::{
     machine::{paths::is_called_secret, tree::Tree},
     repository::{encrypted, encrypted_values},
-    secrets::{self, Decrypter, InMemory},
-    yaml::{self, Data, Finding, Map, Node},
+    secrets::{self, Content, Decrypter, Form, InMemory},
+    yaml::{Data, Finding, Map, Node},
 };
 
 /// A file that was read once, whatever becomes of it later.
@@ -32,12 +32,15 @@ pub(crate) enum ValuesContent {
 
 /// What can be told of a file without decrypting it.
 pub(crate) struct EncryptedContent {
+    pub(crate) form: Form,
     /// With placeholders for what is encrypted.
     values: Node,
     /// The `sops` block by itself.
     pub(crate) sops: Node,
-    /// What should be encrypted, and is not.
+    /// What should be encrypted and is not, and why sops would not decrypt it.
     pub(crate) findings: Vec<Finding>,
+    /// What helm would not mention if these are values.
+    pub(crate) findings_of_values: Vec<Finding>,
 }
 
 impl ValuesFile {
@@ -65,11 +68,11 @@ impl ValuesFile {
         }
     }
 
-    /// None if it can't be read.
+    /// None if it can't be read, or not without being decrypted.
     pub(crate) fn values(&self) -> Option<&Map> {
         match &self.state {
             ValuesContent::Plain(values, _) => values.as_map(),
-            ValuesContent::Encrypted(encrypted) => encrypted.values.as_map(),
+            ValuesContent::Encrypted(it) if it.form.has_keys() => it.values.as_map(),
             _ => None,
         }
     }
@@ -108,27 +111,36 @@ impl ValuesFile {
 
 impl ValuesContent {
     fn of(path: &Path, content: &[u8], number: u32) -> ValuesContent {
-        match yaml::read(content, number) {
-            Err(_) if is_called_secret(path) => ValuesContent::Exposed,
+        let is_called_secret = is_called_secret(path);
+        match secrets::read(path, content, number) {
+            Err(finding) if is_called_secret && finding.rule != secrets::MERGE_CONFLICT => {
+                ValuesContent::Exposed
+            }
             Err(finding) => ValuesContent::Broken(finding),
-            Ok((mut values, mut findings)) => match encrypted::take_sops(&mut values) {
-                Some(sops) => {
-                    let is_called_secret = is_called_secret(path);
-                    let findings =
-                        encrypted_values::check(&values, &sops, content, is_called_secret);
-                    encrypted::put_placeholders(&mut values);
-                    ValuesContent::Encrypted(EncryptedContent {
-                        values,
-                        sops,
-                        findings,
-                    })
-                }
-                None if is_called_secret(path) => ValuesContent::Exposed,
-                None => {
-                    findings.extend(encrypted_values::stray(&values));
-                    ValuesContent::Plain(values, findings)
-                }
-            },
+            Ok(Content::Encrypted(encrypted)) => {
+                let mut values = encrypted.values;
+                let sops = encrypted.sops;
+                let mut findings = encrypted.faults;
+                findings.extend(encrypted_values::check(
+                    &values,
+                    &sops,
+                    content,
+                    is_called_secret,
+                ));
+                encrypted::put_placeholders(&mut values);
+                ValuesContent::Encrypted(EncryptedContent {
+                    form: encrypted.form,
+                    values,
+                    sops,
+                    findings,
+                    findings_of_values: encrypted.findings,
+                })
+            }
+            Ok(Content::Plain(..)) if is_called_secret => ValuesContent::Exposed,
+            Ok(Content::Plain(values, mut findings)) => {
+                findings.extend(encrypted_values::stray(&values));
+                ValuesContent::Plain(values, findings)
+            }
         }
     }
 }

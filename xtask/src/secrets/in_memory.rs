@@ -16,7 +16,7 @@ use crate::{
         decrypted::Decrypted,
         needles::{DIGITS, LONG_ENOUGH},
     },
-    yaml::{self, Node},
+    yaml::{self, Data, Node},
 };
 
 /// What a file held when it was read, decrypted if it was encrypted. The programs that we start can read it as long as
@@ -50,6 +50,23 @@ impl InMemory {
             secrets: secrets.into_iter().collect(),
             decrypted: Some(values),
             ..InMemory::plain(source, text.as_bytes())?
+        })
+    }
+
+    /// What a file holds that was encrypted as one text.
+    pub(crate) fn decrypted_whole(source: &Path, content: &[u8]) -> Result<InMemory> {
+        let text = String::from_utf8_lossy(content);
+        if let Ok((values, _)) = yaml::read(content, 0) {
+            let was_encrypted = Decrypted::new(values, Node::nowhere(Data::Null));
+            return InMemory::decrypted(source, &text, was_encrypted);
+        }
+        let mut secrets = BTreeSet::new();
+        for line in text.lines() {
+            texts(&Value::from(line), &mut secrets);
+        }
+        Ok(InMemory {
+            secrets: secrets.into_iter().collect(),
+            ..InMemory::plain(source, content)?
         })
     }
 

@@ -6,11 +6,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use xshell::{Shell, cmd};
 
 use crate::{
-    machine::{
-        paths::is_called_secret, private::PrivateFile, process, programs::Tools, tree::Tree,
+    machine::{paths::is_called_secret, process, programs::Tools, tree::Tree},
+    secrets::{
+        decrypted::Decrypted,
+        form::{self, Content, Encrypted, Form, MERGE_CONFLICT},
+        in_memory::InMemory,
+        needles::LONG_ENOUGH,
     },
-    secrets::{decrypted::Decrypted, in_memory::InMemory, needles::LONG_ENOUGH},
-    yaml::{self, Data, Node, unquoted},
+    yaml::{self, Node, unquoted},
 };
 
 /// Decrypts with the person's own keys and, for a rehearsal cluster, with its demo key.
@@ -42,8 +45,11 @@ pub(crate) fn open(decrypter: &Decrypter, tree: &Tree, file: &Path) -> Result<In
         .read_if_there(file)
         .with_context(|| format!("`{shown}`"))?;
     let content = content.with_context(|| format!("`{shown}` doesn't exist"))?;
-    match yaml::read(&content, 0) {
-        Ok((values, _)) if is_encrypted(&values) => decrypt(decrypter, file, &content),
+    match form::read(file, &content, 0) {
+        Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, &content, it.as_key()),
+        Err(finding) if finding.rule == MERGE_CONFLICT => {
+            bail!("{shown}:{}: {}", finding.line, finding.message)
+        }
         Err(finding) if is_called_secret(file) => bail!(
             "{shown}:{}: this is called secret, and isn't the YAML that sops writes",
             finding.line
@@ -51,13 +57,6 @@ pub(crate) fn open(decrypter: &Decrypter, tree: &Tree, file: &Path) -> Result<In
         Ok(_) if is_called_secret(file) => bail!(not_encrypted(file)),
         _ => InMemory::plain(file, &content),
     }
-}
-
-/// Whether values are what sops writes: they have a `sops` block.
-fn is_encrypted(values: &Node) -> bool {
-    values
-        .get(&["sops"])
-        .is_some_and(|it| it.as_map().is_some())
 }
 
 /// What to say of a file that is called secret and has no `sops` block.
@@ -79,55 +78,90 @@ pub(crate) fn remedy(file: &Path) -> String {
 }
 
 /// Decrypts what an encrypted file holds; `file` is its path from the root.
-pub(crate) fn decrypt(decrypter: &Decrypter, file: &Path, encrypted: &[u8]) -> Result<InMemory> {
+pub(crate) fn decrypt(decrypter: &Decrypter, file: &Path, content: &[u8]) -> Result<InMemory> {
+    match form::read(file, content, 0) {
+        Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, content, it),
+        _ => bail!(not_encrypted(file)),
+    }
+}
+
+/// Decrypts a file's content, which was read. What is neither YAML nor one text becomes JSON.
+fn decrypt_content(
+    decrypter: &Decrypter,
+    file: &Path,
+    content: &[u8],
+    encrypted: Encrypted,
+) -> Result<InMemory> {
     let shown = file.display();
-    let format = if encrypted.trim_ascii_start().starts_with(b"{") {
-        "json"
-    } else {
-        "yaml"
-    };
-    let text = String::from_utf8(run(decrypter, file, encrypted, format)?)
+    let decrypted = run(decrypter, file, content, &encrypted)?;
+    if encrypted.form == Form::Binary {
+        return InMemory::decrypted_whole(file, &decrypted);
+    }
+    let text = String::from_utf8(decrypted)
         .with_context(|| format!("`{shown}` holds something else than text"))?;
     // The problem's own text may quote what was decrypted.
     let (values, _) = yaml::read(text.as_bytes(), 0)
         .map_err(|it| anyhow!("`{shown}`, decrypted, isn't YAML: see line {}", it.line))?;
-    let encrypted = match yaml::read(encrypted, 0) {
-        Ok((encrypted, _)) => encrypted,
-        Err(_) => bail!("`{shown}` isn't YAML"),
-    };
-    InMemory::decrypted(file, &text, Decrypted::new(values, encrypted))
+    InMemory::decrypted(file, &text, Decrypted::new(values, encrypted.values))
 }
 
-/// Decrypts a file that sops took for a single text.
-pub(crate) fn decrypt_binary(
+fn run(
     decrypter: &Decrypter,
-    tree: &Tree,
     file: &Path,
-) -> Result<PrivateFile> {
-    let encrypted = tree
-        .read(file)
-        .with_context(|| format!("`{}`", file.display()))?;
-    PrivateFile::new(&run(decrypter, file, &encrypted, "binary")?)
-}
-
-fn run(decrypter: &Decrypter, file: &Path, encrypted: &[u8], format: &str) -> Result<Vec<u8>> {
+    content: &[u8],
+    encrypted: &Encrypted,
+) -> Result<Vec<u8>> {
     let sh = decrypter.sh();
+    let input = encrypted.form.name();
+    let output = match encrypted.form {
+        Form::Dotenv | Form::Ini => Form::Json.name(),
+        _ => input,
+    };
     let sops = cmd!(
         sh,
-        "sops decrypt --input-type {format} --output-type {format}"
+        "sops decrypt --input-type {input} --output-type {output}"
     );
-    let output = process::run(sh, sops, encrypted)?;
+    let output = process::run(sh, sops, content)?;
     if !output.success {
         let message = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "cannot decrypt `{}`: {}\nhint: sops needs one of the keys that the file is encrypted for; \
-             an age key is named by `SOPS_AGE_KEY_FILE`",
-            file.display(),
-            without_values(&condensed(message.trim()), encrypted)
-        );
+        bail!(not_decrypted(file, message.trim(), &encrypted.values));
     }
     Ok(output.stdout)
 }
+
+/// Why sops did not decrypt a file with these values, by its own message.
+fn not_decrypted(file: &Path, message: &str, values: &Node) -> String {
+    let shown = file.display();
+    if CHANGED.iter().any(|it| message.contains(it)) {
+        let keep = if message.contains("MAC mismatch") {
+            format!("; or keep what is there: `sops --rotate --ignore-mac --in-place {shown}`")
+        } else {
+            String::new()
+        };
+        // The message itself may have a digest of what was decrypted.
+        return format!(
+            "cannot decrypt `{shown}`: it was changed after sops encrypted it, by hand or by a merge\n\
+             hint: `git log -p {shown}` shows the change. Restore the version that sops wrote, and make the change with \
+             `sops edit {shown}`{keep}"
+        );
+    }
+    let why = without_values(&condensed(message), values);
+    let hint = if message.contains("data key") {
+        "sops needs one of the keys that the file is encrypted for; an age key is named by `SOPS_AGE_KEY_FILE`"
+    } else {
+        "restore the version that sops wrote, and make the change with `sops edit`"
+    };
+    format!("cannot decrypt `{shown}`: {why}\nhint: {hint}")
+}
+
+/// What sops says of a file whose content is not what it wrote.
+const CHANGED: [&str; 5] = [
+    "MAC mismatch",
+    "Cannot decrypt MAC",
+    "message authentication failed",
+    "does not match sops' data format",
+    "Expected encrypted value",
+];
 
 /// A message of sops with one line for each key that the file is encrypted for: sops breaks these lines, and adds where it
 /// has looked for keys and what it says of every file.
@@ -154,22 +188,12 @@ fn condensed(message: &str) -> String {
 
 /// A message of sops without the values of the file that it may quote: one that somebody wrote into an encrypted file is a
 /// secret in plain text. Recipients, which the file's `sops` block has, stay.
-fn without_values(message: &str, encrypted: &[u8]) -> String {
+fn without_values(message: &str, values: &Node) -> String {
     let mut texts = BTreeSet::new();
-    if let Ok((
-        Node {
-            data: Data::Map(mut values),
-            ..
-        },
-        _,
-    )) = yaml::read(encrypted, 0)
-    {
-        values.remove("sops");
-        Node::nowhere(Data::Map(values)).visit(&mut |node| {
-            let text = unquoted(&node.to_json());
-            texts.insert((Reverse(text.len()), text));
-        });
-    }
+    values.visit(&mut |node| {
+        let text = unquoted(&node.to_json());
+        texts.insert((Reverse(text.len()), text));
+    });
     let mut message = message.to_owned();
     for (_, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
         message = message.replace(&format!(" {text} "), " *** ");

@@ -23,9 +23,7 @@ impl Mistake {
 pub(crate) fn find(text: &str, err: &Error) -> Option<Mistake> {
     let lines: Vec<_> = text.lines().collect();
     if let Some(line) = lines.iter().position(|it| is_of_merge(it)) {
-        let message = "this line is left from a merge in git: keep what is meant, and delete the lines with `<<<<<<<`, \
-                       `=======` and `>>>>>>>`";
-        return Some(Mistake::new(line, 0, message));
+        return Some(Mistake::new(line, 0, OF_MERGE));
     }
     let mark = err.problem_mark()?;
     let at = (mark.line as usize).min(lines.len().saturating_sub(1));
@@ -38,9 +36,18 @@ pub(crate) fn find(text: &str, err: &Error) -> Option<Mistake> {
         .or_else(|| reserved(line, at, &mark))
 }
 
+pub(crate) const OF_MERGE: &str = "this line is left from a merge in git: keep what is meant, and delete the lines with \
+                                   `<<<<<<<`, `=======` and `>>>>>>>`";
+
+/// The line, from 0, in which a conflict begins or ends that git left in a text. Some of these texts are YAML.
+pub(crate) fn line_of_merge(text: &str) -> Option<usize> {
+    let ends = ["<<<<<<< ", ">>>>>>> "];
+    text.lines()
+        .position(|line| ends.iter().any(|it| line.starts_with(it)))
+}
+
 fn is_of_merge(line: &str) -> bool {
-    let ends = ["<<<<<<< ", ">>>>>>> ", "||||||| "];
-    ends.iter().any(|it| line.starts_with(it)) || line == "======="
+    line_of_merge(line).is_some() || line.starts_with("||||||| ") || line == "======="
 }
 
 /// The first character of the indentation that is no blank.

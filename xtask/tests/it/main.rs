@@ -52,6 +52,7 @@ mod rollout;
 mod setup;
 mod shells;
 mod shown;
+mod sops_forms;
 mod staged;
 
 mod status;

@@ -12,6 +12,17 @@ use crate::{
     secrets::Decrypter,
 };
 
+/// Where an access key has its two texts: as `aws iam create-access-key` prints it, as variables of the environment, and
+/// in a file of credentials.
+const FORMS: [[&str; 2]; 3] = [
+    ["/AccessKey/AccessKeyId", "*/AccessKey/SecretAccessKey"],
+    ["/AWS_ACCESS_KEY_ID", "*/AWS_SECRET_ACCESS_KEY"],
+    [
+        "/default/aws_access_key_id",
+        "*/default/aws_secret_access_key",
+    ],
+];
+
 /// Without a `key` it is the person's own login, or that of the machine.
 pub(crate) fn log_in(
     login: &mut Login,
@@ -57,8 +68,7 @@ fn use_key(
     file: &Path,
     region: &str,
 ) -> Result<String> {
-    let paths = ["/AccessKey/AccessKeyId", "*/AccessKey/SecretAccessKey"];
-    let (key, [id, secret]) = read_key(decrypter, tree, file, paths)?;
+    let (key, [id, secret]) = read_key(decrypter, tree, file, &FORMS)?;
     let hint = format!(
         "the access key is {id}: it must still be active, and its user needs access to the cluster \
          (`eks:DescribeCluster`, and an access entry)"

@@ -60,7 +60,7 @@ impl Key<'_> {
             "/tenant_id",
             "/subscription_id",
         ];
-        let (in_memory, texts) = read_key(decrypter, tree, file, paths)?;
+        let (in_memory, texts) = read_key(decrypter, tree, file, &[paths])?;
         let [id, password, tenant, subscription] = texts;
         let key = Key {
             file,

@@ -72,7 +72,7 @@ fn use_key(
     project: &str,
 ) -> Result<String> {
     let paths = ["/client_email", "*/private_key", "*/private_key_id"];
-    let (key, [account, ..]) = read_key(decrypter, tree, file, paths)?;
+    let (key, [account, ..]) = read_key(decrypter, tree, file, &[paths])?;
     login.unset(|name| OTHER_LOGINS.contains(&name));
     login.set("CLOUDSDK_CONFIG", login.folder.path.join("gcloud"));
     login.set("CLOUDSDK_CORE_PROJECT", project);

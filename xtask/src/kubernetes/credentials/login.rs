@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::OpenOptionsExt;
 use serde_json::Value;
 use xshell::{Cmd, Shell};
@@ -198,34 +198,36 @@ pub(crate) fn require_on_path(sh: &Shell, programs: &[&str], hint: &str) -> Resu
     Ok(())
 }
 
-/// Reads a key file in JSON, and the texts at `paths` in it, which are JSON pointers. Those that begin with `*` are secret,
-/// and nothing else of the file is: a message may say whose key was refused.
+/// Reads a key file, and texts in it. A key may be written in several forms, each of which has the texts at its own paths:
+/// JSON pointers. Those that begin with `*` are secret, and nothing else of the file is: a message may say whose key was
+/// refused. Programs get the key as JSON.
 pub(crate) fn read_key<const N: usize>(
     decrypter: &Decrypter,
     tree: &Tree,
     file: &Path,
-    paths: [&str; N],
+    forms: &[[&str; N]],
 ) -> Result<(InMemory, [String; N])> {
     let key = secrets::open(decrypter, tree, file)?;
+    let text = key.text()?;
+    let json: Value = serde_json::from_str(&text)
+        .or_else(|_| yaml::parse(text.as_bytes()))
+        .unwrap_or_default();
     let shown = file.display();
     // An error's own text may quote the file.
-    let json: Value = serde_json::from_str(&key.text()?)
-        .map_err(|_| anyhow!("`{shown}` is not a key: it is not JSON"))?;
-    let missing = missing_texts(&json, &paths);
-    if !missing.is_empty() {
+    ensure!(json.is_object(), "`{shown}` is not a key: it is not JSON");
+    let found = forms.iter().find(|it| missing_texts(&json, *it).is_empty());
+    let Some(paths) = found else {
         bail!(
             "`{shown}` is not a key of this provider: it has no text {}",
-            missing.join(", ")
+            missing_texts(&json, &forms[0]).join(", ")
         );
-    }
+    };
     let texts = paths.map(|path| text_at(&json, path).unwrap_or_default().to_owned());
-    let secrets = paths
-        .into_iter()
-        .zip(&texts)
-        .filter(|(path, _)| path.starts_with('*'))
-        .map(|(_, text)| text.clone())
-        .collect();
-    Ok((key.hiding(secrets), texts))
+    let secrets = paths.iter().zip(&texts);
+    let secrets = secrets.filter(|(path, _)| path.starts_with('*'));
+    let secrets = secrets.map(|(_, text)| text.clone()).collect();
+    let key = key.hiding(secrets).with_text(&json.to_string())?;
+    Ok((key, texts))
 }
 
 /// The paths at which there is no text, as messages show them: `AccessKey.AccessKeyId`.
