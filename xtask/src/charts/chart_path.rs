@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    charts::metadata::Metadata,
+    charts::{archive::Content, metadata::Metadata},
     machine::{paths, tree::Tree},
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct ChartPath {
 pub(crate) struct Override {
     /// The folder of the chart whose Chart.yaml it replaces, without links.
     folder: PathBuf,
-    pub(crate) file: PathBuf,
+    file: PathBuf,
 }
 
 impl ChartPath {
@@ -62,26 +62,28 @@ impl ChartPath {
         };
         let folder = base(tree, &self.folder)?;
         Ok(Some(Override {
-            folder: without_links(tree, folder),
+            folder: without_links(tree, &folder),
             file,
         }))
     }
 }
 
 impl Override {
-    /// The file that describes the chart in a folder.
-    pub(crate) fn chart_yaml(replaced: Option<&Override>, tree: &Tree, folder: &Path) -> PathBuf {
-        match replaced {
-            Some(it) if it.folder == without_links(tree, folder.to_owned()) => it.file.clone(),
-            _ => folder.join("Chart.yaml"),
-        }
+    /// The file in the place of the Chart.yaml in a folder.
+    pub(crate) fn of_folder<'a>(
+        replaced: Option<&'a Override>,
+        tree: &Tree,
+        folder: &Path,
+    ) -> Option<&'a Path> {
+        let replaced = replaced.filter(|it| it.folder == without_links(tree, folder));
+        replaced.map(|it| it.file.as_path())
     }
 }
 
-fn without_links(tree: &Tree, folder: PathBuf) -> PathBuf {
-    match tree.find(&folder) {
+fn without_links(tree: &Tree, folder: &Path) -> PathBuf {
+    match tree.find(folder) {
         Ok(Some(found)) => found.path,
-        _ => folder,
+        _ => folder.to_owned(),
     }
 }
 
@@ -90,11 +92,10 @@ fn base(tree: &Tree, chart: &Path) -> Result<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut left = vec![paths::lexical(chart)];
     while let Some(folder) = left.pop() {
-        let chart_yaml = folder.join("Chart.yaml");
-        if !seen.insert(folder.clone()) || !tree.is_file(&chart_yaml) {
+        if !seen.insert(folder.clone()) || !tree.is_file(&folder.join("Chart.yaml")) {
             continue;
         }
-        for (name, near) in read_metadata(tree, &chart_yaml)?.folders(&folder) {
+        for (name, near) in on_disk(&read_metadata(tree, &folder, None)?, &folder) {
             if name == BASE {
                 return Ok(near);
             }
@@ -104,8 +105,34 @@ fn base(tree: &Tree, chart: &Path) -> Result<PathBuf> {
     Ok(chart.to_owned())
 }
 
-/// What a Chart.yaml, or the file in its place, says. The error names it.
-pub(crate) fn read_metadata(tree: &Tree, file: &Path) -> Result<Metadata> {
-    Metadata::of_file(tree, file)
-        .with_context(|| format!("{}: not the description of a chart", file.display()))
+/// The charts that the one in a folder depends on by `file://`: their names and folders.
+pub(crate) fn on_disk<'a>(
+    metadata: &'a Metadata,
+    folder: &Path,
+) -> impl Iterator<Item = (&'a str, PathBuf)> {
+    let dependencies = metadata.dependencies().iter();
+    dependencies.filter_map(move |it| {
+        let path = it.repository.strip_prefix("file://")?;
+        Some((it.name.as_str(), paths::lexical(&folder.join(path))))
+    })
+}
+
+/// What a chart says of itself: in its folder, or in the file that takes the place of its Chart.yaml. The error names the
+/// file.
+pub(crate) fn read_metadata(
+    tree: &Tree,
+    folder: &Path,
+    chart_override: Option<&Path>,
+) -> Result<Metadata> {
+    let Some(file) = chart_override else {
+        let file = folder.join("Chart.yaml");
+        return Metadata::of_folder(tree, folder).with_context(|| no_chart(&file));
+    };
+    let content = tree.read(file).with_context(|| no_chart(file))?;
+    let files = Content::from([(PathBuf::from("Chart.yaml"), content)]);
+    Metadata::of_files(&files).with_context(|| no_chart(file))
+}
+
+fn no_chart(file: &Path) -> String {
+    format!("{}: not the description of a chart", file.display())
 }

@@ -95,7 +95,7 @@ impl<'a> Loader<'a> {
 
     fn source(&mut self, source: ChartSource) -> Result<Chart> {
         let dir = PathBuf::from(&source.shown);
-        let number = self.files.add(&source.chart_yaml);
+        let number = self.files.add(&source.listed_in());
         let written = ChartYaml::read(&source.files, number);
         self.report_problems(&source, &written);
         let origin = Origin::Folder {

@@ -1,6 +1,6 @@
 //! Chart.yaml and Chart.lock.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     charts::{archive::Content, files::cached_files},
-    machine::{name::Name, paths, tree::Tree},
+    machine::{name::Name, tree::Tree},
     yaml,
 };
 
@@ -65,12 +65,8 @@ impl Metadata {
 
     /// The Chart.yaml of a folder in the repository. The error does not name the file.
     pub(crate) fn of_folder(tree: &Tree, chart: &Path) -> Result<Metadata> {
-        Metadata::of_file(tree, &chart.join("Chart.yaml"))
-    }
-
-    /// A file in the repository that is a Chart.yaml. The error does not name it.
-    pub(crate) fn of_file(tree: &Tree, file: &Path) -> Result<Metadata> {
-        Metadata::parse(&tree.read(file).context("cannot read it")?)
+        let content = tree.read(&chart.join("Chart.yaml"));
+        Metadata::parse(&content.context("cannot read Chart.yaml")?)
     }
 
     /// The Chart.yaml among a chart's files.
@@ -105,15 +101,6 @@ impl Metadata {
             Name::new(&dependency.name).context("`dependencies`")?;
         }
         Ok(())
-    }
-
-    /// The charts that the one in this folder depends on by `file://`: their names and folders.
-    pub(crate) fn folders(&self, chart: &Path) -> impl Iterator<Item = (&str, PathBuf)> {
-        let near = self.dependencies().iter();
-        near.filter_map(move |it| {
-            let path = it.repository.strip_prefix("file://")?;
-            Some((it.name.as_str(), paths::lexical(&chart.join(path))))
-        })
     }
 
     pub(crate) fn dependencies(&self) -> &[Dependency] {

@@ -95,7 +95,7 @@ impl ChartSource {
         let problems: Vec<_> = self
             .problems
             .iter()
-            .map(|(name, problem)| with_dependency(&self.chart_yaml, name, problem))
+            .map(|(name, problem)| with_dependency(&self.listed_in(), name, problem))
             .collect();
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         let unavailable = self.unavailable(fetched);
@@ -111,10 +111,10 @@ impl ChartSource {
     /// The dependencies that could not be fetched, and why.
     fn unavailable(&self, fetched: &Fetched) -> Vec<String> {
         let mut unavailable = Vec::new();
-        for (chart_yaml, remote) in self.remotes() {
+        for (listed_in, remote) in self.remotes() {
             if let Some(Err(err)) = fetched.get(remote) {
                 unavailable.push(with_dependency(
-                    chart_yaml,
+                    &listed_in,
                     &remote.name,
                     &format!("{err:#}"),
                 ));
@@ -165,9 +165,9 @@ impl ChartSource {
     }
 }
 
-fn with_dependency(chart_yaml: &Path, name: &str, problem: &str) -> String {
-    let chart_yaml = chart_yaml.display();
-    format!("{chart_yaml}: dependency `{name}`: {problem}")
+fn with_dependency(listed_in: &Path, name: &str, problem: &str) -> String {
+    let file = listed_in.display();
+    format!("{file}: dependency `{name}`: {problem}")
 }
 
 /// Embeds into the schemas among a chart's files what they refer to elsewhere. Returns whether there is any.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     charts::{
         archive::{self, Content},
-        chart_path::{ChartPath, Override, read_metadata},
+        chart_path::{ChartPath, Override, on_disk, read_metadata},
         fetch::Remote,
         files::read_files,
         format::FORMAT,
@@ -33,8 +33,8 @@ use crate::{
 pub(crate) struct ChartSource {
     /// What people know it by, in messages.
     pub(crate) shown: String,
-    /// Its Chart.yaml, or the file in its place.
-    pub(crate) chart_yaml: PathBuf,
+    /// The file in the place of its Chart.yaml.
+    chart_override: Option<PathBuf>,
     pub(crate) metadata: Metadata,
     /// The chart's own files by their paths in it, without those in charts/ that a dependency provides.
     pub(crate) files: Content,
@@ -99,14 +99,16 @@ pub(crate) fn folders(tree: &Tree, chart: &ChartPath) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
     let mut left = vec![paths::lexical(&chart.folder)];
     while let Some(folder) = left.pop() {
-        let chart_yaml = Override::chart_yaml(replaced.as_ref(), tree, &folder);
-        if !folders.insert(folder.clone()) || !tree.is_file(&chart_yaml) {
+        let chart_override = Override::of_folder(replaced.as_ref(), tree, &folder);
+        let is_there = tree.is_file(&folder.join("Chart.yaml"))
+            && chart_override.is_none_or(|it| tree.is_file(it));
+        if !folders.insert(folder.clone()) || !is_there {
             continue;
         }
-        let Ok(metadata) = read_metadata(tree, &chart_yaml) else {
+        let Ok(metadata) = read_metadata(tree, &folder, chart_override) else {
             continue;
         };
-        left.extend(metadata.folders(&folder).map(|(_, near)| near));
+        left.extend(on_disk(&metadata, &folder).map(|(_, near)| near));
     }
     folders
 }
@@ -157,30 +159,28 @@ impl ChartSource {
             !above.contains(&dir),
             "the chart `{shown}` depends on itself"
         );
-        let chart_yaml = Override::chart_yaml(replaced, tree, &dir);
-        let metadata = read_metadata(tree, &chart_yaml)?;
+        let chart_override = Override::of_folder(replaced, tree, &dir);
+        let metadata = read_metadata(tree, &dir, chart_override)?;
         let mut files = read_own_files(tree, &dir, &metadata)?;
-        let is_replaced = replaced.is_some_and(|it| it.file == chart_yaml);
-        if is_replaced {
-            replace_chart_yaml(tree, &dir, &chart_yaml, &metadata, &mut files)?;
-        }
+        let lock = match chart_override {
+            Some(file) => {
+                replace_chart_yaml(tree, &dir, file, &metadata, &mut files)?;
+                Lock::default()
+            }
+            None => read_lock(tree, &dir, &metadata)?,
+        };
         let search = Search {
             dir: &dir,
             tree,
             replaced,
-            is_replaced,
-            lock: if is_replaced {
-                Lock::default()
-            } else {
-                read_lock(tree, &dir, &metadata)?
-            },
+            lock,
             vendored: tree.children(&dir.join("charts"))?,
         };
         let (parts, problems) = search.find_all(metadata.dependencies(), above);
         let name = format!("{}-{}", metadata.name, key(&files, &parts)?);
         Ok(ChartSource {
             shown,
-            chart_yaml,
+            chart_override: chart_override.map(Path::to_owned),
             files,
             metadata,
             parts,
@@ -189,16 +189,20 @@ impl ChartSource {
         })
     }
 
+    /// The file that lists the dependencies.
+    pub(crate) fn listed_in(&self) -> PathBuf {
+        let replaced = self.chart_override.clone();
+        replaced.unwrap_or_else(|| Path::new(&self.shown).join("Chart.yaml"))
+    }
+
     /// All dependencies to be fetched, also those of folders, each with the file that lists it.
-    pub(crate) fn remotes(&self) -> Vec<(&Path, &Remote)> {
+    pub(crate) fn remotes(&self) -> Vec<(PathBuf, &Remote)> {
         let mut remotes = Vec::new();
         for part in &self.parts {
             match part {
                 DependencySource::Folder(source) => remotes.extend(source.remotes()),
                 DependencySource::InCharts(_) => {}
-                DependencySource::Remote(remote) => {
-                    remotes.push((self.chart_yaml.as_path(), remote))
-                }
+                DependencySource::Remote(remote) => remotes.push((self.listed_in(), remote)),
             }
         }
         remotes
@@ -213,8 +217,8 @@ fn read_own_files(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Conten
     Ok(files)
 }
 
-/// Puts a file in the place of Chart.yaml among the files of the chart in a folder. What Chart.lock and charts/ have for the
-/// dependencies of the chart's own Chart.yaml is of no use to it.
+/// Puts a file in the place of Chart.yaml among the files of the chart in a folder. What the chart has for the dependencies
+/// of its own Chart.yaml is of no use to it.
 fn replace_chart_yaml(
     tree: &Tree,
     dir: &Path,
@@ -227,7 +231,7 @@ fn replace_chart_yaml(
         "`{}` is called secret, and nothing of a chart can be: the cache holds no secrets",
         file.display()
     );
-    let own = read_metadata(tree, &dir.join("Chart.yaml"))?;
+    let own = read_metadata(tree, dir, None)?;
     ensure!(
         metadata.name == own.name,
         "`{}` has the name `{}`, and takes the place of the Chart.yaml of `{}`: the name has to stay",
@@ -235,7 +239,8 @@ fn replace_chart_yaml(
         metadata.name,
         own.name
     );
-    files.retain(|path, _| !is_dependency(path, &own) && path != Path::new("Chart.lock"));
+    let others = ["Chart.lock", "requirements.yaml", "requirements.lock"].map(Path::new);
+    files.retain(|path, _| !is_dependency(path, &own) && !others.contains(&path.as_path()));
     files.insert(PathBuf::from("Chart.yaml"), tree.read(file)?);
     Ok(())
 }
@@ -276,8 +281,6 @@ struct Search<'a> {
     dir: &'a Path,
     tree: &'a Tree,
     replaced: Option<&'a Override>,
-    /// Whether the chart's own Chart.yaml is.
-    is_replaced: bool,
     lock: Lock,
     /// The names of what is in charts/.
     vendored: Vec<OsString>,
@@ -310,10 +313,9 @@ impl Search<'_> {
             let source = ChartSource::in_folder(self.tree, &folder, self.replaced, above)?;
             check_name(path, &source.metadata.name, &wanted.name)?;
             let version = &source.metadata.version;
-            match self.replaced.filter(|it| it.file == source.chart_yaml) {
-                Some(replaced) => {
-                    let file = replaced.file.display().to_string();
-                    check_version(&file, version, &wanted.version, None)?;
+            match &source.chart_override {
+                Some(file) => {
+                    check_version(&file.display().to_string(), version, &wanted.version, None)?
                 }
                 None => check_version(path, version, &wanted.version, locked)?,
             }
@@ -326,11 +328,6 @@ impl Search<'_> {
         if let Some(vendored) = self.find_ignored(wanted, version)? {
             return Ok(DependencySource::InCharts(vendored));
         }
-        ensure!(
-            !self.is_replaced || version::is_exact(version),
-            "`{version}` is not one version, and with `chart_override` there is no Chart.lock that says which of them\n\
-             hint: write the one that you want"
-        );
         Ok(DependencySource::Remote(wanted.remote(version)?))
     }
 
@@ -425,7 +422,8 @@ impl Dependency {
         version::range(version)?;
         ensure!(
             version::is_exact(version),
-            "`{version}` is not one version, and there is no Chart.lock\nhint: `helm dependency update` writes one"
+            "`{version}` is not one version, and no Chart.lock says which one\n\
+             hint: `helm dependency update` writes Chart.lock; with `chart_override`, which has none, write the version itself"
         );
         let is_address = ["https://", "http://", "oci://"]
             .iter()

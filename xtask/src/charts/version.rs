@@ -89,6 +89,12 @@ pub(crate) fn is_exact(text: &str) -> bool {
     Version::parse(text).is_some() && parts.is_some_and(|it| it.numbers.len() == 3)
 }
 
+/// 3 of `3.3.8`. None of a range, and of a version between two releases, which may have more than the first.
+pub(crate) fn major_of_release(text: &str) -> Option<u64> {
+    let version = Version::parse(text).filter(|_| is_exact(text))?;
+    version.prerelease.is_empty().then_some(version.numbers[0])
+}
+
 /// The range that a text means: one version is a range, too.
 pub(crate) fn range(text: &str) -> Result<Range> {
     let range = Range::parse(text);

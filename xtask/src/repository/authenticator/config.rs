@@ -1,6 +1,7 @@
 //! Settings of a hub's authenticator, and the programs that may change them.
 
 use crate::{
+    charts::version,
     repository::authenticator::{
         own::{JupyterHubChart, hub_values},
         programs::Programs,
@@ -81,7 +82,7 @@ impl<'a> AuthenticatorConfig<'a> {
             programs,
             chart_version: chart
                 .filter(|_| values.get(&["image"]).is_none())
-                .and_then(|it| first_number(it.version)),
+                .and_then(|it| version::major_of_release(it.version)),
         })
     }
 
@@ -193,10 +194,4 @@ fn sections<'a>(config: &'a Map, class: &str) -> Vec<&'a Node> {
         sections.extend(config.get(base));
     }
     sections
-}
-
-/// 3 of `3.3.8`. None of a range, and of a version between two releases, whose hub may have more than the first.
-fn first_number(version: &str) -> Option<u64> {
-    let version = semver::Version::parse(version.trim_start_matches('v')).ok()?;
-    version.pre.is_empty().then_some(version.major)
 }
