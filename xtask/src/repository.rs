@@ -10,6 +10,7 @@ pub(crate) mod fleet;
 pub(crate) mod hub_traits;
 mod ingress;
 pub(crate) mod keys;
+pub(crate) mod kubernetes_version;
 mod plain_secrets;
 pub(crate) mod problem;
 pub(crate) mod recipients;

@@ -1,9 +1,10 @@
-//! Makes what is derived from the repository's files: jobs of a CI workflow.
+//! Makes what is derived from other files: jobs of a CI workflow, and a table in the deployer's sources.
 
 mod changed;
 mod health_check_jobs;
 pub mod helm_upgrade_jobs;
 mod jobs;
+mod kubernetes_kinds;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,8 @@ use crate::machine::tree::Tree;
 pub enum Generate {
     HelmUpgradeJobs(helm_upgrade_jobs::HelmUpgradeJobs),
     HealthCheckJobs(health_check_jobs::HealthCheckJobs),
+    #[command(hide = true)]
+    KubernetesKinds(kubernetes_kinds::KubernetesKinds),
 }
 
 /// Prints the jobs that a change makes.
@@ -25,5 +28,9 @@ pub fn generate(sh: &Shell, tree: &Tree, command: &Generate) -> Result<ExitCode>
     match command {
         Generate::HelmUpgradeJobs(args) => helm_upgrade_jobs::helm_upgrade_jobs(sh, tree, args),
         Generate::HealthCheckJobs(args) => health_check_jobs::health_check_jobs(sh, tree, args),
+        Generate::KubernetesKinds(_) => {
+            kubernetes_kinds::kubernetes_kinds(sh, tree)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

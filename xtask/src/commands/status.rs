@@ -2,9 +2,11 @@
 
 mod address;
 mod hub;
+mod kubernetes;
 mod releases;
 mod repository;
 mod screen;
+mod selected;
 
 use std::{process::ExitCode, thread, time::Duration};
 
@@ -12,17 +14,14 @@ use anyhow::{Result, bail};
 use xshell::Shell;
 
 use crate::{
-    commands::status::hub::OneRelease,
+    commands::status::{hub::OneRelease, selected::Selected},
     machine::{
         process,
         programs::{self, Tools},
         terminal::{self, Format, list},
         tree::Tree,
     },
-    repository::{
-        cluster::Cluster,
-        cluster_yaml::{self, UnusableCluster},
-    },
+    repository::{cluster::Cluster, cluster_yaml},
 };
 
 /// How long to wait between two looks.
@@ -101,43 +100,6 @@ fn one_release<'a>(tree: &Tree, names: &'a [String]) -> Result<Option<(Cluster, 
         cluster.name,
         list(cluster.releases())
     )
-}
-
-/// The clusters that are shown.
-struct Selected {
-    clusters: Vec<Cluster>,
-    /// Those whose cluster.yaml has problems.
-    unusable: Vec<UnusableCluster>,
-    /// Whether people named them.
-    is_named: bool,
-}
-
-impl Selected {
-    fn count(&self) -> usize {
-        self.clusters.len() + self.unusable.len()
-    }
-
-    /// Those of these names in their order, or all of them without names.
-    fn read(tree: &Tree, names: &[String]) -> Result<Selected> {
-        let (mut clusters, mut unusable) = Cluster::all(tree)?;
-        if !names.is_empty() {
-            let files = cluster_yaml::files(tree)?;
-            for name in names {
-                cluster_yaml::only_file(&files, name)?;
-            }
-            clusters.retain(|it| names.contains(&it.name));
-            clusters.sort_by_key(|cluster| names.iter().position(|it| *it == cluster.name));
-            unusable.retain(|it| names.contains(&it.name));
-        }
-        if clusters.is_empty() {
-            bail!(cluster_yaml::no_other(&unusable));
-        }
-        Ok(Selected {
-            clusters,
-            unusable,
-            is_named: !names.is_empty(),
-        })
-    }
 }
 
 /// Prints what `look` returns, again and again with `--watch`. Then a failure is only shown: it may pass.

@@ -35,6 +35,7 @@ use crate::{
         until::{Attempts, Until},
         workflow,
     },
+    repository::kubernetes_version::Kubernetes,
     secrets::Mask,
 };
 
@@ -45,6 +46,8 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(crate) struct HelmRunner<'a> {
     pub(crate) sh: &'a Shell,
     pub(crate) mask: &'a Mask,
+    /// What manifests are rendered for where no cluster is asked.
+    pub(crate) kubernetes: Kubernetes,
     /// Whether helm tells more of what it does.
     pub(crate) debug: bool,
     /// How long one release may take.
@@ -183,6 +186,7 @@ impl<'a> HelmRunner<'a> {
         HelmRunner {
             sh,
             mask,
+            kubernetes: Kubernetes::default(),
             timeout,
             debug: false,
             flags: Vec::new(),
@@ -450,6 +454,7 @@ impl<'a> HelmRunner<'a> {
         HelmRunner {
             sh: self.sh,
             mask,
+            kubernetes: self.kubernetes,
             debug: self.debug,
             timeout: self.timeout,
             flags: self.flags.clone(),
@@ -500,7 +505,8 @@ impl<'a> HelmRunner<'a> {
         }
     }
 
-    /// All manifests as the chart makes them; none if helm refuses, as it will say when it is to deploy them.
+    /// All manifests as the chart makes them for a rehearsal cluster; none if helm refuses, as it will say when it is to
+    /// deploy them.
     pub(crate) fn peek(&self, release: &Release) -> Option<Unmasked> {
         let template = helm::template(self.sh, release, &programs::KUBERNETES.to_string(), &[]);
         let output = process::run_within(self.sh, template, self.timeout).ok()?;
@@ -509,7 +515,7 @@ impl<'a> HelmRunner<'a> {
 
     /// All manifests as the chart makes them, without asking a cluster.
     fn template(&self, release: &Release) -> Result<Unmasked> {
-        let kubernetes = programs::KUBERNETES.to_string();
+        let kubernetes = self.kubernetes.to_string();
         let template = helm::template(self.sh, release, &kubernetes, &self.debug_flags());
         let output = self.run(release.name, template)?;
         Ok(Unmasked::new(String::from_utf8(output.stdout)?))
@@ -541,8 +547,9 @@ impl<'a> HelmRunner<'a> {
         render: impl FnOnce(&Self) -> Result<T>,
     ) -> (Result<T>, Trials) {
         let sh = self.sh.clone();
+        let kubernetes = self.kubernetes;
         thread::scope(|scope| {
-            let trials = scope.spawn(move || manifests::render(&sh, disguised, api));
+            let trials = scope.spawn(move || manifests::render(&sh, disguised, api, kubernetes));
             let rendered = render(self);
             (rendered, trials.join().expect("a rendering panicked"))
         })

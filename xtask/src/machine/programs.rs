@@ -560,8 +560,18 @@ fn write_module(folder: &Path, go_mod: &str, go_sum: &str) -> Result<()> {
 }
 
 impl Version {
+    /// The first release of a minor version of Kubernetes.
+    pub(crate) const fn of_kubernetes(minor: u32) -> Version {
+        Version(1, minor, 0)
+    }
+
+    /// `MAJOR.MINOR`.
+    pub(crate) fn minor(&self) -> String {
+        format!("{}.{}", self.0, self.1)
+    }
+
     /// The first version number in a text: `Client Version: v1.34.4-gke.1` has 1.34.4.
-    fn in_text(text: &str) -> Option<Version> {
+    pub(crate) fn in_text(text: &str) -> Option<Version> {
         text.split(|it: char| !it.is_ascii_digit() && it != '.')
             .find_map(Version::parse)
     }

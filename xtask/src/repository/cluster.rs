@@ -12,6 +12,7 @@ use crate::{
         terminal::{hint_of_name, list, nearest},
         tree::Tree,
     },
+    repository::kubernetes_version::Kubernetes,
     yaml::{Node, Place},
 };
 
@@ -25,6 +26,8 @@ pub(crate) struct Cluster {
     /// `config/clusters/NAME` from the root.
     pub(crate) dir: PathBuf,
     pub(crate) provider: Provider,
+    /// What it runs, as far as the repository knows.
+    pub(crate) kubernetes: Kubernetes,
     pub(crate) support: Option<Support>,
     /// In the file's order.
     pub(crate) hubs: Vec<Hub>,

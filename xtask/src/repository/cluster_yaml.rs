@@ -23,10 +23,11 @@ use crate::{
         cluster::{
             Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, SHARED, Support, provider_meant,
         },
+        kubernetes_version::Kubernetes,
         problem::{Problem, Problems, text},
     },
     schema::Schema,
-    yaml::{self, Files, Finding, Node, Place},
+    yaml::{self, Data, Files, Finding, Node, Place},
 };
 
 impl Cluster {
@@ -294,6 +295,8 @@ fn broken(message: String) -> Finding {
 #[derive(Deserialize)]
 struct ClusterYaml {
     provider: String,
+    #[serde(default)]
+    kubernetes: Kubernetes,
     kubeconfig: Option<KubeconfigSection>,
     local: Option<LocalSection>,
     gcp: Option<Gcp>,
@@ -332,6 +335,7 @@ impl ClusterYaml {
             name: folder_name(file).to_owned(),
             dir: dir.to_owned(),
             provider: provider.expect("the schema requires each provider's own keys"),
+            kubernetes: self.kubernetes,
             support: self.support,
             hubs: self.hubs,
             yaml,
@@ -372,6 +376,10 @@ fn schema_problems(yaml: &Node) -> Vec<Finding> {
         if fault.path == ["provider"] {
             let meant = yaml.text(&["provider"]).and_then(provider_meant);
             message += &did_you_mean(meant);
+        }
+        let kubernetes = yaml.get(&["kubernetes"]).map(|it| &it.data);
+        if fault.path == ["kubernetes"] && matches!(kubernetes, Some(Data::Number(_))) {
+            message += ": put it in quotes, since YAML reads 1.30 as 1.3";
         }
         let at = fault.place(yaml);
         problems.push(Finding::problem("cluster-schema", at, message));

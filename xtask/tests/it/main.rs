@@ -30,6 +30,7 @@ mod hub;
 mod inherits;
 mod installed;
 mod jupyterhub;
+mod kubernetes;
 mod leaks;
 mod local;
 mod login;

@@ -42,6 +42,7 @@ use crate::{
         cluster::{Cluster, Hub, Nodes},
         fleet::Fleet,
         hub_traits::{self, HubTraits, PlainValues},
+        kubernetes_version::Kubernetes,
         release_config::ReleaseConfig,
         rules,
     },
@@ -54,6 +55,7 @@ pub(crate) struct Run {
     pub(crate) settings: Settings,
     charts: PreparedCharts,
     pub(crate) fleet: Fleet,
+    kubernetes: Kubernetes,
     /// What the releases list, by the paths from the root.
     files: BTreeMap<PathBuf, Result<InMemory>>,
     /// Two others, with placeholders, for each encrypted one that helm is given.
@@ -90,6 +92,7 @@ impl Run {
         let settings = Settings::load(tree)?;
         let (fleet, charts) = check_and_prepare(tools.sh(), tree, &settings, fleet)?;
         let cluster = fleet.cluster(cluster)?;
+        let kubernetes = cluster.kubernetes;
         let decrypter = credentials::decrypter(tools, tree, cluster)?;
         let files = open_files(&decrypter, &fleet);
         let login = log_in(&decrypter, tree, cluster, options)?;
@@ -103,6 +106,7 @@ impl Run {
             settings,
             charts,
             fleet,
+            kubernetes,
             files,
             placeholders,
             mask,
@@ -125,6 +129,7 @@ impl Run {
 
     pub(crate) fn helm<'a>(&'a self, sh: &'a Shell, options: &DeployOptions) -> HelmRunner<'a> {
         HelmRunner {
+            kubernetes: self.kubernetes,
             debug: options.debug,
             ..HelmRunner::new(sh, &self.mask, options.timeout)
         }

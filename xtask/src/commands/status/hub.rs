@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    commands::status::{address::Address, releases, repository},
+    commands::status::{address::Address, kubernetes, releases, repository},
     kubernetes::{
         api::Api,
         credentials::{self, login::Login},
@@ -76,6 +76,8 @@ pub(super) struct State {
     command: String,
     /// The command that shows both.
     pub(super) diff: String,
+    /// How the cluster's Kubernetes differs from the one that manifests are rendered for.
+    pub(super) other_kubernetes: Option<String>,
     /// Who is deploying it now, and whether that was cut off.
     pub(super) at_work: Option<String>,
     pub(super) is_cut_off: bool,
@@ -155,6 +157,7 @@ impl<'a> OneRelease<'a> {
             let pods = scope.spawn(|| in_namespace::<Pod>(api, name, "pods"));
             let events = scope.spawn(|| in_namespace::<Event>(api, name, "events"));
             let at_work = scope.spawn(|| lease::at_work(api, name));
+            let kubernetes = scope.spawn(|| kubernetes::difference(api, cluster));
             let address = hub.map(|hub| scope.spawn(|| Address::find(api, cluster, hub)));
             let revisions = history::revisions(api, name)?;
             let mut state = self.begin();
@@ -173,6 +176,7 @@ impl<'a> OneRelease<'a> {
                 state.is_cut_off = found.is_cut_off;
                 state.at_work = Some(found.who);
             }
+            state.other_kubernetes = state.read("its Kubernetes version", joined(kubernetes));
             state.hide(&self.mask(&content));
             Ok(state)
         })

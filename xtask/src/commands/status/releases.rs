@@ -8,7 +8,7 @@ use serde_json::Value;
 use xshell::Shell;
 
 use crate::{
-    commands::status::{Selected, repository},
+    commands::status::{kubernetes, repository, selected::Selected},
     kubernetes::{
         api::Api,
         credentials,
@@ -92,6 +92,7 @@ fn rows_of(tools: &Tools, tree: &Tree, cluster: &Cluster) -> Result<Vec<Row>> {
     let login = credentials::log_in(&decrypter, tree, cluster)?;
     let mask = login.mask();
     let api = Api::start(&login.sh)?;
+    warn_of_other_kubernetes(&api, &mask, cluster);
     let mut rows = Vec::new();
     let releases = history::newest(&api).context("its releases cannot be read")?;
     for release in &releases {
@@ -100,6 +101,16 @@ fn rows_of(tools: &Tools, tree: &Tree, cluster: &Cluster) -> Result<Vec<Row>> {
     add_missing(&mut rows, cluster);
     rows.sort_by_key(|row| order(row, cluster));
     Ok(rows)
+}
+
+/// Warns if the cluster runs another Kubernetes than the repository takes it for.
+fn warn_of_other_kubernetes(api: &Api, mask: &Mask, cluster: &Cluster) {
+    let warning = match kubernetes::difference(api, cluster) {
+        Ok(None) => return,
+        Ok(Some(difference)) => difference,
+        Err(err) => mask.hide(&format!("which it is cannot be read: {err:#}")),
+    };
+    say!("warning: Kubernetes of `{}`: {warning}", cluster.name);
 }
 
 /// The row of a release that is in the cluster.

@@ -124,6 +124,8 @@ fn facts(state: &State) -> Vec<String> {
         ("by hand", differences(&state.by_hand)),
         ("shown by", state.diff.clone()),
     ];
+    let kubernetes = state.other_kubernetes.clone();
+    facts.extend(kubernetes.map(|it| ("kubernetes", it)));
     facts.extend(
         state
             .address

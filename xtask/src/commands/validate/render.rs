@@ -10,9 +10,10 @@ use xshell::{Cmd, Shell, cmd};
 use crate::{
     charts::prepare::PreparedCharts,
     kubernetes::helm::{self, Release},
-    machine::{digest::PartsDigest, parallel, paths, private::PrivateFile, process, programs},
+    machine::{digest::PartsDigest, parallel, paths, private::PrivateFile, process},
     repository::{
         fleet::Fleet,
+        kubernetes_version::{self, Kubernetes, group_of},
         problem::{Level, Problem},
         release_config::ReleaseConfig,
     },
@@ -20,13 +21,7 @@ use crate::{
 };
 
 /// Part of each verdict's name in the cache. It changes when verdicts are found or written in another way.
-const FORMAT: &str = "2";
-
-/// The kinds that the pinned control plane serves, a line `GROUP/VERSION/KIND` for each of them.
-const API_VERSIONS: &str = include_str!("api-versions.txt");
-
-/// Groups that Kubernetes had once.
-const REMOVED_GROUPS: [&str; 1] = ["extensions"];
+const FORMAT: &str = "3";
 
 /// The beginning of the kinds that `deploy-support` adds to a cluster.
 const CERT_MANAGER: &str = "cert-manager.io/v1/";
@@ -118,20 +113,26 @@ impl Rendering<'_> {
         Ok(verdict)
     }
 
+    /// What the release's cluster runs.
+    fn kubernetes(&self) -> Kubernetes {
+        self.release.cluster.kubernetes
+    }
+
     /// What is wrong with the manifests that helm wrote.
     fn judge(&self, manifests: Vec<u8>) -> Result<Verdict> {
         let manifests =
             String::from_utf8(manifests).context("helm wrote something that is not UTF-8")?;
-        Ok(look_at(&manifests, self.release.name()))
+        Ok(look_at(&manifests, self.release.name(), self.kubernetes()))
     }
 
     /// The verdict's name in the cache: a hash of everything that the rendering comes from.
     fn key(&self, inputs: &[Input]) -> String {
         let mut digest = PartsDigest::default();
-        let kubernetes = programs::KUBERNETES.to_string();
+        let kubernetes = self.kubernetes().to_string();
         let chart = self.chart.as_os_str().as_encoded_bytes();
         let name = self.release.name();
-        let parts = [FORMAT, self.helm, &kubernetes, API_VERSIONS, name].map(str::as_bytes);
+        let table = kubernetes_version::TABLE;
+        let parts = [FORMAT, self.helm, &kubernetes, table, name].map(str::as_bytes);
         let contents = inputs.iter().map(|it| it.content.as_slice());
         for part in parts.into_iter().chain([chart]).chain(contents) {
             digest.add(part);
@@ -146,15 +147,15 @@ impl Rendering<'_> {
         if files.any(|path| self.fleet.values[path].is_encrypted()) {
             flags.push("--skip-schema-validation".to_owned());
         }
-        let served = served().collect::<Vec<_>>().join(",");
-        flags.extend(["--api-versions".to_owned(), served]);
+        let served: Vec<_> = served(self.kubernetes()).into_iter().collect();
+        flags.extend(["--api-versions".to_owned(), served.join(",")]);
         let release = Release {
             name: self.release.name(),
             chart: self.chart,
             values: inputs.iter().map(|it| it.file.path().to_owned()).collect(),
             flags: Vec::new(),
         };
-        helm::template(sh, &release, &programs::KUBERNETES.to_string(), &flags)
+        helm::template(sh, &release, &self.kubernetes().to_string(), &flags)
     }
 
     /// The message of a helm that failed, on one line, with values files as cluster.yaml lists them.
@@ -194,12 +195,15 @@ impl Input {
 }
 
 /// What `.Capabilities.APIVersions` of charts has: `GROUP/VERSION` and `GROUP/VERSION/KIND`.
-fn served() -> impl Iterator<Item = &'static str> {
-    let versions: BTreeSet<_> = API_VERSIONS
-        .lines()
-        .filter_map(|it| Some(it.rsplit_once('/')?.0))
-        .collect();
-    versions.into_iter().chain(API_VERSIONS.lines())
+fn served(kubernetes: Kubernetes) -> BTreeSet<&'static str> {
+    let mut served = BTreeSet::new();
+    for kind in kubernetes.kinds() {
+        let (version, _) = kind.rsplit_once('/').expect("a kind has a version");
+        if kubernetes_version::is_on_by_default(version) {
+            served.extend([version, kind]);
+        }
+    }
+    served
 }
 
 /// A resource in a release's manifests.
@@ -222,11 +226,15 @@ impl Resource<'_> {
 }
 
 /// What a cluster would not take of a release's manifests.
-fn look_at(manifests: &str, namespace: &str) -> Verdict {
+fn look_at(manifests: &str, namespace: &str, kubernetes: Kubernetes) -> Verdict {
     let mut verdict = Verdict::new();
     let resources = resources(manifests, &mut verdict);
-    let mut known: BTreeSet<String> = API_VERSIONS.lines().map(str::to_owned).collect();
-    known.extend(resources.iter().flat_map(|it| kinds_defined(&it.node)));
+    let defined = resources.iter().flat_map(|it| kinds_defined(&it.node));
+    let known = KnownKinds {
+        kubernetes,
+        own: kubernetes.kinds().collect(),
+        defined: defined.collect(),
+    };
     let mut seen = BTreeSet::new();
     for resource in &resources {
         for mut remark in remarks(resource, namespace, &known, &mut seen) {
@@ -265,7 +273,7 @@ fn resources<'a>(manifests: &'a str, verdict: &mut Verdict) -> Vec<Resource<'a>>
 fn remarks<'a>(
     resource: &'a Resource,
     namespace: &'a str,
-    known: &BTreeSet<String>,
+    known: &KnownKinds,
     seen: &mut BTreeSet<[&'a str; 4]>,
 ) -> Verdict {
     let version = resource.text(&["apiVersion"]);
@@ -286,13 +294,8 @@ fn remarks<'a>(
     if !resource.is_hook() && !name.is_empty() && !seen.insert(identity) {
         remarks.push(Remark::problem(format!("a second {kind} `{name}`")));
     }
-    remarks.extend(unknown(known, version, kind));
+    remarks.extend(known.remark(version, kind));
     remarks
-}
-
-/// The group in `GROUP/VERSION`; empty for `VERSION`, the core group.
-fn group_of(version: &str) -> &str {
-    version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// The resources of a document, which may be a list of them.
@@ -341,29 +344,51 @@ fn kinds_defined(resource: &Node) -> Vec<String> {
         .collect()
 }
 
-/// The remark on a kind that is not known. It is a problem in a group of Kubernetes, to which nobody else adds kinds.
-fn unknown(known: &BTreeSet<String>, version: &str, kind: &str) -> Option<Remark> {
-    let full = format!("{version}/{kind}");
-    if known.contains(&full) || full.starts_with(CERT_MANAGER) {
-        return None;
-    }
-    let shown = format!("`{version}` {kind}");
-    if is_of_kubernetes(group_of(version)) {
-        let kubernetes = programs::KUBERNETES;
-        return Some(Remark::problem(format!(
-            "Kubernetes {kubernetes} has no {shown}"
-        )));
-    }
-    Some(Remark {
-        is_warning: true,
-        message: format!("nothing here defines {shown}: the cluster must have it"),
-    })
+/// What kinds of objects a cluster has.
+struct KnownKinds {
+    kubernetes: Kubernetes,
+    /// Those of Kubernetes itself.
+    own: BTreeSet<&'static str>,
+    /// Those that the release defines.
+    defined: BTreeSet<String>,
 }
 
-fn is_of_kubernetes(group: &str) -> bool {
-    let mut versions = API_VERSIONS
-        .lines()
-        .filter_map(|it| it.rsplit_once('/'))
-        .map(|(version, _)| version);
-    REMOVED_GROUPS.contains(&group) || versions.any(|it| group_of(it) == group)
+impl KnownKinds {
+    /// What is to be said of a kind that the cluster perhaps lacks. It is a problem in a group of Kubernetes, to which
+    /// nobody else adds kinds.
+    fn remark(&self, version: &str, kind: &str) -> Option<Remark> {
+        let full = format!("{version}/{kind}");
+        let is_own = self.own.contains(&*full);
+        let is_on = is_own && kubernetes_version::is_on_by_default(version);
+        if is_on || self.defined.contains(&full) || full.starts_with(CERT_MANAGER) {
+            return None;
+        }
+        let shown = format!("`{version}` {kind}");
+        if kubernetes_version::is_own_group(group_of(version)) && !is_own {
+            return Some(Remark::problem(self.missing(&shown, version, kind)));
+        }
+        let minor = self.kubernetes.minor();
+        let message = if is_own {
+            format!("{shown} is off in Kubernetes {minor} unless the cluster turns it on")
+        } else {
+            format!("nothing here defines {shown}: the cluster must have it")
+        };
+        Some(Remark {
+            is_warning: true,
+            message,
+        })
+    }
+
+    /// That this Kubernetes lacks a kind, which minor versions have it, and what this one has instead.
+    fn missing(&self, shown: &str, version: &str, kind: &str) -> String {
+        let mut message = format!("Kubernetes {} has no {shown}", self.kubernetes.minor());
+        let others = kubernetes_version::minors_with(&format!("{version}/{kind}"));
+        if !others.is_empty() {
+            message += &format!(" (it is in {})", others.join(", "));
+        }
+        if let Some(instead) = self.kubernetes.version_of(kind, group_of(version)) {
+            message += &format!(": write `apiVersion: {instead}`");
+        }
+        message
+    }
 }

@@ -13,7 +13,8 @@ use crate::{
         helm::{self, Release},
         history,
     },
-    machine::{parallel, process, programs},
+    machine::{parallel, process},
+    repository::kubernetes_version::Kubernetes,
     secrets::Mask,
 };
 
@@ -73,12 +74,17 @@ struct Kind {
 }
 
 /// Renders a release with each set of placeholders. `api` is that of the cluster which the manifests to compare with are
-/// made for.
-pub(crate) fn render(sh: &Shell, disguised: Option<&Disguised>, api: Option<&Api>) -> Trials {
+/// made for; without one, they are made for this Kubernetes.
+pub(crate) fn render(
+    sh: &Shell,
+    disguised: Option<&Disguised>,
+    api: Option<&Api>,
+    kubernetes: Kubernetes,
+) -> Trials {
     let Some(disguised) = disguised else {
         return Trials::Unneeded;
     };
-    match render_both(sh, disguised, api) {
+    match render_both(sh, disguised, api, kubernetes) {
         Ok(rendered) => Trials::Rendered(rendered),
         Err(err) => Trials::Refused {
             why: reason(&format!("{err:#}")),
@@ -107,11 +113,16 @@ fn reason(message: &str) -> String {
     )
 }
 
-fn render_both(sh: &Shell, disguised: &Disguised, api: Option<&Api>) -> Result<[String; 2]> {
+fn render_both(
+    sh: &Shell,
+    disguised: &Disguised,
+    api: Option<&Api>,
+    kubernetes: Kubernetes,
+) -> Result<[String; 2]> {
     let name = disguised.releases[0].name;
     let (kubernetes, flags) = match api {
         Some(api) => like_cluster(api, name)?,
-        None => (programs::KUBERNETES.to_string(), Vec::new()),
+        None => (kubernetes.to_string(), Vec::new()),
     };
     let mut flags = flags;
     // A placeholder has the right type, but perhaps not what else a schema wants.
