@@ -901,6 +901,31 @@ fn resources_that_changed_have_their_hubs_checked() {
     }
 }
 
+/// Those of a cluster with a kubeconfig are in any folder.
+#[test]
+fn resources_of_a_cluster_are_in_any_folder_of_terraform() {
+    let repo = Repo::new();
+    repo.write("terraform/openstack/projects/lake.tfvars", "");
+    for (changed, clusters) in [
+        (
+            "terraform/openstack/projects/lake.tfvars",
+            ["lake"].as_slice(),
+        ),
+        ("terraform/azure/projects/lake.tfvars", &["lake"]),
+        ("terraform/openstack/cluster.tf", &["lake"]),
+        ("terraform/azure/main.tf", &[]),
+        ("terraform/openstack/projects/river.tfvars", &["river"]),
+        ("terraform/openstack/projects/lake.tfvars.old", &[]),
+        ("terraform/gcp/main.tf", &["river"]),
+    ] {
+        let args = format!("generate health-check-jobs {changed} --format json");
+        let lists: Value = serde_json::from_str(&repo.ok(&args).stdout).unwrap();
+        let jobs = lists["prod-jobs"].as_array().unwrap().iter();
+        let names: Vec<_> = jobs.map(|it| &it["cluster_name"]).collect();
+        assert_eq!(names, clusters, "{changed}");
+    }
+}
+
 /// As long as people's are.
 fn own_values(hub: usize) -> String {
     format!(

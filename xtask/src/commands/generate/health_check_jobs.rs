@@ -1,6 +1,11 @@
 //! Finds the hubs to check after a change of cloud resources.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -21,9 +26,9 @@ use crate::{
 
 /// List the hubs to check after a change to Terraform or eksctl files
 ///
-/// These are the hubs of each cluster whose own file changed (terraform/PROVIDER/projects/CLUSTER.tfvars or
-/// eksctl/CLUSTER.jsonnet), and the hubs of all clusters of a provider whose shared files changed. In a workflow the lists
-/// of jobs become its outputs.
+/// These are the hubs of each cluster whose own file changed (terraform/*/projects/CLUSTER.tfvars or
+/// eksctl/CLUSTER.jsonnet), and the hubs of all clusters of a provider, or with a file in that folder, whose shared files
+/// changed. In a workflow the lists of jobs become its outputs.
 ///
 /// A cluster whose cluster.yaml has problems is reported and has no jobs; the exit status is 1 then.
 #[derive(clap::Args)]
@@ -51,7 +56,7 @@ pub(crate) fn health_check_jobs(
     let (clusters, unusable) = clusters(tree)?;
     let checks: Vec<_> = clusters
         .iter()
-        .filter_map(|cluster| checks(cluster, &changed))
+        .filter_map(|cluster| checks(tree, cluster, &changed))
         .collect();
     let staging = checks.iter().map(|it| (it.cluster, &it.staging[..]));
     let prod = checks.iter().map(|it| (it.cluster, &it.prod[..]));
@@ -68,8 +73,8 @@ pub(crate) fn health_check_jobs(
 }
 
 /// All hubs of a cluster, if there is a reason to check them.
-fn checks<'a>(cluster: &'a Cluster, changed: &Changed) -> Option<Checks<'a>> {
-    let reason = reason(cluster, changed)?;
+fn checks<'a>(tree: &Tree, cluster: &'a Cluster, changed: &Changed) -> Option<Checks<'a>> {
+    let reason = reason(tree, cluster, changed)?;
     let todos = cluster.hubs.iter().map(|hub: &Hub| Todo {
         hub,
         reason: reason.clone(),
@@ -110,30 +115,50 @@ fn table(checks: &[Checks]) -> Table<'static> {
 }
 
 /// Why the hubs of a cluster are to be checked, if they are.
-fn reason(cluster: &Cluster, changed: &Changed) -> Option<String> {
+fn reason(tree: &Tree, cluster: &Cluster, changed: &Changed) -> Option<String> {
     if matches!(changed, Changed::Everything) {
         return Some("Nothing was checked before".to_owned());
     }
-    let provider = cluster.provider_name()?;
-    let is_aws = provider == "aws";
-    let terraform = Path::new("terraform").join(provider);
-    let own = terraform.join(format!("projects/{}.tfvars", cluster.name));
-    if changed.has(&own) {
+    let is_aws = cluster.provider_name() == Some("aws");
+    let terraform = terraform(tree, cluster, changed);
+    let own = terraform.iter().map(|it| own_tfvars(it, cluster));
+    if let Some(own) = own.into_iter().find(|it| changed.has(it)) {
         return Some(own_file(&own));
     }
     let own = Path::new("eksctl").join(format!("{}.jsonnet", cluster.name));
     if is_aws && changed.has(&own) {
         return Some(own_file(&own));
     }
-    let mut of_terraform = changed.within(&terraform);
-    if of_terraform.any(|file| !file.starts_with("projects")) {
+    let is_shared = |file: &Path| !file.starts_with("projects");
+    let mut terraform = terraform.iter();
+    if let Some(folder) = terraform.find(|it| changed.within(it).any(is_shared)) {
         return Some(format!(
             "Terraform of all clusters was modified: {}",
-            terraform.display()
+            folder.display()
         ));
     }
     (is_aws && has_shared_eksctl(changed))
         .then(|| "eksctl files of all clusters were modified".to_owned())
+}
+
+/// The folders of Terraform files that make a cluster: its provider's, and each that has or had a file of the cluster's own,
+/// as terraform/openstack for one that is logged in to with a kubeconfig.
+fn terraform(tree: &Tree, cluster: &Cluster, changed: &Changed) -> BTreeSet<PathBuf> {
+    let all = Path::new("terraform");
+    let of_changed = changed.within(all).filter_map(|it| it.iter().next());
+    let mut names: BTreeSet<OsString> = of_changed.map(OsString::from).collect();
+    names.extend(tree.children(all).unwrap_or_default());
+    let mut folders: BTreeSet<_> = names.into_iter().map(|it| all.join(it)).collect();
+    folders.retain(|folder| {
+        let own = own_tfvars(folder, cluster);
+        tree.is_file(&own) || changed.files().any(|it| *it == own)
+    });
+    folders.extend(cluster.provider_name().map(|it| all.join(it)));
+    folders
+}
+
+fn own_tfvars(terraform: &Path, cluster: &Cluster) -> PathBuf {
+    terraform.join(format!("projects/{}.tfvars", cluster.name))
 }
 
 fn own_file(file: &Path) -> String {
