@@ -16,6 +16,7 @@ pub(crate) mod problem;
 pub(crate) mod recipients;
 pub(crate) mod release_config;
 pub(crate) mod release_values;
+mod retired_keys;
 pub(crate) mod rules;
 pub(crate) mod values_file;
 mod values_rules;

@@ -25,6 +25,7 @@ use crate::{
         },
         kubernetes_version::Kubernetes,
         problem::{Problem, Problems, text},
+        retired_keys,
     },
     schema::Schema,
     yaml::{self, Data, Files, Finding, Node, Place},
@@ -370,8 +371,9 @@ fn schema_problems(yaml: &Node) -> Vec<Finding> {
         };
         schema
     });
-    let mut problems = Vec::new();
-    for fault in SCHEMA.check(yaml) {
+    let mut faults = SCHEMA.check(yaml);
+    let mut problems = Vec::from_iter(retired_keys::take(&mut faults, yaml));
+    for fault in faults {
         let mut message = place(yaml, &fault.path) + &fault.message;
         if fault.path == ["provider"] {
             let meant = yaml.text(&["provider"]).and_then(provider_meant);
