@@ -57,6 +57,9 @@ const CONTROL_PLANE: &[&str] = &[
     "kwok-controller",
 ];
 
+/// How long kube-controller-manager may take until it works.
+const CONTROLLERS_START: Duration = Duration::from_secs(60);
+
 impl Rehearsal {
     pub(crate) fn of(root: &Path, cluster: &Cluster) -> Result<Rehearsal> {
         let path = root.to_str().context("the root's path is not UTF-8")?;
@@ -263,6 +266,7 @@ impl Rehearsal {
     fn create_simulated(&self, sh: &Shell) -> Result<()> {
         let config = SIMULATED_CONFIG.replace("CLUSTER", &self.dir.display().to_string());
         self.start_control_plane(sh, &config, &[])?;
+        self.wait_for_controllers(sh, &[])?;
         create_objects(sh, &format!("{VOLUMES}---\n{SIMULATED_NODES}"))
     }
 
@@ -273,6 +277,7 @@ impl Rehearsal {
         self.start_control_plane(sh, node::CONFIG, &inside)?;
 
         self.point_kubeconfig_at_node()?;
+        self.wait_for_controllers(sh, &inside)?;
         create_objects(sh, VOLUMES)?;
         fs::write(self.dir.join("control-plane-is-up"), "")?;
         process::read(
@@ -313,6 +318,33 @@ impl Rehearsal {
              --kwok-controller-binary {kwok} --wait 60s"
         );
         process::read(&sh, cmd).map(|_| ())
+    }
+
+    /// Waits until controllers work: pods need the service account that one of them makes. The program gives up if the API
+    /// server is not ready within ten seconds, as happens on a busy machine, and is then started again.
+    fn wait_for_controllers(&self, sh: &Shell, inside: &[String]) -> Result<()> {
+        let id = &self.id;
+        let sh = sh.clone();
+        sh.set_var("KWOK_WORKDIR", &self.dir);
+        let until = Until::after(CONTROLLERS_START);
+        loop {
+            let find = cmd!(
+                sh,
+                "kubectl get serviceaccounts --namespace default --output name"
+            );
+            if !process::read(&sh, find)?.is_empty() {
+                return Ok(());
+            }
+            if missing_program(&processes(&self.dir)?, Nodes::Simulated).is_some() {
+                let start = cmd!(
+                    sh,
+                    "env {inside...} kwokctl start cluster --v ERROR --name {id}"
+                );
+                process::read(&sh, start)?;
+            }
+            until.check("the start of kube-controller-manager")?;
+            until.pause(Duration::from_millis(100))?;
+        }
     }
 }
 

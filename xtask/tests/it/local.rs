@@ -9,7 +9,8 @@ use std::{
 };
 
 use crate::repo::{
-    Repo, Shared, command_lines, kill_9, kubeconfig, kubectl, kubectl_apply, shared, wait_until,
+    Repo, Shared, command_lines, kill_9, kubeconfig, kubectl, kubectl_apply, shared, tool_path,
+    wait_until,
 };
 
 /// The processes of the rehearsal cluster with this kubeconfig.
@@ -138,6 +139,27 @@ fn a_dead_or_half_made_one_is_made_again() {
     );
     repo.ok("deploy local demo");
     assert_eq!(processes(&kubeconfig).len(), 5);
+}
+
+/// As it does if the API server takes too long on a busy machine.
+#[test]
+fn a_controller_manager_that_gave_up_is_started_again() {
+    let mut repo = Repo::own();
+    let real = tool_path("kube-controller-manager");
+    let real = real.display();
+    repo.script(
+        "kube-controller-manager",
+        &format!(
+            "[ \"$*\" = --version ] && exec {real} --version\n\
+             mkdir \"$HOME/gave-up\" 2> /dev/null && exit 1\n\
+             exec bash -c 'exec -a \"$0\" {real} \"$@\"' \"$0\" \"$@\""
+        ),
+    );
+    repo.local = true;
+    let kubeconfig = kubeconfig(&repo.ok("local up").stdout);
+    assert!(repo.home().join("gave-up").is_dir());
+    assert_eq!(processes(&kubeconfig).len(), 5);
+    kubectl(&kubeconfig, "get serviceaccount default");
 }
 
 #[test]
