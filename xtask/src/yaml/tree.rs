@@ -1,6 +1,7 @@
 //! The parser's events as a tree. The parser is libyaml's, as that of go.yaml.in/yaml/v2 is.
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     collections::HashMap,
     ops::Range,
@@ -54,6 +55,8 @@ struct Building {
     anchors: HashMap<String, usize>,
     open: Vec<OpenCollection>,
     escaped_slashes: Vec<u64>,
+    /// How long the document is without a line break that we add.
+    length: u64,
 }
 
 struct OpenCollection {
@@ -74,7 +77,8 @@ impl Building {
 impl Tree {
     /// The tree of a document that is nested no deeper than this.
     pub(crate) fn parse(document: &Document, max_depth: usize) -> Result<Tree, Finding> {
-        let mut input = document.text.as_bytes();
+        let text = with_last_break(&document.text);
+        let mut input = text.as_bytes();
         let mut parser = Parser::new();
         parser.set_input_string(&mut input);
         let mut tree = Tree::empty(document.lines_before, max_depth);
@@ -82,12 +86,20 @@ impl Tree {
             anchors: HashMap::new(),
             open: Vec::new(),
             escaped_slashes: escaped_slashes(&document.text),
+            length: document.text.len() as u64,
         };
         loop {
             let event = tree.next_event(&mut parser, document)?;
             match event.data {
                 EventData::StreamEnd => return Ok(tree),
                 EventData::DocumentEnd { .. } => break,
+                EventData::DocumentStart {
+                    version_directive: Some(version),
+                    ..
+                } if version.minor != 1 => {
+                    let message = "helm reads only YAML 1.1, and this says that it is another";
+                    return Err(tree.problem(event.start_mark, message));
+                }
                 EventData::StreamStart { .. } | EventData::DocumentStart { .. } => {}
                 EventData::SequenceEnd | EventData::MappingEnd => _ = building.open.pop(),
                 _ => tree.add(event, &mut building)?,
@@ -158,7 +170,7 @@ impl Tree {
             EventData::Scalar {
                 anchor,
                 tag,
-                value: text,
+                value: mut text,
                 plain_implicit: is_plain,
                 style,
                 ..
@@ -168,6 +180,10 @@ impl Tree {
                 {
                     let message = "helm does not know the escape `\\/` in this text";
                     return Err(self.problem(mark, message));
+                }
+                let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if is_block && event.end_mark.index > building.length && text.ends_with('\n') {
+                    text.pop();
                 }
                 let scalar = RawScalar {
                     text,
@@ -265,6 +281,15 @@ impl Tree {
 
     fn last_mark(&self) -> Mark {
         self.nodes.last().map(|it| it.mark).unwrap_or_default()
+    }
+}
+
+/// libyaml-safer 0.3 panics at the end of a block scalar in a last line that has no end. Go's parser doesn't.
+fn with_last_break(text: &str) -> Cow<'_, str> {
+    if text.ends_with(['\n', '\r']) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("{text}\n"))
     }
 }
 
