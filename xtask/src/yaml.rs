@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::{
     documents::split_documents,
     node::{Data, Files, Finding, Map, Node, Place, merge, unquoted},
+    shape::Shape,
 };
 use self::{
     documents::{Document, documents},
@@ -18,6 +19,7 @@ mod mistakes;
 mod node;
 mod reader;
 mod scalar;
+mod shape;
 mod timestamp;
 mod tree;
 mod types;

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use anyhow::{Context, Result};
 use glob::{MatchOptions, Pattern};
+
+use crate::machine::tree::Tree;
 
 /// The rules of a .helmignore.
 pub(crate) struct Ignore(Vec<Rule>);
@@ -17,6 +20,15 @@ struct Rule {
 }
 
 impl Ignore {
+    /// The rules of the chart in a folder.
+    pub(crate) fn of(tree: &Tree, chart: &Path) -> Result<Ignore> {
+        let file = chart.join(".helmignore");
+        let rules = tree
+            .read_if_there(&file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
+        Ok(Ignore::parse(&rules.unwrap_or_default()))
+    }
+
     /// The content of a .helmignore; an empty one ignores nothing.
     pub(crate) fn parse(content: &[u8]) -> Ignore {
         let text = String::from_utf8_lossy(content);

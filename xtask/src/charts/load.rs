@@ -21,7 +21,7 @@ use crate::{
     },
     machine::tree::Tree,
     schema::{Retriever, Schema, Unusable},
-    yaml::{self, Data, Files, Finding, Map, Node, Place},
+    yaml::{self, Data, Files, Finding, Map, Node, Place, unquoted},
 };
 
 /// A schema that values are held against, shared by all charts that have the same.
@@ -48,19 +48,19 @@ enum Origin<'a> {
     Archive(Place),
 }
 
-/// A Chart.yaml, for the places in it.
-struct ChartYaml {
+/// The file that lists a chart's dependencies, for the places in it.
+struct DependencyList {
     node: Node,
     file: u32,
 }
 
-impl ChartYaml {
+impl DependencyList {
     /// One that cannot be read is a problem elsewhere.
-    fn read(files: &Content, file: u32) -> ChartYaml {
-        let content = files.get(Path::new("Chart.yaml"));
+    fn read(source: &ChartSource, file: u32) -> DependencyList {
+        let content = source.files.get(Path::new(source.metadata.listed_in));
         let read = yaml::read(content.map_or(&[], Vec::as_slice), file);
         let node = read.map_or_else(|_| Node::nowhere(Data::Null), |(node, _)| node);
-        ChartYaml { node, file }
+        DependencyList { node, file }
     }
 
     /// The name of a dependency.
@@ -96,7 +96,7 @@ impl<'a> Loader<'a> {
     fn source(&mut self, source: ChartSource) -> Result<Chart> {
         let dir = PathBuf::from(&source.shown);
         let number = self.files.add(&source.listed_in());
-        let written = ChartYaml::read(&source.files, number);
+        let written = DependencyList::read(&source, number);
         self.report_problems(&source, &written);
         let origin = Origin::Folder {
             path: &dir,
@@ -119,7 +119,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Reports what is wrong with a chart's dependencies.
-    fn report_problems(&mut self, source: &ChartSource, written: &ChartYaml) {
+    fn report_problems(&mut self, source: &ChartSource, written: &DependencyList) {
         for (name, problem) in &source.problems {
             let message = format!("dependency `{name}`: {problem}");
             let finding = Finding::problem("chart", Some(written.place(name)), message);
@@ -128,7 +128,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Warns of a dependency that gets no updates any more.
-    fn report_deprecated(&mut self, part: Option<&Chart>, written: &ChartYaml) {
+    fn report_deprecated(&mut self, part: Option<&Chart>, written: &DependencyList) {
         let Some(part) = part.filter(|it| it.is_deprecated) else {
             return;
         };
@@ -146,7 +146,11 @@ impl<'a> Loader<'a> {
     }
 
     /// The chart of a dependency. None if it would have to be fetched.
-    fn dependency(&mut self, part: DependencySource, written: &ChartYaml) -> Result<Option<Chart>> {
+    fn dependency(
+        &mut self,
+        part: DependencySource,
+        written: &DependencyList,
+    ) -> Result<Option<Chart>> {
         let chart = match part {
             DependencySource::Folder(source) => self.source(source)?,
             DependencySource::InCharts(vendored) if vendored.archive().is_none() => {
@@ -172,15 +176,15 @@ impl<'a> Loader<'a> {
     }
 
     /// The chart of an archive's files.
-    fn archive(&mut self, path: &Path, files: &Content, written: &ChartYaml) -> Result<Chart> {
+    fn archive(&mut self, path: &Path, files: &Content, written: &DependencyList) -> Result<Chart> {
         let metadata =
-            Metadata::with_requirements(files).with_context(|| format!("`{}`", path.display()))?;
+            Metadata::of_files(files).with_context(|| format!("`{}`", path.display()))?;
         self.chart(files, Origin::Archive(written.place(&metadata.name)))
     }
 
     /// The chart of these files, with what is in its charts/.
     fn chart(&mut self, files: &Content, origin: Origin) -> Result<Chart> {
-        let metadata = Metadata::with_requirements(files)?;
+        let metadata = Metadata::of_files(files)?;
         let defaults = self.defaults(files, origin);
         let schema = self.schema(files, origin);
         let mut subcharts = Vec::new();
@@ -353,10 +357,18 @@ fn import(entry: &Value) -> Option<Import> {
             parent: ".".to_owned(),
         }),
         Value::Object(_) => Some(Import {
-            child: entry["child"].as_str().unwrap_or_default().to_owned(),
-            parent: entry["parent"].as_str().unwrap_or_default().to_owned(),
+            child: printed(&entry["child"]),
+            parent: printed(&entry["parent"]),
         }),
         _ => None,
+    }
+}
+
+/// A value as Go prints it.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        _ => unquoted(value),
     }
 }
 

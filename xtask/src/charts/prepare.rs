@@ -166,8 +166,7 @@ impl ChartSource {
 }
 
 fn with_dependency(listed_in: &Path, name: &str, problem: &str) -> String {
-    let file = listed_in.display();
-    format!("{file}: dependency `{name}`: {problem}")
+    format!("{}: dependency `{name}`: {problem}", listed_in.display())
 }
 
 /// Embeds into the schemas among a chart's files what they refer to elsewhere. Returns whether there is any.
@@ -177,7 +176,8 @@ fn complete_schemas(files: &mut Content, settings: &Settings) -> Result<bool> {
         if !path.ends_with("values.schema.json") {
             continue;
         }
-        let mut schema: Value = serde_json::from_slice(content)
+        let json = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+        let mut schema: Value = serde_json::from_slice(json)
             .with_context(|| format!("{}: not a schema in JSON", path.display()))?;
         if embed::embed(&mut schema, settings).with_context(|| path.display().to_string())? {
             *content = serde_json::to_vec(&schema)?;

@@ -122,16 +122,8 @@ pub(crate) fn reads_any<'a>(
 ) -> bool {
     let for_people = ["README.md", "CHANGELOG.md", "LICENSE"].map(Path::new);
     // A chart whose rules cannot be read is a problem elsewhere.
-    let ignore = read_ignore(tree, chart).unwrap_or_else(|_| Ignore::parse(b""));
+    let ignore = Ignore::of(tree, chart).unwrap_or_else(|_| Ignore::parse(b""));
     files.any(|file| !for_people.contains(&file) && !ignore.ignores(file))
-}
-
-fn read_ignore(tree: &Tree, chart: &Path) -> Result<Ignore> {
-    let file = chart.join(".helmignore");
-    let rules = tree
-        .read_if_there(&file)
-        .with_context(|| format!("cannot read `{}`", file.display()))?;
-    Ok(Ignore::parse(&rules.unwrap_or_default()))
 }
 
 impl ChartSource {
@@ -161,6 +153,9 @@ impl ChartSource {
         );
         let chart_override = Override::of_folder(replaced, tree, &dir);
         let metadata = read_metadata(tree, &dir, chart_override)?;
+        if above.is_empty() {
+            metadata.refuse_uninstallable()?;
+        }
         let mut files = read_own_files(tree, &dir, &metadata)?;
         let lock = match chart_override {
             Some(file) => {
@@ -173,6 +168,7 @@ impl ChartSource {
             dir: &dir,
             tree,
             replaced,
+            listed_in: metadata.listed_in,
             lock,
             vendored: tree.children(&dir.join("charts"))?,
         };
@@ -191,8 +187,8 @@ impl ChartSource {
 
     /// The file that lists the dependencies.
     pub(crate) fn listed_in(&self) -> PathBuf {
-        let replaced = self.chart_override.clone();
-        replaced.unwrap_or_else(|| Path::new(&self.shown).join("Chart.yaml"))
+        let own = || Path::new(&self.shown).join(self.metadata.listed_in);
+        self.chart_override.clone().unwrap_or_else(own)
     }
 
     /// All dependencies to be fetched, also those of folders, each with the file that lists it.
@@ -211,7 +207,7 @@ impl ChartSource {
 
 /// The files of the chart in a folder that helm reads, without those in charts/ that a dependency provides.
 fn read_own_files(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Content> {
-    let mut files = read_files(tree, dir, read_ignore(tree, dir)?)
+    let mut files = read_files(tree, dir, Ignore::of(tree, dir)?)
         .with_context(|| format!("cannot read the chart `{}`", dir.display()))?;
     files.retain(|path, _| !is_dependency(path, metadata));
     Ok(files)
@@ -245,11 +241,9 @@ fn replace_chart_yaml(
     Ok(())
 }
 
-/// The Chart.lock of the chart in a folder. A dependency in it that Chart.yaml does not have is an error.
+/// The lock of the chart in a folder. A dependency in it that the chart does not have is an error.
 fn read_lock(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Lock> {
-    let shown = dir.display();
-    let lock = Lock::of_folder(tree, dir)
-        .with_context(|| format!("{shown}/Chart.lock: not a list of dependencies"))?;
+    let lock = Lock::of_folder(tree, dir, metadata)?;
     for locked in &lock.dependencies {
         let is_known = metadata
             .dependencies()
@@ -257,9 +251,12 @@ fn read_lock(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Lock> {
             .any(|it| it.name == locked.name && it.repository == locked.repository);
         ensure!(
             is_known,
-            "{shown}/Chart.lock has `{}` from `{}`, and Chart.yaml does not\nhint: `helm dependency update`",
+            "{}/{} has `{}` from `{}`, and {} does not\nhint: `helm dependency update`",
+            dir.display(),
+            lock.file,
             locked.name,
-            http::without_password(&locked.repository)
+            http::without_password(&locked.repository),
+            metadata.listed_in
         );
     }
     Ok(lock)
@@ -281,6 +278,8 @@ struct Search<'a> {
     dir: &'a Path,
     tree: &'a Tree,
     replaced: Option<&'a Override>,
+    /// The file that lists the dependencies.
+    listed_in: &'static str,
     lock: Lock,
     /// The names of what is in charts/.
     vendored: Vec<OsString>,
@@ -315,9 +314,10 @@ impl Search<'_> {
             let version = &source.metadata.version;
             match &source.chart_override {
                 Some(file) => {
-                    check_version(&file.display().to_string(), version, &wanted.version, None)?
+                    let file = file.display().to_string();
+                    check_version(&file, version, &wanted.version, self.lock.file, None)?;
                 }
-                None => check_version(path, version, &wanted.version, locked)?,
+                None => check_version(path, version, &wanted.version, self.lock.file, locked)?,
             }
             return Ok(DependencySource::Folder(source));
         }
@@ -328,24 +328,29 @@ impl Search<'_> {
         if let Some(vendored) = self.find_ignored(wanted, version)? {
             return Ok(DependencySource::InCharts(vendored));
         }
-        Ok(DependencySource::Remote(wanted.remote(version)?))
+        Ok(DependencySource::Remote(
+            wanted.remote(version, self.lock.file)?,
+        ))
     }
 
-    /// The version in Chart.lock, which has to be there if Chart.lock lists anything.
+    /// The version in the lock, which has to be there if the lock lists anything.
     fn locked_version(&self, wanted: &Dependency) -> Result<Option<&str>> {
         let mut locked = self.lock.dependencies.iter();
         let locked = locked.find(|it| it.name == wanted.name && it.repository == wanted.repository);
         let Some(locked) = locked else {
             ensure!(
                 self.lock.dependencies.is_empty(),
-                "Chart.lock does not list it\nhint: `helm dependency update`"
+                "{} does not list it\nhint: `helm dependency update`",
+                self.lock.file
             );
             return Ok(None);
         };
         ensure!(
             satisfies(&locked.version, &wanted.version)?,
-            "Chart.lock has {}, and Chart.yaml wants {}\nhint: `helm dependency update`",
+            "{} has {}, and {} wants {}\nhint: `helm dependency update`",
+            self.lock.file,
             locked.version,
+            self.listed_in,
             wanted.version
         );
         Ok(Some(&locked.version))
@@ -389,8 +394,14 @@ fn check_name(path: &str, name: &str, wanted: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a chart in a folder whose version is not the wanted one.
-fn check_version(path: &str, version: &str, wanted: &str, locked: Option<&str>) -> Result<()> {
+/// Refuses a chart in a folder whose version is not the wanted one, or not the one in the file `lock`.
+fn check_version(
+    path: &str,
+    version: &str,
+    wanted: &str,
+    lock: &str,
+    locked: Option<&str>,
+) -> Result<()> {
     ensure!(
         satisfies(version, wanted)?,
         "`{path}` is {version}, and {wanted} is wanted"
@@ -398,7 +409,7 @@ fn check_version(path: &str, version: &str, wanted: &str, locked: Option<&str>) 
     if let Some(locked) = locked {
         ensure!(
             satisfies(version, locked)?,
-            "`{path}` is {version}, and Chart.lock has {locked}\nhint: `helm dependency update`"
+            "`{path}` is {version}, and {lock} has {locked}\nhint: `helm dependency update`"
         );
     }
     Ok(())
@@ -418,12 +429,13 @@ impl Dependency {
             || version.is_some_and(|it| it.starts_with(|first: char| first.is_ascii_digit()))
     }
 
-    fn remote(&self, version: &str) -> Result<Remote> {
+    /// Where to fetch it in a version. `lock` is the file that would have it for a range.
+    fn remote(&self, version: &str, lock: &str) -> Result<Remote> {
         version::range(version)?;
         ensure!(
             version::is_exact(version),
-            "`{version}` is not one version, and no Chart.lock says which one\n\
-             hint: `helm dependency update` writes Chart.lock; with `chart_override`, which has none, write the version itself"
+            "`{version}` is not one version, and no {lock} says which one\n\
+             hint: `helm dependency update` writes {lock}; with `chart_override`, which has none, write the version itself"
         );
         let is_address = ["https://", "http://", "oci://"]
             .iter()

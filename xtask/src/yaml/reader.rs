@@ -305,7 +305,7 @@ fn key_text(key: Scalar) -> Result<Arc<str>, &'static str> {
         Scalar::Text(it) => Ok(it.into()),
         Scalar::Bool(it) => Ok(it.to_string().into()),
         Scalar::Int(it) => Ok(it.to_string().into()),
-        Scalar::Float(it) => Ok(scalar::float_key(it).into()),
+        Scalar::Float(it) => Ok(scalar::float_text(it).into()),
         Scalar::Null => Err("a mapping's key cannot be null: quote it"),
         Scalar::Uint(_) => Err("helm does not take so large a number as a key: quote it"),
     }

@@ -176,8 +176,8 @@ fn has_leading_zero(text: &str) -> bool {
     digits.len() > 1 && digits.starts_with('0') && !digits[1..].starts_with(['x', 'X'])
 }
 
-/// A float key as Go writes it: FormatFloat with format `g`, the fewest digits, and 32 bits.
-pub(crate) fn float_key(value: f64) -> String {
+/// A float as a key or in the place of a text, as Go writes it: FormatFloat with format `g`, the fewest digits, and 32 bits.
+pub(crate) fn float_text(value: f64) -> String {
     let value = value as f32;
     if value.is_nan() {
         return ".nan".to_owned();

@@ -1,5 +1,9 @@
 //! Timestamps as go.yaml.in/yaml/v2 reads them.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// Whether Go reads this as a time: `2006-1-2`, and after `T`, `t` or a blank `15:4:5.9`, with a zone after a letter.
 pub(crate) fn is_timestamp(text: &str) -> bool {
     let Some(at) = text.find(['T', 't', ' ']) else {
@@ -14,6 +18,13 @@ pub(crate) fn is_timestamp(text: &str) -> bool {
         is_zone(zone)
     };
     is_date(date) && is_clock(clock) && zone_fits
+}
+
+/// Whether Go reads this as a time in JSON, which it means to be RFC 3339.
+pub(crate) fn is_time_in_json(text: &str) -> bool {
+    const FORM: &str = r"^\d{4}-\d\d-\d\dT\d\d?:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:\d\d)$";
+    static IS_OF_FORM: LazyLock<Regex> = LazyLock::new(|| Regex::new(FORM).expect("a pattern"));
+    IS_OF_FORM.is_match(text) && is_timestamp(&text.replace(',', "."))
 }
 
 fn is_date(text: &str) -> bool {

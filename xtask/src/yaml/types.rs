@@ -16,7 +16,10 @@ use serde::{
 };
 use serde_json::Number;
 
-use crate::yaml::node::{Data, Node, number};
+use crate::yaml::{
+    node::{Data, Node, number},
+    scalar::float_text,
+};
 
 /// What does not fit its type, and in which line that is.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ impl<'de> Deserializer<'de> for &'de Node {
         match &self.data {
             Data::Null => visitor.visit_str(""),
             Data::Bool(it) => visitor.visit_string(it.to_string()),
-            Data::Number(it) => visitor.visit_string(number(*it).to_string()),
+            Data::Number(it) => visitor.visit_string(float_text(*it)),
             Data::Integer(it) => visitor.visit_string(it.to_string()),
             _ => self.deserialize_any(visitor),
         }

@@ -40,7 +40,7 @@ fn boulder_chart(work: &Path, version: &str, to: &Path) {
 }
 
 /// A repository whose one hub has a chart that depends on `boulder` by way of a `file://` dependency.
-fn repo(address: &str, version: &str) -> Repo {
+pub(crate) fn repo(address: &str, version: &str) -> Repo {
     let repo = Repo::new();
     repo.write(
         "config/clusters/lake/cluster.yaml",
@@ -64,7 +64,7 @@ pub(crate) fn boulder(ran: &Ran) -> &str {
     rest.split_whitespace().next().unwrap()
 }
 
-const RENDER: &str = "deploy lake --dry-run";
+pub(crate) const RENDER: &str = "deploy lake --dry-run";
 
 #[test]
 fn dependencies_of_the_right_version() {

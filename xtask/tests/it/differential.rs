@@ -109,7 +109,7 @@ fn validate_refuses_what_helm_refuses() {
     });
     repo.write("config/clusters/lake/cluster.yaml", &cluster(&cases));
     let (ours, helms) = thread::scope(|scope| {
-        let ours = scope.spawn(|| ours(&repo));
+        let ours = scope.spawn(|| problems(&repo));
         let ask = |number: &usize| {
             known
                 .get(number)
@@ -155,7 +155,7 @@ fn difference(case: &Case, helm: &Result<(), String>, told: &[Value]) -> Option<
 }
 
 /// The problems that `validate` tells of, by the numbers of the cases.
-fn ours(repo: &Repo) -> BTreeMap<usize, Vec<Value>> {
+pub(crate) fn problems(repo: &Repo) -> BTreeMap<usize, Vec<Value>> {
     let ran = repo.run("validate hub-config lake --format json");
     assert!(
         matches!(ran.code, Some(0 | 1)),
@@ -398,7 +398,7 @@ impl Case {
 }
 
 /// The results in the order of the items, by as many threads as there are processors.
-fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().unwrap().get() {
@@ -561,7 +561,7 @@ fn long() -> Vec<String> {
 }
 
 /// The text with its signs replaced by what they stand for.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut text = text
         .replace('␠', " ")
         .replace('⏎', "\n")

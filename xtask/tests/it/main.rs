@@ -9,6 +9,7 @@
 mod a_real_node;
 mod browser;
 mod cases;
+mod chart_files;
 mod charts;
 mod claims;
 mod completion;
@@ -49,6 +50,7 @@ mod recipients;
 mod records;
 mod repo;
 mod report;
+mod requirements;
 mod rollout;
 mod setup;
 mod shells;
