@@ -104,11 +104,9 @@ pub(crate) struct Dependency {
 struct Unchecked {
     name: String,
     version: String,
-    #[serde(rename = "apiVersion")]
-    api_version: String,
     #[serde(rename = "type")]
     kind: String,
-    deprecated: bool,
+    deprecated: Option<bool>,
     maintainers: Vec<Option<IgnoredAny>>,
     dependencies: Option<Vec<Option<Dependency>>>,
 }
@@ -145,7 +143,17 @@ impl Metadata {
         // helm reads the locks, too, though it needs none of a chart that is part of another one.
         Lock::of_files(files)?;
         let read = serde_json::from_value::<Option<Unchecked>>(read)?.unwrap_or_default();
-        read.check(api_version, listed_in).context(listed_in)
+        read.check().context(CHART_YAML)?;
+        let dependencies = read.dependencies.map(check_dependencies).transpose();
+        Ok(Metadata {
+            name: Name::new(&printable(&read.name)).context(CHART_YAML)?,
+            version: read.version,
+            dependencies: dependencies.with_context(|| format!("{listed_in}: `dependencies`"))?,
+            deprecated: read.deprecated == Some(true),
+            listed_in,
+            api_version,
+            kind: read.kind,
+        })
     }
 
     /// Refuses a chart that helm can load, and not install.
@@ -168,12 +176,12 @@ impl Metadata {
 }
 
 impl Unchecked {
-    /// What helm's `Validate` does; names must be `Name`s besides.
-    fn check(self, api_version: String, listed_in: &'static str) -> Result<Metadata> {
-        let version = self.version;
+    /// Refuses what helm's `Validate` refuses, but for names and dependencies.
+    fn check(&self) -> Result<()> {
+        let version = &self.version;
         ensure!(!version.is_empty(), "`version` is missing");
         ensure!(
-            Version::parse(&version).is_some(),
+            Version::parse(version).is_some(),
             "`version`: `{version}` is not a version"
         );
         ensure!(
@@ -185,16 +193,7 @@ impl Unchecked {
             self.maintainers.iter().all(Option::is_some),
             "`maintainers` has an empty entry"
         );
-        let dependencies = self.dependencies.map(check_dependencies).transpose();
-        Ok(Metadata {
-            name: Name::new(&printable(&self.name))?,
-            version,
-            dependencies: dependencies.context("`dependencies`")?,
-            deprecated: self.deprecated,
-            listed_in,
-            api_version,
-            kind: self.kind,
-        })
+        Ok(())
     }
 }
 
@@ -205,12 +204,11 @@ fn check_dependencies(listed: Vec<Option<Dependency>>) -> Result<Vec<Dependency>
         let dependency = dependency.context("an entry is empty")?.printable();
         Name::new(&dependency.name)?;
         dependency.check_alias()?;
-        let name = dependency.known_as().to_owned();
+        let name = dependency.known_as();
         ensure!(
-            !known.contains(&name),
+            known.insert(name.to_owned()),
             "`{name}` is there twice\nhint: `alias` gives one of them another name"
         );
-        known.insert(name);
         checked.push(dependency);
     }
     Ok(checked)
