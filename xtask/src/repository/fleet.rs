@@ -16,6 +16,7 @@ use crate::{
     repository::{
         cluster::Cluster,
         cluster_yaml,
+        keys::KeyFile,
         problem::{self, Problem, Problems, What},
         recipients::Recipients,
         release_config::{ListedFile, ReleaseConfig},
@@ -125,7 +126,11 @@ impl Fleet {
         let files = self.values.iter().chain(&self.beside);
         let encrypted = files.filter(|(_, file)| file.is_encrypted());
         let encrypted = encrypted.map(|(path, _)| path.as_path());
-        let (recipients, findings) = Recipients::read(&self.tree, encrypted, &mut self.files);
+        let clusters = self.clusters.iter();
+        let clusters = clusters.filter(|it| self.selected.contains(&it.name));
+        let keys = clusters.filter_map(|it| Some(KeyFile::of(it)?.path));
+        let (recipients, findings) =
+            Recipients::read(&self.tree, encrypted.chain(keys), &mut self.files);
         self.recipients = recipients;
         self.add_findings(findings);
     }

@@ -17,7 +17,7 @@ use crate::{
 /// A provider's key, or a kubeconfig.
 pub(crate) struct KeyFile<'a> {
     /// From the root.
-    path: &'a Path,
+    pub(crate) path: &'a Path,
     is_kubeconfig: bool,
     /// Where cluster.yaml names it.
     pub(crate) at: Option<Place>,
@@ -73,6 +73,14 @@ impl KeyFile<'_> {
                 "`{shown}` holds what logs in to the cluster, and is not encrypted\nhint: {}",
                 secrets::remedy(self.path)
             )],
+        }
+    }
+
+    /// Its `sops` block, if it is encrypted.
+    pub(crate) fn sops(&self, tree: &Tree) -> Option<Node> {
+        match ValuesFile::read(tree, self.path, 0).state {
+            ValuesContent::Encrypted(encrypted) => Some(encrypted.sops),
+            _ => None,
         }
     }
 

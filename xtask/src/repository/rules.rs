@@ -281,6 +281,14 @@ fn keys_are_encrypted(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
     for problem in key.problems(&fleet.tree) {
         problems.problem("key", key.at, problem);
     }
+    // By its name it may be among the files that are checked for this already.
+    let is_checked = fleet.unlisted(cluster).any(|(path, _)| path == key.path);
+    if let Some(sops) = key.sops(&fleet.tree).filter(|_| !is_checked)
+        && let Some(message) = fleet.recipients.difference(&fleet.tree, key.path, &sops)
+    {
+        let message = format!("`{}`: {message}", key.path.display());
+        problems.problem("recipients", key.at, message);
+    }
 }
 
 fn values_files_are_listed(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {

@@ -71,7 +71,8 @@ pub(crate) fn read(file: &Path, content: &[u8], number: u32) -> Result<Content, 
     if text.lines().any(|it| it.trim_end() == "[sops]") {
         return Ok(Content::Encrypted(ini(text, number)));
     }
-    if text.lines().any(|it| it.starts_with("sops_mac=")) {
+    let is_of_sops = |it: &str| it.starts_with("sops_mac=") || it.starts_with("sops_version=");
+    if text.lines().any(is_of_sops) {
         return Ok(Content::Encrypted(dotenv(text, number)));
     }
     let (mut values, mut findings) = yaml::read(content, number)?;
@@ -116,7 +117,7 @@ fn conflict_in(text: &str, conflict: Finding) -> Finding {
 
 impl Encrypted {
     /// The same file as a key or kubeconfig, none of which consists of a key `data`.
-    pub(crate) fn as_key(mut self) -> Encrypted {
+    pub(crate) fn for_key(mut self) -> Encrypted {
         if self.form == Form::Json && is_one_text(&self.values) {
             self.form = Form::Binary;
         }

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, path::Path};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) fn open(decrypter: &Decrypter, tree: &Tree, file: &Path) -> Result<In
         .with_context(|| format!("`{shown}`"))?;
     let content = content.with_context(|| format!("`{shown}` doesn't exist"))?;
     match form::read(file, &content, 0) {
-        Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, &content, it.as_key()),
+        Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, &content, it.for_key()),
         Err(finding) if finding.rule == MERGE_CONFLICT => {
             bail!("{shown}:{}: {}", finding.line, finding.message)
         }
@@ -77,12 +77,18 @@ pub(crate) fn remedy(file: &Path) -> String {
     )
 }
 
-/// Decrypts what an encrypted file holds; `file` is its path from the root.
+/// Decrypts the values in an encrypted file; `file` is its path from the root.
 pub(crate) fn decrypt(decrypter: &Decrypter, file: &Path, content: &[u8]) -> Result<InMemory> {
-    match form::read(file, content, 0) {
-        Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, content, it),
-        _ => bail!(not_encrypted(file)),
-    }
+    let Ok(Content::Encrypted(encrypted)) = form::read(file, content, 0) else {
+        bail!(not_encrypted(file));
+    };
+    let values = decrypt_content(decrypter, file, content, encrypted)?;
+    ensure!(
+        values.decrypted.is_some(),
+        "`{}`, decrypted, isn't YAML",
+        file.display()
+    );
+    Ok(values)
 }
 
 /// Decrypts a file's content, which was read. What is neither YAML nor one text becomes JSON.

@@ -63,6 +63,27 @@ fn the_nearest_config_counts() {
     repo.ok("validate");
 }
 
+/// What cluster.yaml logs in with is checked whatever its name, and once.
+#[test]
+fn keys_of_clusters() {
+    for file in ["enc-kubeconfig", "enc-kubeconfig.secret.yaml"] {
+        let repo = Repo::new();
+        let cluster = "config/clusters/lake/cluster.yaml";
+        repo.edit(cluster, "kubeconfig.yaml", file);
+        let path = format!("config/clusters/lake/{file}");
+        repo.write(&path, "users: []\n");
+        repo.encrypt(&path, &Key::new());
+        repo.ok("validate");
+        repo.write(".sops.yaml", "creation_rules: [{age: age1other}]\n");
+        let said = repo.fails("validate");
+        assert_eq!(
+            said.matches("`age1other` of .sops.yaml is missing").count(),
+            1,
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn a_config_above_the_root() {
     let repo = with_values();
