@@ -6,7 +6,7 @@
 pub(crate) mod config;
 mod everybody;
 pub(crate) mod own;
-mod programs;
+pub(crate) mod programs;
 
 use crate::repository::{
     authenticator::{config::AuthenticatorConfig, everybody::everybody},

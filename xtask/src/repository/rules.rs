@@ -17,7 +17,8 @@ use crate::{
         authenticator::{
             self,
             config::AuthenticatorConfig,
-            own::{JupyterHubChart, hub_values, only_own},
+            own::{JupyterHubChart, hub_values, only_own, templates},
+            programs::Programs,
         },
         cluster::{Cluster, Hub},
         coordinates,
@@ -157,10 +158,12 @@ fn check_authenticator(
     }
     let Some(hub) = release.hub else { return };
     let values = only_own(fleet, release, values);
+    let Some(values) = hub_values(&values) else {
+        return;
+    };
     let chart = JupyterHubChart::find(fleet, release, enabled);
-    if let Some(values) = hub_values(&values)
-        && let Some(config) = AuthenticatorConfig::find(values, &hub.name, chart)
-    {
+    let programs = Programs::find(values, || templates(fleet, enabled));
+    if let Some(config) = AuthenticatorConfig::find(values, &hub.name, chart, programs) {
         for rule in authenticator::RULES {
             rule(&config, problems);
         }

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     repo::{Key, Ran, Repo, Shared, copy, executable, persons_cache, tool_path, workspace},
-    upstream::Upstream,
+    upstream::{Server, Upstream, index, package},
 };
 
 const CLUSTER: &str = "config/clusters/lake/cluster.yaml";
@@ -598,6 +598,59 @@ fn what_a_chart_depends_on_is_fetched_when_asked() {
         "chart_mirrors: {\"https://hub.jupyter.org\": \"http://127.0.0.1:1\"}\n",
     );
     assert_eq!(repo.run("validate --strict").stdout, after.stdout);
+}
+
+/// The default class of JupyterHub's chart is the same whether the chart is there or not.
+#[test]
+fn who_gets_into_a_hub_is_told_alike_with_an_empty_cache_and_a_full_one() {
+    let upstream = Repo::new();
+    upstream.write(
+        "jupyterhub/Chart.yaml",
+        "apiVersion: v2\nname: jupyterhub\nversion: 4.4.0\n",
+    );
+    upstream.write(
+        "jupyterhub/values.yaml",
+        "hub:\n  config:\n    JupyterHub: {authenticator_class: dummy}\n  extraConfig: {}\n",
+    );
+    let served = upstream.root.join("served");
+    package(&upstream.root.join("jupyterhub"), &served);
+    index(&served);
+    let server = Server::serving(&served);
+    let repo = Repo::new();
+    let hubs = ["unset", "program", "taken-away"].map(str::to_owned);
+    cluster(&repo, &hubs);
+    repo.write(
+        "helm-charts/pond/Chart.yaml",
+        &format!(
+            "apiVersion: v2\nname: pond\nversion: 0.1.0\ndependencies:\n- name: jupyterhub\n  version: 4.4.0\n  \
+             repository: {}\n",
+            server.address
+        ),
+    );
+    fs::remove_file(repo.root.join("helm-charts/pond/values.schema.yaml")).unwrap();
+    let admins = "jupyterhub:\n  hub:\n    config:\n      Authenticator: {admin_users: [ann]}\n";
+    let rest = [
+        "",
+        "    extraConfig: {lake: c.JupyterHub.authenticator_class = LakeAuthenticator}\n",
+        "      JupyterHub: {authenticator_class: null}\n",
+    ];
+    for (hub, rest) in hubs.iter().zip(rest) {
+        repo.write(
+            &format!("config/clusters/lake/{hub}.values.yaml"),
+            &format!("{admins}{rest}"),
+        );
+    }
+    let before = repo.fails("validate authenticator-config lake");
+    assert!(
+        before.contains("anybody can be an admin of hub `unset`"),
+        "{before}"
+    );
+    for other in ["program", "taken-away"] {
+        assert!(!before.contains(other), "{before}");
+    }
+    let fetched = repo.run("validate lake --fetch").stdout;
+    assert!(!fetched.contains("were not checked"), "{fetched}");
+    assert_eq!(repo.fails("validate authenticator-config lake"), before);
 }
 
 #[test]

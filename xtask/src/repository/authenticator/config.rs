@@ -47,7 +47,7 @@ pub(crate) fn has_login(values: &Node) -> bool {
         return true;
     };
     let class = hub.text(&["config", "JupyterHub", "authenticator_class"]);
-    class.is_none_or(|it| short(it) != "null") || Programs::find(hub).may_set_class()
+    class.is_none_or(|it| short(it) != "null") || Programs::in_values(hub).set_class()
 }
 
 impl<'a> AuthenticatorConfig<'a> {
@@ -56,8 +56,8 @@ impl<'a> AuthenticatorConfig<'a> {
         values: &'a Node,
         hub: &'a str,
         chart: Option<JupyterHubChart>,
+        programs: Programs,
     ) -> Option<AuthenticatorConfig<'a>> {
-        let programs = Programs::find(values);
         if programs.may_set_class() {
             return None;
         }

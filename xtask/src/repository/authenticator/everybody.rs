@@ -156,16 +156,19 @@ fn by_institutions(config: &AuthenticatorConfig) -> Option<Open> {
     let all = allow_all(config);
     let names = ["idps", "allowed_idps"];
     let listed = names.iter().find_map(|it| config.set_by_values(it))?;
+    let mut open = Vec::new();
     for (id, institution) in listed.as_map()? {
         let own = institution.get(&["allow_all"]).filter(|it| is_true(it));
         if let Some(name) = public_name(id)
             && let Some(set) = all.or(own)
         {
-            let why = format!("{} (`{id}`)", with_account(name));
-            return Some(Open { why, at: set.at });
+            open.push((name, set.at));
         }
     }
-    None
+    let (_, at) = *open.first()?;
+    let names: Vec<_> = open.into_iter().map(|(name, _)| name).collect();
+    let why = with_account(&names.join(" or "));
+    Some(Open { why, at })
 }
 
 /// Everybody who has an account at a provider.

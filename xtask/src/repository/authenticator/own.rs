@@ -109,3 +109,23 @@ fn names_class(values: &Node) -> bool {
     let class = ["config", "JupyterHub", "authenticator_class"];
     hub_values(values).is_some_and(|it| it.get(&class).is_some())
 }
+
+/// The templates of the charts that are folders of the repository.
+pub(crate) fn templates(fleet: &Fleet, enabled: &EnabledChart) -> Vec<String> {
+    if !is_folder(enabled) {
+        return Vec::new();
+    }
+    let chart = fleet.files.path(enabled.chart.at.file);
+    let folder = chart.with_file_name("templates");
+    let names = fleet.tree.children(&folder).unwrap_or_default();
+    let files = names
+        .iter()
+        .filter_map(|it| fleet.tree.read(&folder.join(it)).ok());
+    let mut texts: Vec<_> = files
+        .map(|it| String::from_utf8_lossy(&it).into_owned())
+        .collect();
+    for part in &enabled.parts {
+        texts.extend(templates(fleet, part));
+    }
+    texts
+}

@@ -24,11 +24,25 @@ enum Token {
 const FOLDER: &str = "/usr/local/etc/jupyterhub";
 
 impl Programs {
-    /// Those of JupyterHub's `hub` values.
-    pub(crate) fn find(hub: &Node) -> Programs {
+    /// Those of JupyterHub's `hub` values, and those that it mounts from what the charts' templates make.
+    pub(crate) fn find(hub: &Node, templates: impl FnOnce() -> Vec<String>) -> Programs {
+        let mut found = Programs::in_values(hub);
+        found.some_are_elsewhere |= has_other_sources(hub);
+        let mounted: Vec<_> = mounts(hub).filter_map(mounted_program).collect();
+        if !mounted.is_empty() {
+            let templates = templates();
+            mounted
+                .into_iter()
+                .for_each(|it| found.add_mounted(it, &templates));
+        }
+        found
+    }
+
+    /// Those whose text is in JupyterHub's `hub` values.
+    pub(crate) fn in_values(hub: &Node) -> Programs {
         let mut found = Programs {
             programs: Vec::new(),
-            some_are_elsewhere: has_other_sources(hub),
+            some_are_elsewhere: false,
         };
         if let Some(extra) = hub.get(&["extraConfig"]) {
             found.add(extra);
@@ -53,9 +67,22 @@ impl Programs {
         });
     }
 
+    /// Adds what the templates have that name this file.
+    fn add_mounted(&mut self, name: &str, templates: &[String]) {
+        let named: Vec<_> = templates.iter().filter(|it| it.contains(name)).collect();
+        let is_there = !named.is_empty() && named.iter().all(|it| !it.contains(".Files"));
+        self.some_are_elsewhere |= !is_there;
+        self.programs.extend(named.into_iter().map(|it| tokens(it)));
+    }
+
     /// Whether one of them may say how people log in.
     pub(crate) fn may_set_class(&self) -> bool {
-        self.some_are_elsewhere || self.programs.iter().any(|it| sets_class(it))
+        self.some_are_elsewhere || self.set_class()
+    }
+
+    /// Whether one of them says how people log in.
+    pub(crate) fn set_class(&self) -> bool {
+        self.programs.iter().any(|it| sets_class(it))
     }
 
     /// Whether one of them has to do with this setting of an authenticator, or with the function that decides by it.
@@ -78,14 +105,25 @@ fn has_other_sources(hub: &Node) -> bool {
     let is_started_otherwise = ways
         .iter()
         .any(|way| hub.get(&[way]).is_some_and(|it| !it.is_falsy()));
+    let mut paths = mounts(hub).filter_map(|it| it.text(&["mountPath"]));
+    is_started_otherwise || paths.any(is_of_configuration)
+}
+
+fn mounts(hub: &Node) -> impl Iterator<Item = &Node> {
     let mounts = hub.get(&["extraVolumeMounts"]).and_then(Node::as_list);
-    let mounts = mounts.into_iter().flatten();
-    let mut paths = mounts.filter_map(|it| it.text(&["mountPath"]));
-    is_started_otherwise || paths.any(has_programs)
+    mounts.into_iter().flatten()
+}
+
+/// The name that the program of a mount has in its volume.
+fn mounted_program(mount: &Node) -> Option<&str> {
+    let path = mount.text(&["mountPath"])?;
+    let below = path.strip_prefix(FOLDER)?;
+    let name = below.strip_prefix("/jupyterhub_config.d/")?;
+    Some(mount.text(&["subPath"]).unwrap_or(name)).filter(|it| !it.is_empty())
 }
 
 /// Whether what is mounted here takes the place of JupyterHub's whole configuration, or of a folder of it.
-fn has_programs(path: &str) -> bool {
+fn is_of_configuration(path: &str) -> bool {
     let below = path.trim_end_matches('/').strip_prefix(FOLDER);
     below.is_some_and(|it| ["", "/jupyterhub_config.py", "/jupyterhub_config.d"].contains(&it))
 }
