@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
+    fmt::{self, Display, Formatter},
     fs,
     io::ErrorKind,
     net::IpAddr,
@@ -54,6 +56,18 @@ pub(crate) struct Remote {
     pub(crate) version: String,
     /// The public address of a chart repository, or of a folder in an OCI registry.
     pub(crate) repository: String,
+}
+
+/// Why a chart cannot be had from a repository that answers: it does not have the version, or not even the chart.
+#[derive(Debug)]
+pub(crate) struct NotPublished(pub(crate) String);
+
+impl Error for NotPublished {}
+
+impl Display for NotPublished {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// The index.yaml of a chart repository.
@@ -179,15 +193,17 @@ impl Index {
         let versions = self
             .entries
             .get(name)
-            .context("index.yaml there does not have the chart")?;
+            .ok_or_else(|| NotPublished("index.yaml there does not have the chart".to_owned()))?;
         let same = versions.iter().find(|it| it.version == version);
-        same.or_else(|| newest(versions, version)).with_context(|| {
+        let entry = same.or_else(|| newest(versions, version));
+        let entry = entry.ok_or_else(|| {
             let newest = versions.iter().take(5).map(|it| it.version.as_str());
-            format!(
+            NotPublished(format!(
                 "index.yaml there does not have this version; the newest are: {}",
                 newest.collect::<Vec<_>>().join(", ")
-            )
-        })
+            ))
+        })?;
+        Ok(entry)
     }
 }
 
@@ -336,8 +352,14 @@ fn unavailable(what: &str, public: &str, address: &str, err: &anyhow::Error) -> 
     } else {
         format!("{} by its mirror {shown}", http::without_password(public))
     };
+    let is_published = !err.is::<NotPublished>();
     let err = format!("{err:#}").replace(address, &shown);
-    anyhow!("cannot get {what} from {from}: {err}")
+    let message = format!("cannot get {what} from {from}: {err}");
+    if is_published {
+        anyhow!(message)
+    } else {
+        NotPublished(message).into()
+    }
 }
 
 fn get(agent: &Agent, url: &str) -> Result<Vec<u8>> {

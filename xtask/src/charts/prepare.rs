@@ -17,7 +17,7 @@ use crate::{
         archive::{self, Content},
         chart_path::ChartPath,
         embed,
-        fetch::{self, Remote},
+        fetch::{self, NotPublished, Remote},
         files::{cached_files, children, write, write_files},
         metadata::Metadata,
         source::{ChartSource, DependencySource},
@@ -98,29 +98,24 @@ impl ChartSource {
             .map(|(name, problem)| with_dependency(&self.listed_in(), name, problem))
             .collect();
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
-        let unavailable = self.unavailable(fetched);
-        ensure!(
-            unavailable.is_empty(),
-            "{}\n{}",
-            unavailable.join("\n"),
-            fetch::HINT
-        );
-        Ok(())
+        self.refuse_unavailable(fetched)
     }
 
-    /// The dependencies that could not be fetched, and why.
-    fn unavailable(&self, fetched: &Fetched) -> Vec<String> {
+    /// An error with all dependencies that could not be fetched, and why.
+    fn refuse_unavailable(&self, fetched: &Fetched) -> Result<()> {
         let mut unavailable = Vec::new();
+        let mut are_published = true;
         for (listed_in, remote) in self.remotes() {
             if let Some(Err(err)) = fetched.get(remote) {
-                unavailable.push(with_dependency(
-                    &listed_in,
-                    &remote.name,
-                    &format!("{err:#}"),
-                ));
+                let why = format!("{err:#}");
+                unavailable.push(with_dependency(&listed_in, &remote.name, &why));
+                are_published &= !err.is::<NotPublished>();
             }
         }
-        unavailable
+        let message = format!("{}\n{}", unavailable.join("\n"), fetch::HINT);
+        ensure!(are_published, NotPublished(message));
+        ensure!(unavailable.is_empty(), "{message}");
+        Ok(())
     }
 
     /// Puts a dependency into the folder `charts`.

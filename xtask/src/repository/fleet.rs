@@ -10,6 +10,7 @@ use anyhow::{Error, Result, anyhow, bail};
 use crate::{
     charts::{
         ChartPath, Loader,
+        fetch::NotPublished,
         values::{self, Chart, EnabledChart},
     },
     machine::{paths::is_called_secret, terminal::number_of, tree::Tree},
@@ -335,10 +336,13 @@ impl Fleet {
         match self.charts.get(&release.chart) {
             Some(Ok(chart)) => Ok(chart),
             Some(Err(err)) => bail!("`{name}`: {err:#}"),
-            None => bail!(
-                "`{name}` has a chart by `{}`, which doesn't exist",
-                release.chart.described_in().display()
-            ),
+            None => {
+                let chart = &release.chart;
+                let has_folder = self.tree.is_file(&chart.chart_yaml());
+                let replaced = chart.chart_override.as_ref().filter(|_| has_folder);
+                let missing = replaced.unwrap_or(&chart.folder).display();
+                bail!("`{name}` has the chart `{missing}`, which doesn't exist")
+            }
         }
     }
 
@@ -360,7 +364,12 @@ impl Fleet {
             return;
         };
         let mut problems = self.problems(None, loaded.at);
-        problems.warning(problem::NOT_CHECKED, None, format!("{err:#}"));
+        let message = format!("{err:#}");
+        if err.is::<NotPublished>() {
+            problems.problem("chart", None, message);
+        } else {
+            problems.warning(problem::NOT_CHECKED, None, message);
+        }
         found.append(&mut problems.found);
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn boulders(dir: &Path) -> Server {
 }
 
 /// Packages `boulder` of this version into the folder `to`.
-fn boulder_chart(work: &Path, version: &str, to: &Path) {
+pub(crate) fn boulder_chart(work: &Path, version: &str, to: &Path) {
     let chart = work.join("boulder");
     fs::create_dir_all(chart.join("templates")).unwrap();
     fs::write(

@@ -1,9 +1,11 @@
 //! Hubs with `chart_override`: a file in the place of the Chart.yaml of basehub.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::{
-    charts::{boulder, boulders},
+    charts::{boulder, boulder_chart, boulders},
     generate::{git, pairs},
     repo::{Repo, Shared},
 };
@@ -85,8 +87,17 @@ fn an_override_has_its_own_dependencies_and_no_lock() {
     assert_eq!(rendered("own"), "boulder-1.1.0");
     assert_eq!(rendered("dask"), "boulder-1.1.0");
 
+    // What charts/ has for the dependencies of the other Chart.yaml is no part of this one.
+    let charts = repo.root.join("helm-charts/basehub/charts");
+    fs::create_dir(&charts).unwrap();
+    boulder_chart(&work.root, "1.0.0", &charts);
     let file = "config/clusters/lake/newer-chart.yaml";
-    repo.edit(file, "1.1.0", "1.2.0");
+    let with_dependency = repo.read(file);
+    repo.write(file, &basehub(""));
+    let ran = repo.ok("deploy lake over-own --dry-run");
+    assert!(!ran.stdout.contains("boulder"), "{}", ran.stdout);
+
+    repo.write(file, &with_dependency.replace("1.1.0", "1.2.0"));
     let said = repo.fails("validate lake --fetch");
     let wanted = "config/clusters/lake/newer-chart.yaml: dependency `boulder`: cannot get the chart `boulder` 1.2.0";
     assert!(said.contains(wanted), "{said}");
@@ -162,6 +173,12 @@ fn a_changed_override_redeploys_the_hubs_that_name_it() {
     assert_eq!(hubs("helm-charts/stone/Chart.yaml"), ["over-own"]);
     let all = ["over-dask", "over-own", "over-plain"];
     assert_eq!(hubs("helm-charts/basehub/Chart.yaml"), all);
+    // One that cannot be read is a matter of its hubs.
+    repo.write(own, "name: [\n");
+    assert_eq!(
+        hubs("helm-charts/basehub/newer-chart.yaml"),
+        ["over-dask", "over-own"]
+    );
 }
 
 #[test]
