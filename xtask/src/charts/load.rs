@@ -199,7 +199,8 @@ impl<'a> Loader<'a> {
             name: metadata.name.to_string(),
             version: metadata.version,
             at: self.start(origin, "Chart.yaml"),
-            defaults,
+            lacks_defaults: defaults.is_none(),
+            defaults: defaults.unwrap_or_default(),
             schema,
             dependencies,
             subcharts,
@@ -246,9 +247,10 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn defaults(&mut self, files: &Content, origin: Origin) -> Map {
+    /// What values.yaml has; none if it cannot be read.
+    fn defaults(&mut self, files: &Content, origin: Origin) -> Option<Map> {
         let Some(content) = files.get(Path::new("values.yaml")) else {
-            return Map::new();
+            return Some(Map::new());
         };
         let number = self.file(origin, "values.yaml");
         let (read, findings) = match yaml::read(content, number) {
@@ -259,12 +261,12 @@ impl<'a> Loader<'a> {
         let problems = problems.filter_map(|it| to_report(it, origin));
         self.problems.extend(problems.map(|it| (number, it)));
         let Data::Map(mut defaults) = read.data else {
-            return Map::new();
+            return None;
         };
         if let Origin::Archive(at) = origin {
             defaults.values_mut().for_each(|it| it.move_to(at));
         }
-        defaults
+        Some(defaults)
     }
 
     fn schema(&mut self, files: &Content, origin: Origin) -> Option<(Place, SharedSchema)> {
@@ -328,6 +330,7 @@ fn missing(wanted: &Dependency, at: Place) -> Chart {
         version: wanted.version.clone(),
         at,
         defaults: Map::new(),
+        lacks_defaults: false,
         schema: None,
         dependencies: None,
         subcharts: Vec::new(),

@@ -17,6 +17,8 @@ pub(crate) struct Chart {
     pub(crate) at: Place,
     /// Its values.yaml.
     pub(crate) defaults: Map,
+    /// Its values.yaml cannot be read.
+    pub(crate) lacks_defaults: bool,
     /// Where it is, and whether it's usable.
     pub(crate) schema: Option<(Place, Arc<Result<Schema, Unusable>>)>,
     /// Those that Chart.yaml lists, if it has a list.
@@ -27,6 +29,13 @@ pub(crate) struct Chart {
     pub(crate) is_missing: bool,
     /// Its makers say that nobody should use it any more.
     pub(crate) is_deprecated: bool,
+}
+
+impl Chart {
+    /// Whether its defaults and those of all its subcharts could be read.
+    pub(crate) fn has_all_defaults(&self) -> bool {
+        !self.lacks_defaults && self.subcharts.iter().all(Chart::has_all_defaults)
+    }
 }
 
 /// A dependency in Chart.yaml.

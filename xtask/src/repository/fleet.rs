@@ -323,11 +323,20 @@ impl Fleet {
         set
     }
 
-    /// Whether all of a release's values are known.
+    /// Whether all values files of a release can be read.
     pub(crate) fn is_readable(&self, release: &ReleaseConfig) -> bool {
         release
             .values_files()
             .all(|path| self.values[path].values().is_some())
+    }
+
+    /// Whether all values of a release are known, with the defaults of its charts: what is not among them is not set.
+    pub(crate) fn knows_all_of(&self, release: &ReleaseConfig) -> bool {
+        let of_chart = release.chart.folder.join("values.jsonnet");
+        let chart = self.charts.get(&release.chart);
+        self.is_readable(release)
+            && !self.tree.is_file(&of_chart)
+            && chart.is_none_or(|it| it.as_ref().is_ok_and(Chart::has_all_defaults))
     }
 
     /// The chart of a release. The error says why it cannot be read.

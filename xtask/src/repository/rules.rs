@@ -33,7 +33,7 @@ use crate::{
     },
     schema::Retriever,
     secrets::Form,
-    yaml::{Data, Map, Node, Place},
+    yaml::{Data, Finding, Map, Node, Place},
 };
 
 type ClusterRule = fn(&Fleet, &Cluster, &mut Problems);
@@ -387,9 +387,17 @@ fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Prob
             // Jsonnet isn't read, and another rule says so.
             _ if is_jsonnet(path) => {}
             ValuesContent::Unreadable(why) => {
-                problems.problem("file-exists", at, format!("{}: {why}", release.shown()));
+                let message = format!("{}: {why}{NOT_MISSED}", release.shown());
+                problems.problem("file-exists", at, message);
             }
-            ValuesContent::Broken(finding) => problems.finding(file.number, finding),
+            ValuesContent::Broken(finding) => {
+                let message = format!("{}{NOT_MISSED}", finding.message);
+                let finding = Finding {
+                    message,
+                    ..finding.clone()
+                };
+                problems.finding(file.number, &finding);
+            }
             ValuesContent::Plain(_, findings) => {
                 for finding in findings {
                     problems.finding(file.number, finding);
@@ -425,6 +433,9 @@ fn values_are_readable(form: Form, file: u32, problems: &mut Problems) {
         }
     }
 }
+/// The end of a message about a file that cannot be read.
+const NOT_MISSED: &str = "; keys that it may set are not reported as missing";
+
 
 fn secrets_are_encrypted(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     for (path, _, file) in fleet.files_of(release) {

@@ -129,8 +129,19 @@ impl ChartValues<'_> {
             let mut subcharts = self.enabled.parts.iter();
             subcharts.any(|it| it.chart.is_missing && it.name == name)
         });
-        fault.missing.is_some() && is_of_missing
-            || fault.extra.is_none() && !self.fleet.is_readable(self.release)
+        let may_be_mended = !self.fleet.is_readable(self.release)
+            || !self.fleet.knows_all_of(self.release) && !self.is_final(fault);
+        fault.missing.is_some() && is_of_missing || fault.extra.is_none() && may_be_mended
+    }
+
+    /// Whether a fault is in what no default changes: a scalar or a list that people set.
+    fn is_final(&self, fault: &Fault) -> bool {
+        let path: Vec<_> = fault.path.iter().map(String::as_str).collect();
+        let is_in_list = path.iter().any(|it| it.parse::<usize>().is_ok());
+        let value = self.values.get(&path);
+        let is_merged = !is_in_list && value.is_none_or(|it| it.as_map().is_some());
+        let at = fault.place(self.values);
+        !is_merged && at.is_some_and(|it| self.fleet.is_set(self.release, it))
     }
 
     /// The keys that lead to a fault in the release's values.
