@@ -15,6 +15,7 @@ mod plain_secrets;
 pub(crate) mod problem;
 pub(crate) mod recipients;
 pub(crate) mod release_config;
+mod quotes;
 pub(crate) mod release_values;
 mod retired_keys;
 pub(crate) mod rules;

@@ -139,6 +139,19 @@ impl Schema {
         without_misspelt(faults)
     }
 
+    /// Whether a text in the place of the value at a path is no fault, or none that isn't one without it.
+    pub(crate) fn takes_text(&self, values: &Node, path: &[&str], text: &str) -> bool {
+        let mut quoted = values.clone();
+        quoted.replace(path, Data::Text(text.into()));
+        let known = self.check(values);
+        let mut faults = self.check(&quoted).into_iter();
+        faults.all(|it| {
+            known
+                .iter()
+                .any(|known| known.path == it.path && known.message == it.message)
+        })
+    }
+
     fn add(&self, err: &ValidationError, values: &Node, faults: &mut Vec<Fault>) {
         if may_be_right(err, values) {
             return;

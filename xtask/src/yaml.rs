@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::{
     documents::split_documents,
     node::{Data, Files, Finding, Map, Node, Place, merge, unquoted},
+    scalar::is_of_version,
     shape::Shape,
 };
 use self::{

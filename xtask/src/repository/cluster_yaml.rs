@@ -273,6 +273,7 @@ pub(crate) fn read(tree: &Tree, file: &Path, number: u32) -> (Option<Cluster>, V
         Ok(read) => read,
         Err(finding) => return (None, vec![finding]),
     };
+    findings.retain(|it| may_be_followed(it, &yaml));
     findings.extend(schema_problems(&yaml));
     findings.extend(doubled_names(&yaml));
     if findings.iter().any(|it| !it.is_warning) {
@@ -361,16 +362,29 @@ impl ClusterYaml {
     }
 }
 
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    let schema = serde_json::from_str(include_str!("../../../config/cluster.schema.json"));
+    let schema = schema.expect("config/cluster.schema.json was JSON when this was compiled");
+    let Ok(schema) = Schema::compile(schema, Arc::new(|_| None)) else {
+        unreachable!("config/cluster.schema.json was right when this was compiled")
+    };
+    schema
+});
+
+/// Whether the schema takes a text where a finding wants something quoted.
+fn may_be_followed(finding: &Finding, yaml: &Node) -> bool {
+    let Some(text) = &finding.unquoted else {
+        return true;
+    };
+    let path = yaml
+        .path_to(finding.line, finding.column)
+        .unwrap_or_default();
+    let path: Vec<_> = path.iter().map(String::as_str).collect();
+    path.is_empty() || SCHEMA.takes_text(yaml, &path, text)
+}
+
 /// What in a cluster.yaml is not as its schema has it.
 fn schema_problems(yaml: &Node) -> Vec<Finding> {
-    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-        let schema = serde_json::from_str(include_str!("../../../config/cluster.schema.json"));
-        let schema = schema.expect("config/cluster.schema.json was JSON when this was compiled");
-        let Ok(schema) = Schema::compile(schema, Arc::new(|_| None)) else {
-            unreachable!("config/cluster.schema.json was right when this was compiled")
-        };
-        schema
-    });
     let mut faults = SCHEMA.check(yaml);
     let mut problems = Vec::from_iter(retired_keys::take(&mut faults, yaml));
     for fault in faults {

@@ -28,6 +28,7 @@ use crate::{
         plain_secrets::{kind_of_secret, looks_secret},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
         release_config::ReleaseConfig,
+        quotes,
         values_file::{ValuesContent, ValuesFile},
         values_rules,
     },
@@ -398,7 +399,9 @@ fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Prob
                 };
                 problems.finding(file.number, &finding);
             }
-            ValuesContent::Plain(_, findings) => {
+            ValuesContent::Plain(values, findings) => {
+                let mut findings: Vec<_> = findings.iter().collect();
+                findings.retain(|it| quotes::may_be_followed(fleet, release, values, it));
                 for finding in findings {
                     problems.finding(file.number, finding);
                 }

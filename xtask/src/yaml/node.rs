@@ -90,6 +90,8 @@ pub(crate) struct Finding {
     pub(crate) rule: &'static str,
     pub(crate) is_warning: bool,
     pub(crate) message: String,
+    /// The scalar that it says should be quoted.
+    pub(crate) unquoted: Option<String>,
 }
 
 impl Finding {
@@ -106,6 +108,7 @@ impl Finding {
             rule,
             is_warning: false,
             message: message.into(),
+            unquoted: None,
         }
     }
 }
@@ -164,6 +167,40 @@ impl Node {
             Data::List(items) => items.get(step.parse::<usize>().ok()?),
             _ => None,
         })
+    }
+
+    /// Puts something else in the place of the value at such a path.
+    pub(crate) fn replace(&mut self, path: &[&str], data: Data) {
+        let place = path
+            .iter()
+            .try_fold(self, |node, step| match &mut node.data {
+                Data::Map(map) => map.get_mut(*step),
+                Data::List(items) => items.get_mut(step.parse::<usize>().ok()?),
+                _ => None,
+            });
+        if let Some(node) = place {
+            node.data = data;
+        }
+    }
+
+    /// The path to the scalar in this line and column, as `get` takes it.
+    pub(crate) fn path_to(&self, line: u32, column: u32) -> Option<Vec<String>> {
+        let below = |step: String, node: &Node| {
+            let mut path = node.path_to(line, column)?;
+            path.insert(0, step);
+            Some(path)
+        };
+        match &self.data {
+            Data::List(items) => {
+                let mut items = items.iter().enumerate();
+                items.find_map(|(index, it)| below(index.to_string(), it))
+            }
+            Data::Map(map) => map.iter().find_map(|(key, it)| below(key.to_string(), it)),
+            _ => {
+                let is_here = |at: Place| at.line == line && at.column == column;
+                self.at.is_some_and(is_here).then(Vec::new)
+            }
+        }
     }
 
     /// The text at such a path.

@@ -191,10 +191,12 @@ impl<'t> Reader<'t> {
 
     fn warn_if_misread(&mut self, index: usize, text: &str, read: &Scalar) {
         let misread = scalar::misread(&self.key, text, read);
+        let unquoted = misread.as_ref().map(|_| text.to_owned());
         if let Some(message) = misread.or_else(|| mistakes::not_as_meant(text)) {
             self.findings.push(Finding {
                 rule: "misread-scalar",
                 is_warning: true,
+                unquoted,
                 ..self.tree.problem_at(index, message)
             });
         }

@@ -141,10 +141,24 @@ fn underscored_float(text: &str) -> Option<Scalar> {
     float(&text.replace('_', ""))
 }
 
+/// How the keys of amounts end.
+const AMOUNTS: [&str; 9] = [
+    "cpu",
+    "factor",
+    "gb",
+    "guarantee",
+    "interval",
+    "limit",
+    "ratio",
+    "threshold",
+    "weight",
+];
+
 /// A warning about a plain scalar, the value of this key, that looks like something else than helm reads.
 pub(crate) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
     let value = match read {
         Scalar::Bool(it) if !is_true_or_false(text) => it.to_string(),
+        Scalar::Int(_) if is_mode(key) => return None,
         Scalar::Int(it) if text.contains('_') || has_leading_zero(text) => it.to_string(),
         Scalar::Int(it) if it.unsigned_abs() > 1 << 53 => format!("about {:e}", *it as f64),
         Scalar::Uint(it) => format!("about {:e}", *it as f64),
@@ -158,17 +172,34 @@ pub(crate) fn misread(key: &str, text: &str, read: &Scalar) -> Option<String> {
     ))
 }
 
+/// Whether a key is that of a file's mode, which Kubernetes takes as a number only: `mode`, `defaultMode`.
+fn is_mode(key: &str) -> bool {
+    key.to_ascii_lowercase().ends_with("mode")
+}
+
 fn is_true_or_false(text: &str) -> bool {
     text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")
 }
 
-/// `1.10` is a version to people. `0.50` is a number to them, too, and so is `1.0`, unless its key says otherwise.
+/// `1.10` is a version to people. `0.50` is a number to them, too, and so are `1.0` and `7.0000`, unless the key says
+/// otherwise.
 fn looks_like_version(key: &str, float: &str) -> bool {
     if !float.ends_with('0') || float.starts_with('0') || float.contains(['e', 'E']) {
         return false;
     }
+    is_of_version(key) || !float.contains(".0") && !is_of_amount(key)
+}
+
+/// Whether a key is that of an amount, as `cpu_limit` is.
+fn is_of_amount(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    key.contains("tag") || key.contains("version") || !float.ends_with(".0")
+    AMOUNTS.iter().any(|it| key.ends_with(it))
+}
+
+/// Whether a key is that of a version, which is a text.
+pub(crate) fn is_of_version(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    key.contains("tag") || key.contains("version")
 }
 
 fn has_leading_zero(text: &str) -> bool {
