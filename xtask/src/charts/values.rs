@@ -123,6 +123,13 @@ impl<'a> EnabledChart<'a> {
         }
     }
 
+    /// Whether a subchart that is known by this name is not enabled.
+    pub(crate) fn has_disabled(&self, name: &str) -> bool {
+        let listed = self.chart.dependencies.iter().flatten();
+        let mut names = listed.map(Dependency::known_as);
+        names.any(|it| it == name) && !self.parts.iter().any(|it| it.name == name)
+    }
+
     /// Gives the subcharts their aliases and removes the disabled ones (processDependencyEnabled).
     fn enable(&mut self, set: &Map, path: &str) -> Result<(), String> {
         let Some(dependencies) = self.dependencies.take() else {

@@ -23,12 +23,13 @@ use crate::{
         cluster::{Cluster, Hub},
         coordinates,
         fleet::{Fleet, ReadFinding},
+        images::{self, LooseImage},
         ingress::{self, IngressHost},
         keys::KeyFile,
         plain_secrets::{kind_of_secret, looks_secret},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
-        release_config::ReleaseConfig,
         quotes,
+        release_config::ReleaseConfig,
         values_file::{ValuesContent, ValuesFile},
         values_rules,
     },
@@ -80,15 +81,18 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     let releases = fleet.releases();
     let checked = parallel::side_by_side(sh, &releases, |_, release| {
         let mut problems = fleet.problems_of(release);
-        let hosts = check_release(fleet, release, &mut problems);
-        (problems.found, hosts)
+        let named = check_release(fleet, release, &mut problems);
+        (problems.found, named)
     });
     let mut hosts = Vec::new();
-    for (problems, hosts_of_release) in checked {
+    let mut images = BTreeSet::new();
+    for (problems, named) in checked {
         found.extend(problems);
-        hosts.extend(hosts_of_release);
+        hosts.extend(named.hosts);
+        images.extend(named.images);
     }
     found.extend(ingress::hosts_of_two_hubs(fleet, &hosts));
+    found.extend(images::told(fleet, &images));
     found
 }
 
@@ -107,12 +111,20 @@ fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     }
 }
 
-/// Checks a release. Returns the hosts of its ingresses, if it is a hub whose values are checked.
+/// What a release names that is looked at together with what other releases name.
+#[derive(Default)]
+struct Named<'a> {
+    /// The hosts of its ingresses, if it is a hub.
+    hosts: Vec<IngressHost<'a>>,
+    images: Vec<LooseImage<'a>>,
+}
+
+/// Checks a release. Returns what it names, if its values are checked.
 fn check_release<'a>(
     fleet: &Fleet,
     release: &ReleaseConfig<'a>,
     problems: &mut Problems,
-) -> Vec<IngressHost<'a>> {
+) -> Named<'a> {
     let is_wanted = fleet.wants_config_of(release);
     if is_wanted {
         for rule in RELEASE_RULES {
@@ -120,24 +132,29 @@ fn check_release<'a>(
         }
     }
     let Some(Ok(chart)) = fleet.charts.get(&release.chart) else {
-        return Vec::new();
+        return Named::default();
     };
     let set = fleet.set(release);
-    let mut hosts = Vec::new();
+    let mut named = Named::default();
     match values::compute(chart, &set) {
         Ok((values, enabled)) => {
             let values = Node::nowhere(Data::Map(values));
             if is_wanted {
                 values_rules::check(fleet, release, &enabled, &values, problems);
-                hosts = ingress::hosts(fleet, release, &enabled, &values);
-                ingress::domain_is_a_host(release, &hosts, problems);
+                named.images = images::loose(fleet, release, &enabled, &values);
+                if fleet.is_readable(release) {
+                    named.hosts = ingress::hosts(fleet, release, &enabled, &values);
+                }
+                if fleet.knows_all_of(release) {
+                    ingress::domain_is_a_host(release, &named.hosts, problems);
+                }
             }
             check_authenticator(fleet, release, &enabled, &values, problems);
         }
         Err(subchart) if is_wanted => no_map(&subchart, &set, problems),
         Err(_) => {}
     }
-    hosts
+    named
 }
 
 /// Adds that the values for a subchart are something else than a map.
@@ -382,6 +399,9 @@ fn files_are_listed_once(_: &Fleet, release: &ReleaseConfig, problems: &mut Prob
     }
 }
 
+/// The end of a message about a file that cannot be read.
+const NOT_MISSED: &str = "; keys that it may set are not reported as missing";
+
 fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     for (path, at, file) in fleet.files_of(release) {
         match &file.state {
@@ -436,9 +456,6 @@ fn values_are_readable(form: Form, file: u32, problems: &mut Problems) {
         }
     }
 }
-/// The end of a message about a file that cannot be read.
-const NOT_MISSED: &str = "; keys that it may set are not reported as missing";
-
 
 fn secrets_are_encrypted(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     for (path, _, file) in fleet.files_of(release) {
