@@ -7,6 +7,7 @@ mod coordinates;
 pub(crate) mod encrypted;
 mod encrypted_values;
 pub(crate) mod fleet;
+mod gates;
 pub(crate) mod hub_traits;
 mod images;
 mod ingress;

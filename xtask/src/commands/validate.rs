@@ -26,7 +26,7 @@ mod render;
 /// charts' schemas. Encrypted files are checked by the keys and types that sops leaves readable. Nothing is decrypted and no
 /// network is used; a chart dependency that is missing from the cache is reported as not checked.
 ///
-/// The exit status is 1 if there are problems. Warnings do not change it.
+/// The exit status is 1 if there are problems. Warnings and suggestions do not change it.
 #[derive(clap::Args, Default)]
 #[command(after_help = "\
 Examples:\n\
@@ -84,8 +84,9 @@ enum ProblemFormat {
 /// Checks the configuration; the exit status is 1 if there are problems.
 pub fn validate(sh: &Shell, tree: &Tree, args: &Validate) -> Result<ExitCode> {
     let (found, size) = find(sh, tree, args)?;
-    let problems = found.iter().filter(|it| it.level == Level::Problem).count();
-    let summary = format!("{size}: {}", count(problems, found.len() - problems));
+    let of_level = |level: Level| found.iter().filter(|it| it.level == level).count();
+    let problems = of_level(Level::Problem);
+    let summary = format!("{size}: {}", count(problems, of_level(Level::Warning)));
     print(
         tree,
         &found,

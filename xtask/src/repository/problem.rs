@@ -48,6 +48,8 @@ pub(crate) struct Problem {
 pub(crate) enum Level {
     Problem,
     Warning,
+    /// All is well, and could be better: it is not counted.
+    Suggestion,
 }
 
 /// Where rules put what they find.
@@ -78,6 +80,15 @@ impl Problems<'_> {
         message: impl Into<String>,
     ) {
         self.add(Level::Warning, rule, at, message.into());
+    }
+
+    pub(crate) fn suggestion(
+        &mut self,
+        rule: &'static str,
+        at: Option<Place>,
+        message: impl Into<String>,
+    ) {
+        self.add(Level::Suggestion, rule, at, message.into());
     }
 
     pub(crate) fn finding(&mut self, file: u32, finding: &Finding) {
@@ -169,10 +180,10 @@ impl Problem {
     /// As GitHub shows it beside the file, whose path it takes from the top of the git work tree:
     /// <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
     pub(crate) fn annotation(&self, tree: &Tree) -> String {
-        let command = if self.level == Level::Warning {
-            "warning"
-        } else {
-            "error"
+        let command = match self.level {
+            Level::Problem => "error",
+            Level::Warning => "warning",
+            Level::Suggestion => "notice",
         };
         let path = tree.below_top(Path::new(&self.path));
         let place = format!(
@@ -220,12 +231,13 @@ fn escaped_property(text: &str) -> String {
 pub(crate) fn text(found: &[Problem]) -> String {
     let mut text = String::new();
     for it in found {
-        let warning = match it.level {
-            Level::Warning => "warning: ",
+        let level = match it.level {
             Level::Problem => "",
+            Level::Warning => "warning: ",
+            Level::Suggestion => "suggestion: ",
         };
         let place = format!("{}:{}:{}", it.path, it.line, it.column);
-        text += &format!("{place}: {warning}{}\n", it.message);
+        text += &format!("{place}: {level}{}\n", it.message);
     }
     text
 }

@@ -23,6 +23,7 @@ use crate::{
         cluster::{Cluster, Hub},
         coordinates,
         fleet::{Fleet, ReadFinding},
+        gates,
         images::{self, LooseImage},
         ingress::{self, IngressHost},
         keys::KeyFile,
@@ -47,6 +48,7 @@ const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
     (&[What::Clusters], name_is_the_folders),
     (&[What::Clusters], domains_are_unique),
     (&[What::Clusters], staging_before_prod),
+    (&[What::Clusters], gates::suggest),
     (&[What::Clusters], unlisted_secrets_are_encrypted),
     (
         &[What::Clusters, What::Hubs, What::Support],
