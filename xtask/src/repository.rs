@@ -4,6 +4,7 @@ pub(crate) mod authenticator;
 pub(crate) mod cluster;
 pub(crate) mod cluster_yaml;
 mod coordinates;
+mod domains;
 pub(crate) mod encrypted;
 mod encrypted_values;
 pub(crate) mod fleet;

@@ -10,7 +10,7 @@ use crate::{
     charts::{fetch, prepare},
     health::{
         address::{self, Address},
-        check::{ATTEMPTS, Attempt, Check, Way, token},
+        check::{ATTEMPTS, Attempt, Check, Location, Page, Way, token},
         notebook::Notebook,
     },
     kubernetes::{credentials, lease::Lease, session::Session},
@@ -36,7 +36,9 @@ use crate::{
 /// Starts a server for the user `deployment-service-check`, runs notebooks there from the first to the last cell, stops the
 /// server and deletes the user. This is done as the hub's service `hub-health`, whose token is in the Secret `hub`. On a hub
 /// with dask-gateway, a Dask worker computes, too. On a hub where nobody logs in, such as BinderHub's, only the health
-/// endpoint and the first page are requested. Exits with 1 if every attempt failed.
+/// endpoint and the first page are requested. With `uptime_check.expected_status` in cluster.yaml the domain must answer
+/// that. A hub whose domain a hub of another cluster has as well, or lets nobody in, is asked through `kubectl port-forward`.
+/// Exits with 1 if every attempt failed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:\n\
@@ -101,13 +103,21 @@ pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -
     let (login, session) = Session::open(sh, tree, cluster)?;
     refuse_simulated_nodes(&session, cluster)?;
     let (domain, mask) = domain(sh, &fleet, config, hub)?;
-    let address = args.address(&login, &session, hub, &kind, &domain)?;
-    let way = args.way(&session, hub, &kind, &domain, notebooks)?;
+    let location = Location {
+        sh: &login,
+        api: &session.api,
+        rehearsal: session.rehearsal,
+        domain: &domain,
+        shared_with: fleet.elsewhere(cluster, hub),
+    };
+    let (address, page) = args.address(hub, &kind, location)?;
+    let way = way(&session, hub, &kind, notebooks)?;
     let lease = lease_of_user(&session, hub, &way)?;
     let check = Check {
         lease: lease.as_ref(),
         pods: (&session.api, &hub.name),
         address,
+        page,
         way,
         attempts: args.attempts,
         limit: args.attempt_timeout,
@@ -142,7 +152,7 @@ fn refuse_simulated_nodes(session: &Session, cluster: &Cluster) -> Result<()> {
 fn lease_of_user(session: &Session, hub: &Hub, way: &Way) -> Result<Option<Lease>> {
     match way {
         Way::Server { .. } => Ok(Some(session.leases.take(&hub.name)?)),
-        Way::Pages(_) => Ok(None),
+        Way::Pages => Ok(None),
     }
 }
 
@@ -157,23 +167,16 @@ fn domain(sh: &Shell, fleet: &Fleet, config: &ReleaseConfig, hub: &Hub) -> Resul
     Ok((address::domain_in(&file)?, Mask::new([&file])))
 }
 
-impl RunHubHealthCheck {
-    /// How to check the hub: with a server of the test user, or without one where nobody logs in.
-    fn way(
-        &self,
-        session: &Session,
-        hub: &Hub,
-        kind: &HubTraits,
-        domain: &str,
-        notebooks: Vec<Notebook>,
-    ) -> Result<Way> {
-        if !kind.has_login {
-            return Ok(self.pages(session, kind, domain));
-        }
-        let token = token(&session.api, hub)?.map_err(|why| no_token(hub, &why))?;
-        Ok(Way::Server { token, notebooks })
+/// How to check the hub: with a server of the test user, or without one where nobody logs in.
+fn way(session: &Session, hub: &Hub, kind: &HubTraits, notebooks: Vec<Notebook>) -> Result<Way> {
+    if !kind.has_login {
+        return Ok(Way::Pages);
     }
+    let token = token(&session.api, hub)?.map_err(|why| no_token(hub, &why))?;
+    Ok(Way::Server { token, notebooks })
+}
 
+impl RunHubHealthCheck {
     fn hubs(&self) -> &[String] {
         slice::from_ref(&self.hub)
     }
@@ -191,34 +194,18 @@ impl RunHubHealthCheck {
         Ok(fleet.with_charts(fetch::schemas(&settings)))
     }
 
-    /// Where to check the hub.
+    /// Where to check the hub, and its page if that is asked for.
     fn address(
         &self,
-        login: &Shell,
-        session: &Session,
         hub: &Hub,
         kind: &HubTraits,
-        domain: &str,
-    ) -> Result<Address> {
+        location: Location,
+    ) -> Result<(Address, Option<Page>)> {
         if self.port_forward {
-            return Address::forwarded(login, &session.api, hub, &kind.base);
+            let address = Address::forwarded(location.sh, location.api, hub, &kind.base)?;
+            return Ok((address, None));
         }
-        if session.rehearsal.is_none() {
-            return Ok(Address::public(kind.address(domain)));
-        }
-        let url = address::node_port(&session.api, hub).with_context(|| {
-            format!(
-                "`{}` has no port on the node, where it could be reached",
-                hub.name
-            )
-        })?;
-        Ok(Address::local(url + &kind.base))
-    }
-
-    /// The check of a hub without a login. Its page is only behind its public address.
-    fn pages(&self, session: &Session, kind: &HubTraits, domain: &str) -> Way {
-        let is_public = !self.port_forward && session.rehearsal.is_none();
-        Way::Pages(is_public.then(|| Address::public(kind.page(domain))))
+        Ok((location.address(hub, kind)?, location.page(hub, kind)))
     }
 
     /// The notebooks to run on a hub of this kind.

@@ -223,18 +223,35 @@ impl Address {
         Ok(())
     }
 
-    /// A page that everybody may see, at the end of all redirections within the host.
-    pub(crate) fn page(&self, path: &str, until: Until) -> Result<Response<String>> {
+    /// A page that everybody may see, at the end of all redirections within the host, with the status that is expected, or any
+    /// success. A redirection that is expected is not followed.
+    pub(crate) fn page(
+        &self,
+        path: &str,
+        expected: Option<u16>,
+        until: Until,
+    ) -> Result<Response<String>> {
         self.renew(until)?;
         let what = format!("GET {path}");
+        let is_redirection = expected.is_some_and(|it| (300..400).contains(&it));
+        let redirections = if is_redirection { 0 } else { 10 };
         let (end, answer) = self
-            .get(path, 10, until)?
+            .get(path, redirections, until)?
             .map_err(|err| self.unreachable(&what, &err))?;
         if end.host() != self.url.parse::<Uri>()?.host() {
             bail!(self.elsewhere(&what, &end.to_string()));
         }
-        refuse_busy(&what, &answer)?;
         let status = answer.status();
+        if expected == Some(status.as_u16()) {
+            return Ok(answer);
+        }
+        refuse_busy(&what, &answer)?;
+        if let Some(expected) = expected {
+            let url = &self.url;
+            bail!(
+                "GET {url}{path} answers {status}, and cluster.yaml has `uptime_check: {{expected_status: {expected}}}`"
+            );
+        }
         ensure!(
             status.is_success(),
             "GET {}{path} answers {status}",
@@ -244,9 +261,11 @@ impl Address {
     }
 
     /// What is missing of a hub that was just deployed, and may come by itself: its name, its certificate, its ingress.
-    pub(crate) fn missing(&self, until: Until) -> Result<Option<Error>> {
+    /// Nothing is if its page has the status that is expected.
+    pub(crate) fn missing(&self, expected: Option<u16>, until: Until) -> Result<Option<Error>> {
         Ok(match self.get("/", 0, until)? {
             Err(err) => Some(self.unreachable("GET /", &err)),
+            Ok((_, answer)) if expected == Some(answer.status().as_u16()) => None,
             Ok((_, answer)) if refuse_busy("GET /", &answer).is_err() => None,
             Ok((_, answer)) if (502..=504).contains(&answer.status().as_u16()) => {
                 Some(anyhow!("GET {}/ answers {}", self.url, answer.status()))

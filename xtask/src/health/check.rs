@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
+use xshell::Shell;
 
 use crate::{
     health::{
@@ -20,7 +21,7 @@ use crate::{
     kubernetes::{api::Api, lease::Lease},
     machine::{process, terminal::Progress, until::Until},
     repository::{
-        cluster::{Hub, Nodes},
+        cluster::{Cluster, Hub, Nodes},
         hub_traits::HubTraits,
     },
     secrets::{Mask, Secret},
@@ -51,15 +52,85 @@ pub(crate) struct Phase {
 /// Where a hub is: at its domain, or on a rehearsal cluster with nodes of this kind.
 #[derive(Clone, Copy)]
 pub(crate) struct Location<'a> {
+    /// Logged in to the hub's cluster.
+    pub(crate) sh: &'a Shell,
+    pub(crate) api: &'a Api,
     pub(crate) rehearsal: Option<Nodes>,
     pub(crate) domain: &'a str,
+    /// The hub of another cluster that has the same domain: the domain may lead there.
+    pub(crate) shared_with: Option<(&'a Cluster, &'a Hub)>,
+}
+
+/// A page that everybody may see.
+pub(crate) struct Page {
+    pub(crate) address: Address,
+    pub(crate) path: &'static str,
+    /// What it must answer; any success if cluster.yaml does not say.
+    pub(crate) status: Option<u16>,
+}
+
+impl Location<'_> {
+    /// Where to ask a hub of this kind: at its domain, or at its own cluster where the domain leads elsewhere or lets nobody
+    /// in.
+    pub(crate) fn address(&self, hub: &Hub, kind: &HubTraits) -> Result<Address> {
+        if let Some(why) = self.detour(hub) {
+            say!(
+                "{}: {why}: it is asked through `kubectl port-forward`",
+                hub.name
+            );
+            return Address::forwarded(self.sh, self.api, hub, &kind.base);
+        }
+        if self.rehearsal.is_none() {
+            return Ok(Address::public(kind.address(self.domain)));
+        }
+        let url = address::node_port(self.api, hub)
+            .with_context(|| format!("`{}` has no port on the node", hub.name))?;
+        Ok(Address::local(url + &kind.base))
+    }
+
+    /// Why the hub cannot be asked at its domain, if it has one.
+    fn detour(&self, hub: &Hub) -> Option<String> {
+        if self.rehearsal.is_some() {
+            return None;
+        }
+        if let Some((cluster, other)) = self.shared_with {
+            let cluster = &cluster.name;
+            return Some(format!(
+                "hub `{}` of `{cluster}` has the same domain",
+                other.name
+            ));
+        }
+        let status = hub.expected_status()?;
+        let is_open = (200..300).contains(&status);
+        let why = format!("its domain answers everybody {status}, as cluster.yaml expects");
+        (!is_open).then_some(why)
+    }
+
+    /// What is asked first at the domain of a hub of this kind: the page of one without login, and otherwise, if cluster.yaml
+    /// says what it answers, whether it is well. The pages after that may lead to whoever knows people.
+    pub(crate) fn page(&self, hub: &Hub, kind: &HubTraits) -> Option<Page> {
+        if self.rehearsal.is_some() || self.shared_with.is_some() {
+            return None;
+        }
+        let status = hub.expected_status();
+        let (url, path) = if kind.has_login {
+            (kind.address(self.domain), "/hub/health")
+        } else {
+            (kind.page(self.domain), "/")
+        };
+        let is_asked = !kind.has_login || status.is_some();
+        is_asked.then(|| Page {
+            address: Address::public(url),
+            path,
+            status,
+        })
+    }
 }
 
 /// Checks a hub that was just deployed, at its domain or at a rehearsal cluster's real node. Returns "healthy", or
 /// "unchecked" and why; an error if it is not healthy. A hub that is busy to the end is unchecked: that people come to it is
 /// no reason to roll it back. For who holds the hub's Lease.
 pub(crate) fn after_rollout(
-    api: &Api,
     lease: &Lease,
     progress: &Progress,
     hub: &Hub,
@@ -67,7 +138,8 @@ pub(crate) fn after_rollout(
     location: Location,
     mask: &Mask,
 ) -> Result<String> {
-    let (address, way) = match target(api, hub, kind, location)? {
+    let api = location.api;
+    let (address, way) = match target(hub, kind, location)? {
         Ok(target) => target,
         Err(why) => return Ok(format!("unchecked: {why}")),
     };
@@ -76,6 +148,7 @@ pub(crate) fn after_rollout(
         lease: Some(lease),
         pods: (api, &hub.name),
         address,
+        page: location.page(hub, kind),
         way,
         attempts: ATTEMPTS,
         limit: ATTEMPT,
@@ -93,31 +166,31 @@ pub(crate) fn after_rollout(
 
 /// What to check of a hub that was just deployed, or why nothing can be checked.
 fn target(
-    api: &Api,
     hub: &Hub,
     kind: &HubTraits,
     location: Location,
 ) -> Result<Result<(Address, Way), String>> {
-    let Location { rehearsal, domain } = location;
     if hub.health_check == Some(false) {
         return Ok(Err("cluster.yaml has `health_check: false`".to_owned()));
     }
-    let address = match rehearsal {
-        None => Address::public(kind.address(domain)),
-        Some(Nodes::Real) => match address::node_port(api, hub) {
-            Some(url) => Address::local(url + &kind.base),
-            None => return Ok(Err("it has no port on the node".to_owned())),
-        },
-        Some(Nodes::Simulated) => return Ok(Err("nodes are simulated".to_owned())),
-    };
-    if !kind.has_login {
-        let is_public = rehearsal.is_none();
-        let page = is_public.then(|| Address::public(kind.page(domain)));
-        return Ok(Ok((address, Way::Pages(page))));
+    if location.rehearsal == Some(Nodes::Simulated) {
+        return Ok(Err("nodes are simulated".to_owned()));
     }
-    let notebooks = Notebook::of(kind);
-    let token = token(api, hub)?;
-    Ok(token.map(|token| (address, Way::Server { token, notebooks })))
+    let way = if kind.has_login {
+        let notebooks = Notebook::of(kind);
+        match token(location.api, hub)? {
+            Ok(token) => Way::Server { token, notebooks },
+            Err(why) => return Ok(Err(why)),
+        }
+    } else {
+        Way::Pages
+    };
+    let address = location.address(hub, kind);
+    process::check_stopped()?;
+    Ok(match address {
+        Ok(address) => Ok((address, way)),
+        Err(err) => Err(format!("{err:#}")),
+    })
 }
 
 /// What is checked on a hub, how, and how often.
@@ -127,6 +200,8 @@ pub(crate) struct Check<'a> {
     /// The cluster, and the namespace of users' pods.
     pub(crate) pods: (&'a Api, &'a str),
     pub(crate) address: Address,
+    /// What is asked for besides. BinderHub's page is not behind a node's port, nor behind `kubectl port-forward`.
+    pub(crate) page: Option<Page>,
     pub(crate) way: Way,
     pub(crate) attempts: u32,
     /// How long each attempt may take.
@@ -143,19 +218,8 @@ pub(crate) enum Way {
         token: Secret,
         notebooks: Vec<Notebook>,
     },
-    /// Ask the hub whether it is well, and get its page, if there is one: BinderHub's is not behind a node's port, nor behind
-    /// `--port-forward`.
-    Pages(Option<Address>),
-}
-
-impl Way {
-    /// The page that is checked besides the hub.
-    fn page(&self) -> Option<&Address> {
-        match self {
-            Way::Pages(page) => page.as_ref(),
-            Way::Server { .. } => None,
-        }
-    }
+    /// Ask the hub whether it is well.
+    Pages,
 }
 
 impl Check<'_> {
@@ -177,8 +241,10 @@ impl Check<'_> {
             ..Until::after(ARRIVAL)
         };
         let mut told = String::new();
-        for address in iter::once(&self.address).chain(self.way.page()) {
-            while let Some(missing) = address.missing(until)? {
+        let hub_itself = iter::once((&self.address, None));
+        let page = self.page.iter().map(|it| (&it.address, it.status));
+        for (address, status) in hub_itself.chain(page) {
+            while let Some(missing) = address.missing(status, until)? {
                 let unknown = dns::missing_record(api, hub, address);
                 let is_over = until.left().is_zero();
                 let missing = unknown.clone().unwrap_or_else(|| format!("{missing:#}"));
@@ -245,9 +311,13 @@ impl Check<'_> {
                     pods: self.pods,
                     tell: &tell,
                 };
-                phases.use_server(hub, notebooks)
+                let page = phases.get_page(self.page.as_ref());
+                page.and_then(|()| phases.use_server(hub, notebooks))
             }
-            Way::Pages(page) => phases.get_pages(&self.address, page.as_ref()),
+            Way::Pages => {
+                let hub = phases.get_health(&self.address);
+                hub.and_then(|()| phases.get_page(self.page.as_ref()))
+            }
         };
         self.may_go_on()?;
         let err = result.err();
@@ -302,23 +372,30 @@ impl Phases<'_> {
         self.run("end", || user.remove(until))
     }
 
-    fn get_pages(&mut self, hub: &Address, page: Option<&Address>) -> Result<()> {
+    fn get_health(&mut self, hub: &Address) -> Result<()> {
         let until = self.until;
-        let answer = self.run("hub", || hub.page("/hub/health", until))?;
+        let answer = self.run("hub", || hub.page("/hub/health", None, until))?;
         ensure!(
             answer.headers().contains_key("x-jupyterhub-version"),
             "GET {}/hub/health: the answer is not that of JupyterHub\nhint: {}",
             hub.url,
             address::HINT
         );
-        if let Some(page) = page {
-            let answer = self.run("page", || page.page("/", until))?;
-            ensure!(
-                answer.body().contains("</html>"),
-                "`{}/` is not a page",
-                page.url
-            );
-        }
+        Ok(())
+    }
+
+    fn get_page(&mut self, page: Option<&Page>) -> Result<()> {
+        let until = self.until;
+        let Some(page) = page else {
+            return Ok(());
+        };
+        let answer = self.run("page", || page.address.page(page.path, page.status, until))?;
+        ensure!(
+            page.status.is_some() || answer.body().contains("</html>"),
+            "`{}{}` is not a page",
+            page.address.url,
+            page.path
+        );
         Ok(())
     }
 

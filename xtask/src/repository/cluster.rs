@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, anyhow, bail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     charts::ChartPath,
@@ -13,7 +14,7 @@ use crate::{
         tree::Tree,
     },
     repository::kubernetes_version::Kubernetes,
-    yaml::{Node, Place},
+    yaml::{Node, Place, unquoted},
 };
 
 /// One cluster and its hubs.
@@ -113,6 +114,13 @@ pub(crate) struct Hub {
     pub(crate) gates: Option<Vec<String>>,
     /// Whether a deploy checks its health; it does by default.
     pub(crate) health_check: Option<bool>,
+    uptime_check: Option<UptimeCheck>,
+}
+
+#[derive(Deserialize)]
+struct UptimeCheck {
+    /// A number, or its digits as a text.
+    expected_status: Option<Value>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq)]
@@ -157,6 +165,12 @@ impl Hub {
     pub(crate) fn is_staging(&self) -> bool {
         self.stage
             .map_or_else(|| self.name.contains("staging"), |it| it == Stage::Staging)
+    }
+
+    /// The HTTP status that its domain must answer everybody, if cluster.yaml says one.
+    pub(crate) fn expected_status(&self) -> Option<u16> {
+        let status = self.uptime_check.as_ref()?.expected_status.as_ref()?;
+        unquoted(status).parse().ok()
     }
 
     /// Whether that staging hub of its cluster must be ready before this one is deployed.

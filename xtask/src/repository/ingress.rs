@@ -4,6 +4,7 @@ use crate::{
     charts::values::{Chart, EnabledChart},
     repository::{
         cluster::{Cluster, Hub},
+        domains,
         fleet::Fleet,
         hub_traits::has,
         problem::{Problem, Problems},
@@ -102,6 +103,13 @@ impl IngressHost<'_> {
         self.name == domain || any.is_some() && any == suffix
     }
 
+    /// Whether another hub has the same host, though another domain. Nobody looks for a rehearsal cluster's hubs there.
+    fn is_taken_by(&self, other: &IngressHost) -> bool {
+        let is_rehearsed = self.cluster.is_local() || other.cluster.is_local();
+        let is_told = domains::are_same(self.hub, other.hub);
+        self.name == other.name && !self.is_of(other) && !is_rehearsed && !is_told
+    }
+
     fn is_of(&self, other: &IngressHost) -> bool {
         self.hub.name == other.hub.name && self.cluster.file() == other.cluster.file()
     }
@@ -111,18 +119,17 @@ impl IngressHost<'_> {
 pub(crate) fn hosts_of_two_hubs(fleet: &Fleet, hosts: &[IngressHost]) -> Vec<Problem> {
     let mut found = Vec::new();
     for host in hosts {
-        let mut others = hosts.iter();
-        let other = others.find(|other| {
-            other.name == host.name && !other.is_of(host) && other.hub.domain != host.hub.domain
-        });
-        if let Some(other) = other {
+        let others = hosts.iter().filter(|other| host.is_taken_by(other));
+        // That of a hub of the same cluster first.
+        if let Some(other) = others.min_by_key(|it| domains::level(host.cluster, it.cluster)) {
+            let level = domains::level(host.cluster, other.cluster);
             let mut problems = fleet.problems(Some(host.cluster), host.at);
             problems.hub = Some(&host.hub.name);
             let message = format!(
                 "hub `{}` of `{}`: its ingress has the host `{}`, and so has that of hub `{}` of `{}`",
                 host.hub.name, host.cluster.name, host.name, other.hub.name, other.cluster.name
             );
-            problems.problem("ingress-hosts", None, message);
+            problems.add(level, "ingress-hosts", None, message);
             found.extend(problems.found);
         }
     }

@@ -21,7 +21,7 @@ use crate::{
             programs::Programs,
         },
         cluster::{Cluster, Hub},
-        coordinates,
+        coordinates, domains,
         fleet::{Fleet, ReadFinding},
         gates,
         images::{self, LooseImage},
@@ -46,7 +46,7 @@ type ReleaseRule = fn(&Fleet, &ReleaseConfig, &mut Problems);
 /// to.
 const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
     (&[What::Clusters], name_is_the_folders),
-    (&[What::Clusters], domains_are_unique),
+    (&[What::Clusters], domains::are_unique),
     (&[What::Clusters], staging_before_prod),
     (&[What::Clusters], gates::suggest),
     (&[What::Clusters], unlisted_secrets_are_encrypted),
@@ -198,37 +198,6 @@ fn name_is_the_folders(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
         let message = format!("the name is `{text}`, and the folder is `{}`", cluster.name);
         problems.warning("cluster-name", name.and_then(|it| it.at), message);
     }
-}
-
-fn domains_are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    for (index, hub) in cluster.hubs.iter().enumerate() {
-        if let Some((other_cluster, other)) = other_hub_at_domain(fleet, cluster, hub) {
-            let path = ["hubs", &index.to_string(), "domain"];
-            let at = cluster.yaml.get(&path).and_then(|it| it.at);
-            let message = format!(
-                "hub `{}`: hub `{other}` of `{other_cluster}` has the same domain `{}`",
-                hub.name, hub.domain
-            );
-            problems.problem("domains", at, message);
-        }
-    }
-}
-
-/// Another hub of the same domain: the names of its cluster and of itself.
-fn other_hub_at_domain<'a>(
-    fleet: &'a Fleet,
-    cluster: &Cluster,
-    hub: &Hub,
-) -> Option<(&'a str, &'a str)> {
-    for other_cluster in &fleet.clusters {
-        for other in &other_cluster.hubs {
-            let is_itself = other_cluster.name == cluster.name && other.name == hub.name;
-            if !is_itself && other.domain.eq_ignore_ascii_case(&hub.domain) {
-                return Some((&other_cluster.name, &other.name));
-            }
-        }
-    }
-    None
 }
 
 /// Clusters that are at the place of another one: files that were copied still lead there.

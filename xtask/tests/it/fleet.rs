@@ -170,3 +170,100 @@ fn annotations_have_plain_paths() {
     let args = "--root fleet generate helm-upgrade-jobs ../deployments/x/common.yaml";
     assert!(repo.ok(args).stdout.contains("common.yaml"));
 }
+
+/// Two clusters without network and login, each with one hub of this domain; `more` is added to cluster.yaml.
+fn two_hubs(provider: &str, more: &str) -> Repo {
+    let repo = Repo::new();
+    for (cluster, hub) in [("lake", "prod"), ("river", "moved")] {
+        repo.write(
+            &format!("config/clusters/{cluster}/cluster.yaml"),
+            &format!(
+                "name: {cluster}\nprovider: {provider}\nkubeconfig: {{file: kubeconfig.yaml}}\nhubs:\n\
+                 - name: {hub}\n  stage: staging\n  domain: one.example.org\n  helm_chart: pond\n  \
+                 helm_chart_values_files: []\n{more}"
+            ),
+        );
+    }
+    repo
+}
+
+#[test]
+fn hubs_of_two_clusters_may_share_a_domain_for_a_time() {
+    let repo = two_hubs("kubeconfig", "");
+    let said = repo.ok("validate cluster-config").stdout;
+    for part in [
+        "lake/cluster.yaml:7:11: warning: hub `prod`: hub `moved` of `river` has the same domain",
+        "river/cluster.yaml:7:11: warning: hub `moved`: hub `prod` of `lake` has the same domain",
+        "0 problems, 2 warnings",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+}
+
+#[test]
+fn nobody_looks_for_a_hub_of_a_rehearsal_cluster() {
+    let repo = two_hubs("local", "");
+    assert!(
+        repo.ok("validate cluster-config")
+            .stdout
+            .ends_with(": no problems\n")
+    );
+    let beside = "config/clusters/lake/cluster.yaml";
+    repo.edit(beside, "provider: local", "provider: kubeconfig");
+    assert!(
+        repo.ok("validate cluster-config")
+            .stdout
+            .ends_with(": no problems\n")
+    );
+}
+
+#[test]
+fn hubs_of_one_cluster_cannot_share_a_domain() {
+    let more = "- name: next\n  domain: one.example.org\n  helm_chart: pond\n  helm_chart_values_files: []\n";
+    let repo = two_hubs("kubeconfig", more);
+    let said = repo.fails("validate cluster-config lake");
+    for part in [
+        "7:11: hub `prod`: hub `next` of `lake` has the same domain",
+        "11:11: hub `next`: hub `prod` of `lake` has the same domain",
+        ": 2 problems\n",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    // What is in a file of its own may be anything.
+    let own = "one.example.org\n  domain_override_file: enc-domain.secret.yaml";
+    repo.edit("config/clusters/lake/cluster.yaml", "one.example.org", own);
+    repo.ok("validate cluster-config lake");
+}
+
+#[test]
+fn ingresses_of_two_clusters_may_share_a_host_for_a_time() {
+    let ingress = "ingress: {enabled: true, hosts: [one.example.org]}\n";
+    let repo = two_hubs("kubeconfig", "");
+    repo.edit(
+        "helm-charts/pond/values.schema.yaml",
+        "additionalProperties: false",
+        "",
+    );
+    for cluster in ["lake", "river"] {
+        let yaml = format!("config/clusters/{cluster}/cluster.yaml");
+        repo.edit(
+            &yaml,
+            "helm_chart_values_files: []",
+            "helm_chart_values_files: [own.yaml]",
+        );
+        repo.write(&format!("config/clusters/{cluster}/own.yaml"), ingress);
+    }
+    let yaml = "config/clusters/river/cluster.yaml";
+    repo.edit(yaml, "domain: one.", "domain: two.");
+    repo.write(
+        "config/clusters/river/own.yaml",
+        "ingress: {enabled: true, hosts: [two.example.org, one.example.org]}\n",
+    );
+    let said = repo.ok("validate hub-config").stdout;
+    for part in [
+        "lake/own.yaml:1:34: warning: hub `prod` of `lake`: its ingress has the host `one.example.org`, and so has",
+        "river/own.yaml:1:51: warning: hub `moved` of `river`: its ingress has the host `one.example.org`, and so has",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+}

@@ -9,7 +9,7 @@ use std::{
     process::Child,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -904,6 +904,116 @@ fn healthy_twenty_times() {
     }
 }
 
+/// `kubectl port-forward` leads to the hub.
+fn forwards(repo: &mut Repo, hub: &JupyterHub) {
+    let port = free_address();
+    let port = port.rsplit_once(':').unwrap().1;
+    repo.script(
+        "kubectl",
+        &format!(
+            "case $1 in port-forward) (sleep 0.5; echo 'Forwarding from 127.0.0.1:{port} -> 8000') &\n\
+             exec socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork OPENSSL:{},verify=0;;\n\
+             *) exec {} \"$@\";; esac",
+            hub.address,
+            tool_path("kubectl").display()
+        ),
+    );
+}
+
+/// The domain of a hub that moves leads to one of its clusters.
+#[test]
+fn a_hub_that_moves_is_asked_at_its_own_cluster() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = STEADY.turn();
+    has_base_url(&repo);
+    forwards(&mut repo, &hub);
+    let elsewhere = Server::answering(|_| Answer::Status(403)).address;
+    let front = front(&hub, elsewhere.trim_start_matches("http://"));
+    for (file, domain) in [
+        ("lake", hub.address.as_str()),
+        ("river", "river.example.org"),
+    ] {
+        let file = format!("config/clusters/{file}/cluster.yaml");
+        repo.edit(
+            &file,
+            &format!("domain: {domain}"),
+            &format!("domain: {}", front.address),
+        );
+    }
+    let ran = repo.ok("run-hub-health-check lake steady --attempts 1");
+    let said = "steady: hub `prod` of `river` has the same domain: it is asked through `kubectl port-forward`";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    assert!(ran.stdout.contains("is healthy"), "{}", ran.stdout);
+    let ran = repo.ok("validate cluster-config lake");
+    assert!(
+        ran.stdout
+            .contains("warning: hub `steady`: hub `prod` of `river` has the same domain"),
+        "{}",
+        ran.stdout
+    );
+}
+
+/// As where HTTP Basic Auth protects all of it: then the hub itself is behind `kubectl port-forward`.
+#[test]
+fn the_first_page_answers_what_cluster_yaml_expects() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = STEADY.turn();
+    has_base_url(&repo);
+    forwards(&mut repo, &hub);
+    let status = Arc::new(AtomicU16::new(401));
+    let answered = status.clone();
+    let server = Server::answering(move |_| Answer::Status(answered.load(Ordering::Relaxed)));
+    let front = front(&hub, server.address.trim_start_matches("http://"));
+    let domain = format!("domain: {}", hub.address);
+    let protected = format!(
+        "domain: {}\n  uptime_check: {{expected_status: 401}}",
+        front.address
+    );
+    repo.edit("config/clusters/lake/cluster.yaml", &domain, &protected);
+    let said = repo
+        .ok("run-hub-health-check lake steady --attempts 1")
+        .stdout;
+    assert!(
+        said.starts_with("`steady` of `lake` is healthy: page "),
+        "{said}"
+    );
+    status.store(200, Ordering::Relaxed);
+    let differs = "GET /lakes/hub/health answers 200 OK, and cluster.yaml has `uptime_check: {expected_status: 401}`";
+    fails(
+        &repo,
+        &hub,
+        "steady",
+        &[&differs.replace("GET ", &format!("GET https://{}", front.address))],
+    );
+}
+
+/// And is not followed: as where people log in before they see the hub.
+#[test]
+fn a_redirection_may_be_expected() {
+    let Turn {
+        mut repo,
+        hub,
+        _turn,
+    } = STEADY.turn();
+    has_base_url(&repo);
+    forwards(&mut repo, &hub);
+    let sso = Server::answering(|_| Answer::Redirect("/sso".to_owned())).address;
+    let front = front(&hub, sso.trim_start_matches("http://"));
+    let domain = format!("domain: {}", hub.address);
+    let expected = format!(
+        "domain: {}\n  uptime_check: {{expected_status: \"302\"}}",
+        front.address
+    );
+    repo.edit("config/clusters/lake/cluster.yaml", &domain, &expected);
+    repo.ok("run-hub-health-check lake steady --attempts 1");
+}
+
 /// It is started anew, at the same port.
 #[test]
 fn a_forward_that_loses_its_pod_at_once() {
@@ -1103,7 +1213,7 @@ fn dask() {
 /// A hub is checked when its pods are ready, and what isn't healthy did not become ready.
 #[test]
 fn after_a_rollout() {
-    let (cluster, repo, hub) = hub("rolled-staging", false);
+    let (cluster, mut repo, hub) = hub("rolled-staging", false);
     let yaml = repo.read("config/clusters/lake/cluster.yaml");
     let prod = yaml[yaml.find("- name").unwrap()..].replace("rolled-staging", "rolled");
     let prod = prod.replace(
@@ -1154,6 +1264,24 @@ fn after_a_rollout() {
         cluster
             .history("rolled-staging")
             .contains("rolled back to revision 1")
+    );
+
+    // Its domain is that of another cluster's hub as well.
+    hub.trouble("");
+    repo.edit(
+        "config/clusters/river/cluster.yaml",
+        "domain: river.example.org",
+        &format!("domain: {address}"),
+    );
+    forwards(&mut repo, &hub);
+    let ran = repo.ok("deploy lake rolled-staging");
+    assert!(
+        ran.stderr
+            .contains("hub `prod` of `river` has the same domain")
+            && ran.stdout.contains(", healthy, "),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
     );
 
     // People can do without.

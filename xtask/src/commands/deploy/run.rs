@@ -295,7 +295,7 @@ impl Run {
         let policy = args.options.policy();
         let (revision, health) = self.upgrade(&helm, &release, policy, |progress, lease| {
             let is_checked = !args.skip_hub_health_check;
-            let check = || self.check_health(hub.hub, &traits, &domain, lease, progress);
+            let check = || self.check_health(sh, hub, &traits, &domain, lease, progress);
             is_checked.then(check).transpose()
         })?;
         Ok(DeployedRelease {
@@ -309,25 +309,21 @@ impl Run {
     /// Checks a hub after its rollout: "healthy", or why it couldn't be checked.
     fn check_health(
         &self,
-        hub: &Hub,
+        sh: &Shell,
+        hub: &HubToDeploy,
         traits: &HubTraits,
         domain: &str,
         lease: &Lease,
         progress: &Progress,
     ) -> Result<String> {
         let location = Location {
+            sh,
+            api: self.api()?,
             rehearsal: self.rehearsal(),
             domain,
+            shared_with: self.fleet.elsewhere(hub.config.cluster, hub.hub),
         };
-        check::after_rollout(
-            self.api()?,
-            lease,
-            progress,
-            hub,
-            traits,
-            location,
-            &self.mask,
-        )
+        check::after_rollout(lease, progress, hub.hub, traits, location, &self.mask)
     }
 
     /// Where people find a hub.

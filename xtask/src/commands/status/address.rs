@@ -53,7 +53,7 @@ impl Address {
         if hub.domain_override_file.is_none() {
             self.url = Some(format!("https://{}", hub.domain));
             self.should_lead_to = health::dns::entries(api, hub, &hub.domain);
-            self.look_up(&hub.domain);
+            self.look_up(hub);
         } else {
             let why = "its address: the domain is in a file that is not decrypted for this";
             self.unread = Some(why.to_owned());
@@ -69,12 +69,13 @@ impl Address {
     }
 
     /// Looks for the domain in the DNS, and whether something with a certificate answers there.
-    fn look_up(&mut self, domain: &str) {
+    fn look_up(&mut self, hub: &Hub) {
+        let domain = &hub.domain;
         match dns::look_up(domain, PATIENCE) {
             Ok(found) => {
                 self.leads_to = found.iter().map(ToString::to_string).collect();
                 let address = health::address::Address::public(format!("https://{domain}"));
-                let missing = address.missing(Until::after(PATIENCE));
+                let missing = address.missing(hub.expected_status(), Until::after(PATIENCE));
                 let missing = missing.unwrap_or_else(Some);
                 self.problems.extend(missing.map(|err| format!("{err:#}")));
             }
