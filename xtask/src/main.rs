@@ -122,6 +122,11 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let root = &paths::root(cli.root.as_deref())?;
     sh.change_dir(root);
     let tree = &Tree::work_tree(root)?;
+    run_in(sh, tree, command)
+}
+
+/// Runs a command in a repository.
+fn run_in(sh: &Shell, tree: &Tree, command: &Command) -> Result<ExitCode> {
     match command {
         Command::Setup(args) => setup::setup(sh, args),
         Command::Local(command) => local::local(sh, tree, command),

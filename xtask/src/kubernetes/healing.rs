@@ -84,8 +84,7 @@ impl HelmRunner<'_> {
             say!(
                 "{release}: {cut_off}, and nothing was deployed before: removing what helm keeps of it"
             );
-            let path = history::path(release, &last.secret);
-            return api.delete(&path, &json!({}));
+            return forget(api, release, last);
         };
         let number = good.number;
         let wanted = good.content(api, release)?;
@@ -99,8 +98,7 @@ impl HelmRunner<'_> {
             say!("{release}: {cut_off}, and may have claims: removing only what helm keeps of it");
             let claims = volumes::claims_of_helm(api, release)?;
             volumes::protect(api, release, &claims, [&content, &wanted])?;
-            let path = history::path(release, &last.secret);
-            return api.delete(&path, &json!({}));
+            return forget(api, release, last);
         }
         say!("{release}: {cut_off}: rolling back to revision {number}");
         let mask = self.mask_of_revisions(&[&content, &wanted]);
@@ -108,6 +106,11 @@ impl HelmRunner<'_> {
         helm.run_rollback(session, release, number, [&content, &wanted], named)?;
         Ok(())
     }
+}
+
+/// Removes what helm keeps of a revision.
+fn forget(api: &Api, release: &str, revision: &Revision) -> Result<()> {
+    api.delete(&history::path(release, &revision.secret), &json!({}))
 }
 
 /// Whether helm has begun something with a revision, and not ended it.

@@ -101,6 +101,14 @@ impl Outcome {
         }
     }
 
+    /// Why it failed, if it did.
+    pub(crate) fn why(&self) -> Option<&str> {
+        match self {
+            Outcome::Failed(why) => Some(why),
+            _ => None,
+        }
+    }
+
     /// The labels that record it.
     fn labels(&self, number: u32) -> BTreeMap<&'static str, String> {
         if *self == Outcome::Unknown {

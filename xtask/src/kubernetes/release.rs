@@ -366,21 +366,7 @@ impl<'a> HelmRunner<'a> {
         unfinished.change(format!(
             "{name} is left at revision {revision}, whose pods were not waited for"
         ));
-        progress.phase(&format!(
-            "revision {revision} is applied, waiting for its pods"
-        ));
-        rollout::follow(
-            &session.api,
-            &session.target.cluster,
-            release.name,
-            &answer.manifest,
-            Until {
-                at: until,
-                may_go_on: &|| self.check_lease(),
-            },
-            progress,
-        )
-        .with_context(|| format!("revision {revision} {NOT_READY}"))?;
+        self.follow(session, name, &answer, until, progress)?;
         unfinished.change(format!(
             "{name} is left at revision {revision}, which {NOT_CHECKED}"
         ));
@@ -389,6 +375,29 @@ impl<'a> HelmRunner<'a> {
             format!("revision {revision} {how}")
         })?;
         Ok((after, checked))
+    }
+
+    /// Waits until a revision that was applied is rolled out.
+    fn follow(
+        &self,
+        session: &Session,
+        release: &str,
+        applied: &Answer,
+        until: Instant,
+        progress: &Progress,
+    ) -> Result<()> {
+        let revision = applied.version;
+        progress.phase(&format!(
+            "revision {revision} is applied, waiting for its pods"
+        ));
+        let api = &session.api;
+        let cluster = &session.target.cluster;
+        let until = Until {
+            at: until,
+            may_go_on: &|| self.check_lease(),
+        };
+        rollout::follow(api, cluster, release, &applied.manifest, until, progress)
+            .with_context(|| format!("revision {revision} {NOT_READY}"))
     }
 
     /// Gives the release to helm, again if the API server was away or busy meanwhile, or if helm finds what was cut off
@@ -604,19 +613,22 @@ impl<'a> HelmRunner<'a> {
         if self.check_lease().is_err() || process::check_stopped().is_err() {
             return Err(err);
         }
-        let described = if let Some(why) = hooks.hopeless() {
+        if let Some(why) = hooks.hopeless() {
             if let Err(err) = hooks.delete_failed() {
                 say!("{release}: cannot delete the hook that failed: {err:#}");
             }
-            why
-        } else if may_pass(&err) {
-            return Err(err);
-        } else if let Some(described) = hooks.describe_failed(observed) {
-            format!("{err:#}\n{described}")
-        } else {
-            return Err(err);
-        };
-        Err(HookFailure(self.mask.hide(&described).to_string()).into())
+            return Err(self.hook_failure(&why));
+        }
+        if !may_pass(&err)
+            && let Some(described) = hooks.describe_failed(observed)
+        {
+            return Err(self.hook_failure(&format!("{err:#}\n{described}")));
+        }
+        Err(err)
+    }
+
+    fn hook_failure(&self, described: &str) -> Error {
+        HookFailure(self.mask.hide(described).to_string()).into()
     }
 
     fn run_unless(

@@ -387,11 +387,7 @@ impl RevisionState {
             has_changes: revision.own_commit().is_some() && revision.has_changes,
             status: revision.status.clone(),
             outcome: revision.outcome.word(),
-            shown: [
-                revision.verdict(),
-                revision.who().to_owned(),
-                repository::shown_commit(revision, behind),
-            ],
+            shown: repository::shown(revision.verdict(), revision, behind),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     kubernetes::{
         api::Api,
         credentials,
-        history::{self, Newest, Outcome},
+        history::{self, Newest},
         rollout,
     },
     machine::{
@@ -138,10 +138,7 @@ fn deployed(
         chart: Some(chart(&content)),
         status: revision.status.clone(),
         outcome: revision.outcome.word(),
-        why: match &revision.outcome {
-            Outcome::Failed(why) => Some(why.clone()),
-            _ => None,
-        },
+        why: revision.outcome.why().map(str::to_owned),
         pods_ready: pods.map(|it| it.ready),
         pods_wanted: pods.map(|it| it.wanted),
         deployed: revision.created.clone(),
@@ -150,11 +147,7 @@ fn deployed(
         has_changes: commit.is_some() && revision.has_changes,
         behind,
         address: hub.map(|it| format!("https://{}", it.domain)),
-        shown: [
-            revision.state(),
-            revision.who().to_owned(),
-            repository::shown_commit(revision, behind),
-        ],
+        shown: repository::shown(revision.state(), revision, behind),
         is_read: true,
     })
 }

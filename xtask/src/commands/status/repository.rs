@@ -20,8 +20,14 @@ pub(super) fn behind(sh: &Shell, tree: &Tree, commit: &str) -> Option<u64> {
     count.ok()?.trim().parse().ok()
 }
 
+/// What is shown of a revision: its state in these words, who made it, and from what.
+pub(super) fn shown(state: String, revision: &Revision, behind: Option<u64>) -> [String; 3] {
+    let commit = shown_commit(revision, behind);
+    [state, revision.who().to_owned(), commit]
+}
+
 /// `0123456789ab + changes (2 behind)`
-pub(super) fn shown_commit(revision: &Revision, behind: Option<u64>) -> String {
+fn shown_commit(revision: &Revision, behind: Option<u64>) -> String {
     let Some(commit) = revision.own_commit() else {
         return "-".to_owned();
     };
