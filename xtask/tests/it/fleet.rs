@@ -85,9 +85,9 @@ fn a_workflow_gets_the_jobs_of_the_others_and_an_annotation() {
 fn a_pipeline_fails_for_a_bad_cluster() {
     let repo = Repo::new();
     repo.write("config/clusters/a;reboot/cluster.yaml", BAD);
-    let text = repo
-        .ok("generate helm-upgrade-jobs README.md --format gitlab")
-        .stdout;
+    let ran = repo.run("generate helm-upgrade-jobs README.md --format gitlab");
+    assert_eq!(ran.code, Some(1));
+    let text = ran.stdout;
     let pipeline: Value = serde_json::from_str(&text).unwrap();
     let job = &pipeline["clusters that are left out"];
     assert_eq!(job["script"][0], "xtask validate cluster-config");

@@ -365,6 +365,7 @@ fn pushes_deploy_what_changed() {
     a_failed_staging_holds_its_production(&cluster, &lab);
     all_comes_again_until_all_went_well(&cluster, &lab);
     only_what_changed_is_planned(&lab);
+    a_bad_cluster_yaml_stops_no_other_cluster(&lab);
     deployments_are_shown_to_the_job_only(&mut lab);
 }
 
@@ -493,6 +494,23 @@ fn only_what_changed_is_planned(lab: &Lab) {
     let planned = lab.plan().stdout;
     assert!(planned.contains("production river laby-prod"));
     assert!(!planned.contains("lake"));
+}
+
+/// And nothing counts as deployed.
+fn a_bad_cluster_yaml_stops_no_other_cluster(lab: &Lab) {
+    let sea = "config/clusters/sea/cluster.yaml";
+    lab.repo.write(sea, "name: sea\nprovider: gpc\n");
+    commit(&lab.repo, "a slip");
+    let (parent, child) = push(&lab.repo, &lab.deployed);
+    check(&[&lab.repo.root.join("pipeline.yml")]);
+    assert_eq!(
+        (parent["plan"], parent["deploy"], parent["deployed"]),
+        (Passed, Failed, Skipped)
+    );
+    assert_eq!(child["clusters that are left out"], Failed);
+    assert_eq!(child["production river laby-prod"], Passed);
+    fs::remove_file(lab.repo.root.join(sea)).unwrap();
+    commit(&lab.repo, "no sea");
 }
 
 fn deployments_are_shown_to_the_job_only(lab: &mut Lab) {

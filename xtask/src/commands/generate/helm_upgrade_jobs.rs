@@ -33,7 +33,7 @@ use crate::{
 /// jobs become its outputs and variables, and comment-body.txt is written for the pull request.
 ///
 /// A cluster whose cluster.yaml has problems is reported and has no jobs; those of the other clusters are printed, and the
-/// exit status is 1. With `--format gitlab` it is 0, and the pipeline has a job that fails.
+/// exit status is 1. A pipeline of `--format gitlab` then has a job that fails.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:\n\
@@ -145,12 +145,7 @@ fn print(tree: &Tree, change: &Change, format: JobsFormat) -> Result<ExitCode> {
             format!("{first}\n{second}")
         }
     })?;
-    let code = tell_left_out(tree, &unusable);
-    Ok(match format {
-        // The pipeline has a job that fails.
-        JobsFormat::Gitlab => ExitCode::SUCCESS,
-        JobsFormat::Text | JobsFormat::Json => code,
-    })
+    Ok(tell_left_out(tree, &unusable))
 }
 
 /// The lists for a workflow's matrices by name: first two in the form of the deployer's first version, then one for each kind
