@@ -11,7 +11,7 @@ mod sops;
 
 pub(crate) use self::{
     decrypted::{ENCRYPTED, encrypted_type},
-    form::{Content, Form, MERGE_CONFLICT, read},
+    form::{BROKEN, Content, Form, read},
     in_memory::{InMemory, texts},
     mask::Mask,
     placeholders::placeholders,

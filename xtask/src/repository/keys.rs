@@ -51,7 +51,7 @@ impl KeyFile<'_> {
                 Vec::new()
             }
             ValuesContent::Broken(finding)
-                if self.is_kubeconfig || finding.rule == secrets::MERGE_CONFLICT =>
+                if self.is_kubeconfig || finding.rule == secrets::BROKEN =>
             {
                 vec![format!("{shown}:{}: {}", finding.line, finding.message)]
             }

@@ -113,7 +113,7 @@ impl ValuesContent {
     fn of(path: &Path, content: &[u8], number: u32) -> ValuesContent {
         let is_called_secret = is_called_secret(path);
         match secrets::read(path, content, number) {
-            Err(finding) if is_called_secret && finding.rule != secrets::MERGE_CONFLICT => {
+            Err(finding) if is_called_secret && finding.rule != secrets::BROKEN => {
                 ValuesContent::Exposed
             }
             Err(finding) => ValuesContent::Broken(finding),

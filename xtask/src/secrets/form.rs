@@ -41,8 +41,8 @@ impl Form {
     }
 }
 
-/// The rule of conflicts that a merge left in an encrypted file.
-pub(crate) const MERGE_CONFLICT: &str = "merge-conflict";
+/// The rule of what keeps an encrypted file from being read.
+pub(crate) const BROKEN: &str = "broken-encrypted";
 
 /// What a file holds.
 pub(crate) enum Content {
@@ -66,7 +66,7 @@ pub(crate) struct Encrypted {
 pub(crate) fn read(file: &Path, content: &[u8], number: u32) -> Result<Content, Finding> {
     let text = str::from_utf8(content).unwrap_or_default();
     if let Some(conflict) = yaml::merge_conflict(text) {
-        return Err(conflict_in(text, conflict));
+        return Err(broken(text, conflict, MERGED));
     }
     if text.lines().any(|it| it.trim_end() == "[sops]") {
         return Ok(Content::Encrypted(ini(text, number)));
@@ -75,7 +75,8 @@ pub(crate) fn read(file: &Path, content: &[u8], number: u32) -> Result<Content, 
     if text.lines().any(is_of_sops) {
         return Ok(Content::Encrypted(dotenv(text, number)));
     }
-    let (mut values, mut findings) = yaml::read(content, number)?;
+    let read = yaml::read(content, number).map_err(|it| broken(text, it, NOT_YAML));
+    let (mut values, mut findings) = read?;
     let Some(sops) = take_sops(&mut values) else {
         return Ok(Content::Plain(values, findings));
     };
@@ -101,17 +102,22 @@ pub(crate) fn read(file: &Path, content: &[u8], number: u32) -> Result<Content, 
     }))
 }
 
-/// What to do about a conflict: the two sides of an encrypted file cannot be joined by hand, since sops signs all of it.
-fn conflict_in(text: &str, conflict: Finding) -> Finding {
+/// sops signs all of a file, so that two versions of it cannot be joined.
+const MERGED: &str = "this line is left from a merge in git, and what sops encrypted cannot be merged by hand: take one version \
+                      whole (`git checkout --ours` or `--theirs`), and make the change of the other with `sops edit`";
+
+const NOT_YAML: &str = "sops encrypted this file, and from here on it is not YAML any more: restore the version that sops wrote, \
+                        and make the change with `sops edit`";
+
+/// The same finding, in other words if sops encrypted the text: the parser's may quote it.
+fn broken(text: &str, finding: Finding, message: &str) -> Finding {
     if !text.contains(ENCRYPTED) {
-        return conflict;
+        return finding;
     }
     Finding {
-        rule: MERGE_CONFLICT,
-        message: "this line is left from a merge in git, and what sops encrypted cannot be merged by hand: take one version \
-                  whole (`git checkout --ours` or `--theirs`), and make the change of the other with `sops edit`"
-            .to_owned(),
-        ..conflict
+        rule: BROKEN,
+        message: message.to_owned(),
+        ..finding
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     machine::{paths::is_called_secret, process, programs::Tools, tree::Tree},
     secrets::{
         decrypted::Decrypted,
-        form::{self, Content, Encrypted, Form, MERGE_CONFLICT},
+        form::{self, BROKEN, Content, Encrypted, Form},
         in_memory::InMemory,
         needles::LONG_ENOUGH,
     },
@@ -47,7 +47,7 @@ pub(crate) fn open(decrypter: &Decrypter, tree: &Tree, file: &Path) -> Result<In
     let content = content.with_context(|| format!("`{shown}` doesn't exist"))?;
     match form::read(file, &content, 0) {
         Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, &content, it.for_key()),
-        Err(finding) if finding.rule == MERGE_CONFLICT => {
+        Err(finding) if finding.rule == BROKEN => {
             bail!("{shown}:{}: {}", finding.line, finding.message)
         }
         Err(finding) if is_called_secret(file) => bail!(

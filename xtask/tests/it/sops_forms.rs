@@ -354,6 +354,26 @@ fn conflicts_that_a_merge_left() {
     );
 }
 
+/// No message quotes it, and none calls it plain text.
+#[test]
+fn an_encrypted_file_that_is_no_yaml_any_more() {
+    for name in ["enc-prod.yaml", "enc-prod.secret.yaml"] {
+        let repo = with_values_file(name, "token: opensesame\nnote: hello\n");
+        let path = format!("{FOLDER}/{name}");
+        repo.edit(&path, "\nnote:", "\n  by-hand: x\nnote:");
+        for command in ["validate", "deploy lake prod --dry-run"] {
+            let said = repo.fails(command);
+            assert!(
+                said.contains(&format!("{path}:2:"))
+                    && said.contains(
+                        "sops encrypted this file, and from here on it is not YAML any more"
+                    ),
+                "{said}"
+            );
+        }
+    }
+}
+
 /// The commands that decrypt say so: without a key nobody can tell.
 #[test]
 fn what_was_changed_after_it_was_encrypted() {
