@@ -37,6 +37,9 @@ fn hubs() -> Arc<Hubs> {
     static UP: Mutex<Weak<Hubs>> = Mutex::new(Weak::new());
     shared(&UP, || {
         let cluster = Shared::cluster();
+        // While no test had these hubs, others may have kept the cluster up.
+        let hubs = HUBS.join(" ");
+        cluster.kubectl(&format!("delete namespace --ignore-not-found {hubs}"));
         let mut repo = Repo::on(&cluster, &HUBS);
         repo.env.push(("GITHUB_ACTOR".into(), "ann".into()));
         commit_all(&repo);
