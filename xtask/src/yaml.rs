@@ -90,7 +90,8 @@ pub(crate) fn parse<T: DeserializeOwned>(content: &[u8]) -> anyhow::Result<T> {
     Ok(T::deserialize(&first_document(content)?)?)
 }
 
-fn first_document(content: &[u8]) -> anyhow::Result<Node> {
+/// A file's first document, as sigs.k8s.io/yaml reads it. An error names the line, but not the file.
+pub(crate) fn first_document(content: &[u8]) -> anyhow::Result<Node> {
     let read = text(content).and_then(|text| {
         let document = Document {
             text: text.to_owned(),

@@ -5,7 +5,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use crate::yaml::{
-    first_document,
     node::{Data, Node},
     scalar::float_text,
     timestamp::is_time_in_json,
@@ -26,14 +25,13 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    /// Reads a file's first document over what `into` has of another one. In both, null stands for nothing. An error names
+    /// Reads a document over what `into` has of another one. In both, null stands for nothing. An error names
     /// the line, but not the file.
-    pub(crate) fn read(&self, content: &[u8], into: &mut Value) -> Result<()> {
-        let document = first_document(content)?;
+    pub(crate) fn read(&self, document: &Node, into: &mut Value) -> Result<()> {
         if document.is_null() {
             return Ok(());
         }
-        self.read_node(&document, into)
+        self.read_node(document, into)
     }
 
     fn read_node(&self, node: &Node, into: &mut Value) -> Result<()> {
