@@ -427,11 +427,6 @@ fn values_are_readable(form: Form, file: u32, problems: &mut Problems) {
         }
     }
 }
-<<<<<<< ours
-=======
-/// The end of a message about a file that cannot be read.
-const NOT_MISSED: &str = "; keys that it may set are not reported as missing";
->>>>>>> theirs
 
 fn secrets_are_encrypted(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     for (path, _, file) in fleet.files_of(release) {
