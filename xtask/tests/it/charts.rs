@@ -85,7 +85,7 @@ fn dependencies_of_the_right_version() {
     repo.edit("helm-charts/stone/Chart.yaml", "1.0.0", ">=1.0 <2");
     assert!(
         repo.fails(RENDER)
-            .contains("`>=1.0 <2` is not one version, and there is no Chart.lock")
+            .contains("`>=1.0 <2` is not one version, and no Chart.lock says which one")
     );
     let lock = |version: &str| {
         let address = &served.address;

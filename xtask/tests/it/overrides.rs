@@ -173,12 +173,10 @@ fn a_changed_override_redeploys_the_hubs_that_name_it() {
     assert_eq!(hubs("helm-charts/stone/Chart.yaml"), ["over-own"]);
     let all = ["over-dask", "over-own", "over-plain"];
     assert_eq!(hubs("helm-charts/basehub/Chart.yaml"), all);
-    // One that cannot be read is a matter of its hubs.
+    // One that cannot be read is a matter of its own hubs.
     repo.write(own, "name: [\n");
-    assert_eq!(
-        hubs("helm-charts/basehub/newer-chart.yaml"),
-        ["over-dask", "over-own"]
-    );
+    assert_eq!(hubs(own), ["over-own"]);
+    assert_eq!(hubs("helm-charts/basehub/newer-chart.yaml"), ["over-dask"]);
 }
 
 #[test]

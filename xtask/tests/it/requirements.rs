@@ -52,7 +52,7 @@ fn requirements_lock_has_the_version_of_a_range() {
     to_first_version(&repo, "stone");
     let said = repo.fails(RENDER);
     let missing = "helm-charts/stone/requirements.yaml:1:23: dependency `boulder`: `>=1.0` is not one version, and \
-                   there is no requirements.lock";
+                   no requirements.lock says which one";
     assert!(said.contains(missing), "{said}");
     let lock = |version: &str| {
         let address = &served.address;
