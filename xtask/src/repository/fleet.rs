@@ -187,17 +187,22 @@ impl Fleet {
     pub(crate) fn with_charts(mut self, retrieve: Retriever) -> Fleet {
         let wanted = self.charts_wanted();
         let mut loader = Loader::new(&self.tree, retrieve, &mut self.files);
-        self.charts = wanted
-            .into_iter()
-            .map(|it| (it.clone(), loader.load(&it)))
-            .collect();
-        let mut findings = loader.problems;
-        for (chart, loaded) in &self.charts {
-            if let Err(err) = loaded {
-                let number = self.files.add(&chart.described_in());
-                let finding = Finding::problem("chart", None, format!("{err:#}"));
-                findings.push((number, finding));
+        let mut broken = Vec::new();
+        for chart in wanted {
+            let loaded = loader.load(&chart);
+            if let Err(err) = &loaded {
+                let own = ChartPath::of(&chart.folder);
+                // What is wrong without an override is no matter of it.
+                let is_of_override = loader.load(&own).is_ok();
+                let blamed = if is_of_override { &chart } else { &own };
+                broken.push((blamed.described_in(), format!("{err:#}")));
             }
+            self.charts.insert(chart, loaded);
+        }
+        let mut findings = loader.problems;
+        for (file, message) in broken {
+            let finding = Finding::problem("chart", None, message);
+            findings.push((self.files.add(&file), finding));
         }
         self.add_findings(findings);
         self
