@@ -183,7 +183,8 @@ fn is_off(map: &Map) -> bool {
 /// The version of an image that stands in another key than its name. It may be an empty text: then the chart has one.
 fn version(map: &Map) -> Option<&Node> {
     let keys = ["digest", "sha", "imageTag", "version", "tag"];
-    keys.iter().find_map(|it| map.get(*it))
+    let mut found = keys.iter().filter_map(|it| map.get(*it));
+    found.find(|it| !it.is_null())
 }
 
 /// The name of an image that has no version, and whether it has the tag `latest`. None for any other text, as one that a
