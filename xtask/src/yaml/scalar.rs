@@ -181,13 +181,14 @@ fn is_true_or_false(text: &str) -> bool {
     text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")
 }
 
-/// `1.10` is a version to people. `0.50` is a number to them, too, and so are `1.0` and `7.0000`, unless the key says
-/// otherwise.
+/// `1.10` is a version to people. `0.50`, `1.0`, `7.0000` and `-1.50` are numbers to them, too, unless the key says otherwise.
 fn looks_like_version(key: &str, float: &str) -> bool {
     if !float.ends_with('0') || float.starts_with('0') || float.contains(['e', 'E']) {
         return false;
     }
-    is_of_version(key) || !float.contains(".0") && !is_of_amount(key)
+    let has_many_digits = float.split_once('.').is_some_and(|(_, it)| it.len() > 3);
+    let is_amount = float.contains(".0") || float.starts_with(['-', '+']) || has_many_digits;
+    is_of_version(key) || !is_amount && !is_of_amount(key)
 }
 
 /// Whether a key is that of an amount, as `cpu_limit` is.
