@@ -88,12 +88,7 @@ fn health_check_user_is_blocked(config: &AuthenticatorConfig, problems: &mut Pro
     }
     let named = ["allowed_users", "admin_users"];
     let is_named = named.iter().any(|it| config.names(it, HEALTH_CHECK_USER));
-    let only_by_name = config.setting("allowed_users").is_some()
-        && ["allow_all", "allow_existing_users"]
-            .iter()
-            .all(|it| config.setting(it).is_none())
-        && config.other_ways_in().is_empty();
-    if is_named || !only_by_name {
+    if is_named || config.lets_others_in() {
         let message = format!(
             "somebody could log in to hub `{}` as `{HEALTH_CHECK_USER}`, the health check's user: \
              name it in `Authenticator.blocked_users`",

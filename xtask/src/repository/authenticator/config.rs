@@ -23,6 +23,9 @@ const PACKAGES: &[&str] = &[
     "tmpauthenticator",
 ];
 
+/// Classes that let everybody in who logs in, unless some users are named. Others did so before JupyterHub 5.
+const ALLOWING_ALL: &[&str] = &["dummy", "firstuse", "native"];
+
 /// Settings of JupyterHub by class and name.
 pub(crate) struct AuthenticatorConfig<'a> {
     /// The `hub` values of JupyterHub's chart.
@@ -144,6 +147,15 @@ impl<'a> AuthenticatorConfig<'a> {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Whether anybody gets in who isn't named.
+    pub(crate) fn lets_others_in(&self) -> bool {
+        let ways = ["allow_all", "allow_existing_users"];
+        let is_for_all = self.is_old() || ALLOWING_ALL.contains(&&*self.class);
+        ways.iter().any(|it| self.setting(it).is_some())
+            || !self.other_ways_in().is_empty()
+            || is_for_all && self.setting("allowed_users").is_none()
     }
 
     /// Whether the hub has an oauthenticator before 16, which has no `allow_all`: it lets in everybody whom no setting

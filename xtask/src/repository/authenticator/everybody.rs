@@ -150,12 +150,14 @@ fn is_true(node: &Node) -> bool {
 
 /// CILogon's users come from the institutions that are listed, some of which anybody can join.
 fn by_institutions(config: &AuthenticatorConfig) -> Option<Open> {
-    if config.programs.may_set("allow_all") {
+    let settings = ["allow_all", "idps", "allowed_idps"];
+    if settings.iter().any(|it| config.programs.may_set(it)) {
         return None;
     }
     let all = allow_all(config);
-    let names = ["idps", "allowed_idps"];
-    let listed = names.iter().find_map(|it| config.set_by_values(it))?;
+    let listed = config
+        .setting("idps")
+        .or_else(|| config.setting("allowed_idps"))?;
     let mut open = Vec::new();
     for (id, institution) in listed.as_map()? {
         let own = institution.get(&["allow_all"]).filter(|it| is_true(it));
@@ -221,9 +223,14 @@ impl Provider {
     fn is_restricted(&self, config: &AuthenticatorConfig) -> bool {
         let mut settings = self.restrictions.iter();
         let mut variables = self.variables.iter();
-        settings.any(|it| config.setting(it).is_some() || config.programs.may_set(it))
+        settings.any(|it| config.setting(it).is_some_and(restricts) || config.programs.may_set(it))
             || variables.any(|it| config.variable(it).is_some())
     }
+}
+
+/// Whether a setting is anything but the address of a provider for everybody.
+fn restricts(set: &Node) -> bool {
+    set.as_text().and_then(public_name).is_none()
 }
 
 /// The name of the provider at an address, if it gives an account to everybody who wants one.

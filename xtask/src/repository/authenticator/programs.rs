@@ -48,13 +48,10 @@ impl Programs {
             found.add(extra);
         }
         let files = hub.get(&["extraFiles"]).and_then(Node::as_map);
-        for file in files.into_iter().flat_map(|it| it.values()) {
-            if file
-                .text(&["mountPath"])
-                .is_some_and(|it| it.ends_with(".py"))
-            {
-                found.add(file);
-            }
+        let files = files.into_iter().flat_map(|it| it.values());
+        for file in files.filter(|it| is_python(it)) {
+            found.add(file);
+            found.some_are_elsewhere |= file.get(&["binaryData"]).is_some();
         }
         found
     }
@@ -97,6 +94,12 @@ impl Programs {
     pub(crate) fn are_about_authenticators(&self) -> bool {
         self.programs.iter().any(|it| is_about_authenticators(it))
     }
+}
+
+/// Whether a file of the hub is a program, or a part of one.
+fn is_python(file: &Node) -> bool {
+    let path = file.text(&["mountPath"]);
+    path.is_some_and(|it| it.ends_with(".py"))
 }
 
 /// Whether a hub has settings that aren't in its values.
