@@ -64,18 +64,15 @@ impl<'a> JupyterHubChart<'a> {
         release: &ReleaseConfig,
         enabled: &EnabledChart<'a>,
     ) -> Option<JupyterHubChart<'a>> {
-        let mut found = listed(enabled)?;
+        let mut found = listed(fleet, enabled)?;
         let set = Node::nowhere(Data::Map(fleet.set(release)));
-        found.has_own_class = !names_class(&set) && !default_names_class(enabled);
+        found.has_own_class = !names_class(&set) && !default_names_class(fleet, enabled);
         Some(found)
     }
 }
 
 /// The chart `jupyterhub` where a chart of the repository lists it.
-fn listed<'a>(enabled: &EnabledChart<'a>) -> Option<JupyterHubChart<'a>> {
-    if !is_folder(enabled) {
-        return None;
-    }
+fn listed<'a>(fleet: &Fleet, enabled: &EnabledChart<'a>) -> Option<JupyterHubChart<'a>> {
     let dependencies = enabled.chart.dependencies.as_deref().unwrap_or_default();
     let dependency = dependencies.iter().find(|it| it.name == "jupyterhub");
     let part = enabled
@@ -88,20 +85,24 @@ fn listed<'a>(enabled: &EnabledChart<'a>) -> Option<JupyterHubChart<'a>> {
             at: part.chart.at,
             has_own_class: true,
         }),
-        _ => enabled.parts.iter().find_map(listed),
+        _ => folders(fleet, enabled).find_map(|it| listed(fleet, it)),
     }
 }
 
-/// Whether a chart is a folder of the repository: what is in an archive is where the archive is listed.
-fn is_folder(enabled: &EnabledChart) -> bool {
-    let at = enabled.chart.at;
-    at == Place::start_of(at.file)
+/// The parts of a chart that are folders of the repository. What is in an archive is at the place where it is listed.
+fn folders<'e, 'a>(
+    fleet: &Fleet,
+    enabled: &'e EnabledChart<'a>,
+) -> impl Iterator<Item = &'e EnabledChart<'a>> {
+    enabled.parts.iter().filter(|part| {
+        let file = part.chart.at.file;
+        file != enabled.chart.at.file && fleet.files.path(file).ends_with("Chart.yaml")
+    })
 }
 
-fn default_names_class(enabled: &EnabledChart) -> bool {
+fn default_names_class(fleet: &Fleet, enabled: &EnabledChart) -> bool {
     let defaults = Node::nowhere(Data::Map(enabled.chart.defaults.clone()));
-    let mut parts = enabled.parts.iter();
-    is_folder(enabled) && (names_class(&defaults) || parts.any(default_names_class))
+    names_class(&defaults) || folders(fleet, enabled).any(|it| default_names_class(fleet, it))
 }
 
 /// Whether values name a class, be it to take away another one with `null`.
@@ -112,9 +113,6 @@ fn names_class(values: &Node) -> bool {
 
 /// The templates of the charts that are folders of the repository.
 pub(crate) fn templates(fleet: &Fleet, enabled: &EnabledChart) -> Vec<String> {
-    if !is_folder(enabled) {
-        return Vec::new();
-    }
     let chart = fleet.files.path(enabled.chart.at.file);
     let folder = chart.with_file_name("templates");
     let names = fleet.tree.children(&folder).unwrap_or_default();
@@ -124,7 +122,7 @@ pub(crate) fn templates(fleet: &Fleet, enabled: &EnabledChart) -> Vec<String> {
     let mut texts: Vec<_> = files
         .map(|it| String::from_utf8_lossy(&it).into_owned())
         .collect();
-    for part in &enabled.parts {
+    for part in folders(fleet, enabled) {
         texts.extend(templates(fleet, part));
     }
     texts
