@@ -161,10 +161,9 @@ impl Rule {
 
     /// Whether the groups are those of another one, each with keys that fit.
     fn has_groups_of(&self, block: &Rule) -> bool {
-        let fit = |(wanted, found): (&BTreeSet<String>, &BTreeSet<String>)| {
-            wanted.len() == found.len() && wanted.iter().zip(found).all(|(a, b)| fits(a, b))
-        };
-        self.groups.len() == block.groups.len() && self.groups.iter().zip(&block.groups).all(fit)
+        let mut pairs = self.groups.iter().zip(&block.groups);
+        self.groups.len() == block.groups.len()
+            && pairs.all(|(wanted, found)| all_fit(wanted, found))
     }
 
     /// What to say if a file takes another number of groups to decrypt.
@@ -282,6 +281,11 @@ fn vault_key(node: &Node) -> Option<String> {
 fn fits(wanted: &str, found: &str) -> bool {
     let rest = found.strip_prefix(wanted);
     rest == Some("") || wanted.contains("/keys/") && rest.is_some_and(|it| it.starts_with('/'))
+}
+
+fn all_fit(wanted: &BTreeSet<String>, found: &BTreeSet<String>) -> bool {
+    let mut pairs = wanted.iter().zip(found);
+    wanted.len() == found.len() && pairs.all(|(wanted, found)| fits(wanted, found))
 }
 
 fn recipients(keys: &BTreeSet<&String>) -> String {

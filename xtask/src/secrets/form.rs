@@ -71,7 +71,6 @@ pub(crate) fn read(file: &Path, content: &[u8], number: u32) -> Result<Content, 
     if text.lines().any(|it| it.trim_end() == "[sops]") {
         return Ok(Content::Encrypted(ini(text, number)));
     }
-    let is_of_sops = |it: &str| it.starts_with("sops_mac=") || it.starts_with("sops_version=");
     if text.lines().any(is_of_sops) {
         return Ok(Content::Encrypted(dotenv(text, number)));
     }
@@ -129,6 +128,11 @@ impl Encrypted {
         }
         self
     }
+}
+
+/// Whether this is a line of sops's own in its dotenv form.
+fn is_of_sops(line: &str) -> bool {
+    line.starts_with("sops_mac=") || line.starts_with("sops_version=")
 }
 
 fn take_sops(values: &mut Node) -> Option<Node> {
