@@ -19,7 +19,8 @@ const BASE: &str = "basehub";
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChartPath {
     pub(crate) folder: PathBuf,
-    /// The file that takes the place of a Chart.yaml: of that of the basehub that the chart is built on, or else its own.
+    /// The file that takes the place of a Chart.yaml: of that of the basehub that the chart is built on, or else its
+    /// own.
     pub(crate) chart_override: Option<PathBuf>,
 }
 
@@ -117,8 +118,8 @@ pub(crate) fn on_disk<'a>(
     })
 }
 
-/// What a chart says of itself: in its folder, or in the file that takes the place of its Chart.yaml. The error names the
-/// file.
+/// What a chart says of itself: in its folder, or in the file that takes the place of its Chart.yaml. The error names
+/// the file.
 pub(crate) fn read_metadata(
     tree: &Tree,
     folder: &Path,

@@ -104,8 +104,8 @@ impl LooseImage<'_> {
 }
 
 impl Search<'_, '_> {
-    /// Looks through the values of a chart, and through those of its subcharts that are enabled. `is_known` says whether
-    /// what is not there is set nowhere.
+    /// Looks through the values of a chart, and through those of its subcharts that are enabled. `is_known` says
+    /// whether what is not there is set nowhere.
     fn chart(&mut self, enabled: &EnabledChart, values: &Node, is_known: bool) {
         let is_known = is_known && !enabled.chart.is_missing;
         for (key, node) in values.as_map().into_iter().flatten() {
@@ -187,8 +187,8 @@ fn version(map: &Map) -> Option<&Node> {
     found.find(|it| !it.is_null())
 }
 
-/// The name of an image that has no version, and whether it has the tag `latest`. None for any other text, as one that a
-/// program fills in.
+/// The name of an image that has no version, and whether it has the tag `latest`. None for any other text, as one that
+/// a program fills in.
 fn loose_reference(text: &str) -> Option<(&str, bool)> {
     let after_host = text.rfind('/').map_or(0, |it| it + 1);
     let (name, tag) = match text[after_host..].find(':') {

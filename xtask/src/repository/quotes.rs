@@ -30,8 +30,8 @@ pub(crate) fn may_be_followed(
     }
 }
 
-/// Whether a chart and its subcharts take a text at this path of their values. Of a subchart that is not there only this is
-/// known: its versions are texts.
+/// Whether a chart and its subcharts take a text at this path of their values. Of a subchart that is not there only
+/// this is known: its versions are texts.
 fn takes_text(enabled: &EnabledChart, values: Map, path: &[&str], text: &str) -> bool {
     let values = Node::nowhere(Data::Map(values));
     let mut chart = enabled;

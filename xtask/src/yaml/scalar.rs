@@ -181,7 +181,8 @@ fn is_true_or_false(text: &str) -> bool {
     text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")
 }
 
-/// `1.10` is a version to people. `0.50`, `1.0`, `7.0000` and `-1.50` are numbers to them, too, unless the key says otherwise.
+/// `1.10` is a version to people. `0.50`, `1.0`, `7.0000` and `-1.50` are numbers to them, too, unless the key says
+/// otherwise.
 fn looks_like_version(key: &str, float: &str) -> bool {
     if !float.ends_with('0') || float.starts_with('0') || float.contains(['e', 'E']) {
         return false;
@@ -208,7 +209,8 @@ fn has_leading_zero(text: &str) -> bool {
     digits.len() > 1 && digits.starts_with('0') && !digits[1..].starts_with(['x', 'X'])
 }
 
-/// A float as a key or in the place of a text, as Go writes it: FormatFloat with format `g`, the fewest digits, and 32 bits.
+/// A float as a key or in the place of a text, as Go writes it: FormatFloat with format `g`, the fewest digits, and 32
+/// bits.
 pub(crate) fn float_text(value: f64) -> String {
     let value = value as f32;
     if value.is_nan() {
