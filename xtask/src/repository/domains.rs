@@ -1,12 +1,18 @@
 //! Domains that two hubs have: people find only one of them there.
 
-use crate::repository::{
-    cluster::{Cluster, Hub},
-    fleet::Fleet,
-    problem::{Level, Problems},
+use crate::{
+    machine::paths,
+    repository::{
+        cluster::{Cluster, Hub},
+        fleet::Fleet,
+        problem::{Level, Problems},
+        values_file::ValuesFile,
+    },
+    yaml::Node,
 };
 
-/// Hubs of one cluster cannot share a domain. On two clusters a hub that moves has both for a time.
+/// Hubs of one cluster cannot share a domain, unless they are below different paths. On two clusters a hub that moves has
+/// both for a time.
 pub(crate) fn are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     for (index, hub) in cluster.hubs.iter().enumerate() {
         let beside = others(fleet, cluster, hub).find(|(it, _)| is_same(it, cluster));
@@ -54,12 +60,31 @@ fn others<'a>(
     let clusters = fleet.clusters.iter();
     let clusters = clusters.filter(|it| !it.is_local() && !cluster.is_local());
     let hubs = clusters.flat_map(|it| it.hubs.iter().map(move |hub| (it, hub)));
-    hubs.filter(|(other_cluster, other)| {
+    hubs.filter(move |(other_cluster, other)| {
         let is_itself = is_same(other_cluster, cluster) && other.name == hub.name;
-        !is_itself && are_same(hub, other)
+        let is_there = !is_itself && are_same(hub, other);
+        is_there && base(fleet, cluster, hub) == base(fleet, other_cluster, other)
     })
 }
 
 fn is_same(cluster: &Cluster, other: &Cluster) -> bool {
     cluster.dir == other.dir
+}
+
+/// The path below which a hub answers: z2jh's `hub.baseUrl` in its values files, or else in its chart's.
+pub(crate) fn base(fleet: &Fleet, cluster: &Cluster, hub: &Hub) -> String {
+    let listed = hub.helm_chart_values_files.iter().rev();
+    let listed = listed.map(|it| paths::lexical(&cluster.dir.join(it)));
+    let mut files = listed.chain([hub.chart_folder().join("values.yaml")]);
+    let found = files.find_map(|path| {
+        let file = ValuesFile::read(&fleet.tree, &path, 0);
+        base_in(file.plain()?).map(str::to_owned)
+    });
+    found.unwrap_or_default().trim_matches('/').to_owned()
+}
+
+/// It in the values of a chart, or in those for one of its subcharts.
+fn base_in(values: &Node) -> Option<&str> {
+    let own = values.text(&["hub", "baseUrl"]);
+    own.or_else(|| values.as_map()?.values().find_map(base_in))
 }

@@ -103,11 +103,17 @@ impl IngressHost<'_> {
         self.name == domain || any.is_some() && any == suffix
     }
 
-    /// Whether another hub has the same host, though another domain. Nobody looks for a rehearsal cluster's hubs there.
-    fn is_taken_by(&self, other: &IngressHost) -> bool {
+    /// Whether another hub has the same host, though another domain, and the same path there. Nobody looks for a rehearsal
+    /// cluster's hubs there.
+    fn is_taken_by(&self, fleet: &Fleet, other: &IngressHost) -> bool {
         let is_rehearsed = self.cluster.is_local() || other.cluster.is_local();
         let is_told = domains::are_same(self.hub, other.hub);
-        self.name == other.name && !self.is_of(other) && !is_rehearsed && !is_told
+        self.name == other.name
+            && !self.is_of(other)
+            && !is_rehearsed
+            && !is_told
+            && domains::base(fleet, self.cluster, self.hub)
+                == domains::base(fleet, other.cluster, other.hub)
     }
 
     fn is_of(&self, other: &IngressHost) -> bool {
@@ -119,7 +125,7 @@ impl IngressHost<'_> {
 pub(crate) fn hosts_of_two_hubs(fleet: &Fleet, hosts: &[IngressHost]) -> Vec<Problem> {
     let mut found = Vec::new();
     for host in hosts {
-        let others = hosts.iter().filter(|other| host.is_taken_by(other));
+        let others = hosts.iter().filter(|other| host.is_taken_by(fleet, other));
         // That of a hub of the same cluster first.
         if let Some(other) = others.min_by_key(|it| domains::level(host.cluster, it.cluster)) {
             let level = domains::level(host.cluster, other.cluster);

@@ -248,7 +248,7 @@ fn same_cluster(cluster: &Cluster, other: &Cluster, problems: &mut Problems) {
 
 /// Staging hubs are upgraded before the others of their cluster.
 fn staging_before_prod(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    if !cluster.hubs.is_empty() && !cluster.hubs.iter().any(Hub::is_staging) {
+    if cluster.hubs.len() > 1 && !cluster.hubs.iter().any(Hub::is_staging) {
         let at = cluster.yaml.get(&["hubs"]).and_then(|it| it.at);
         problems.warning(
             "no-staging",

@@ -267,3 +267,41 @@ fn ingresses_of_two_clusters_may_share_a_host_for_a_time() {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
 }
+
+/// z2jh's ingress leads only what is below `hub.baseUrl` to a hub.
+#[test]
+fn hubs_of_one_cluster_may_share_a_domain_below_different_paths() {
+    let more = "- name: next\n  domain: one.example.org\n  helm_chart: pond\n  helm_chart_values_files: [next.yaml]\n";
+    let repo = two_hubs("kubeconfig", more);
+    repo.edit(
+        "helm-charts/pond/values.schema.yaml",
+        "additionalProperties: false",
+        "",
+    );
+    let ingress = "ingress: {enabled: true, hosts: [one.example.org]}\n";
+    let next = "config/clusters/lake/next.yaml";
+    repo.write(next, &format!("hub: {{baseUrl: /next/}}\n{ingress}"));
+    repo.write("helm-charts/pond/values.yaml", ingress);
+    repo.ok("validate lake");
+    repo.write(next, ingress);
+    let said = repo.fails("validate cluster-config lake");
+    assert!(
+        said.contains(": hub `prod`: hub `next` of `lake` has the same domain"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_cluster_with_one_hub_needs_no_staging() {
+    let repo = two_hubs("kubeconfig", "");
+    let yaml = "config/clusters/lake/cluster.yaml";
+    repo.edit(yaml, "  stage: staging\n", "");
+    let without = "no hub has `staging` in its name";
+    assert!(!repo.ok("validate lake").stdout.contains(without));
+    repo.edit(
+        yaml,
+        "hubs:\n",
+        "hubs:\n- {name: next, domain: two.example.org, helm_chart: pond, helm_chart_values_files: []}\n",
+    );
+    assert!(repo.ok("validate lake").stdout.contains(without));
+}
