@@ -359,7 +359,9 @@ impl Retrieve for Elsewhere {
         if !url.starts_with("http") {
             return Err(format!("`{url}` can't be read from a chart").into());
         }
-        if let Some(mut schema) = (self.retrieve)(url) {
+        if dialect::own_schema(url).is_none()
+            && let Some(mut schema) = (self.retrieve)(url)
+        {
             dialect::for_crate(&mut schema);
             return Ok(schema);
         }

@@ -3,6 +3,7 @@
 
 use anyhow::anyhow;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub(crate) use self::{
     documents::split_documents,
@@ -90,8 +91,12 @@ pub(crate) fn parse<T: DeserializeOwned>(content: &[u8]) -> anyhow::Result<T> {
     Ok(T::deserialize(&first_document(content)?)?)
 }
 
-/// A file's first document, as sigs.k8s.io/yaml reads it. An error names the line, but not the file.
-pub(crate) fn first_document(content: &[u8]) -> anyhow::Result<Node> {
+/// Reads a file over what `into` has of another one. Like `parse`, this takes the first document.
+pub(crate) fn parse_over(content: &[u8], shape: &Shape, into: &mut Value) -> anyhow::Result<()> {
+    shape.read(&first_document(content)?, into)
+}
+
+fn first_document(content: &[u8]) -> anyhow::Result<Node> {
     let read = text(content).and_then(|text| {
         let document = Document {
             text: text.to_owned(),

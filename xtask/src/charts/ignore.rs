@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use glob::{MatchOptions, Pattern};
 
 use crate::machine::tree::Tree;
@@ -26,15 +26,19 @@ impl Ignore {
         let rules = tree
             .read_if_there(&file)
             .with_context(|| format!("cannot read `{}`", file.display()))?;
-        Ok(Ignore::parse(&rules.unwrap_or_default()))
+        let rules = rules.unwrap_or_default();
+        let unknown = lines(&String::from_utf8_lossy(&rules)).any(|it| it.contains("**"));
+        ensure!(!unknown, "`{}`: helm does not know `**`", file.display());
+        Ok(Ignore::parse(&rules))
     }
 
     /// The content of a .helmignore; an empty one ignores nothing.
     pub(crate) fn parse(content: &[u8]) -> Ignore {
-        let text = String::from_utf8_lossy(content);
-        let lines = text.lines().map(str::trim);
-        let rules = lines.filter(|it| !it.is_empty() && !it.starts_with('#'));
-        Ignore(rules.map(Rule::parse).collect())
+        Ignore(
+            lines(&String::from_utf8_lossy(content))
+                .map(Rule::parse)
+                .collect(),
+        )
     }
 
     /// Whether helm leaves out a file of the chart, by its path in it, or a folder that it is in. values.schema.yaml is
@@ -48,6 +52,13 @@ impl Ignore {
             .enumerate()
             .any(|(up, path)| self.0.iter().any(|it| it.ignores(path, up > 0)))
     }
+}
+
+/// The lines that are rules.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.lines().map(str::trim);
+    lines.filter(|it| !it.is_empty() && !it.starts_with('#'))
 }
 
 impl Rule {

@@ -41,8 +41,8 @@ pub(crate) struct Loader<'a> {
 /// Where people find a chart's files.
 #[derive(Clone, Copy)]
 enum Origin<'a> {
-    /// A folder, by its path from the root. One of ours may have a values.schema.yaml, and what is in charts/ is not ours:
-    /// helm reads no such file, and the chart's makers may keep anything in it.
+    /// A folder, by its path from the root. helm reads no values.schema.yaml: only that of a chart of ours counts, which is
+    /// prepared as JSON, and none below charts/.
     Folder { path: &'a Path, is_ours: bool },
     /// An archive, at the dependency that names it.
     Archive(Place),

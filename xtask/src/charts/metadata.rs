@@ -16,8 +16,8 @@ use crate::{
     charts::{archive::Content, files::cached_files, ignore::Ignore, version::Version},
     machine::{name::Name, tree::Tree},
     yaml::{
-        self,
         Shape::{self, Anything, Bool, List, Map, Struct, Text, Time},
+        parse_over,
     },
 };
 
@@ -131,12 +131,12 @@ impl Metadata {
         let content = files.get(Path::new(CHART_YAML));
         let content = content.context("there is no Chart.yaml")?;
         let mut read = Value::Null;
-        read_over(&METADATA, content, &mut read).context(CHART_YAML)?;
+        parse_over(content, &METADATA, &mut read).context(CHART_YAML)?;
         let api_version = read["apiVersion"].as_str().unwrap_or_default().to_owned();
         let mut listed_in = CHART_YAML;
         if let Some(content) = files.get(Path::new(REQUIREMENTS_YAML)) {
             let before = read["dependencies"].clone();
-            read_over(&METADATA, content, &mut read).context(REQUIREMENTS_YAML)?;
+            parse_over(content, &METADATA, &mut read).context(REQUIREMENTS_YAML)?;
             if read["dependencies"] != before {
                 listed_in = REQUIREMENTS_YAML;
             }
@@ -295,18 +295,13 @@ impl Lock {
 
     fn parse(file: &'static str, content: &[u8]) -> Result<Lock> {
         let mut read = Value::Null;
-        read_over(&LOCK, content, &mut read)?;
+        parse_over(content, &LOCK, &mut read)?;
         let listed: Option<Vec<Option<_>>> = serde_json::from_value(read["dependencies"].take())?;
         Ok(Lock {
             file,
             dependencies: listed.into_iter().flatten().flatten().collect(),
         })
     }
-}
-
-/// Reads a file's first document over what was read before it.
-fn read_over(shape: &Shape, content: &[u8], read: &mut Value) -> Result<()> {
-    shape.read(&yaml::first_document(content)?, read)
 }
 
 /// Those of a chart's files in the repository that are there, and that .helmignore does not keep from helm.

@@ -346,6 +346,11 @@ impl Search<'_> {
             return Ok(None);
         };
         ensure!(
+            !locked.version.is_empty(),
+            "{} has no version of it\nhint: `helm dependency update`",
+            self.lock.file
+        );
+        ensure!(
             satisfies(&locked.version, &wanted.version)?,
             "{} has {}, and {} wants {}\nhint: `helm dependency update`",
             self.lock.file,

@@ -102,7 +102,7 @@ impl Reader {
         let mut reference = None;
         for (keyword, value) in keywords {
             if let ("$ref", Value::String(text)) = (keyword.as_str(), &mut *value) {
-                reference = self.reference(text);
+                reference = self.reference(text, scope.draft);
             } else {
                 let at = format!("{pointer}/{keyword}");
                 applied.extend(self.read_keyword(keyword, value, at, &scope));
@@ -143,7 +143,7 @@ impl Reader {
     }
 
     /// Rewrites a `$ref`. Returns the pointer in it if it refers to this document.
-    fn reference(&mut self, text: &mut String) -> Option<String> {
+    fn reference(&mut self, text: &mut String, draft: u32) -> Option<String> {
         if text.replace("~0", "").replace("~1", "").contains('~') {
             self.problems
                 .push(format!("`{text}` isn't a JSON pointer: `~` has to be `~0`"));
@@ -151,7 +151,12 @@ impl Reader {
         *text = text.replace(' ', "%20");
         let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
         if let Some(known) = own_schema(url) {
-            *text = format!("{known}#{fragment}");
+            let url = if draft_named(&known) == Some(draft) {
+                known
+            } else {
+                unknown(&known)
+            };
+            *text = format!("{url}#{fragment}");
         }
         text.strip_prefix('#').map(|it| it.replace("%20", " "))
     }
@@ -376,7 +381,7 @@ fn draft(schema: &Value) -> Option<u32> {
 
 /// The address by which the crate has a dialect's own schema. helm takes it by other spellings, too: with http or https, with
 /// an empty fragment, and without a dialect's name, which means the newest one.
-fn own_schema(url: &str) -> Option<String> {
+pub(crate) fn own_schema(url: &str) -> Option<String> {
     let (scheme, rest) = url.strip_suffix('#').unwrap_or(url).split_once("://")?;
     let path = rest.strip_prefix("json-schema.org/")?;
     if !["http", "https"].contains(&scheme) {
@@ -394,7 +399,21 @@ fn own_schema(url: &str) -> Option<String> {
     }
 }
 
+/// Another spelling of such an address, which the crate asks for: it has the schemas of one dialect at a time, and calls it
+/// an error where it expects that of another one.
+fn unknown(known: &str) -> String {
+    match known.strip_prefix("https") {
+        Some(rest) => format!("http{rest}"),
+        None => known.replacen("http", "https", 1),
+    }
+}
+
 fn draft_of(keywords: &Map<String, Value>) -> Option<u32> {
+    draft_named(keywords.get("$schema")?.as_str()?)
+}
+
+/// The dialect that an address names.
+fn draft_named(url: &str) -> Option<u32> {
     let dialects = [
         ("draft-04/", 4),
         ("draft-06/", 6),
@@ -402,10 +421,9 @@ fn draft_of(keywords: &Map<String, Value>) -> Option<u32> {
         ("draft/2019-09/", 2019),
         ("draft/2020-12/", 2020),
     ];
-    let name = keywords.get("$schema")?.as_str()?;
     dialects
         .into_iter()
-        .find_map(|(part, draft)| name.contains(part).then_some(draft))
+        .find_map(|(part, draft)| url.contains(part).then_some(draft))
 }
 
 /// The address that one without a fragment means in a document at `base`.

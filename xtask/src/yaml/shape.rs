@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use crate::yaml::{
-    node::{Data, Node},
+    node::{self, Data, Node},
     scalar::float_text,
     timestamp::is_time_in_json,
 };
@@ -21,12 +21,15 @@ pub(crate) enum Shape {
     /// A mapping with any keys.
     Map(&'static Shape),
     /// A mapping whose other keys mean nothing. Capitals and small letters are the same in its keys.
-    Struct(&'static [(&'static str, Shape)]),
+    Struct(&'static Fields),
 }
 
+/// Keys, and what may stand in their places.
+type Fields = [(&'static str, Shape)];
+
 impl Shape {
-    /// Reads a document over what `into` has of another one. In both, null stands for nothing. An error names
-    /// the line, but not the file.
+    /// Reads a document over what `into` has of another one. In both, null stands for nothing. An error names the line, but
+    /// not the file.
     pub(crate) fn read(&self, document: &Node, into: &mut Value) -> Result<()> {
         if document.is_null() {
             return Ok(());
@@ -47,22 +50,8 @@ impl Shape {
             (Shape::Bool, Data::Bool(it)) => *into = (*it).into(),
             (Shape::Time, Data::Text(it)) if is_time_in_json(it) => *into = text(node).into(),
             (Shape::List(item), Data::List(nodes)) => read_list(item, nodes, into)?,
-            (Shape::Map(shape), Data::Map(nodes)) => {
-                let mut read = object(into);
-                for (key, node) in nodes {
-                    shape.read_node(node, read.entry(&**key).or_insert(Value::Null))?;
-                }
-                *into = read.into();
-            }
-            (Shape::Struct(fields), Data::Map(nodes)) => {
-                let mut read = object(into);
-                for (key, node) in nodes {
-                    if let Some((name, shape)) = field(fields, key) {
-                        read_field(name, shape, node, &mut read)?;
-                    }
-                }
-                *into = read.into();
-            }
+            (Shape::Map(shape), Data::Map(nodes)) => read_map(shape, nodes, into)?,
+            (Shape::Struct(fields), Data::Map(nodes)) => read_struct(fields, nodes, into)?,
             _ => bail!(
                 "line {}: it is {}, and must be {}",
                 node.at.map_or(1, |it| it.line),
@@ -98,19 +87,34 @@ fn read_list(shape: &Shape, nodes: &[Node], into: &mut Value) -> Result<()> {
     Ok(())
 }
 
-fn read_field(name: &str, shape: &Shape, node: &Node, read: &mut Map<String, Value>) -> Result<()> {
-    let mut value = read.remove(name).unwrap_or_default();
-    shape
-        .read_node(node, &mut value)
-        .with_context(|| format!("`{name}`"))?;
-    if !value.is_null() {
-        read.insert(name.to_owned(), value);
+fn read_map(shape: &Shape, nodes: &node::Map, into: &mut Value) -> Result<()> {
+    let mut read = object(into);
+    for (key, node) in nodes {
+        shape.read_node(node, read.entry(&**key).or_insert(Value::Null))?;
     }
+    *into = read.into();
+    Ok(())
+}
+
+fn read_struct(fields: &'static Fields, nodes: &node::Map, into: &mut Value) -> Result<()> {
+    let mut read = object(into);
+    for (key, node) in nodes {
+        let Some((name, shape)) = field(fields, key) else {
+            continue;
+        };
+        let mut value = read.remove(*name).unwrap_or_default();
+        let fits = shape.read_node(node, &mut value);
+        fits.with_context(|| format!("`{name}`"))?;
+        if !value.is_null() {
+            read.insert((*name).to_owned(), value);
+        }
+    }
+    *into = read.into();
     Ok(())
 }
 
 /// The field of a struct that a key names.
-fn field(fields: &'static [(&str, Shape)], key: &str) -> Option<&'static (&'static str, Shape)> {
+fn field(fields: &'static Fields, key: &str) -> Option<&'static (&'static str, Shape)> {
     let exact = fields.iter().find(|(name, _)| *name == key);
     exact.or_else(|| fields.iter().find(|(name, _)| folded(name) == folded(key)))
 }

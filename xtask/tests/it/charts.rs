@@ -715,6 +715,37 @@ fn schemas_of_dialects_are_not_asked_for() {
     assert_eq!(asked.load(Ordering::Relaxed), 0, "{said}");
 }
 
+/// helm can check these, and nobody here can: that is no reason to stop a deploy.
+#[test]
+fn a_schema_of_another_dialect_is_no_problem() {
+    let (server, asked) = counting(|| Answer::Status(404));
+    let repo = repo("", "1.0.0");
+    repo.write(
+        "config/xtask.yaml",
+        &format!(
+            "chart_mirrors: {{http://json-schema.org: {0}, https://json-schema.org: {0}}}\n",
+            server.address
+        ),
+    );
+    let boulder = repo.root.join("helm-charts/stone/charts/boulder");
+    let yaml = "{apiVersion: v2, name: boulder, version: 1.0.0}";
+    for (own, other) in [
+        ("draft/2020-12", "http://json-schema.org/draft-07/schema#"),
+        ("draft/2020-12", "https://json-schema.org/draft-04/schema"),
+        ("draft-07", "https://json-schema.org/draft/2020-12/schema"),
+        ("draft-07", "http://json-schema.org/schema#"),
+    ] {
+        let schema = format!(
+            r#"{{"$schema": "https://json-schema.org/{own}/schema", "properties": {{"form": {{"$ref": "{other}"}}}}}}"#
+        );
+        let files = [("Chart.yaml", yaml), ("values.schema.json", &schema)];
+        chart(&boulder, &files);
+        let said = repo.ok("validate hub-config lake --fetch").stdout;
+        assert!(said.contains("`boulder` were not checked"), "{said}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
 #[test]
 fn a_schema_that_is_not_to_be_had_is_asked_for_once() {
     let (server, asked) = counting(|| Answer::Status(404));
