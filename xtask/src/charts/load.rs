@@ -152,7 +152,7 @@ impl<'a> Loader<'a> {
         written: &DependencyList,
     ) -> Result<Option<Chart>> {
         let chart = match part {
-            DependencySource::Folder(source) => self.source(source)?,
+            DependencySource::Folder(source) => self.source(*source)?,
             DependencySource::InCharts(vendored) if vendored.archive().is_none() => {
                 let origin = Origin::Folder {
                     path: &vendored.path,

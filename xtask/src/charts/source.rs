@@ -48,7 +48,7 @@ pub(crate) struct ChartSource {
 /// Where one dependency comes from.
 pub(crate) enum DependencySource {
     /// `file://`: another folder, prepared like this one.
-    Folder(ChartSource),
+    Folder(Box<ChartSource>),
     /// An archive or folder in charts/ that has the right version.
     InCharts(Vendored),
     /// To be fetched from a repository.
@@ -319,7 +319,7 @@ impl Search<'_> {
                 }
                 None => check_version(path, version, &wanted.version, self.lock.file, locked)?,
             }
-            return Ok(DependencySource::Folder(source));
+            return Ok(DependencySource::Folder(Box::new(source)));
         }
         let version = locked.unwrap_or(&wanted.version);
         if let Some(vendored) = self.find_in_charts(self.tree, &self.vendored, wanted, version)? {
