@@ -100,7 +100,8 @@ impl UnusableCluster {
         }
         problems.found.sort_by_key(|it| (it.line, it.column));
         UnusableCluster {
-            name: name.to_owned(),
+            // It may be no name, and have several lines.
+            name: name.escape_debug().to_string(),
             problems: problems.found,
         }
     }
