@@ -906,13 +906,14 @@ fn resources_that_changed_have_their_hubs_checked() {
 fn resources_of_a_cluster_are_in_any_folder_of_terraform() {
     let repo = Repo::new();
     repo.write("terraform/openstack/projects/lake.tfvars", "");
+    repo.write("terraform/openstack/projects/river.tfvars", "");
     for (changed, clusters) in [
         (
             "terraform/openstack/projects/lake.tfvars",
             ["lake"].as_slice(),
         ),
         ("terraform/azure/projects/lake.tfvars", &["lake"]),
-        ("terraform/openstack/cluster.tf", &["lake"]),
+        ("terraform/openstack/cluster.tf", &["lake", "river"]),
         ("terraform/azure/main.tf", &[]),
         ("terraform/openstack/projects/river.tfvars", &["river"]),
         ("terraform/openstack/projects/lake.tfvars.old", &[]),

@@ -21,7 +21,7 @@ use crate::{
         tree::Tree,
         workflow,
     },
-    repository::cluster::{Cluster, Hub},
+    repository::cluster::{Cluster, Hub, Provider},
 };
 
 /// List the hubs to check after a change to Terraform or eksctl files
@@ -141,17 +141,18 @@ fn reason(tree: &Tree, cluster: &Cluster, changed: &Changed) -> Option<String> {
         .then(|| "eksctl files of all clusters were modified".to_owned())
 }
 
-/// The folders of Terraform files that make a cluster: its provider's, and each that has or had a file of the cluster's own,
-/// as terraform/openstack for one that is logged in to with a kubeconfig.
+/// The folders of Terraform files that make a cluster: its provider's, and each that has a file of the cluster's own, as
+/// terraform/openstack for one that is logged in to with a kubeconfig. For that one a file that is gone counts as well.
 fn terraform(tree: &Tree, cluster: &Cluster, changed: &Changed) -> BTreeSet<PathBuf> {
     let all = Path::new("terraform");
     let of_changed = changed.within(all).filter_map(|it| it.iter().next());
     let mut names: BTreeSet<OsString> = of_changed.map(OsString::from).collect();
     names.extend(tree.children(all).unwrap_or_default());
     let mut folders: BTreeSet<_> = names.into_iter().map(|it| all.join(it)).collect();
+    let is_anywhere = matches!(cluster.provider, Provider::Kubeconfig(_));
     folders.retain(|folder| {
         let own = own_tfvars(folder, cluster);
-        tree.is_file(&own) || changed.files().any(|it| *it == own)
+        tree.is_file(&own) || is_anywhere && changed.files().any(|it| *it == own)
     });
     folders.extend(cluster.provider_name().map(|it| all.join(it)));
     folders
