@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     charts::{
@@ -140,12 +140,7 @@ impl ChartSource {
         replaced: Option<&Override>,
         above: &mut Vec<PathBuf>,
     ) -> Result<ChartSource> {
-        let found = tree.find(chart);
-        let found = found.with_context(|| format!("the chart `{}`", chart.display()))?;
-        let dir = match found {
-            Some(found) => found.path,
-            None => bail!("there is no chart `{}`", chart.display()),
-        };
+        let dir = without_links(tree, chart)?;
         let shown = dir.display().to_string();
         ensure!(
             !above.contains(&dir),
@@ -156,14 +151,7 @@ impl ChartSource {
         if above.is_empty() {
             metadata.refuse_uninstallable()?;
         }
-        let mut files = read_own_files(tree, &dir, &metadata)?;
-        let lock = match chart_override {
-            Some(file) => {
-                replace_chart_yaml(tree, &dir, file, &metadata, &mut files)?;
-                Lock::default()
-            }
-            None => read_lock(tree, &dir, &metadata)?,
-        };
+        let (files, lock) = files_and_lock(tree, &dir, chart_override, &metadata)?;
         let search = Search {
             dir: &dir,
             tree,
@@ -205,12 +193,38 @@ impl ChartSource {
     }
 }
 
+/// The path of a chart's folder without links.
+fn without_links(tree: &Tree, chart: &Path) -> Result<PathBuf> {
+    let shown = chart.display();
+    let found = tree
+        .find(chart)
+        .with_context(|| format!("the chart `{shown}`"))?;
+    let found = found.with_context(|| format!("there is no chart `{shown}`"))?;
+    Ok(found.path)
+}
+
 /// The files of the chart in a folder that helm reads, without those in charts/ that a dependency provides.
 fn read_own_files(tree: &Tree, dir: &Path, metadata: &Metadata) -> Result<Content> {
     let mut files = read_files(tree, dir, Ignore::of(tree, dir)?)
         .with_context(|| format!("cannot read the chart `{}`", dir.display()))?;
     files.retain(|path, _| !is_dependency(path, metadata));
     Ok(files)
+}
+
+/// The own files of the chart in a folder, and its lock. With an override, whose file is in the place of Chart.yaml, there is
+/// none.
+fn files_and_lock(
+    tree: &Tree,
+    dir: &Path,
+    chart_override: Option<&Path>,
+    metadata: &Metadata,
+) -> Result<(Content, Lock)> {
+    let mut files = read_own_files(tree, dir, metadata)?;
+    let Some(file) = chart_override else {
+        return Ok((files, read_lock(tree, dir, metadata)?));
+    };
+    replace_chart_yaml(tree, dir, file, metadata, &mut files)?;
+    Ok((files, Lock::default()))
 }
 
 /// Puts a file in the place of Chart.yaml among the files of the chart in a folder. What the chart has for the dependencies
