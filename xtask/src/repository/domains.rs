@@ -1,7 +1,6 @@
 //! Domains that two hubs have: people find only one of them there.
 
 use crate::{
-    machine::paths,
     repository::{
         cluster::{Cluster, Hub},
         fleet::Fleet,
@@ -63,7 +62,7 @@ fn others<'a>(
     hubs.filter(move |(other_cluster, other)| {
         let is_itself = is_same(other_cluster, cluster) && other.name == hub.name;
         let is_there = !is_itself && are_same(hub, other);
-        is_there && base(fleet, cluster, hub) == base(fleet, other_cluster, other)
+        is_there && base(fleet, hub) == base(fleet, other)
     })
 }
 
@@ -72,9 +71,8 @@ fn is_same(cluster: &Cluster, other: &Cluster) -> bool {
 }
 
 /// The path below which a hub answers: z2jh's `hub.baseUrl` in its values files, or else in its chart's.
-pub(crate) fn base(fleet: &Fleet, cluster: &Cluster, hub: &Hub) -> String {
-    let listed = hub.helm_chart_values_files.iter().rev();
-    let listed = listed.map(|it| paths::lexical(&cluster.dir.join(it)));
+pub(crate) fn base(fleet: &Fleet, hub: &Hub) -> String {
+    let listed = hub.helm_chart_values_files.iter().rev().cloned();
     let mut files = listed.chain([hub.chart_folder().join("values.yaml")]);
     let found = files.find_map(|path| {
         let file = ValuesFile::read(&fleet.tree, &path, 0);

@@ -112,8 +112,7 @@ impl IngressHost<'_> {
             && !self.is_of(other)
             && !is_rehearsed
             && !is_told
-            && domains::base(fleet, self.cluster, self.hub)
-                == domains::base(fleet, other.cluster, other.hub)
+            && domains::base(fleet, self.hub) == domains::base(fleet, other.hub)
     }
 
     fn is_of(&self, other: &IngressHost) -> bool {
