@@ -124,19 +124,18 @@ pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -
         mask: &mask,
         tell: &|line| say!("{line}"),
     };
+    let attempts = attempts(&check, lease.as_ref())?;
+    let address = mask.hide(&check.address.url);
+    HealthReport::new(cluster, hub, address, attempts).print(args.format)
+}
+
+/// Checks the hub. What was found while somebody else had the lease counts for nothing.
+fn attempts(check: &Check, lease: Option<&Lease>) -> Result<Vec<Attempt>> {
     let attempts = check.run();
-    let attempts = match &lease {
-        Some(lease) => lease.unless_lost(attempts)?,
-        None => attempts?,
-    };
-    let report = HealthReport {
-        cluster: &cluster.name,
-        hub: &hub.name,
-        address: mask.hide(&check.address.url),
-        healthy: attempts.last().is_some_and(|it| it.failure.is_none()),
-        attempts,
-    };
-    report.print(args.format)
+    match lease {
+        Some(lease) => lease.unless_lost(attempts),
+        None => attempts,
+    }
 }
 
 fn refuse_simulated_nodes(session: &Session, cluster: &Cluster) -> Result<()> {
@@ -241,7 +240,22 @@ fn no_token(hub: &Hub, why: &str) -> anyhow::Error {
     )
 }
 
-impl HealthReport<'_> {
+impl<'a> HealthReport<'a> {
+    fn new(
+        cluster: &'a Cluster,
+        hub: &'a Hub,
+        address: String,
+        attempts: Vec<Attempt>,
+    ) -> HealthReport<'a> {
+        HealthReport {
+            cluster: &cluster.name,
+            hub: &hub.name,
+            address,
+            healthy: attempts.last().is_some_and(|it| it.failure.is_none()),
+            attempts,
+        }
+    }
+
     fn state(&self) -> &'static str {
         match self.attempts.last() {
             Some(last) if last.busy => "is busy, which says nothing of its health",
