@@ -41,14 +41,14 @@ struct Input {
     content: Vec<u8>,
 }
 
-/// Renders all selected releases that have readable values and a prepared chart. `sh` has helm.
+/// Renders all selected releases whose values are all known and whose chart is prepared. `sh` has helm.
 pub(crate) fn render(sh: &Shell, fleet: &Fleet, prepared: &PreparedCharts) -> Result<Vec<Problem>> {
     let helm = process::read(sh, cmd!(sh, "helm version --short"))?;
     let releases = fleet.releases();
     let mut renderings = Vec::new();
     for release in &releases {
         if fleet.wants_config_of(release)
-            && fleet.is_readable(release)
+            && fleet.knows_all_of(release)
             && let Some(Ok(chart)) = prepared.get(&release.chart)
         {
             renderings.push(Rendering {
