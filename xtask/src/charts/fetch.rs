@@ -23,7 +23,7 @@ use crate::{
     charts::{
         archive, files,
         metadata::Metadata,
-        version::{Range, Version, satisfies},
+        version::{Version, satisfies},
     },
     machine::{name::Name, paths, process},
     schema::Retriever,
@@ -195,7 +195,7 @@ impl Index {
             .get(name)
             .ok_or_else(|| NotPublished("index.yaml there does not have the chart".to_owned()))?;
         let same = versions.iter().find(|it| it.version == version);
-        let entry = same.or_else(|| newest(versions, version));
+        let entry = same.or_else(|| equal(versions, version));
         let entry = entry.ok_or_else(|| {
             let newest = versions.iter().take(5).map(|it| it.version.as_str());
             NotPublished(format!(
@@ -207,17 +207,13 @@ impl Index {
     }
 }
 
-/// The newest version in a range. Of two that differ only in what does not count helm takes the first.
-fn newest<'a>(versions: &'a [Entry], range: &str) -> Option<&'a Entry> {
-    let range = Range::parse(range)?;
-    let versions = versions
-        .iter()
-        .filter_map(|it| Some((Version::parse(&it.version)?, it)));
-    let in_range = versions.filter(|(version, _)| range.takes(version));
-    let newest = in_range
-        .rev()
-        .max_by(|(one, _), (other, _)| one.compare(other));
-    newest.map(|(_, entry)| entry)
+/// A version that is written in another way, such as `v1.2.3` for `1.2.3`.
+fn equal<'a>(versions: &'a [Entry], wanted: &str) -> Option<&'a Entry> {
+    let wanted = Version::parse(wanted)?;
+    versions.iter().find(|it| {
+        let version = Version::parse(&it.version);
+        version.is_some_and(|it| it.compare(&wanted).is_eq())
+    })
 }
 
 impl Entry {

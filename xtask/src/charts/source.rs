@@ -342,9 +342,10 @@ impl Search<'_> {
         if let Some(vendored) = self.find_ignored(wanted, version)? {
             return Ok(DependencySource::InCharts(vendored));
         }
-        Ok(DependencySource::Remote(
-            wanted.remote(version, self.lock.file)?,
-        ))
+        if locked.is_none() {
+            wanted.refuse_range(self.lock.file)?;
+        }
+        Ok(DependencySource::Remote(wanted.remote(version)?))
     }
 
     /// The version in the lock, which has to be there if the lock lists anything.
@@ -448,14 +449,20 @@ impl Dependency {
             || version.is_some_and(|it| it.starts_with(|first: char| first.is_ascii_digit()))
     }
 
-    /// Where to fetch it in a version. `lock` is the file that would have it for a range.
-    fn remote(&self, version: &str, lock: &str) -> Result<Remote> {
+    /// Refuses what is not one version. `lock` is the file that would say which one of a range.
+    fn refuse_range(&self, lock: &str) -> Result<()> {
+        let version = &self.version;
         version::range(version)?;
         ensure!(
             version::is_exact(version),
             "`{version}` is not one version, and no {lock} says which one\n\
              hint: `helm dependency update` writes {lock}; with `chart_override`, which has none, write the version itself"
         );
+        Ok(())
+    }
+
+    /// Where to fetch it in a version.
+    fn remote(&self, version: &str) -> Result<Remote> {
         let is_address = ["https://", "http://", "oci://"]
             .iter()
             .any(|it| self.repository.starts_with(it));

@@ -83,10 +83,11 @@ pub(crate) fn satisfies(version: &str, wanted: &str) -> Result<bool> {
     Ok(range.takes(&parsed))
 }
 
-/// Whether a text is one version with all its numbers. helm takes what has fewer for a range.
+/// Whether people mean one version by a text: it has all its numbers, or a pre-release as `v0.7-d5a68a3`. helm takes `0.7`
+/// for a range.
 pub(crate) fn is_exact(text: &str) -> bool {
-    let parts = Parts::of(text);
-    Version::parse(text).is_some() && parts.is_some_and(|it| it.numbers.len() == 3)
+    let parts = Parts::of(text).filter(|_| Version::parse(text).is_some());
+    parts.is_some_and(|it| it.numbers.len() == 3 || !it.prerelease.is_empty())
 }
 
 /// 3 of `3.3.8`. None of a range, and of a version between two releases, which may have more than the first.

@@ -66,6 +66,28 @@ pub(crate) fn boulder(ran: &Ran) -> &str {
 
 pub(crate) const RENDER: &str = "deploy lake --dry-run";
 
+/// helm takes `0.7` for a range.
+#[test]
+fn fewer_numbers_are_one_version_with_a_lock_or_a_pre_release() {
+    let work = Repo::new();
+    for version in ["0.7", "0.7.1", "v0.7-d5a68a3"] {
+        boulder_chart(&work.root, version, &work.root);
+    }
+    index(&work.root);
+    let served = Server::serving(&work.root);
+    let repo = repo(&served.address, "v0.7-d5a68a3");
+    assert_eq!(boulder(&repo.ok(RENDER)), "boulder-v0.7-d5a68a3");
+    repo.edit("helm-charts/stone/Chart.yaml", "v0.7-d5a68a3", "0.7");
+    let said = repo.fails(RENDER);
+    let refused = "`0.7` is not one version, and no Chart.lock says which one";
+    assert!(said.contains(refused), "{said}");
+    let address = &served.address;
+    let lock =
+        format!("dependencies: [{{name: boulder, repository: \"{address}\", version: '0.7'}}]\n");
+    repo.write("helm-charts/stone/Chart.lock", &lock);
+    assert_eq!(boulder(&repo.ok(RENDER)), "boulder-0.7");
+}
+
 #[test]
 fn dependencies_of_the_right_version() {
     let work = Repo::new();
