@@ -38,6 +38,16 @@ pub(crate) struct Loader<'a> {
     pub(crate) problems: Vec<(u32, Finding)>,
 }
 
+/// The line and column where a template reads files that are called secret, as `.Files.Get "files/secrets/key"` does.
+fn secret_file_in(template: &str) -> Option<(u32, u32)> {
+    let mut lines = (1..).zip(template.lines());
+    lines.find_map(|(number, line)| {
+        let (before, reads) = line.split_once(".Files.")?;
+        let column = before.chars().count() as u32 + 1;
+        reads.contains("secret").then_some((number, column))
+    })
+}
+
 /// Where people find a chart's files.
 #[derive(Clone, Copy)]
 enum Origin<'a> {
@@ -98,6 +108,7 @@ impl<'a> Loader<'a> {
         let number = self.files.add(&source.listed_in());
         let written = DependencyList::read(&source, number);
         self.report_problems(&source, &written);
+        self.report_secret_files(&source);
         let origin = Origin::Folder {
             path: &dir,
             is_ours: true,
@@ -127,6 +138,33 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Warns of templates that read files which are called secret: a prepared chart has none.
+    fn report_secret_files(&mut self, source: &ChartSource) {
+        let templates = source
+            .files
+            .iter()
+            .filter(|(path, _)| path.starts_with("templates"));
+        for (path, content) in templates {
+            let text = String::from_utf8_lossy(content);
+            let Some((line, column)) = secret_file_in(&text) else {
+                continue;
+            };
+            let file = self.files.add(&Path::new(&source.shown).join(path));
+            let at = Place { file, line, column };
+            let message = "helm gets no files of a chart that are called secret, and so this template finds none: put their \
+                           content into an encrypted values file";
+            self.warn("chart", at, message);
+        }
+    }
+
+    fn warn(&mut self, rule: &'static str, at: Place, message: impl Into<String>) {
+        let finding = Finding {
+            is_warning: true,
+            ..Finding::problem(rule, Some(at), message)
+        };
+        self.problems.push((at.file, finding));
+    }
+
     /// Warns of a dependency that gets no updates any more.
     fn report_deprecated(&mut self, part: Option<&Chart>, written: &DependencyList) {
         let Some(part) = part.filter(|it| it.is_deprecated) else {
@@ -137,12 +175,7 @@ impl<'a> Loader<'a> {
              replaces it",
             part.name, part.version
         );
-        let finding = Finding::problem("deprecated", Some(written.place(&part.name)), message);
-        let finding = Finding {
-            is_warning: true,
-            ..finding
-        };
-        self.problems.push((written.file, finding));
+        self.warn("deprecated", written.place(&part.name), message);
     }
 
     /// The chart of a dependency. None if it would have to be fetched.

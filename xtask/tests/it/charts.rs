@@ -596,6 +596,11 @@ fn what_is_called_secret_beside_a_chart_stays_out_of_the_cache() {
         is_there("secret.yaml") && is_there("values.schema.json"),
         "{prepared:?}"
     );
+    let template = "# {{ .Chart.Name }}\n# {{ (.Files.Glob \"files/secrets/*\").AsSecrets }}\n";
+    repo.write("helm-charts/pond/templates/keys.yaml", template);
+    let said = repo.ok("validate").stdout;
+    let left_out = "helm-charts/pond/templates/keys.yaml:2:7: warning: helm gets no files of a chart that are called secret";
+    assert!(said.contains(left_out), "{said}");
 }
 
 /// All files below a folder.
