@@ -62,7 +62,7 @@ fn others<'a>(
     hubs.filter(move |(other_cluster, other)| {
         let is_itself = is_same(other_cluster, cluster) && other.name == hub.name;
         let is_there = !is_itself && are_same(hub, other);
-        is_there && base(fleet, hub) == base(fleet, other)
+        is_there && !are_apart(fleet, (cluster, hub), (other_cluster, other))
     })
 }
 
@@ -70,8 +70,14 @@ fn is_same(cluster: &Cluster, other: &Cluster) -> bool {
     cluster.dir == other.dir
 }
 
+/// Whether two hubs at one host are below different paths of it: those of one cluster are behind the same ingress
+/// controller.
+pub(crate) fn are_apart(fleet: &Fleet, hub: (&Cluster, &Hub), other: (&Cluster, &Hub)) -> bool {
+    is_same(hub.0, other.0) && base(fleet, hub.1) != base(fleet, other.1)
+}
+
 /// The path below which a hub answers: z2jh's `hub.baseUrl` in its values files, or else in its chart's.
-pub(crate) fn base(fleet: &Fleet, hub: &Hub) -> String {
+fn base(fleet: &Fleet, hub: &Hub) -> String {
     let listed = hub.helm_chart_values_files.iter().rev().cloned();
     let mut files = listed.chain([hub.chart_folder().join("values.yaml")]);
     let found = files.find_map(|path| {

@@ -112,7 +112,7 @@ impl IngressHost<'_> {
             && !self.is_of(other)
             && !is_rehearsed
             && !is_told
-            && domains::base(fleet, self.hub) == domains::base(fleet, other.hub)
+            && !domains::are_apart(fleet, (self.cluster, self.hub), (other.cluster, other.hub))
     }
 
     fn is_of(&self, other: &IngressHost) -> bool {
