@@ -1,6 +1,8 @@
 //! What the repository itself says of a release. Charts that may or may not be in the cache have no part in it, and so it
 //! is the same wherever the repository is checked.
 
+use std::collections::BTreeMap;
+
 use crate::{
     charts::values::EnabledChart,
     repository::{fleet::Fleet, release_config::ReleaseConfig},
@@ -34,16 +36,24 @@ pub(crate) fn hub_values(values: &Node) -> Option<&Node> {
 
 /// Of a release's values those that files of the repository set.
 pub(crate) fn only_own(fleet: &Fleet, release: &ReleaseConfig, values: &Node) -> Node {
+    let mut known = BTreeMap::new();
+    only_of(values, &mut |at: Place| {
+        let is_own = || fleet.is_set(release, at) || is_in_folder(fleet, at);
+        *known.entry(at.file).or_insert_with(is_own)
+    })
+}
+
+fn only_of(values: &Node, is_own: &mut impl FnMut(Place) -> bool) -> Node {
     let mut own = Map::new();
     for (key, value) in values.as_map().into_iter().flatten() {
-        let value = match value.data {
-            Data::Map(_) => only_own(fleet, release, value),
-            _ => value.clone(),
-        };
-        let is_filled = value.as_map().is_some_and(|it| !it.is_empty());
-        let is_own = |at| fleet.is_set(release, at) || is_in_folder(fleet, at);
-        if is_filled || value.at.is_some_and(is_own) {
-            own.insert(key.clone(), value);
+        let is_kept = value.at.is_some_and(&mut *is_own);
+        if value.as_map().is_some() {
+            let below = only_of(value, is_own);
+            if is_kept || below.as_map().is_some_and(|it| !it.is_empty()) {
+                own.insert(key.clone(), below);
+            }
+        } else if is_kept {
+            own.insert(key.clone(), value.clone());
         }
     }
     Node {
