@@ -88,7 +88,8 @@ fn an_image_puller_that_its_awaiter_waits_for_in_vain() {
     let cluster = Shared::cluster();
     let repo = Repo::on(&cluster, &["hook-puller"]);
     let weight = |it: &str| format!("{BEFORE}, helm.sh/hook-weight: \"{it}\"");
-    hook(&repo, "puller", &weight("-10"), "DaemonSet", "pull");
+    // The awaiter is there by then.
+    hook(&repo, "puller", &weight("-10"), "DaemonSet", "pull-late");
     hook(&repo, "awaiter", &weight("10"), "Job", "stuck");
     let said = fails_soon(&repo, "deploy lake");
     assert_says(
