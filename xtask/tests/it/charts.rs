@@ -681,9 +681,8 @@ fn counting(answer: fn() -> Answer) -> (Server, Arc<AtomicUsize>) {
     (server, asked)
 }
 
-/// helm knows the dialects' own schemas by many spellings.
-#[test]
-fn schemas_of_dialects_are_not_asked_for() {
+/// A repository that would ask here for what JSON Schema's own site has, and how often it did.
+fn with_mirror_of_dialects() -> (Repo, Server, Arc<AtomicUsize>) {
     let (server, asked) = counting(|| Answer::Status(404));
     let repo = repo("", "1.0.0");
     repo.write(
@@ -693,6 +692,13 @@ fn schemas_of_dialects_are_not_asked_for() {
             server.address
         ),
     );
+    (repo, server, asked)
+}
+
+/// helm knows the dialects' own schemas by many spellings.
+#[test]
+fn schemas_of_dialects_are_not_asked_for() {
+    let (repo, _server, asked) = with_mirror_of_dialects();
     let mut numbers = 0..;
     let charts = repo.root.join("helm-charts/stone/charts");
     chart(
@@ -745,15 +751,7 @@ fn schemas_of_dialects_are_not_asked_for() {
 /// helm can check these, and nobody here can: that is no reason to stop a deploy.
 #[test]
 fn a_schema_of_another_dialect_is_no_problem() {
-    let (server, asked) = counting(|| Answer::Status(404));
-    let repo = repo("", "1.0.0");
-    repo.write(
-        "config/xtask.yaml",
-        &format!(
-            "chart_mirrors: {{http://json-schema.org: {0}, https://json-schema.org: {0}}}\n",
-            server.address
-        ),
-    );
+    let (repo, _server, asked) = with_mirror_of_dialects();
     let boulder = repo.root.join("helm-charts/stone/charts/boulder");
     let yaml = "{apiVersion: v2, name: boulder, version: 1.0.0}";
     for (own, other) in [

@@ -920,16 +920,18 @@ fn forwards(repo: &mut Repo, hub: &JupyterHub) {
     );
 }
 
+/// A hub below a path, and a `kubectl port-forward` that leads to it.
+fn steady_behind_forwards() -> Turn {
+    let mut turn = STEADY.turn();
+    has_base_url(&turn.repo);
+    forwards(&mut turn.repo, &turn.hub);
+    turn
+}
+
 /// The domain of a hub that moves leads to one of its clusters.
 #[test]
 fn a_hub_that_moves_is_asked_at_its_own_cluster() {
-    let Turn {
-        mut repo,
-        hub,
-        _turn,
-    } = STEADY.turn();
-    has_base_url(&repo);
-    forwards(&mut repo, &hub);
+    let Turn { repo, hub, _turn } = steady_behind_forwards();
     let elsewhere = Server::answering(|_| Answer::Status(403)).address;
     let front = front(&hub, elsewhere.trim_start_matches("http://"));
     for (file, domain) in [
@@ -959,13 +961,7 @@ fn a_hub_that_moves_is_asked_at_its_own_cluster() {
 /// As where HTTP Basic Auth protects all of it: then the hub itself is behind `kubectl port-forward`.
 #[test]
 fn the_first_page_answers_what_cluster_yaml_expects() {
-    let Turn {
-        mut repo,
-        hub,
-        _turn,
-    } = STEADY.turn();
-    has_base_url(&repo);
-    forwards(&mut repo, &hub);
+    let Turn { repo, hub, _turn } = steady_behind_forwards();
     let status = Arc::new(AtomicU16::new(401));
     let answered = status.clone();
     let server = Server::answering(move |_| Answer::Status(answered.load(Ordering::Relaxed)));
@@ -996,13 +992,7 @@ fn the_first_page_answers_what_cluster_yaml_expects() {
 /// And is not followed: as where people log in before they see the hub.
 #[test]
 fn a_redirection_may_be_expected() {
-    let Turn {
-        mut repo,
-        hub,
-        _turn,
-    } = STEADY.turn();
-    has_base_url(&repo);
-    forwards(&mut repo, &hub);
+    let Turn { repo, hub, _turn } = steady_behind_forwards();
     let sso = Server::answering(|_| Answer::Redirect("/sso".to_owned())).address;
     let front = front(&hub, sso.trim_start_matches("http://"));
     let domain = format!("domain: {}", hub.address);
