@@ -81,11 +81,19 @@ impl Override {
     }
 }
 
+/// The path of a chart's folder without links.
+pub(crate) fn find_folder(tree: &Tree, chart: &Path) -> Result<PathBuf> {
+    let shown = chart.display();
+    let found = tree
+        .find(chart)
+        .with_context(|| format!("the chart `{shown}`"))?;
+    let found = found.with_context(|| format!("there is no chart `{shown}`"))?;
+    Ok(found.path)
+}
+
+/// The same, or the path as it is where nothing is found.
 fn without_links(tree: &Tree, folder: &Path) -> PathBuf {
-    match tree.find(folder) {
-        Ok(Some(found)) => found.path,
-        _ => folder.to_owned(),
-    }
+    find_folder(tree, folder).unwrap_or_else(|_| folder.to_owned())
 }
 
 /// The folder of the basehub that a chart is built on, or that of the chart itself.

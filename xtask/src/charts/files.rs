@@ -105,6 +105,11 @@ fn is_rendered(folder: &Path) -> bool {
         .any(|it| folder.starts_with(it))
 }
 
+/// A file's content as helm reads it from a chart.
+pub(crate) fn without_byte_order_mark(content: &[u8]) -> &[u8] {
+    content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)
+}
+
 /// The files of a folder or an archive in the cache, by their paths in the chart.
 pub(crate) fn cached_files(chart: &Path) -> Result<Content> {
     if !chart.is_dir() {

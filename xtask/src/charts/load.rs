@@ -14,6 +14,7 @@ use crate::{
     charts::{
         archive::{self, Content},
         chart_path::ChartPath,
+        files::without_byte_order_mark,
         metadata::{Dependency, Metadata},
         source::{ChartSource, DependencySource},
         values::{self, Chart, Import},
@@ -311,8 +312,7 @@ impl<'a> Loader<'a> {
             "values.schema.json"
         };
         let content = files.get(Path::new(name))?;
-        // helm takes a byte order mark away wherever it reads a chart.
-        let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+        let content = without_byte_order_mark(content);
         let at = self.start(origin, name);
         if let Some(known) = self.schemas.get(content) {
             return Some((at, known.clone()));

@@ -18,7 +18,7 @@ use crate::{
         chart_path::ChartPath,
         embed,
         fetch::{self, NotPublished, Remote},
-        files::{cached_files, children, write, write_files},
+        files::{cached_files, children, without_byte_order_mark, write, write_files},
         metadata::Metadata,
         source::{ChartSource, DependencySource},
     },
@@ -171,8 +171,7 @@ fn complete_schemas(files: &mut Content, settings: &Settings) -> Result<bool> {
         if !path.ends_with("values.schema.json") {
             continue;
         }
-        let json = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-        let mut schema: Value = serde_json::from_slice(json)
+        let mut schema: Value = serde_json::from_slice(without_byte_order_mark(content))
             .with_context(|| format!("{}: not a schema in JSON", path.display()))?;
         if embed::embed(&mut schema, settings).with_context(|| path.display().to_string())? {
             *content = serde_json::to_vec(&schema)?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     charts::{
         archive::{self, Content},
-        chart_path::{ChartPath, Override, on_disk, read_metadata},
+        chart_path::{ChartPath, Override, find_folder, on_disk, read_metadata},
         fetch::Remote,
         files::read_files,
         format::FORMAT,
@@ -140,7 +140,7 @@ impl ChartSource {
         replaced: Option<&Override>,
         above: &mut Vec<PathBuf>,
     ) -> Result<ChartSource> {
-        let dir = without_links(tree, chart)?;
+        let dir = find_folder(tree, chart)?;
         let shown = dir.display().to_string();
         ensure!(
             !above.contains(&dir),
@@ -191,16 +191,6 @@ impl ChartSource {
         }
         remotes
     }
-}
-
-/// The path of a chart's folder without links.
-fn without_links(tree: &Tree, chart: &Path) -> Result<PathBuf> {
-    let shown = chart.display();
-    let found = tree
-        .find(chart)
-        .with_context(|| format!("the chart `{shown}`"))?;
-    let found = found.with_context(|| format!("there is no chart `{shown}`"))?;
-    Ok(found.path)
 }
 
 /// The files of the chart in a folder that helm reads, without those in charts/ that a dependency provides.
