@@ -20,7 +20,7 @@ use crate::{
         volumes,
     },
     machine::{
-        process,
+        process::{self, Unfinished},
         terminal::{self, list, number_of},
         tree::Tree,
         until::Until,
@@ -139,9 +139,7 @@ fn remove(
     let newest = history::last(api, hub)?.filter(|it| it.revision.is(asked_about));
     let newest = newest.context("somebody has changed it meanwhile: nothing was done")?;
 
-    let _unfinished = process::unfinished(format!(
-        "{hub}: some of it may be gone; the same command removes the rest"
-    ));
+    let _unfinished = unfinished(hub);
     let mask = session
         .mask()
         .and(history::secret_texts(&content, |_, _| false));
@@ -205,13 +203,18 @@ fn finish(session: &Session, lease: &Lease, args: &Retire) -> Result<String> {
         history::last(api, hub)?.is_none(),
         "somebody has deployed it meanwhile: nothing was done"
     );
-    let _unfinished = process::unfinished(format!(
-        "{hub}: some of it may be gone; the same command removes the rest"
-    ));
+    let _unfinished = unfinished(hub);
     lease.check()?;
     delete_servers(api, hub, left.servers)?;
     lease.check()?;
     delete_volumes(api, args, left.are_of_release)
+}
+
+/// What a second signal leaves.
+fn unfinished(hub: &str) -> Unfinished {
+    process::unfinished(format!(
+        "{hub}: some of it may be gone; the same command removes the rest"
+    ))
 }
 
 /// Refuses claims that nobody has, and what would delete others than those.
