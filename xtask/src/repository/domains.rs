@@ -60,9 +60,10 @@ fn others<'a>(
     let clusters = clusters.filter(|it| !it.is_local() && !cluster.is_local());
     let hubs = clusters.flat_map(|it| it.hubs.iter().map(move |hub| (it, hub)));
     hubs.filter(move |(other_cluster, other)| {
-        let is_itself = is_same(other_cluster, cluster) && other.name == hub.name;
-        let is_there = !is_itself && are_same(hub, other);
-        is_there && !are_apart(fleet, (cluster, hub), (other_cluster, other))
+        let is_itself = || is_same(other_cluster, cluster) && other.name == hub.name;
+        are_same(hub, other)
+            && !is_itself()
+            && !are_apart(fleet, (cluster, hub), (other_cluster, other))
     })
 }
 

@@ -193,7 +193,7 @@ impl Fleet {
             if let Err(err) = &loaded {
                 let own = ChartPath::of(&chart.folder);
                 // What is wrong without an override is no matter of it.
-                let is_of_override = loader.load(&own).is_ok();
+                let is_of_override = chart != own && loader.load(&own).is_ok();
                 let blamed = if is_of_override { &chart } else { &own };
                 broken.push((blamed.described_in(), format!("{err:#}")));
             }

@@ -40,10 +40,14 @@ impl KeyFile<'_> {
         })
     }
 
+    /// What it holds.
+    pub(crate) fn read(&self, tree: &Tree) -> ValuesFile {
+        ValuesFile::read(tree, self.path, 0)
+    }
+
     /// What is wrong with it as it lies in the repository. A kubeconfig that is not there may be put there later.
-    pub(crate) fn problems(&self, tree: &Tree) -> Vec<String> {
+    pub(crate) fn problems(&self, tree: &Tree, file: &ValuesFile) -> Vec<String> {
         let shown = self.path.display();
-        let file = ValuesFile::read(tree, self.path, 0);
         match &file.state {
             ValuesContent::Unreadable(_) if self.may_come_later(tree) => Vec::new(),
             ValuesContent::Unreadable(why) => vec![why.clone()],
@@ -76,14 +80,6 @@ impl KeyFile<'_> {
         }
     }
 
-    /// Its `sops` block, if it is encrypted.
-    pub(crate) fn sops(&self, tree: &Tree) -> Option<Node> {
-        match ValuesFile::read(tree, self.path, 0).state {
-            ValuesContent::Encrypted(encrypted) => Some(encrypted.sops),
-            _ => None,
-        }
-    }
-
     fn may_come_later(&self, tree: &Tree) -> bool {
         let is_missing = matches!(tree.find(self.path), Ok(None));
         self.is_kubeconfig && is_missing && !tree.lacks(self.path)
@@ -92,7 +88,7 @@ impl KeyFile<'_> {
 
 /// Refuses a login with a file that should be encrypted, and is not.
 pub(crate) fn refuse_plain(tree: &Tree, cluster: &Cluster) -> Result<()> {
-    let problems = KeyFile::of(cluster).map(|it| it.problems(tree));
+    let problems = KeyFile::of(cluster).map(|it| it.problems(tree, &it.read(tree)));
     match problems.unwrap_or_default() {
         problems if problems.is_empty() => Ok(()),
         problems => bail!("{}", problems.join("\n")),

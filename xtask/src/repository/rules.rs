@@ -178,7 +178,7 @@ fn check_authenticator(
     }
     let Some(hub) = release.hub else { return };
     let values = only_own(fleet, release, values);
-    let Some(values) = hub_values(&values) else {
+    let Some(values) = values.as_map().and_then(hub_values) else {
         return;
     };
     let chart = JupyterHubChart::find(fleet, release, enabled);
@@ -270,13 +270,17 @@ fn keys_are_encrypted(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
     let Some(key) = KeyFile::of(cluster) else {
         return;
     };
-    for problem in key.problems(&fleet.tree) {
+    let file = key.read(&fleet.tree);
+    for problem in key.problems(&fleet.tree, &file) {
         problems.problem("key", key.at, problem);
     }
     // By its name it may be among the files that are checked for this already.
     let is_checked = fleet.unlisted(cluster).any(|(path, _)| path == key.path);
-    if let Some(sops) = key.sops(&fleet.tree).filter(|_| !is_checked)
-        && let Some(message) = fleet.recipients.difference(&fleet.tree, key.path, &sops)
+    if let ValuesContent::Encrypted(encrypted) = &file.state
+        && !is_checked
+        && let Some(message) = fleet
+            .recipients
+            .difference(&fleet.tree, key.path, &encrypted.sops)
     {
         let message = format!("`{}`: {message}", key.path.display());
         problems.problem("recipients", key.at, message);

@@ -46,7 +46,7 @@ pub(crate) struct AuthenticatorConfig<'a> {
 
 /// Whether there's somebody who can log in to a hub of these values, as far as they say.
 pub(crate) fn has_login(values: &Node) -> bool {
-    let Some(hub) = hub_values(values) else {
+    let Some(hub) = values.as_map().and_then(hub_values) else {
         return true;
     };
     let class = hub.text(&["config", "JupyterHub", "authenticator_class"]);

@@ -20,16 +20,16 @@ pub(crate) struct JupyterHubChart<'a> {
 }
 
 /// The `hub` values of JupyterHub's chart, wherever among the charts that people build on it.
-pub(crate) fn hub_values(values: &Node) -> Option<&Node> {
+pub(crate) fn hub_values(values: &Map) -> Option<&Node> {
     let mut level = vec![values];
     while !level.is_empty() {
-        let mut hubs = level.iter().filter_map(|it| it.get(&["hub"]));
+        let mut hubs = level.iter().filter_map(|it| it.get("hub"));
         let found = hubs.find(|it| it.get(&["config"]).is_some_and(|it| !it.is_falsy()));
         if found.is_some() {
             return found;
         }
-        let maps = level.into_iter().filter_map(Node::as_map);
-        level = maps.flat_map(|it| it.values()).collect();
+        let below = level.into_iter().flat_map(|it| it.values());
+        level = below.filter_map(Node::as_map).collect();
     }
     None
 }
@@ -75,8 +75,8 @@ impl<'a> JupyterHubChart<'a> {
         enabled: &EnabledChart<'a>,
     ) -> Option<JupyterHubChart<'a>> {
         let mut found = listed(fleet, enabled)?;
-        let set = Node::nowhere(Data::Map(fleet.set(release)));
-        found.has_own_class = !names_class(&set) && !default_names_class(fleet, enabled);
+        found.has_own_class =
+            !names_class(&fleet.set(release)) && !default_names_class(fleet, enabled);
         Some(found)
     }
 }
@@ -111,12 +111,12 @@ fn folders<'e, 'a>(
 }
 
 fn default_names_class(fleet: &Fleet, enabled: &EnabledChart) -> bool {
-    let defaults = Node::nowhere(Data::Map(enabled.chart.defaults.clone()));
-    names_class(&defaults) || folders(fleet, enabled).any(|it| default_names_class(fleet, it))
+    names_class(&enabled.chart.defaults)
+        || folders(fleet, enabled).any(|it| default_names_class(fleet, it))
 }
 
 /// Whether values name a class, be it to take away another one with `null`.
-fn names_class(values: &Node) -> bool {
+fn names_class(values: &Map) -> bool {
     let class = ["config", "JupyterHub", "authenticator_class"];
     hub_values(values).is_some_and(|it| it.get(&class).is_some())
 }
