@@ -12,6 +12,7 @@ mod gates;
 pub(crate) mod hub_traits;
 mod images;
 mod ingress;
+pub(crate) mod jsonnet;
 pub(crate) mod keys;
 pub(crate) mod kubernetes_version;
 mod plain_secrets;

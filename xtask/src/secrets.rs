@@ -14,7 +14,7 @@ pub(crate) use self::{
     form::{BROKEN, Content, Form, read},
     in_memory::{InMemory, texts},
     mask::Mask,
-    placeholders::placeholders,
+    placeholders::{of_domain, placeholders},
     sops::{Decrypter, decrypt, not_encrypted, open, remedy},
 };
 

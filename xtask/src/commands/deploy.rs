@@ -27,6 +27,7 @@ pub mod options;
 mod report;
 mod run;
 pub mod support;
+mod values;
 
 /// Deploys hubs. Fails if one of them did.
 pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
@@ -34,7 +35,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         process::end_in_order();
     }
     let what = [What::Hubs, What::Authenticators];
-    let fleet = Fleet::load(tree, &what, Some(&args.cluster), &args.hubs)?;
+    let fleet = Fleet::load(sh, tree, &what, Some(&args.cluster), &args.hubs)?;
     let cluster = fleet.cluster(&args.cluster)?;
     cluster.select_hubs(&args.hubs)?;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;

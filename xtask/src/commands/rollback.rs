@@ -22,7 +22,6 @@ use crate::{
         cluster::Cluster,
         fleet::Fleet,
         hub_traits::{self, PlainValues},
-        problem::What,
     },
 };
 
@@ -85,7 +84,7 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
         migrations::refuse_way_back(&sh, &session.api, release, contents[0], contents[1])
             .with_context(|| shown.clone())?;
     }
-    let plain = plain_values(tree, &args.cluster, release).unwrap_or_default();
+    let plain = plain_values(&sh, tree, &args.cluster, release).unwrap_or_default();
     tell(&way_back, &plain);
     let question = format!(
         "Return {shown}, on {}, from revision {} to {}",
@@ -134,13 +133,8 @@ fn way_back<'a>(
 
 /// What of the release's values anybody may see. An error if the repository cannot tell, which must not keep a release
 /// from going back.
-fn plain_values(tree: &Tree, cluster: &str, release: &str) -> Result<PlainValues> {
-    let (what, hubs) = if release == "support" {
-        (What::Support, Vec::new())
-    } else {
-        (What::Hubs, vec![release.to_owned()])
-    };
-    let fleet = Fleet::load(tree, &[what], Some(cluster), &hubs)?;
+fn plain_values(sh: &Shell, tree: &Tree, cluster: &str, release: &str) -> Result<PlainValues> {
+    let fleet = Fleet::of_release(sh, tree, cluster, release)?;
     let config = fleet.releases().into_iter().next();
     let config = config.context("it has no values")?;
     Ok(hub_traits::plain_values(&fleet, &config))

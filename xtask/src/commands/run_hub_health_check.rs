@@ -182,7 +182,7 @@ impl RunHubHealthCheck {
 
     /// The cluster and its hub, with the hub's charts.
     fn load(&self, sh: &Shell, tree: &Tree) -> Result<Fleet> {
-        let fleet = Fleet::load(tree, &[What::Hubs], Some(&self.cluster), self.hubs())?;
+        let fleet = Fleet::load(sh, tree, &[What::Hubs], Some(&self.cluster), self.hubs())?;
         fleet.cluster(&self.cluster)?.select_hubs(self.hubs())?;
         let tools = programs::provide(sh, &["helm"], false)?;
         let settings = Settings::load(tree)?;

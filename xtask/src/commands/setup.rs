@@ -8,7 +8,8 @@ use xshell::Shell;
 use crate::machine::{
     parallel,
     programs::{
-        FOR_HUBS, FOR_REAL_NODES, FOR_REHEARSALS, Found, PROGRAMS, Program, Version, probe, which,
+        FOR_HUBS, FOR_REAL_NODES, FOR_REHEARSALS, Found, JSONNET, PROGRAMS, Program, Version,
+        probe, which,
     },
     terminal,
 };
@@ -34,7 +35,7 @@ pub struct Setup {
 /// What programs are for.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Use {
-    /// Every command on clusters elsewhere: helm, sops and kubectl
+    /// Every command on clusters elsewhere: helm, sops and kubectl, and what evaluates values in jsonnet
     Deploy,
     /// The same, and the rehearsal cluster on simulated nodes
     Rehearsal,
@@ -48,9 +49,9 @@ enum Use {
 impl Use {
     fn needs(self, program: &Program) -> bool {
         let lists: &[&[&str]] = match self {
-            Use::Deploy => &[FOR_HUBS],
-            Use::Rehearsal => &[FOR_HUBS, FOR_REHEARSALS],
-            Use::RealNode => &[FOR_HUBS, FOR_REHEARSALS, FOR_REAL_NODES],
+            Use::Deploy => &[FOR_HUBS, &[JSONNET]],
+            Use::Rehearsal => &[FOR_HUBS, &[JSONNET], FOR_REHEARSALS],
+            Use::RealNode => &[FOR_HUBS, &[JSONNET], FOR_REHEARSALS, FOR_REAL_NODES],
             Use::Ci => return true,
         };
         lists.iter().any(|it| it.contains(&program.name))

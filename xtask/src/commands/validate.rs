@@ -126,7 +126,7 @@ fn find(sh: &Shell, tree: &Tree, args: &Validate) -> Result<(Vec<Problem>, Strin
         tree
     };
     let settings = Settings::load(tree)?;
-    let fleet = Fleet::load(tree, &what, cluster, &hubs)?;
+    let fleet = Fleet::load(sh, tree, &what, cluster, &hubs)?;
     let size = fleet.size();
     Ok((check(sh, tree, &settings, fleet, args)?, size))
 }

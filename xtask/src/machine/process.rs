@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, PipeReader, PipeWriter, Read, Write},
+    io::{self, BufRead, BufReader, IsTerminal},
     os::unix::{fs::FileExt, process::ExitStatusExt},
     process::{Command, ExitCode, ExitStatus},
     sync::{
@@ -30,7 +30,10 @@ use xshell::{Cmd, Shell};
 
 use crate::machine::{inherited, private, stopped, terminal};
 
+pub(crate) use self::conversation::{Conversation, Exceeded, Limits, converse};
 pub(crate) use crate::machine::stopped::check as check_stopped;
+
+mod conversation;
 
 /// Set on our own `Shell` by `--verbose`: each program that is run is shown.
 pub const VERBOSE: &str = "XTASK_VERBOSE";
@@ -233,63 +236,6 @@ impl Beside {
 }
 
 impl Drop for Beside {
-    fn drop(&mut self) {
-        let _ = self.handle.kill();
-        let _ = self.handle.wait();
-    }
-}
-
-/// A program that answers one request after another. It is killed when this is dropped.
-pub(crate) struct Conversation {
-    name: String,
-    handle: Handle,
-    requests: PipeWriter,
-    answers: BufReader<PipeReader>,
-}
-
-/// Starts a program that answers requests until this thread ends.
-pub(crate) fn converse(sh: &Shell, cmd: Cmd) -> Result<Conversation> {
-    show_if_verbose(sh, &cmd);
-    let command = Command::from(cmd);
-    let name = name(&command);
-    let (stdin, requests) = io::pipe()?;
-    let (answers, stdout) = io::pipe()?;
-    let expression = in_its_folder(&command, ours(&command))
-        .stdin_file(stdin)
-        .stdout_file(stdout)
-        .stderr_null();
-    let handle = end_with_us(in_own_session(expression))
-        .start()
-        .with_context(|| format!("cannot run `{name}`"))?;
-    Ok(Conversation {
-        name,
-        handle,
-        requests,
-        answers: BufReader::new(answers),
-    })
-}
-
-impl Conversation {
-    /// Writes a line, and returns the line that answers it.
-    pub(crate) fn ask(&mut self, request: &str) -> Result<String> {
-        let mut answer = String::new();
-        writeln!(self.requests, "{request}")
-            .and_then(|()| self.answers.read_line(&mut answer))
-            .with_context(|| format!("`{}` does not answer", self.name))?;
-        Ok(answer.trim_end().to_owned())
-    }
-
-    /// The next bytes of the answer, of which at most so many are kept.
-    pub(crate) fn read(&mut self, length: u64, kept: u64) -> Result<Vec<u8>> {
-        let mut answer = self.answers.by_ref().take(length);
-        let mut content = Vec::new();
-        answer.by_ref().take(kept).read_to_end(&mut content)?;
-        io::copy(&mut answer, &mut io::sink())?;
-        Ok(content)
-    }
-}
-
-impl Drop for Conversation {
     fn drop(&mut self) {
         let _ = self.handle.kill();
         let _ = self.handle.wait();

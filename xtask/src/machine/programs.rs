@@ -17,6 +17,8 @@ use crate::machine::{parallel, paths, process, terminal::list};
 
 /// The programs that `deploy` runs on any cluster.
 pub(crate) const FOR_HUBS: &[&str] = &["helm", "sops", "kubectl"];
+/// The program that evaluates values in jsonnet, which is our own.
+pub(crate) const JSONNET: &str = "xtask-jsonnet";
 /// The programs that a rehearsal cluster consists of.
 pub(crate) const FOR_REHEARSALS: &[&str] = &[
     "kubectl",
@@ -53,6 +55,7 @@ pub(crate) const SYSTEM_FOR_IMAGES: &[(&str, &str)] = &[
 pub(crate) const KUBERNETES: Version = Version(1, 34, 4);
 const KWOK: Version = Version(0, 8, 0);
 const AGE: Version = Version(1, 3, 2);
+const EVALUATOR: Version = Version(1, 0, 0);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Version(u32, u32, u32);
@@ -73,11 +76,13 @@ pub(crate) enum BuildSource {
     Install,
     /// `go install` with the version set in this variable, which otherwise only a release build of the program does.
     InstallWith { version_variable: &'static str },
-    /// `go build PACKAGE` in a module of our own, because the program's go.mod has `replace` lines or it has no module that
-    /// `go install` takes.
+    /// `go build PACKAGE` in a module of our own, because the program's go.mod has `replace` lines, it has no module that
+    /// `go install` takes, or it is ours.
     Module {
         go_mod: &'static str,
         go_sum: &'static str,
+        /// If it is ours.
+        main_go: Option<&'static str>,
         ldflags: &'static str,
     },
 }
@@ -85,6 +90,7 @@ pub(crate) enum BuildSource {
 const KUBERNETES_MODULE: BuildSource = BuildSource::Module {
     go_mod: include_str!("../../tools/kubernetes/go.mod"),
     go_sum: include_str!("../../tools/kubernetes/go.sum"),
+    main_go: None,
     // Without these the server reports version 0.0.0, and charts with a `kubeVersion` refuse it.
     ldflags: "-X k8s.io/component-base/version.gitVersion=v{version} \
               -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34",
@@ -130,7 +136,14 @@ pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "etcd", version: Version(3, 6, 16), good: [Version(3, 6, 0), Version(3, 7, 0)],
         version_args: &["--version"], package: "go.etcd.io/etcd/server/v3",
         source: BuildSource::Module {
-            go_mod: include_str!("../../tools/etcd/go.mod"), go_sum: include_str!("../../tools/etcd/go.sum"), ldflags: "" } },
+            go_mod: include_str!("../../tools/etcd/go.mod"), go_sum: include_str!("../../tools/etcd/go.sum"),
+            main_go: None, ldflags: "" } },
+    // A change of its files needs another version, or nobody builds it anew: a test knows which files this version has.
+    Program { name: JSONNET, version: EVALUATOR, good: [EVALUATOR, Version(1, 0, 1)],
+        version_args: &["--version"], package: "xtask/tools/jsonnet",
+        source: BuildSource::Module {
+            go_mod: include_str!("../../tools/jsonnet/go.mod"), go_sum: include_str!("../../tools/jsonnet/go.sum"),
+            main_go: Some(include_str!("../../tools/jsonnet/main.go")), ldflags: "-X main.version={version}" } },
 ];
 
 /// Builds every pinned program that neither PATH nor the cache has.
@@ -533,10 +546,13 @@ impl Program {
             BuildSource::Module {
                 go_mod,
                 go_sum,
+                main_go,
                 ldflags: own,
             } => {
                 let src = part.join("src");
-                write_module(&src, go_mod, go_sum)?;
+                let main = main_go.map(|it| ("main.go", it));
+                let files = [("go.mod", *go_mod), ("go.sum", *go_sum)];
+                write_module(&src, files.into_iter().chain(main))?;
                 ldflags += &own.replace("{version}", &version);
                 let file = bin.join(self.name);
                 return Ok(cmd!(
@@ -552,10 +568,12 @@ impl Program {
     }
 }
 
-fn write_module(folder: &Path, go_mod: &str, go_sum: &str) -> Result<()> {
+/// Writes the files of a module, by their names.
+fn write_module<'a>(folder: &Path, files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("go.mod"), go_mod)?;
-    fs::write(folder.join("go.sum"), go_sum)?;
+    for (name, content) in files {
+        fs::write(folder.join(name), content)?;
+    }
     Ok(())
 }
 

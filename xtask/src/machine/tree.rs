@@ -19,9 +19,9 @@ use xshell::Shell;
 
 use crate::machine::paths;
 
-pub(crate) use self::limits::Kind;
+pub(crate) use self::limits::{Kind, LARGEST, OUTSIDE};
 use self::{
-    limits::{LARGEST, OUTSIDE, refuse_large, refuse_of_git},
+    limits::{refuse_large, refuse_of_git},
     snapshot::Snapshot,
 };
 

@@ -133,6 +133,12 @@ enum Stage {
 /// The releases of what the hubs of a cluster share.
 pub(crate) const SHARED: [&str; 2] = ["support", "cert-manager"];
 
+/// What values of `support` all clusters have, in helm's order: <https://github.com/2i2c-org/infrastructure>.
+const SHARED_VALUES: [&str; 2] = [
+    "helm-charts/support/enc-support.secret.values.yaml",
+    "helm-charts/support/enc-cryptnono.secret.values.yaml",
+];
+
 /// The chart `support`, and cert-manager before it.
 #[derive(Deserialize)]
 pub(crate) struct Support {
@@ -143,11 +149,11 @@ pub(crate) struct Support {
 }
 
 impl Support {
-    /// The values file of all clusters from the root, if there is one; it comes before a cluster's own.
-    pub(crate) fn shared_values(tree: &Tree) -> Option<PathBuf> {
-        let shared = PathBuf::from("helm-charts/support/enc-support.secret.values.yaml");
-        let is_missing = matches!(tree.find(&shared), Ok(None));
-        (!is_missing).then_some(shared)
+    /// The encrypted values files of all clusters that are there, from the root; they come before all others.
+    pub(crate) fn shared_values(tree: &Tree) -> Vec<PathBuf> {
+        let shared = SHARED_VALUES.map(PathBuf::from);
+        let is_there = |it: &PathBuf| !matches!(tree.find(it), Ok(None));
+        shared.into_iter().filter(is_there).collect()
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Error, Result, anyhow, bail};
+use xshell::Shell;
 
 use crate::{
     charts::{
@@ -17,6 +19,7 @@ use crate::{
     repository::{
         cluster::Cluster,
         cluster_yaml,
+        jsonnet::{self, MadeFiles, MadeKey, is_jsonnet},
         keys::KeyFile,
         problem::{self, Problem, Problems, What},
         recipients::Recipients,
@@ -42,6 +45,8 @@ pub(crate) struct Fleet {
     hubs: Vec<String>,
     /// The files of the selected releases, by their paths from the root.
     pub(crate) values: BTreeMap<PathBuf, ValuesFile>,
+    /// What jsonnet made for the selected releases.
+    pub(crate) made: MadeFiles,
     /// Files in the selected clusters' folders that are called secret or values, and that no list in cluster.yaml has.
     beside: BTreeMap<PathBuf, ValuesFile>,
     pub(crate) charts: BTreeMap<ChartPath, Result<Chart>>,
@@ -61,8 +66,10 @@ pub(crate) struct ReadFinding {
 }
 
 impl Fleet {
-    /// Reads all cluster.yaml files, and the values files of what is selected: each once. Charts are read later.
+    /// Reads all cluster.yaml files, and the values files of what is selected: each once. Those in jsonnet are evaluated.
+    /// Charts are read later.
     pub(crate) fn load(
+        sh: &Shell,
         tree: &Tree,
         what: &[What],
         cluster: Option<&str>,
@@ -83,8 +90,17 @@ impl Fleet {
             cluster.select_hubs(hubs)?;
         }
         fleet.read_values_files();
+        fleet.evaluate_jsonnet(sh)?;
         fleet.read_recipients();
         Ok(fleet)
+    }
+
+    /// What belongs to one release of a cluster: a hub, or `support`.
+    pub(crate) fn of_release(sh: &Shell, tree: &Tree, cluster: &str, name: &str) -> Result<Fleet> {
+        if name == "support" {
+            return Fleet::load(sh, tree, &[What::Support], Some(cluster), &[]);
+        }
+        Fleet::load(sh, tree, &[What::Hubs], Some(cluster), &[name.to_owned()])
     }
 
     /// Selects the cluster of this name, or all of them.
@@ -163,6 +179,14 @@ impl Fleet {
             let file = ValuesFile::read(&self.tree, &path, number);
             self.beside.insert(path, file);
         }
+    }
+
+    fn evaluate_jsonnet(&mut self, sh: &Shell) -> Result<()> {
+        let mut files = mem::take(&mut self.files);
+        let made = jsonnet::make(sh, &self.tree, &mut files, &self.releases());
+        self.files = files;
+        self.made = made?;
+        Ok(())
     }
 
     /// The cluster of this name. The error has all that is wrong in its cluster.yaml.
@@ -247,7 +271,7 @@ impl Fleet {
             if self.wants(What::Hubs) || self.wants(What::Authenticators) {
                 for (index, hub) in cluster.hubs.iter().enumerate() {
                     if self.wants_hub(&hub.name) {
-                        releases.push(ReleaseConfig::of_hub(cluster, index));
+                        releases.push(ReleaseConfig::of_hub(&self.tree, cluster, index));
                     }
                 }
             }
@@ -273,12 +297,19 @@ impl Fleet {
         }
     }
 
+    /// A file that a release lists: what jsonnet makes of it for this release, if it is in jsonnet.
+    pub(crate) fn file(&self, release: &ReleaseConfig, path: &Path) -> &ValuesFile {
+        let made = || self.made.get(&MadeKey::new(release, path));
+        let made = is_jsonnet(path).then(made).flatten();
+        made.map_or_else(|| &self.values[path], |it| &it.file)
+    }
+
     /// All files that a release lists, with where it lists them.
     pub(crate) fn files_of<'a>(
         &'a self,
         release: &'a ReleaseConfig,
     ) -> impl Iterator<Item = (&'a Path, Option<Place>, &'a ValuesFile)> {
-        files_of_release(release).map(|(path, at)| (path.as_path(), *at, &self.values[path]))
+        files_of_release(release).map(|(path, at)| (path.as_path(), *at, self.file(release, path)))
     }
 
     /// Whether a value of a release is set in one of its files, and no default of its chart.
@@ -317,11 +348,16 @@ impl Fleet {
             .filter(move |(path, _)| path.parent() == Some(&cluster.dir))
     }
 
+    /// Whether a file in jsonnet imports this one.
+    pub(crate) fn is_imported(&self, path: &Path) -> bool {
+        self.made.values().any(|it| it.sources.contains(path))
+    }
+
     /// Values that people set, all of a release's files together that can be read.
     pub(crate) fn set(&self, release: &ReleaseConfig) -> Map {
         let mut set = Map::new();
         for path in release.values_files() {
-            if let Some(values) = self.values[path].values() {
+            if let Some(values) = self.file(release, path).values() {
                 yaml::merge(&mut set, values.clone());
             }
         }
@@ -332,15 +368,13 @@ impl Fleet {
     pub(crate) fn is_readable(&self, release: &ReleaseConfig) -> bool {
         release
             .values_files()
-            .all(|path| self.values[path].values().is_some())
+            .all(|path| self.file(release, path).values().is_some())
     }
 
     /// Whether all values of a release are known, with the defaults of its charts: what is not among them is not set.
     pub(crate) fn knows_all_of(&self, release: &ReleaseConfig) -> bool {
-        let of_chart = release.chart.folder.join("values.jsonnet");
         let chart = self.charts.get(&release.chart);
         self.is_readable(release)
-            && !self.tree.is_file(&of_chart)
             && chart.is_none_or(|it| it.as_ref().is_ok_and(Chart::has_all_defaults))
     }
 
@@ -436,6 +470,6 @@ fn listed_files(cluster: &Cluster) -> BTreeSet<PathBuf> {
 
 fn is_called_values(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let endings = [".yaml", ".yml", ".json"];
+    let endings = [".yaml", ".yml", ".json", ".jsonnet"];
     name.contains("values") && endings.iter().any(|ending| name.ends_with(ending))
 }

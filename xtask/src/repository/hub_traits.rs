@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::{
     charts::values::{Chart, EnabledChart},
-    repository::{authenticator::config::has_login, fleet::Fleet, release_config::ReleaseConfig},
+    repository::{
+        authenticator::config::has_login, fleet::Fleet, jsonnet, release_config::ReleaseConfig,
+    },
     yaml::{Data, Map, Node, unquoted},
 };
 
@@ -21,6 +23,8 @@ pub(crate) struct HubTraits {
     pub(crate) base: String,
     /// Where JupyterHub is, if BinderHub has the domain.
     hub_url: Option<String>,
+    /// What stands in that for a domain that is encrypted.
+    placeholder: Option<String>,
 }
 
 impl HubTraits {
@@ -49,14 +53,18 @@ impl HubTraits {
             hub_url: hub_url
                 .filter(|url| url.starts_with("http"))
                 .map(|url| url.trim_end_matches('/').to_owned()),
+            placeholder: release
+                .hub
+                .map(|hub| jsonnet::placeholder(release.cluster, hub)),
         })
     }
 
     /// Where JupyterHub answers for a hub of this domain.
     pub(crate) fn address(&self, domain: &str) -> String {
-        match &self.hub_url {
-            Some(url) => url.clone(),
-            None => format!("https://{domain}{}", self.base),
+        match (&self.hub_url, &self.placeholder) {
+            (Some(url), Some(placeholder)) => url.replace(placeholder, domain),
+            (Some(url), None) => url.clone(),
+            (None, _) => format!("https://{domain}{}", self.base),
         }
     }
 
@@ -170,7 +178,7 @@ pub(crate) fn plain_values(fleet: &Fleet, release: &ReleaseConfig) -> PlainValue
         plain.defaults = Some(defaults);
     }
     for path in release.values_files() {
-        let values = fleet.values[path].values().cloned();
+        let values = fleet.file(release, path).values().cloned();
         plain
             .files
             .extend(values.map(|it| Node::nowhere(Data::Map(it))));

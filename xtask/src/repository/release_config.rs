@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::{
     charts::ChartPath,
     machine::tree::Tree,
-    repository::cluster::{Cluster, Hub, Support},
+    repository::{
+        cluster::{Cluster, Hub, Support},
+        jsonnet,
+    },
     yaml::Place,
 };
 
@@ -23,7 +26,7 @@ pub(crate) struct ReleaseConfig<'a> {
     pub(crate) chart: ChartPath,
     /// Where cluster.yaml names the file that replaces a Chart.yaml.
     pub(crate) override_at: Option<Place>,
-    /// The values files; for helm, the last one wins.
+    /// The values files; for helm, the last one wins. One that its chart has, or all clusters share, has no place.
     pub(crate) listed: Vec<ListedFile>,
     /// The file that holds the hub's domain.
     pub(crate) domain_override: Option<ListedFile>,
@@ -33,16 +36,18 @@ pub(crate) struct ReleaseConfig<'a> {
 
 impl<'a> ReleaseConfig<'a> {
     /// The hub at this position in cluster.yaml.
-    pub(crate) fn of_hub(cluster: &'a Cluster, index: usize) -> ReleaseConfig<'a> {
+    pub(crate) fn of_hub(tree: &Tree, cluster: &'a Cluster, index: usize) -> ReleaseConfig<'a> {
         let hub = &cluster.hubs[index];
         let path = ["hubs", &index.to_string()];
         let place = |key: &str| cluster.yaml.get(&path)?.get(&[key])?.at;
+        let of_chart = jsonnet::of_chart(tree, &hub.chart_folder());
+        let own = listed(cluster, &path, &hub.helm_chart_values_files);
         ReleaseConfig {
             cluster,
             hub: Some(hub),
             chart: cluster.chart(hub),
             override_at: place("chart_override"),
-            listed: listed(cluster, &path, &hub.helm_chart_values_files),
+            listed: unplaced(of_chart).chain(own).collect(),
             domain_override: hub
                 .domain_override_file
                 .clone()
@@ -54,7 +59,8 @@ impl<'a> ReleaseConfig<'a> {
     /// What the hubs of a cluster share, if cluster.yaml has a `support`.
     pub(crate) fn of_support(tree: &Tree, cluster: &'a Cluster) -> Option<ReleaseConfig<'a>> {
         let support = cluster.support.as_ref()?;
-        let shared = Support::shared_values(tree).map(|file| (file, None));
+        let shared = unplaced(Support::shared_values(tree));
+        let of_chart = unplaced(jsonnet::of_chart(tree, Path::new(SUPPORT_CHART)));
         let own = listed(cluster, &["support"], &support.helm_chart_values_files);
         let at = cluster.yaml.get(&["support"]).and_then(|it| it.at);
         Some(ReleaseConfig {
@@ -62,7 +68,7 @@ impl<'a> ReleaseConfig<'a> {
             hub: None,
             chart: ChartPath::of(SUPPORT_CHART),
             override_at: None,
-            listed: shared.into_iter().chain(own).collect(),
+            listed: shared.chain(of_chart).chain(own).collect(),
             domain_override: None,
             at: at.unwrap_or_else(|| cluster.at()),
         })
@@ -90,6 +96,11 @@ impl<'a> ReleaseConfig<'a> {
     pub(crate) fn values_files(&self) -> impl Iterator<Item = &Path> {
         self.listed.iter().map(|(path, _)| path.as_path())
     }
+}
+
+/// Files that no cluster.yaml lists.
+fn unplaced(files: impl IntoIterator<Item = PathBuf>) -> impl Iterator<Item = ListedFile> {
+    files.into_iter().map(|file| (file, None))
 }
 
 /// The values files in the list at this path of cluster.yaml.

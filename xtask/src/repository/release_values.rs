@@ -30,7 +30,7 @@ impl<'a> ReleaseValues<'a> {
     ) -> Result<ReleaseValues<'a>> {
         let files: Vec<_> = release.values_files().collect();
         let read = parallel::side_by_side(decrypter, &files, |decrypter, path| {
-            fleet.values[*path].open(decrypter, path)?.values()
+            fleet.file(release, path).open(decrypter, path)?.values()
         });
         let mut set = Map::new();
         for values in read {

@@ -61,7 +61,6 @@ const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
 const RELEASE_RULES: &[ReleaseRule] = &[
     chart_exists,
     override_exists,
-    nothing_in_jsonnet,
     files_are_listed_once,
     files_can_be_read,
     secrets_are_encrypted,
@@ -293,7 +292,7 @@ fn values_files_are_listed(fleet: &Fleet, cluster: &Cluster, problems: &mut Prob
     }
     for (path, file) in fleet.unlisted(cluster) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.contains("values") {
+        if name.contains("values") && !fleet.is_imported(path) {
             let at = Place::start_of(file.number);
             let message = "no hub and no `support` lists this values file";
             problems.warning("unlisted-file", Some(at), message);
@@ -341,32 +340,11 @@ fn chart_meant(fleet: &Fleet, chart: &Path) -> String {
     did_you_mean(name.and_then(|it| nearest(it, folders)))
 }
 
-fn nothing_in_jsonnet(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
-    for (path, at) in &release.listed {
-        if is_jsonnet(path) {
-            let release = release.shown();
-            let file = path.display();
-            let message = format!("{release}: `{file}`: values in jsonnet aren't supported yet");
-            problems.problem("not-yet", *at, message);
-        }
-    }
-    let of_chart = release.chart.folder.join("values.jsonnet");
-    if fleet.tree.is_file(&of_chart) {
-        let message = format!(
-            "`{}`: values in jsonnet aren't supported yet",
-            of_chart.display()
-        );
-        problems.problem("not-yet", None, message);
-    }
-}
-
-fn is_jsonnet(path: &Path) -> bool {
-    path.extension().is_some_and(|it| it == "jsonnet")
-}
-
 fn files_are_listed_once(_: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
     let mut seen = BTreeSet::new();
-    for (path, at) in &release.listed {
+    // One that its chart has may be listed once more, so that it wins over others.
+    let by_hand = release.listed.iter().filter(|(_, at)| at.is_some());
+    for (path, at) in by_hand {
         if !seen.insert(path) {
             let message = format!("{}: `{}` is listed twice", release.shown(), path.display());
             problems.problem("listed-once", *at, message);
@@ -378,10 +356,8 @@ fn files_are_listed_once(_: &Fleet, release: &ReleaseConfig, problems: &mut Prob
 const NOT_MISSED: &str = "; keys that it may set are not reported as missing";
 
 fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
-    for (path, at, file) in fleet.files_of(release) {
+    for (_, at, file) in fleet.files_of(release) {
         match &file.state {
-            // Jsonnet isn't read, and another rule says so.
-            _ if is_jsonnet(path) => {}
             ValuesContent::Unreadable(why) => {
                 let message = format!("{}: {why}{NOT_MISSED}", release.shown());
                 problems.problem("file-exists", at, message);
@@ -407,7 +383,8 @@ fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Prob
                 }
                 values_are_readable(encrypted.form, file.number, problems);
             }
-            ValuesContent::Exposed => {}
+            // An exposed file is told by another rule, and what is in jsonnet was evaluated, or is told here as unreadable.
+            ValuesContent::Exposed | ValuesContent::Jsonnet => {}
         }
     }
 }

@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 
 use crate::{
     machine::{paths::is_called_secret, tree::Tree},
-    repository::{encrypted, encrypted_values},
+    repository::{encrypted, encrypted_values, jsonnet::is_jsonnet},
     secrets::{self, Content, Decrypter, Form, InMemory},
-    yaml::{Data, Finding, Map, Node},
+    yaml::{self, Data, Finding, Map, Node, Place},
 };
 
 /// A file that was read once, whatever becomes of it later.
@@ -24,8 +24,10 @@ pub(crate) enum ValuesContent {
     Unreadable(String),
     /// It is called secret and isn't encrypted: what it holds isn't looked at, lest a message show it.
     Exposed,
-    /// It isn't YAML, or none that helm takes.
+    /// It isn't YAML, or none that helm takes; or what jsonnet would make of it cannot be made.
     Broken(Finding),
+    /// What it makes depends on the release.
+    Jsonnet,
     Plain(Node, Vec<Finding>),
     Encrypted(EncryptedContent),
 }
@@ -49,7 +51,11 @@ impl ValuesFile {
         let shown = path.display();
         let (content, state) = match tree.read_if_there(path) {
             Ok(Some(content)) => {
-                let state = ValuesContent::of(path, &content, number);
+                let state = if is_jsonnet(path) {
+                    ValuesContent::of_jsonnet(path, &content, number)
+                } else {
+                    ValuesContent::of(path, &content, number)
+                };
                 (content, state)
             }
             Ok(None) => {
@@ -64,6 +70,30 @@ impl ValuesFile {
         ValuesFile {
             number,
             content,
+            state,
+        }
+    }
+
+    /// The values that a file in jsonnet makes. Of their places only the file is known.
+    pub(crate) fn made(json: String, number: u32) -> ValuesFile {
+        let at = Place::start_of(number);
+        let state = match yaml::read(json.as_bytes(), number) {
+            Ok((mut values, mut findings)) => {
+                values.move_to(at);
+                findings.extend(encrypted_values::stray(&values));
+                for finding in &mut findings {
+                    finding.move_to(at);
+                }
+                ValuesContent::Plain(values, findings)
+            }
+            Err(mut finding) => {
+                finding.move_to(at);
+                ValuesContent::Broken(finding)
+            }
+        };
+        ValuesFile {
+            number,
+            content: json.into_bytes(),
             state,
         }
     }
@@ -99,6 +129,7 @@ impl ValuesFile {
             ValuesContent::Broken(finding) => {
                 bail!("{}:{}: {}", path.display(), finding.line, finding.message)
             }
+            ValuesContent::Jsonnet => bail!("`{}` was not evaluated", path.display()),
         }
     }
 
@@ -110,6 +141,22 @@ impl ValuesFile {
 }
 
 impl ValuesContent {
+    /// What evaluates jsonnet gets no secret, and so an encrypted file makes no values.
+    fn of_jsonnet(path: &Path, content: &[u8], number: u32) -> ValuesContent {
+        let is_encrypted = matches!(
+            secrets::read(path, content, number),
+            Ok(Content::Encrypted(..))
+        );
+        if is_encrypted {
+            let message = "sops encrypted this file, and what evaluates jsonnet gets no secrets: write its values as YAML";
+            ValuesContent::Broken(Finding::problem("jsonnet", None, message))
+        } else if is_called_secret(path) {
+            ValuesContent::Exposed
+        } else {
+            ValuesContent::Jsonnet
+        }
+    }
+
     fn of(path: &Path, content: &[u8], number: u32) -> ValuesContent {
         let is_called_secret = is_called_secret(path);
         match secrets::read(path, content, number) {

@@ -52,6 +52,21 @@ pub(crate) fn placeholders<'a>(
     Ok(found)
 }
 
+/// The same for a domain. Both are names with as many labels.
+pub(crate) fn of_domain(domain: &str) -> [String; 2] {
+    let labels = || domain.split('.');
+    let longest = labels().map(str::len).fold(0, usize::max);
+    let beginnings: String = labels().filter_map(|it| it.chars().next()).collect();
+    let letter = unused_letter(&beginnings.to_ascii_lowercase());
+    let word = letter.to_string().repeat(longest + 1);
+    let alike: Vec<_> = labels().map(|_| word.as_str()).collect();
+    let different: Vec<_> = (1..)
+        .zip(labels())
+        .map(|(number, label)| different_text(label, number).to_ascii_lowercase())
+        .collect();
+    [alike.join("."), different.join(".")]
+}
+
 /// A word that is longer than each line of a secret, and that begins like none of them if possible.
 fn word<'a>(files: impl Iterator<Item = &'a Decrypted>) -> String {
     let mut longest = 0;
@@ -63,8 +78,12 @@ fn word<'a>(files: impl Iterator<Item = &'a Decrypted>) -> String {
             longest = text.lines().map(str::len).fold(longest, usize::max);
         });
     }
+    unused_letter(&beginnings).to_string().repeat(longest + 1)
+}
+
+fn unused_letter(beginnings: &str) -> char {
     let unused = LETTERS.chars().find(|it| !beginnings.contains(*it));
-    unused.unwrap_or('q').to_string().repeat(longest + 1)
+    unused.unwrap_or('q')
 }
 
 /// A placeholder of the first set.

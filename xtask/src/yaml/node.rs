@@ -113,6 +113,14 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// The same at another place.
+    pub(crate) fn move_to(&mut self, at: Place) {
+        self.line = at.line;
+        self.column = at.column;
+    }
+}
+
 impl Node {
     /// A value that no file has.
     pub(crate) fn nowhere(data: Data) -> Node {

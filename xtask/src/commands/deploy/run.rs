@@ -1,7 +1,7 @@
 //! What all releases of one command share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -17,9 +17,10 @@ use crate::{
     commands::deploy::{
         options::{Deploy, DeployOptions},
         report::DeployedRelease,
+        values::OpenedFiles,
     },
     health::{
-        address::{domain_in, node_port},
+        address::node_port,
         check::{self, Location},
     },
     kubernetes::{
@@ -37,7 +38,7 @@ use crate::{
         rollout,
         session::Session,
     },
-    machine::{parallel, process, programs::Tools, terminal::Progress, tree::Tree, workflow},
+    machine::{process, programs::Tools, terminal::Progress, tree::Tree, workflow},
     repository::{
         cluster::{Cluster, Hub, Nodes},
         fleet::Fleet,
@@ -46,7 +47,7 @@ use crate::{
         release_config::ReleaseConfig,
         rules,
     },
-    secrets::{self, Decrypter, InMemory, Mask},
+    secrets::{Decrypter, Mask},
     settings::Settings,
 };
 
@@ -56,10 +57,7 @@ pub(crate) struct Run {
     charts: PreparedCharts,
     pub(crate) fleet: Fleet,
     kubernetes: Kubernetes,
-    /// What the releases list, by the paths from the root.
-    files: BTreeMap<PathBuf, Result<InMemory>>,
-    /// Two others, with placeholders, for each encrypted one that helm is given.
-    placeholders: BTreeMap<PathBuf, [InMemory; 2]>,
+    files: OpenedFiles,
     pub(crate) mask: Mask,
     /// There is none in a dry run for a rehearsal cluster that is down: then manifests are rendered without it.
     pub(crate) session: Option<Session>,
@@ -94,12 +92,11 @@ impl Run {
         let cluster = fleet.cluster(cluster)?;
         let kubernetes = cluster.kubernetes;
         let decrypter = credentials::decrypter(tools, tree, cluster)?;
-        let files = open_files(&decrypter, &fleet);
+        let files = OpenedFiles::open(&decrypter, &fleet)?;
         let login = log_in(&decrypter, tree, cluster, options)?;
         let keys = login.iter().flat_map(|it| &it.keys);
-        let mask = Mask::new(files.values().flatten().chain(keys));
+        let mask = Mask::new(files.all().chain(keys));
         mask.announce();
-        let placeholders = secrets::placeholders(files.values().flatten())?;
         let sh = login.as_ref().map_or(decrypter.sh(), |it| &it.sh).clone();
         let session = start_session(&sh, tree, cluster, login, options)?;
         let run = Run {
@@ -108,7 +105,6 @@ impl Run {
             fleet,
             kubernetes,
             files,
-            placeholders,
             mask,
             session,
             take_over: options.take_over.clone(),
@@ -165,7 +161,7 @@ impl Run {
     pub(crate) fn release<'a>(&'a self, config: &ReleaseConfig<'a>) -> Result<Release<'a>> {
         let mut values = Vec::new();
         for file in config.values_files() {
-            values.push(self.file(file)?.file.path().to_owned());
+            values.push(self.files.of(config, file)?.file.path().to_owned());
         }
         Ok(Release {
             name: config.name(),
@@ -177,8 +173,8 @@ impl Run {
 
     /// A release with placeholders for its secrets; none if it has no secrets.
     fn disguised<'a>(&self, release: &Release<'a>) -> Option<Disguised<'a>> {
-        let files = &self.placeholders;
-        let encrypted = release.values.iter().filter_map(|it| files.get(it));
+        let values = release.values.iter();
+        let encrypted = values.filter_map(|it| self.files.placeholders(it));
         let encrypted: Vec<_> = encrypted.flatten().collect();
         if encrypted.is_empty() {
             return None;
@@ -199,7 +195,7 @@ impl Run {
     fn values_with(&self, release: &Release, set: usize) -> Vec<PathBuf> {
         let mut values = Vec::new();
         for file in &release.values {
-            let placeholders = self.placeholders.get(file);
+            let placeholders = self.files.placeholders(file);
             let given = placeholders.map_or(file.as_path(), |it| it[set].file.path());
             values.push(given.to_owned());
         }
@@ -209,11 +205,6 @@ impl Run {
     fn chart(&self, chart: &ChartPath) -> Result<&Path> {
         let prepared = self.charts[chart].as_ref();
         Ok(prepared.map_err(|err| anyhow!("{err:#}"))?)
-    }
-
-    /// A file that a release lists, by its path from the root.
-    fn file(&self, path: &Path) -> Result<&InMemory> {
-        self.files[path].as_ref().map_err(|err| anyhow!("{err:#}"))
     }
 
     /// Warns that a deploy of the release would be refused, if it is somebody else's or another cluster's.
@@ -338,10 +329,8 @@ impl Run {
 
     /// The hub's domain: cluster.yaml's, or the one in the hub's `domain_override_file`.
     fn domain(&self, hub: &HubToDeploy) -> Result<String> {
-        match &hub.config.domain_override {
-            Some((path, _)) => domain_in(self.file(path)?),
-            None => Ok(hub.hub.domain.clone()),
-        }
+        let overridden = self.files.domain(&hub.config)?;
+        Ok(overridden.unwrap_or_else(|| hub.hub.domain.clone()))
     }
 
     /// The revision of a release that is deployed and ready, if a deploy would make the same of it.
@@ -494,16 +483,6 @@ fn check_and_prepare(
         (fleet, _) = rules::before_deploy(sh, fleet, fetch::schemas(settings))?;
     }
     Ok((fleet, charts))
-}
-
-/// Opens all files that the fleet's releases list, decrypted where they are encrypted, by their paths from the root.
-fn open_files(decrypter: &Decrypter, fleet: &Fleet) -> BTreeMap<PathBuf, Result<InMemory>> {
-    let files: Vec<_> = fleet.values.iter().collect();
-    let opened = parallel::side_by_side(decrypter, &files, |decrypter, (path, file)| {
-        file.open(decrypter, path)
-    });
-    let paths = files.iter().map(|(path, _)| (*path).clone());
-    paths.zip(opened).collect()
 }
 
 /// Logs in to the cluster, unless it is a rehearsal cluster that is down and a dry run can do without.

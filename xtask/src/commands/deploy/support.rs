@@ -70,7 +70,7 @@ pub fn deploy_support(sh: &Shell, tree: &Tree, args: &DeploySupport) -> Result<E
     if !args.options.dry_run {
         process::end_in_order();
     }
-    let fleet = Fleet::load(tree, &[What::Support], Some(&args.cluster), &[])?;
+    let fleet = Fleet::load(sh, tree, &[What::Support], Some(&args.cluster), &[])?;
     let cluster = fleet.cluster(&args.cluster)?;
     let Some(support) = &cluster.support else {
         let file = cluster.file();

@@ -64,7 +64,7 @@ pub(crate) fn root_homes(sh: &Shell, tree: &Tree, args: &InHub) -> Result<ExitCo
     process::end_in_order();
     let image = &Settings::load(tree)?.shell_image;
     let hubs = std::slice::from_ref(&args.hub);
-    let fleet = Fleet::load(tree, &[What::Hubs], Some(&args.cluster), hubs)?;
+    let fleet = Fleet::load(sh, tree, &[What::Hubs], Some(&args.cluster), hubs)?;
     let fleet = fleet.with_charts(fetch::cached_schemas());
     let cluster = fleet.cluster(&args.cluster)?;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;

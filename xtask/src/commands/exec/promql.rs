@@ -37,7 +37,7 @@ pub struct Promql {
 }
 
 pub(crate) fn promql(sh: &Shell, tree: &Tree, args: &Promql) -> Result<ExitCode> {
-    let fleet = Fleet::load(tree, &[What::Support], Some(&args.cluster), &[])?;
+    let fleet = Fleet::load(sh, tree, &[What::Support], Some(&args.cluster), &[])?;
     let fleet = fleet.with_charts(fetch::cached_schemas());
     let cluster = fleet.cluster(&args.cluster)?;
     let releases = fleet.releases();

@@ -13,7 +13,7 @@ use xshell::Shell;
 use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed, refuse_unknown},
-        helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan},
+        helm_upgrade_jobs::plan::{Change, Labels, Upgrades, made, plan},
         jobs::{
             Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened,
             tell_left_out,
@@ -27,8 +27,8 @@ use crate::{
 
 /// List the hubs and support charts that have to be redeployed after a change
 ///
-/// A hub is redeployed if there is a change in its values files, its cluster.yaml, its chart, a chart that this depends on
-/// by `file://`, or one of the `core_files` of config/xtask.yaml: the code that upgrades. Staging hubs are upgraded first:
+/// A hub is redeployed if there is a change in its values files, what they import in jsonnet, its cluster.yaml, its chart, a
+/// chart that this depends on by `file://`, or one of the `core_files` of config/xtask.yaml: the code that upgrades. Staging hubs are upgraded first:
 /// those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
 /// jobs become its outputs and variables, and comment-body.txt is written for the pull request.
 ///
@@ -83,7 +83,7 @@ pub(crate) fn helm_upgrade_jobs(
         };
         change.add(&step.changed, labels);
     }
-    print(tree, &change, args.format)
+    print(sh, tree, &change, args.format)
 }
 
 /// The labels in `--labels`; `None` for `merged`.
@@ -119,14 +119,15 @@ pub fn generate_helm_upgrade_jobs(
     refuse_unknown(sh, &changed)?;
     let mut change = Change::default();
     change.add(&changed, Labels::default());
-    print(tree, &change, JobsFormat::Text)
+    print(sh, tree, &change, JobsFormat::Text)
 }
 
 /// Prints the jobs for a change. In a GitHub workflow they are also its outputs, and comment-body.txt is written.
-fn print(tree: &Tree, change: &Change, format: JobsFormat) -> Result<ExitCode> {
+fn print(sh: &Shell, tree: &Tree, change: &Change, format: JobsFormat) -> Result<ExitCode> {
     let settings = Settings::load(tree)?;
     let (clusters, unusable) = clusters(tree)?;
-    let plan = plan(tree, &settings, &clusters, change)?;
+    let made = made(sh, tree, &clusters)?;
+    let plan = plan(tree, &settings, &clusters, &made, change)?;
     // GitLab sets `CI` as well, and has none of GitHub's limits.
     let is_ci = env::var_os("CI").is_some_and(|it| !it.is_empty());
     if is_ci && format != JobsFormat::Gitlab {

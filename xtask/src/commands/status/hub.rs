@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -25,9 +25,7 @@ use crate::{
     repository::{
         cluster::{Cluster, SHARED},
         fleet::Fleet,
-        hub_traits::{self, PlainValues},
-        problem::What,
-        release_config::ReleaseConfig,
+        hub_traits,
     },
     secrets::Mask,
 };
@@ -161,7 +159,8 @@ impl<'a> OneRelease<'a> {
             let address = hub.map(|hub| scope.spawn(|| Address::find(api, cluster, hub)));
             let revisions = history::revisions(api, name)?;
             let mut state = self.begin();
-            let content = self.read_release(&mut state, &revisions)?;
+            let fleet = self.fleet();
+            let content = self.read_release(&mut state, &fleet, &revisions)?;
             state.address = address.map(joined).unwrap_or_default();
             state.unread.extend(state.address.unread.take());
             state.problems.append(&mut state.address.problems.clone());
@@ -177,7 +176,7 @@ impl<'a> OneRelease<'a> {
                 state.at_work = Some(found.who);
             }
             state.other_kubernetes = state.read("its Kubernetes version", joined(kubernetes));
-            state.hide(&self.mask(&content));
+            state.hide(&self.mask(&fleet, &content));
             Ok(state)
         })
     }
@@ -200,7 +199,12 @@ impl<'a> OneRelease<'a> {
     }
 
     /// Reads how far the newest revision is, and what has become of it since. Returns what helm keeps of it.
-    fn read_release(&self, state: &mut State, revisions: &[Revision]) -> Result<Value> {
+    fn read_release(
+        &self,
+        state: &mut State,
+        fleet: &Result<Fleet>,
+        revisions: &[Revision],
+    ) -> Result<Value> {
         let (api, name) = (&self.api, self.name);
         let cluster = &self.cluster.name;
         let (sh, tree) = (self.tools.sh(), self.tree);
@@ -221,7 +225,7 @@ impl<'a> OneRelease<'a> {
             let manifest = history::manifest(&content);
             let inspected = scope.spawn(|| rollout::inspect(api, cluster, name, manifest));
             let by_hand = scope.spawn(|| diff::changed_by_hand(api, name, &content));
-            state.repository = self.differences(newest);
+            state.repository = self.differences(fleet, newest);
             state.add_rollout(joined(inspected));
             let by_hand = joined(by_hand);
             if newest.was_not_applied() || newest.is_pending() {
@@ -235,14 +239,18 @@ impl<'a> OneRelease<'a> {
     }
 
     /// How the release's files differ from those that it was deployed from.
-    fn differences(&self, newest: &Revision) -> Differences {
+    fn differences(&self, fleet: &Result<Fleet>, newest: &Revision) -> Differences {
         let Some(commit) = newest.own_commit() else {
             return Differences::unknown("nobody knows which commit it was deployed from");
         };
-        let Some(config) = self.config() else {
+        let fleet = match fleet {
+            Ok(fleet) => fleet,
+            Err(err) => return Differences::unknown(&format!("{err:#}")),
+        };
+        let Some(config) = fleet.releases().into_iter().next() else {
             return Differences::unknown("no files of the repository belong to it");
         };
-        let changed = repository::changed_files(self.tools.sh(), self.tree, &config, commit);
+        let changed = repository::changed_files(self.tools.sh(), fleet, &config, commit);
         match changed {
             Err(err) => Differences::unknown(&format!("{err:#}")),
             Ok(files) if files.is_empty() && newest.has_changes => {
@@ -252,30 +260,21 @@ impl<'a> OneRelease<'a> {
         }
     }
 
-    /// What cluster.yaml says of the release.
-    fn config(&self) -> Option<ReleaseConfig<'_>> {
-        let mut hubs = self.cluster.hubs.iter();
-        match hubs.position(|it| it.name == self.name) {
-            Some(index) => Some(ReleaseConfig::of_hub(self.cluster, index)),
-            None if self.name == "support" => ReleaseConfig::of_support(self.tree, self.cluster),
-            None => None,
-        }
+    /// What the repository says of the release. cert-manager has nothing there.
+    fn fleet(&self) -> Result<Fleet> {
+        let cluster = &self.cluster.name;
+        Fleet::of_release(self.tools.sh(), self.tree, cluster, self.name)
     }
 
     /// Hides what the login holds, and the values of the newest revision that are in no plain file.
-    fn mask(&self, content: &Value) -> Mask {
-        let plain = self.plain_values().unwrap_or_default();
+    fn mask(&self, fleet: &Result<Fleet>, content: &Value) -> Mask {
+        let releases = fleet.iter().flat_map(Fleet::releases);
+        let config = releases.into_iter().next();
+        let plain = fleet.as_ref().ok().zip(config);
+        let plain = plain.map(|(fleet, config)| hub_traits::plain_values(fleet, &config));
+        let plain = plain.unwrap_or_default();
         let secrets = history::secret_texts(content, |path, value| plain.has_at(path, value));
         self.login.mask().and(secrets)
-    }
-
-    fn plain_values(&self) -> Result<PlainValues> {
-        let what = [What::Hubs, What::Support];
-        let fleet = Fleet::load(self.tree, &what, Some(&self.cluster.name), &[])?;
-        let releases = fleet.releases();
-        let config = releases.iter().find(|it| it.name() == self.name);
-        let config = config.context("it has no values files")?;
-        Ok(hub_traits::plain_values(&fleet, config))
     }
 }
 

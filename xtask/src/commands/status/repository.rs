@@ -9,7 +9,7 @@ use crate::{
     charts::source,
     kubernetes::history::{self, Revision},
     machine::{process, tree::Tree},
-    repository::release_config::ReleaseConfig,
+    repository::{fleet::Fleet, jsonnet, release_config::ReleaseConfig},
 };
 
 /// How many commits HEAD has that this one does not have; `None` if git does not know the commit.
@@ -49,12 +49,14 @@ pub(super) fn to_the_minute(time: &str) -> String {
 /// The files of a release that are not as they were in a commit, from the root. An error if git cannot tell.
 pub(super) fn changed_files(
     sh: &Shell,
-    tree: &Tree,
+    fleet: &Fleet,
     config: &ReleaseConfig,
     commit: &str,
 ) -> Result<BTreeSet<String>> {
+    let tree = &fleet.tree;
     let mut paths: Vec<PathBuf> = config.values_files().map(PathBuf::from).collect();
     paths.extend(config.domain_override.iter().map(|(path, _)| path.clone()));
+    paths.extend(jsonnet::sources(&fleet.made, config.cluster, config.hub).cloned());
     paths.push(config.cluster.file());
     paths.extend(config.chart.chart_override.clone());
     paths.extend(source::folders(tree, &config.chart));

@@ -16,6 +16,7 @@ use crate::{
         kubernetes_version::{self, Kubernetes, group_of},
         problem::{Level, Problem},
         release_config::ReleaseConfig,
+        values_file::ValuesFile,
     },
     yaml::{self, Data, Node, split_documents},
 };
@@ -95,7 +96,7 @@ impl Rendering<'_> {
     fn verdict(&self, sh: &Shell) -> Result<Verdict> {
         let listed = self.release.listed.iter();
         let inputs: Vec<Input> = listed
-            .map(|(path, _)| Input::read(self.fleet, path))
+            .map(|(path, _)| Input::read(self.fleet.file(self.release, path)))
             .collect::<Result<_>>()?;
         let file = paths::cache()?.join("rendered").join(self.key(&inputs));
         if let Ok(known) = fs::read(&file)
@@ -144,7 +145,7 @@ impl Rendering<'_> {
         let mut flags = vec!["--include-crds".to_owned()];
         // A placeholder has the right type, but perhaps not what else a schema wants.
         let mut files = self.release.values_files();
-        if files.any(|path| self.fleet.values[path].is_encrypted()) {
+        if files.any(|path| self.fleet.file(self.release, path).is_encrypted()) {
             flags.push("--skip-schema-validation".to_owned());
         }
         let served: Vec<_> = served(self.kubernetes()).into_iter().collect();
@@ -180,8 +181,7 @@ impl Remark {
 }
 
 impl Input {
-    fn read(fleet: &Fleet, path: &Path) -> Result<Input> {
-        let file = &fleet.values[path];
+    fn read(file: &ValuesFile) -> Result<Input> {
         let content = if file.is_encrypted() {
             file.placeholders().into_bytes()
         } else {

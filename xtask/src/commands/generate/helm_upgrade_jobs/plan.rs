@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use glob::Pattern;
+use xshell::Shell;
 
 use crate::{
     charts::{ChartPath, source},
@@ -14,9 +15,11 @@ use crate::{
     machine::{terminal::list, tree::Tree},
     repository::{
         cluster::{Cluster, Hub, Support},
-        release_config::SUPPORT_CHART,
+        jsonnet::{self, MadeFiles},
+        release_config::{ReleaseConfig, SUPPORT_CHART},
     },
     settings::Settings,
+    yaml::Files,
 };
 
 /// What is upgraded on a cluster.
@@ -115,15 +118,27 @@ impl Labels {
     }
 }
 
+/// What jsonnet makes for all releases of these clusters.
+pub(crate) fn made(sh: &Shell, tree: &Tree, clusters: &[Cluster]) -> Result<MadeFiles> {
+    let releases = clusters.iter().flat_map(|cluster| {
+        let hubs = 0..cluster.hubs.len();
+        let hubs = hubs.map(|index| ReleaseConfig::of_hub(tree, cluster, index));
+        hubs.chain(ReleaseConfig::of_support(tree, cluster))
+    });
+    let releases: Vec<_> = releases.collect();
+    jsonnet::make(sh, tree, &mut Files::default(), &releases)
+}
+
 /// The clusters on which something is upgraded, in the order of `clusters`.
 pub(crate) fn plan<'a>(
     tree: &Tree,
     settings: &Settings,
     clusters: &'a [Cluster],
+    made: &MadeFiles,
     change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
-    let for_support = Touched::find(&change.for_support, tree, settings, clusters)?;
-    let for_hubs = Touched::find(&change.for_hubs, tree, settings, clusters)?;
+    let for_support = Touched::find(&change.for_support, tree, settings, clusters, made)?;
+    let for_hubs = Touched::find(&change.for_hubs, tree, settings, clusters, made)?;
     let mut plan = Vec::new();
     for cluster in clusters {
         let todos = change.todos(cluster, &for_hubs);
@@ -151,6 +166,7 @@ fn forced(is_set: bool, label: &str) -> Option<String> {
 struct Touched<'a> {
     changed: &'a Changed,
     tree: &'a Tree,
+    made: &'a MadeFiles,
     /// Whether one is of `core_files`, with which all hubs are deployed.
     core: bool,
     /// The charts that a file belongs to.
@@ -163,6 +179,7 @@ impl<'a> Touched<'a> {
         tree: &'a Tree,
         settings: &Settings,
         clusters: &[Cluster],
+        made: &'a MadeFiles,
     ) -> Result<Touched<'a>> {
         let patterns = core_patterns(settings)?;
         let mut files = changed.files();
@@ -172,6 +189,7 @@ impl<'a> Touched<'a> {
         Ok(Touched {
             changed,
             tree,
+            made,
             core: files.any(|file| patterns.iter().any(|it| it.matches_path(file))),
             charts,
         })
@@ -186,7 +204,13 @@ impl<'a> Touched<'a> {
             return Some("Support helm chart has been modified".to_owned());
         }
         let shared = Support::shared_values(self.tree);
-        self.values(support.helm_chart_values_files.iter().chain(&shared))
+        let files: Vec<_> = support
+            .helm_chart_values_files
+            .iter()
+            .chain(&shared)
+            .collect();
+        self.values(&files)
+            .or_else(|| self.imports(cluster, None, &files))
     }
 
     /// Why a hub is redeployed, if it is.
@@ -211,8 +235,11 @@ impl<'a> Touched<'a> {
             reasons.push(format!("Following chart override was modified: {file}"));
         }
         let files = hub.helm_chart_values_files.iter();
-        let files = files.chain(&hub.domain_override_file);
-        reasons.extend(self.values(files));
+        let files: Vec<_> = files.chain(&hub.domain_override_file).collect();
+        reasons.extend(self.values(&files));
+        if reasons.is_empty() {
+            reasons.extend(self.imports(cluster, Some(hub), &files));
+        }
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
@@ -229,23 +256,30 @@ impl<'a> Touched<'a> {
     }
 
     /// Which of these values files changed, as a reason.
-    fn values<'b>(&self, files: impl Iterator<Item = &'b PathBuf>) -> Option<String> {
-        let mut names = BTreeSet::new();
-        for file in files {
-            if self.has(file)
-                && let Some(name) = file.file_name()
-            {
-                names.insert(name.to_string_lossy().escape_debug().to_string());
-            }
-        }
-        if names.is_empty() {
-            return None;
-        }
-        let names: Vec<_> = names.into_iter().collect();
+    fn values(&self, files: &[&PathBuf]) -> Option<String> {
+        let names = self.names(files.iter().copied())?;
         Some(format!(
-            "Following helm chart values files were modified: {}",
-            names.join(", ")
+            "Following helm chart values files were modified: {names}"
         ))
+    }
+
+    /// Which files that values in jsonnet are made from changed, apart from those that are listed, as a reason.
+    fn imports(&self, cluster: &Cluster, hub: Option<&Hub>, listed: &[&PathBuf]) -> Option<String> {
+        let sources = jsonnet::sources(self.made, cluster, hub);
+        let names = self.names(sources.filter(|it| !listed.contains(it)))?;
+        Some(format!(
+            "Following files that values in jsonnet come from were modified: {names}"
+        ))
+    }
+
+    /// The names of those of these files that changed; none if no file did.
+    fn names<'b>(&self, files: impl Iterator<Item = &'b PathBuf>) -> Option<String> {
+        let changed = files.filter(|it| self.has(it));
+        let names: BTreeSet<_> = changed
+            .filter_map(|it| Some(it.file_name()?.to_string_lossy().escape_debug().to_string()))
+            .collect();
+        let names: Vec<_> = names.into_iter().collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// Whether a file changed, or the file that it is a link to.

@@ -1,0 +1,126 @@
+//! The values files of a run's releases, as helm gets them: from memory, decrypted where they are encrypted, and made where
+//! they are in jsonnet.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::{
+    health::address::domain_in,
+    machine::parallel,
+    repository::{
+        fleet::Fleet,
+        jsonnet::{self, MadeKey},
+        release_config::ReleaseConfig,
+        values_file::ValuesContent,
+    },
+    secrets::{self, Decrypter, InMemory},
+};
+
+/// What the releases of a run list.
+pub(crate) struct OpenedFiles {
+    /// By the paths from the root.
+    listed: BTreeMap<PathBuf, Result<InMemory>>,
+    /// What jsonnet made.
+    made: BTreeMap<MadeKey, Result<InMemory>>,
+    /// Two others, with placeholders, for each one that depends on a secret, by the path that helm is given.
+    placeholders: BTreeMap<PathBuf, [InMemory; 2]>,
+}
+
+impl OpenedFiles {
+    /// Opens all files that the fleet's releases list.
+    pub(crate) fn open(decrypter: &Decrypter, fleet: &Fleet) -> Result<OpenedFiles> {
+        let files = fleet.values.iter();
+        let files = files.filter(|(_, file)| !matches!(file.state, ValuesContent::Jsonnet));
+        let files: Vec<_> = files.collect();
+        let opened = parallel::side_by_side(decrypter, &files, |decrypter, (path, file)| {
+            file.open(decrypter, path)
+        });
+        let paths = files.iter().map(|(path, _)| (*path).clone());
+        let listed: BTreeMap<_, _> = paths.zip(opened).collect();
+        let placeholders = secrets::placeholders(listed.values().flatten())?;
+        let mut opened = OpenedFiles {
+            listed,
+            made: BTreeMap::new(),
+            placeholders,
+        };
+        for release in fleet.releases() {
+            opened.add_made(decrypter, fleet, &release);
+        }
+        Ok(opened)
+    }
+
+    /// Adds what jsonnet makes for a release. Where the domain is encrypted, that has not been made yet.
+    fn add_made(&mut self, decrypter: &Decrypter, fleet: &Fleet, release: &ReleaseConfig) {
+        for path in release.values_files().filter(|it| jsonnet::is_jsonnet(it)) {
+            let made = if release.domain_override.is_some() {
+                self.make_with_domain(decrypter, fleet, release, path)
+            } else {
+                fleet.file(release, path).open(decrypter, path)
+            };
+            self.made.insert(MadeKey::new(release, path), made);
+        }
+    }
+
+    fn make_with_domain(
+        &mut self,
+        decrypter: &Decrypter,
+        fleet: &Fleet,
+        release: &ReleaseConfig,
+        path: &Path,
+    ) -> Result<InMemory> {
+        let domain = self.domain(release)?.context("it has no domain")?;
+        let [alike, different] = secrets::of_domain(&domain);
+        let domains = [&*domain, &*alike, &*different];
+        let made =
+            jsonnet::make_with_domains(decrypter.sh(), &fleet.tree, release, path, &domains)?;
+        let [made, with_alike, with_different] = made;
+        let made = made?;
+        let given = InMemory::plain(path, made.as_bytes())?;
+        let placeholder = |made_with: Result<String>, placeholder: String| {
+            // A file that refuses a placeholder has it wherever it would write the domain itself.
+            let made_with = made_with.unwrap_or_else(|_| made.replace(&domain, &placeholder));
+            let file = InMemory::plain(path, made_with.as_bytes())?;
+            anyhow::Ok(file.hiding(vec![placeholder]))
+        };
+        let placeholders = [
+            placeholder(with_alike, alike)?,
+            placeholder(with_different, different)?,
+        ];
+        let key = given.file.path().to_owned();
+        self.placeholders.insert(key, placeholders);
+        Ok(given.hiding(vec![domain]))
+    }
+
+    /// The domain in a hub's `domain_override_file`, if it has one.
+    pub(crate) fn domain(&self, release: &ReleaseConfig) -> Result<Option<String>> {
+        let Some((path, _)) = &release.domain_override else {
+            return Ok(None);
+        };
+        domain_in(opened(&self.listed[path])?).map(Some)
+    }
+
+    /// A file that a release lists.
+    pub(crate) fn of(&self, release: &ReleaseConfig, path: &Path) -> Result<&InMemory> {
+        let made = self.made.get(&MadeKey::new(release, path));
+        opened(made.unwrap_or_else(|| &self.listed[path]))
+    }
+
+    /// All that could be opened.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &InMemory> {
+        let listed = self.listed.values().flatten();
+        listed.chain(self.made.values().flatten())
+    }
+
+    /// The placeholders for a file that depends on a secret, by the path that helm is given.
+    pub(crate) fn placeholders(&self, given: &Path) -> Option<&[InMemory; 2]> {
+        self.placeholders.get(given)
+    }
+}
+
+fn opened(file: &Result<InMemory>) -> Result<&InMemory> {
+    file.as_ref().map_err(|err| anyhow!("{err:#}"))
+}

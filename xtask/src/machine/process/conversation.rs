@@ -1,0 +1,164 @@
+//! Programs that answer one request after another.
+
+use std::{
+    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write},
+    process::Command,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use duct::Handle;
+use xshell::{Cmd, Shell};
+
+use crate::machine::process::{
+    end_with_us, in_its_folder, in_own_session, name, ours, show_if_verbose,
+};
+
+/// How often to look at how much memory a program has.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A program that answers one request after another. It is killed when this is dropped.
+pub(crate) struct Conversation {
+    name: String,
+    handle: Arc<Handle>,
+    requests: PipeWriter,
+    answers: BufReader<PipeReader>,
+}
+
+/// What a program may take for one answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) time: Duration,
+    /// In bytes, as far as it is in memory and not only reserved.
+    pub(crate) memory: u64,
+}
+
+/// What a program took more of than it may.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Exceeded {
+    Time,
+    Memory,
+}
+
+/// Starts a program that answers requests until this thread ends.
+pub(crate) fn converse(sh: &Shell, cmd: Cmd) -> Result<Conversation> {
+    show_if_verbose(sh, &cmd);
+    let command = Command::from(cmd);
+    let name = name(&command);
+    let (stdin, requests) = io::pipe()?;
+    let (answers, stdout) = io::pipe()?;
+    let expression = in_its_folder(&command, ours(&command))
+        .stdin_file(stdin)
+        .stdout_file(stdout)
+        .stderr_null();
+    let handle = end_with_us(in_own_session(expression))
+        .start()
+        .with_context(|| format!("cannot run `{name}`"))?;
+    Ok(Conversation {
+        name,
+        handle: Arc::new(handle),
+        requests,
+        answers: BufReader::new(answers),
+    })
+}
+
+impl Conversation {
+    /// Writes a line, and returns the line that answers it.
+    pub(crate) fn ask(&mut self, request: &str) -> Result<String> {
+        self.tell(request, b"")?;
+        self.hear()
+    }
+
+    /// Writes a line, and bytes after it.
+    pub(crate) fn tell(&mut self, line: &str, bytes: &[u8]) -> Result<()> {
+        writeln!(self.requests, "{line}")
+            .and_then(|()| self.requests.write_all(bytes))
+            .with_context(|| format!("`{}` does not listen", self.name))
+    }
+
+    /// The next line of the answer.
+    pub(crate) fn hear(&mut self) -> Result<String> {
+        let mut answer = String::new();
+        self.answers
+            .read_line(&mut answer)
+            .with_context(|| format!("`{}` does not answer", self.name))?;
+        Ok(answer.trim_end().to_owned())
+    }
+
+    /// The next bytes of the answer, of which at most so many are kept.
+    pub(crate) fn read(&mut self, length: u64, kept: u64) -> Result<Vec<u8>> {
+        let mut answer = self.answers.by_ref().take(length);
+        let mut content = Vec::new();
+        answer.by_ref().take(kept).read_to_end(&mut content)?;
+        io::copy(&mut answer, &mut io::sink())?;
+        Ok(content)
+    }
+
+    /// Does something with the program, which is killed as soon as it takes more than it may. Then it answers nobody any
+    /// more.
+    pub(crate) fn within<T>(
+        &mut self,
+        limits: Limits,
+        work: impl FnOnce(&mut Conversation) -> T,
+    ) -> Result<T, Exceeded> {
+        let (done, is_done) = mpsc::channel();
+        let program = self.handle.clone();
+        thread::scope(|scope| {
+            let watch = scope.spawn(move || watch(&program, limits, &is_done));
+            let result = work(self);
+            drop(done);
+            match watch.join().expect("nothing in it panics") {
+                Some(exceeded) => Err(exceeded),
+                None => Ok(result),
+            }
+        })
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        let _ = self.handle.kill();
+        let _ = self.handle.wait();
+    }
+}
+
+/// Kills a program that takes more than it may before the other end of `is_done` is dropped.
+fn watch(program: &Handle, limits: Limits, is_done: &Receiver<()>) -> Option<Exceeded> {
+    let until = Instant::now() + limits.time;
+    while is_done.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        let memory = program.pids().into_iter().filter_map(resident).sum::<u64>();
+        let exceeded = if memory > limits.memory {
+            Exceeded::Memory
+        } else if Instant::now() > until {
+            Exceeded::Time
+        } else {
+            continue;
+        };
+        let _ = program.kill();
+        return Some(exceeded);
+    }
+    None
+}
+
+/// How many bytes of memory a process has; none if it has ended.
+#[cfg(target_os = "linux")]
+fn resident(pid: u32) -> Option<u64> {
+    // <https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html>
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// How many bytes of memory a process has; none if it has ended.
+#[cfg(not(target_os = "linux"))]
+fn resident(pid: u32) -> Option<u64> {
+    let sh = Shell::new().ok()?;
+    let pid = pid.to_string();
+    let kilobytes = crate::machine::process::read(&sh, xshell::cmd!(sh, "ps -o rss= -p {pid}"));
+    Some(kilobytes.ok()?.trim().parse::<u64>().ok()? * 1024)
+}

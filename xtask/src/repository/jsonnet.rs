@@ -1,0 +1,225 @@
+//! Values in jsonnet: files that cluster.yaml lists, and a chart's own values.jsonnet.
+//!
+//! What a file makes depends on its release, so each is evaluated for each release. Semantics are go-jsonnet's; the
+//! variables, and where a chart's own file comes, are those of 2i2c's deployer:
+//! <https://infrastructure.2i2c.org/topic/jsonnet/>.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use xshell::Shell;
+
+use crate::{
+    machine::{paths::is_called_secret, tree::Tree},
+    repository::{
+        cluster::{Cluster, Hub},
+        release_config::ReleaseConfig,
+        values_file::{ValuesContent, ValuesFile},
+    },
+    yaml::{Files, Finding, Place, unquoted},
+};
+
+use self::evaluator::{Failure, Wanted, evaluate};
+
+mod evaluator;
+
+/// The file of a chart that comes before all others of its releases.
+const OF_CHART: &str = "values.jsonnet";
+
+/// The beginnings of the names that each variable has.
+const PREFIXES: [&str; 2] = ["VARS_2I2C_", "XTASK_"];
+
+/// What jsonnet made for releases.
+pub(crate) type MadeFiles = BTreeMap<MadeKey, MadeFile>;
+
+/// A release and one of its files: the folder of its cluster, its hub, and the file's path from the root.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MadeKey {
+    cluster: PathBuf,
+    hub: Option<String>,
+    file: PathBuf,
+}
+
+/// What jsonnet made of a file for one release.
+pub(crate) struct MadeFile {
+    /// The values as a file of JSON. Its places are those of the file in jsonnet.
+    pub(crate) file: ValuesFile,
+    /// All that it was made from, from the root: also files that an import looked for and that are not there.
+    pub(crate) sources: BTreeSet<PathBuf>,
+}
+
+impl MadeKey {
+    pub(crate) fn new(release: &ReleaseConfig, file: &Path) -> MadeKey {
+        MadeKey {
+            cluster: release.cluster.dir.clone(),
+            hub: release.hub.map(|it| it.name.clone()),
+            file: file.to_owned(),
+        }
+    }
+
+    fn is_of(&self, cluster: &Cluster, hub: Option<&Hub>) -> bool {
+        self.cluster == cluster.dir && self.hub.as_ref() == hub.map(|it| &it.name)
+    }
+}
+
+/// Whether a values file is in jsonnet.
+pub(crate) fn is_jsonnet(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "jsonnet")
+}
+
+/// The file of a chart that comes before all others of its releases, if it has one. A link that leads nowhere is one, too.
+pub(crate) fn of_chart(tree: &Tree, chart: &Path) -> Option<PathBuf> {
+    let names = tree.children(chart).unwrap_or_default();
+    let is_there = names.iter().any(|it| it == OF_CHART);
+    is_there.then(|| chart.join(OF_CHART))
+}
+
+/// Evaluates the files in jsonnet of these releases, with a placeholder for each domain that is encrypted.
+pub(crate) fn make(
+    sh: &Shell,
+    tree: &Tree,
+    files: &mut Files,
+    releases: &[ReleaseConfig],
+) -> Result<MadeFiles> {
+    let mut wanted = Vec::new();
+    for release in releases {
+        let in_jsonnet = release.values_files().filter(|it| is_jsonnet(it));
+        for file in in_jsonnet.filter(|it| !is_called_secret(it) && tree.is_file(it)) {
+            let domain = release.hub.map(|hub| plain_domain(release.cluster, hub));
+            wanted.push((release, Wanted::new(file, release, domain.as_deref())));
+        }
+    }
+    let (of, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let evaluated = evaluate(sh, tree, &wanted)?;
+    let mut made = MadeFiles::new();
+    for ((release, wanted), evaluated) in of.into_iter().zip(&wanted).zip(evaluated) {
+        let file = match evaluated.made {
+            Ok(json) => ValuesFile::made(json, files.add(&wanted.file)),
+            Err(failure) => failed(release, &wanted.file, &failure, files),
+        };
+        let sources = evaluated.sources;
+        made.insert(
+            MadeKey::new(release, &wanted.file),
+            MadeFile { file, sources },
+        );
+    }
+    Ok(made)
+}
+
+/// What a file in jsonnet makes for a hub with each of these domains, as JSON.
+pub(crate) fn make_with_domains<const N: usize>(
+    sh: &Shell,
+    tree: &Tree,
+    release: &ReleaseConfig,
+    file: &Path,
+    domains: &[&str; N],
+) -> Result<[Result<String>; N]> {
+    let wanted = domains.map(|domain| Wanted::new(file, release, Some(domain)));
+    let evaluated = evaluate(sh, tree, &wanted)?;
+    let made = evaluated.into_iter().map(|it| it.made);
+    let made: Vec<_> = made
+        .map(|it| it.map_err(|failure| failure.error(file)))
+        .collect();
+    Ok(made.try_into().ok().expect("each has a result"))
+}
+
+/// All that the values of a hub, or of `support` without one, are made from in jsonnet, from the root.
+pub(crate) fn sources<'a>(
+    made: &'a MadeFiles,
+    cluster: &Cluster,
+    hub: Option<&Hub>,
+) -> impl Iterator<Item = &'a PathBuf> {
+    let own = made.iter().filter(move |(key, _)| key.is_of(cluster, hub));
+    own.flat_map(|(_, made)| &made.sources)
+}
+
+/// What stands for a file that could not be evaluated.
+fn failed(
+    release: &ReleaseConfig,
+    file: &Path,
+    failure: &Failure,
+    files: &mut Files,
+) -> ValuesFile {
+    let number = files.add(&failure.file);
+    let at = Place {
+        file: number,
+        line: failure.line,
+        column: failure.column,
+    };
+    let message = format!(
+        "{}: `{}` cannot be evaluated: {}",
+        release.shown(),
+        file.display(),
+        failure.message
+    );
+    ValuesFile {
+        number,
+        content: Vec::new(),
+        state: ValuesContent::Broken(Finding::problem("jsonnet", Some(at), message)),
+    }
+}
+
+impl Wanted {
+    /// A file for a release; the domain is that of its hub.
+    fn new(file: &Path, release: &ReleaseConfig, domain: Option<&str>) -> Wanted {
+        let cluster = release.cluster;
+        let mut variables = vec![
+            ("CLUSTER_NAME", cluster_name(cluster)),
+            (
+                "PROVIDER",
+                cluster.provider_name().unwrap_or_default().to_owned(),
+            ),
+            ("ACCOUNT_ID", account(cluster)),
+        ];
+        if let Some(hub) = release.hub {
+            variables.push(("HUB_NAME", hub.name.clone()));
+            variables.extend(domain.map(|it| ("HUB_DOMAIN", it.to_owned())));
+        }
+        let named = |prefix: &str| {
+            let variables = variables.iter();
+            let named = variables.map(|(name, value)| (format!("{prefix}{name}"), value.clone()));
+            named.collect::<Vec<_>>()
+        };
+        Wanted {
+            file: file.to_owned(),
+            variables: PREFIXES.into_iter().flat_map(named).collect(),
+        }
+    }
+}
+
+/// EKS knows a cluster by a name of its own, and roles are named by that.
+fn cluster_name(cluster: &Cluster) -> String {
+    let of_eks = cluster.yaml.text(&["aws", "clusterName"]);
+    let of_eks = of_eks.filter(|_| cluster.provider_name() == Some("aws"));
+    let name = of_eks.or_else(|| cluster.yaml.text(&["name"]));
+    name.unwrap_or(&cluster.name).to_owned()
+}
+
+/// The account or project that a cluster is in.
+fn account(cluster: &Cluster) -> String {
+    let path = match cluster.provider_name() {
+        Some("aws") => ["aws", "account"],
+        _ => ["gcp", "project"],
+    };
+    let account = cluster.yaml.get(&path);
+    account.map_or_else(|| "None".to_owned(), |it| unquoted(&it.to_json()))
+}
+
+/// The domain of a hub as far as it can be told without decrypting anything: a name that nobody has, if a file overrides it.
+fn plain_domain(cluster: &Cluster, hub: &Hub) -> String {
+    if hub.domain_override_file.is_none() {
+        return hub.domain.clone();
+    }
+    placeholder(cluster, hub)
+}
+
+/// Stands for a domain that is encrypted. No other hub has the same.
+pub(crate) fn placeholder(cluster: &Cluster, hub: &Hub) -> String {
+    let name = format!("{}.{}", hub.name, cluster.name).to_lowercase();
+    let is_of_name = |it: &char| it.is_ascii_alphanumeric() || ['-', '.'].contains(it);
+    let name: String = name.chars().filter(is_of_name).collect();
+    format!("{name}.domain-override.invalid")
+}

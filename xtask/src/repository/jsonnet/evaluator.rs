@@ -1,0 +1,350 @@
+//! The program that evaluates jsonnet: tools/jsonnet, over go-jsonnet's library.
+//!
+//! Jsonnet is code, and may come from a stranger's pull request. The program gets no file but through us, as the repository
+//! has it at the point that a command is about, and it gets no more time and memory than values need.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{self, Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Error, Result, anyhow, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use xshell::{Shell, cmd};
+
+use crate::machine::{
+    parallel, paths,
+    process::{self, Conversation, Exceeded, Limits},
+    programs::{self, JSONNET},
+    tree::{LARGEST, OUTSIDE, Tree},
+};
+
+/// What one file may take.
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(5),
+    memory: 512 << 20,
+};
+
+/// A file to evaluate.
+pub(super) struct Wanted {
+    /// From the root.
+    pub(super) file: PathBuf,
+    /// The external variables, by their names.
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+/// What became of a file.
+#[derive(Clone)]
+pub(super) struct Evaluated {
+    /// JSON.
+    pub(super) made: Result<String, Failure>,
+    /// What was read, and what was looked for and is not there, from the root. Of a link it is also what that leads to.
+    pub(super) sources: BTreeSet<PathBuf>,
+}
+
+/// Why a file could not be evaluated.
+#[derive(Clone)]
+pub(super) struct Failure {
+    /// Where the evaluation failed, from the root.
+    pub(super) file: PathBuf,
+    /// 1 if it is not known.
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) message: String,
+    /// What it took more of than it may.
+    exceeded: Option<Exceeded>,
+}
+
+impl Failure {
+    /// For a file, given by its path from the root.
+    pub(super) fn error(&self, file: &Path) -> Error {
+        anyhow!(
+            "{}:{}:{}: `{}` cannot be evaluated: {}",
+            self.file.display(),
+            self.line,
+            self.column,
+            file.display(),
+            self.message
+        )
+    }
+}
+
+/// Evaluates files, each by itself. The results are in their order.
+///
+/// A file that takes too much for one release is not evaluated for those after it: a fleet may have hundreds.
+pub(super) fn evaluate(sh: &Shell, tree: &Tree, wanted: &[Wanted]) -> Result<Vec<Evaluated>> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tools = programs::provide(sh, &[JSONNET], true)?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = vec![(); cores.min(wanted.len())];
+    let queue = Queue {
+        wanted,
+        next: AtomicUsize::new(0),
+        given_up: Mutex::new(BTreeMap::new()),
+    };
+    let done = parallel::side_by_side(tools.sh(), &workers, |sh, ()| {
+        Evaluator::new(sh, tree)?.evaluate_all(&queue)
+    });
+    let done: Vec<_> = done.into_iter().collect::<Result<_>>()?;
+    Ok(queue.in_order(done.into_iter().flatten().collect()))
+}
+
+/// What is left to evaluate.
+struct Queue<'a> {
+    wanted: &'a [Wanted],
+    next: AtomicUsize,
+    /// The numbers from which on files are not evaluated, since they took too much.
+    given_up: Mutex<BTreeMap<&'a Path, usize>>,
+}
+
+impl<'a> Queue<'a> {
+    /// The next file, with its number.
+    fn next(&self) -> Option<(usize, &'a Wanted)> {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let wanted = self.wanted.get(index)?;
+            if self
+                .given_up()
+                .get(&*wanted.file)
+                .is_none_or(|it| index < *it)
+            {
+                return Some((index, wanted));
+            }
+        }
+    }
+
+    fn give_up(&self, index: usize, wanted: &'a Wanted) {
+        let mut given_up = self.given_up();
+        let first = given_up.entry(&wanted.file).or_insert(index);
+        *first = index.min(*first);
+    }
+
+    /// The results in the order of the files. What came after one that took too much has the same verdict, whether it was
+    /// evaluated meanwhile or not.
+    fn in_order(&self, done: BTreeMap<usize, Evaluated>) -> Vec<Evaluated> {
+        let given_up = self.given_up();
+        let wanted = self.wanted.iter().enumerate();
+        let verdicts = wanted.map(|(index, wanted)| {
+            let first = given_up.get(&*wanted.file).unwrap_or(&index);
+            done[first.min(&index)].clone()
+        });
+        verdicts.collect()
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, BTreeMap<&'a Path, usize>> {
+        self.given_up.lock().expect("nobody panics with it")
+    }
+}
+
+/// The program, which is started when it is needed.
+struct Evaluator<'a> {
+    sh: &'a Shell,
+    tree: &'a Tree,
+    /// The root, absolute. Links are not resolved: a file may ask by which path it was found.
+    root: PathBuf,
+    program: Option<Program>,
+}
+
+struct Program {
+    conversation: Conversation,
+    /// All files that it has asked for, from the root.
+    asked: BTreeSet<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    file: &'a Path,
+    variables: &'a BTreeMap<String, String>,
+}
+
+/// A line of the program.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Said {
+    /// The path of a file that it wants.
+    Read(PathBuf),
+    Made(Report),
+    Failed(Report),
+}
+
+#[derive(Deserialize)]
+struct Report {
+    /// Of what was made, or of the message, in bytes.
+    length: u64,
+    paths: BTreeSet<PathBuf>,
+    /// Where it failed.
+    #[serde(default)]
+    file: PathBuf,
+    /// 0 if it is not known.
+    line: u32,
+    column: u32,
+}
+
+impl<'a> Evaluator<'a> {
+    fn new(sh: &'a Shell, tree: &'a Tree) -> Result<Evaluator<'a>> {
+        Ok(Evaluator {
+            sh,
+            tree,
+            root: path::absolute(tree.root())?,
+            program: None,
+        })
+    }
+
+    /// Evaluates what is in the queue until nothing is left in it.
+    fn evaluate_all(&mut self, queue: &Queue) -> Result<BTreeMap<usize, Evaluated>> {
+        let mut done = BTreeMap::new();
+        while let Some((index, wanted)) = queue.next() {
+            let is_new = self.program.is_none();
+            let mut evaluated = self.evaluate(wanted)?;
+            if evaluated.exceeds(Exceeded::Memory) && !is_new {
+                // What others left behind is no fault of this file.
+                evaluated = self.evaluate(wanted)?;
+            }
+            if evaluated.exceeds(Exceeded::Memory) || evaluated.exceeds(Exceeded::Time) {
+                queue.give_up(index, wanted);
+            }
+            done.insert(index, evaluated);
+        }
+        Ok(done)
+    }
+
+    fn evaluate(&mut self, wanted: &Wanted) -> Result<Evaluated> {
+        let mut program = match self.program.take() {
+            Some(program) => program,
+            None => Program {
+                conversation: process::converse(self.sh, cmd!(self.sh, "{JSONNET}"))?,
+                asked: BTreeSet::new(),
+            },
+        };
+        let Program {
+            conversation,
+            asked,
+        } = &mut program;
+        let answer = conversation.within(LIMITS, |it| self.converse(it, wanted, asked));
+        let (message, exceeded) = match answer {
+            Ok(Ok(evaluated)) => {
+                self.program = Some(program);
+                return Ok(evaluated);
+            }
+            Ok(Err(_)) => (
+                "the evaluator gave up: is something nested too deeply?",
+                None,
+            ),
+            Err(it @ Exceeded::Time) => ("it takes longer than 5 s", Some(it)),
+            Err(it @ Exceeded::Memory) => ("it takes more than 512 MiB of memory", Some(it)),
+        };
+        let failure = Failure {
+            file: wanted.file.clone(),
+            line: 1,
+            column: 1,
+            message: message.to_owned(),
+            exceeded,
+        };
+        Ok(Evaluated {
+            made: Err(failure),
+            sources: program.asked,
+        })
+    }
+
+    /// Has a file evaluated. An error means that the program cannot be heard any more.
+    fn converse(
+        &self,
+        program: &mut Conversation,
+        wanted: &Wanted,
+        asked: &mut BTreeSet<PathBuf>,
+    ) -> Result<Evaluated> {
+        let request = Request {
+            file: &self.root.join(&wanted.file),
+            variables: &wanted.variables,
+        };
+        program.tell(&serde_json::to_string(&request)?, b"")?;
+        loop {
+            match serde_json::from_str(&program.hear()?)? {
+                Said::Read(path) => {
+                    asked.insert(self.from_root(&path));
+                    self.give(program, &path)?;
+                }
+                Said::Made(report) => {
+                    let json = program.read(report.length, LARGEST)?;
+                    let json = String::from_utf8_lossy(&json).into_owned();
+                    let is_whole = report.length <= LARGEST;
+                    let made = is_whole.then_some(json).ok_or_else(|| Failure {
+                        file: wanted.file.clone(),
+                        line: 1,
+                        column: 1,
+                        message: format!("it makes more than {} MiB of values", LARGEST >> 20),
+                        exceeded: None,
+                    });
+                    return Ok(self.evaluated(made, report.paths));
+                }
+                Said::Failed(report) => {
+                    let message = program.read(report.length, LARGEST)?;
+                    let message = String::from_utf8_lossy(&message).into_owned();
+                    let failure = Failure {
+                        file: self.from_root(&report.file),
+                        line: report.line.max(1),
+                        column: report.column.max(1),
+                        message,
+                        exceeded: None,
+                    };
+                    return Ok(self.evaluated(Err(failure), report.paths));
+                }
+            }
+        }
+    }
+
+    fn evaluated(&self, made: Result<String, Failure>, paths: BTreeSet<PathBuf>) -> Evaluated {
+        let mut sources: BTreeSet<_> = paths.iter().map(|it| self.from_root(it)).collect();
+        sources.retain(|it| !self.is_outside(it));
+        let found = sources.iter().filter_map(|it| self.tree.find(it).ok()?);
+        let targets: Vec<_> = found.map(|it| it.path).collect();
+        sources.extend(targets);
+        Evaluated { made, sources }
+    }
+
+    /// Gives a file to the program, if the repository has it.
+    fn give(&self, program: &mut Conversation, path: &Path) -> Result<()> {
+        match self.read(&self.from_root(path)) {
+            Ok(Some(content)) => {
+                let length = content.len();
+                program.tell(&json!({ "length": length }).to_string(), &content)
+            }
+            Ok(None) => program.tell(&json!({ "missing": true }).to_string(), b""),
+            Err(err) => {
+                let why = format!("{err:#}");
+                program.tell(&json!({ "refused": why }).to_string(), b"")
+            }
+        }
+    }
+
+    /// What the repository has at a path from the root.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        ensure!(!self.is_outside(path), "it is {OUTSIDE}");
+        self.tree.read_if_there(path)
+    }
+
+    fn is_outside(&self, path: &Path) -> bool {
+        self.tree.below_top(path).starts_with("..")
+    }
+
+    /// The path from the root of one that is absolute.
+    fn from_root(&self, path: &Path) -> PathBuf {
+        paths::from(&self.root, path)
+    }
+}
+
+impl Evaluated {
+    fn exceeds(&self, what: Exceeded) -> bool {
+        let failure = self.made.as_ref().err();
+        failure.is_some_and(|it| it.exceeded == Some(what))
+    }
+}
