@@ -1,6 +1,7 @@
 //! Programs, files and the person at the terminal: what knows nothing of clusters and hubs.
 
 pub(crate) mod clock;
+pub(crate) mod conversation;
 pub(crate) mod digest;
 pub(crate) mod inherited;
 pub(crate) mod name;

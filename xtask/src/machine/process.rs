@@ -30,10 +30,7 @@ use xshell::{Cmd, Shell};
 
 use crate::machine::{inherited, private, stopped, terminal};
 
-pub(crate) use self::conversation::{Conversation, Exceeded, Limits, converse};
 pub(crate) use crate::machine::stopped::check as check_stopped;
-
-mod conversation;
 
 /// Set on our own `Shell` by `--verbose`: each program that is run is shown.
 pub const VERBOSE: &str = "XTASK_VERBOSE";
@@ -187,11 +184,10 @@ impl Beside {
         let name = name(&command);
         let stdout = capture()?;
         let stderr = capture()?;
-        let expression = in_its_folder(&command, ours(&command))
+        let handle = beside_us(&command)
             .stdin_bytes(stdin)
             .stdout_file(stdout.try_clone()?)
-            .stderr_file(stderr.try_clone()?);
-        let handle = end_with_us(in_own_session(expression))
+            .stderr_file(stderr.try_clone()?)
             .start()
             .with_context(|| format!("cannot run `{name}`"))?;
         Ok(Beside {
@@ -242,14 +238,19 @@ impl Drop for Beside {
     }
 }
 
-fn show_if_verbose(sh: &Shell, cmd: &Cmd) {
+pub(crate) fn show_if_verbose(sh: &Shell, cmd: &Cmd) {
     if sh.var_os(VERBOSE).is_some() {
         say!("$ {cmd}");
     }
 }
 
-fn name(command: &Command) -> String {
+pub(crate) fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
+}
+
+/// What duct starts for a command that works for us while we go on: it has no terminal, and ends with us.
+pub(crate) fn beside_us(command: &Command) -> Expression {
+    end_with_us(in_own_session(in_its_folder(command, ours(command))))
 }
 
 /// What duct starts for a command that works for us: of the person's settings, it has those that its `Shell` names.

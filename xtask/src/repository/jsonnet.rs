@@ -17,7 +17,7 @@ use crate::{
     repository::{
         cluster::{Cluster, Hub},
         release_config::ReleaseConfig,
-        values_file::{ValuesContent, ValuesFile},
+        values_file::{ValuesContent, ValuesFile, is_jsonnet},
     },
     yaml::{Files, Finding, Place, unquoted},
 };
@@ -25,9 +25,6 @@ use crate::{
 use self::evaluator::{Failure, Wanted, evaluate};
 
 mod evaluator;
-
-/// The file of a chart that comes before all others of its releases.
-const OF_CHART: &str = "values.jsonnet";
 
 /// The beginnings of the names that each variable has.
 const PREFIXES: [&str; 2] = ["VARS_2I2C_", "XTASK_"];
@@ -63,18 +60,6 @@ impl MadeKey {
     fn is_of(&self, cluster: &Cluster, hub: Option<&Hub>) -> bool {
         self.cluster == cluster.dir && self.hub.as_ref() == hub.map(|it| &it.name)
     }
-}
-
-/// Whether a values file is in jsonnet.
-pub(crate) fn is_jsonnet(path: &Path) -> bool {
-    path.extension().is_some_and(|it| it == "jsonnet")
-}
-
-/// The file of a chart that comes before all others of its releases, if it has one. A link that leads nowhere is one, too.
-pub(crate) fn of_chart(tree: &Tree, chart: &Path) -> Option<PathBuf> {
-    let names = tree.children(chart).unwrap_or_default();
-    let is_there = names.iter().any(|it| it == OF_CHART);
-    is_there.then(|| chart.join(OF_CHART))
 }
 
 /// Evaluates the files in jsonnet of these releases, with a placeholder for each domain that is encrypted.

@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     charts::ChartPath,
     machine::tree::Tree,
-    repository::{
-        cluster::{Cluster, Hub, Support},
-        jsonnet,
-    },
+    repository::cluster::{Cluster, Hub, Support},
     yaml::Place,
 };
 
@@ -40,7 +37,7 @@ impl<'a> ReleaseConfig<'a> {
         let hub = &cluster.hubs[index];
         let path = ["hubs", &index.to_string()];
         let place = |key: &str| cluster.yaml.get(&path)?.get(&[key])?.at;
-        let of_chart = jsonnet::of_chart(tree, &hub.chart_folder());
+        let of_chart = jsonnet_of(tree, &hub.chart_folder());
         let own = listed(cluster, &path, &hub.helm_chart_values_files);
         ReleaseConfig {
             cluster,
@@ -60,7 +57,7 @@ impl<'a> ReleaseConfig<'a> {
     pub(crate) fn of_support(tree: &Tree, cluster: &'a Cluster) -> Option<ReleaseConfig<'a>> {
         let support = cluster.support.as_ref()?;
         let shared = unplaced(Support::shared_values(tree));
-        let of_chart = unplaced(jsonnet::of_chart(tree, Path::new(SUPPORT_CHART)));
+        let of_chart = unplaced(jsonnet_of(tree, Path::new(SUPPORT_CHART)));
         let own = listed(cluster, &["support"], &support.helm_chart_values_files);
         let at = cluster.yaml.get(&["support"]).and_then(|it| it.at);
         Some(ReleaseConfig {
@@ -96,6 +93,14 @@ impl<'a> ReleaseConfig<'a> {
     pub(crate) fn values_files(&self) -> impl Iterator<Item = &Path> {
         self.listed.iter().map(|(path, _)| path.as_path())
     }
+}
+
+/// The values in jsonnet of a chart, if it has any. A link that leads nowhere is such a file, too.
+fn jsonnet_of(tree: &Tree, chart: &Path) -> Option<PathBuf> {
+    const NAME: &str = "values.jsonnet";
+    let names = tree.children(chart).unwrap_or_default();
+    let is_there = names.iter().any(|it| it == NAME);
+    is_there.then(|| chart.join(NAME))
 }
 
 /// Files that no cluster.yaml lists.

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     machine::{paths::is_called_secret, tree::Tree},
-    repository::{encrypted, encrypted_values, jsonnet::is_jsonnet},
+    repository::{encrypted, encrypted_values},
     secrets::{self, Content, Decrypter, Form, InMemory},
     yaml::{self, Data, Finding, Map, Node, Place},
 };
@@ -43,6 +43,11 @@ pub(crate) struct EncryptedContent {
     pub(crate) findings: Vec<Finding>,
     /// What helm would not mention if these are values.
     pub(crate) findings_of_values: Vec<Finding>,
+}
+
+/// Whether a values file is in jsonnet.
+pub(crate) fn is_jsonnet(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "jsonnet")
 }
 
 impl ValuesFile {

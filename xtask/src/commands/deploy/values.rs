@@ -15,7 +15,7 @@ use crate::{
         fleet::Fleet,
         jsonnet::{self, MadeKey},
         release_config::ReleaseConfig,
-        values_file::ValuesContent,
+        values_file::{ValuesContent, is_jsonnet},
     },
     secrets::{self, Decrypter, InMemory},
 };
@@ -55,7 +55,7 @@ impl OpenedFiles {
 
     /// Adds what jsonnet makes for a release. Where the domain is encrypted, that has not been made yet.
     fn add_made(&mut self, decrypter: &Decrypter, fleet: &Fleet, release: &ReleaseConfig) {
-        for path in release.values_files().filter(|it| jsonnet::is_jsonnet(it)) {
+        for path in release.values_files().filter(|it| is_jsonnet(it)) {
             let made = if release.domain_override.is_some() {
                 self.make_with_domain(decrypter, fleet, release, path)
             } else {

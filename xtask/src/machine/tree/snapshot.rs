@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::machine::{
+    conversation::{Conversation, converse},
     inherited::{with_git, without_git},
-    process::{self, Conversation},
+    process,
     tree::limits::{Kind, LARGEST, OUTSIDE, refuse_large},
 };
 
@@ -86,7 +87,7 @@ impl Snapshot {
     /// Adds the files of the repository or of a submodule.
     fn add(&mut self, sh: &Shell, submodule: &Path, files: Vec<Listed>) -> Result<()> {
         let folder = self.top.join(submodule);
-        let blobs = process::converse(sh, cmd!(sh, "git -C {folder} cat-file --batch"))?;
+        let blobs = converse(sh, cmd!(sh, "git -C {folder} cat-file --batch"))?;
         self.blobs.insert(submodule.to_owned(), Mutex::new(blobs));
         for listed in files {
             let path = submodule.join(&listed.path);

@@ -20,8 +20,8 @@ use serde_json::json;
 use xshell::{Shell, cmd};
 
 use crate::machine::{
+    conversation::{Conversation, Exceeded, Limits, converse},
     parallel, paths,
-    process::{self, Conversation, Exceeded, Limits},
     programs::{self, JSONNET},
     tree::{LARGEST, OUTSIDE, Tree},
 };
@@ -221,7 +221,7 @@ impl<'a> Evaluator<'a> {
         let mut program = match self.program.take() {
             Some(program) => program,
             None => Program {
-                conversation: process::converse(self.sh, cmd!(self.sh, "{JSONNET}"))?,
+                conversation: converse(self.sh, cmd!(self.sh, "{JSONNET}"))?,
                 asked: BTreeSet::new(),
             },
         };

@@ -15,9 +15,7 @@ use anyhow::{Context, Result};
 use duct::Handle;
 use xshell::{Cmd, Shell};
 
-use crate::machine::process::{
-    end_with_us, in_its_folder, in_own_session, name, ours, show_if_verbose,
-};
+use crate::machine::process::{beside_us, name, show_if_verbose};
 
 /// How often to look at how much memory a program has.
 const LOOK: Duration = Duration::from_millis(10);
@@ -52,11 +50,10 @@ pub(crate) fn converse(sh: &Shell, cmd: Cmd) -> Result<Conversation> {
     let name = name(&command);
     let (stdin, requests) = io::pipe()?;
     let (answers, stdout) = io::pipe()?;
-    let expression = in_its_folder(&command, ours(&command))
+    let handle = beside_us(&command)
         .stdin_file(stdin)
         .stdout_file(stdout)
-        .stderr_null();
-    let handle = end_with_us(in_own_session(expression))
+        .stderr_null()
         .start()
         .with_context(|| format!("cannot run `{name}`"))?;
     Ok(Conversation {
