@@ -31,6 +31,7 @@ pub(crate) struct Conversation {
 /// What a program may take for one answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
+    /// Of a processor, so that a machine that is busy changes no verdict. It is ended in any case after twelve times as long.
     pub(crate) time: Duration,
     /// In bytes, as far as it is in memory and not only reserved.
     pub(crate) memory: u64,
@@ -126,12 +127,15 @@ impl Drop for Conversation {
 
 /// Kills a program that takes more than it may before the other end of `is_done` is dropped.
 fn watch(program: &Handle, limits: Limits, is_done: &Receiver<()>) -> Option<Exceeded> {
-    let until = Instant::now() + limits.time;
+    let start = Instant::now();
+    let pid = *program.pids().first()?;
+    let before = Usage::of(pid, start).unwrap_or_default();
     while is_done.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-        let memory = program.pids().into_iter().filter_map(resident).sum::<u64>();
-        let exceeded = if memory > limits.memory {
+        let now = Usage::of(pid, start).unwrap_or_default();
+        let is_late = start.elapsed() > 12 * limits.time;
+        let exceeded = if now.memory > limits.memory {
             Exceeded::Memory
-        } else if Instant::now() > until {
+        } else if is_late || now.time.saturating_sub(before.time) > limits.time {
             Exceeded::Time
         } else {
             continue;
@@ -142,20 +146,42 @@ fn watch(program: &Handle, limits: Limits, is_done: &Receiver<()>) -> Option<Exc
     None
 }
 
-/// How many bytes of memory a process has; none if it has ended.
-#[cfg(target_os = "linux")]
-fn resident(pid: u32) -> Option<u64> {
-    // <https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html>
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+/// What a process has taken.
+#[derive(Default)]
+struct Usage {
+    /// Of processors.
+    time: Duration,
+    /// In bytes.
+    memory: u64,
 }
 
-/// How many bytes of memory a process has; none if it has ended.
-#[cfg(not(target_os = "linux"))]
-fn resident(pid: u32) -> Option<u64> {
-    let sh = Shell::new().ok()?;
-    let pid = pid.to_string();
-    let kilobytes = crate::machine::process::read(&sh, xshell::cmd!(sh, "ps -o rss= -p {pid}"));
-    Some(kilobytes.ok()?.trim().parse::<u64>().ok()? * 1024)
+impl Usage {
+    /// None if the process has ended. It has answered since `start`.
+    #[cfg(target_os = "linux")]
+    fn of(pid: u32, _start: Instant) -> Option<Usage> {
+        use rustix::param::{clock_ticks_per_second, page_size};
+
+        // <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>: what follows the name begins with the third field.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let milliseconds = (field(14)? + field(15)?) * 1000 / clock_ticks_per_second();
+        Some(Usage {
+            time: Duration::from_millis(milliseconds),
+            memory: field(24)? * page_size() as u64,
+        })
+    }
+
+    /// None if the process has ended. It has answered since `start`, and counts as busy since then.
+    #[cfg(not(target_os = "linux"))]
+    fn of(pid: u32, start: Instant) -> Option<Usage> {
+        let sh = Shell::new().ok()?;
+        let pid = pid.to_string();
+        let kilobytes = crate::machine::process::read(&sh, xshell::cmd!(sh, "ps -o rss= -p {pid}"));
+        Some(Usage {
+            time: start.elapsed(),
+            memory: kilobytes.ok()?.trim().parse::<u64>().ok()? * 1024,
+        })
+    }
 }

@@ -22,8 +22,12 @@ use crate::{
     yaml::{Files, Finding, Place, unquoted},
 };
 
-use self::evaluator::{Failure, Wanted, evaluate};
+use self::{
+    cache::Cache,
+    evaluator::{Evaluated, Failure, Wanted, evaluate},
+};
 
+mod cache;
 mod evaluator;
 
 /// The beginnings of the names that each variable has.
@@ -78,14 +82,14 @@ pub(crate) fn make(
         }
     }
     let (of, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-    let evaluated = evaluate(sh, tree, &wanted)?;
+    let evaluated = evaluate_new(sh, tree, &wanted)?;
     let mut made = MadeFiles::new();
     for ((release, wanted), evaluated) in of.into_iter().zip(&wanted).zip(evaluated) {
         let file = match evaluated.made {
             Ok(json) => ValuesFile::made(json, files.add(&wanted.file)),
             Err(failure) => failed(release, &wanted.file, &failure, files),
         };
-        let sources = evaluated.sources;
+        let sources = evaluated.sources.into_keys().collect();
         made.insert(
             MadeKey::new(release, &wanted.file),
             MadeFile { file, sources },
@@ -94,7 +98,22 @@ pub(crate) fn make(
     Ok(made)
 }
 
-/// What a file in jsonnet makes for a hub with each of these domains, as JSON.
+/// Evaluates the files whose results are not in the cache. The results are in their order.
+fn evaluate_new(sh: &Shell, tree: &Tree, wanted: &[Wanted]) -> Result<Vec<Evaluated>> {
+    let mut cache = Cache::open(tree)?;
+    let known: Vec<_> = wanted.iter().map(|it| cache.find(it)).collect();
+    let is_new = wanted.iter().zip(&known).filter(|(_, it)| it.is_none());
+    let new: Vec<_> = is_new.map(|(wanted, _)| wanted).collect();
+    let evaluated = evaluate(sh, tree, &new)?;
+    for (wanted, evaluated) in new.iter().zip(&evaluated) {
+        cache.keep(wanted, evaluated);
+    }
+    let mut evaluated = evaluated.into_iter();
+    let all = known.into_iter().map(|it| it.or_else(|| evaluated.next()));
+    Ok(all.flatten().collect())
+}
+
+/// What a file in jsonnet makes for a hub with each of these domains, as JSON. They may be secret, so no cache has it.
 pub(crate) fn make_with_domains<const N: usize>(
     sh: &Shell,
     tree: &Tree,
@@ -103,7 +122,7 @@ pub(crate) fn make_with_domains<const N: usize>(
     domains: &[&str; N],
 ) -> Result<[Result<String>; N]> {
     let wanted = domains.map(|domain| Wanted::new(file, release, Some(domain)));
-    let evaluated = evaluate(sh, tree, &wanted)?;
+    let evaluated = evaluate(sh, tree, &wanted.each_ref())?;
     let made = evaluated.into_iter().map(|it| it.made);
     let made: Vec<_> = made
         .map(|it| it.map_err(|failure| failure.error(file)))

@@ -21,6 +21,7 @@ use xshell::{Shell, cmd};
 
 use crate::machine::{
     conversation::{Conversation, Exceeded, Limits, converse},
+    digest::PartsDigest,
     parallel, paths,
     programs::{self, JSONNET},
     tree::{LARGEST, OUTSIDE, Tree},
@@ -40,13 +41,16 @@ pub(super) struct Wanted {
     pub(super) variables: BTreeMap<String, String>,
 }
 
+/// What a file was made of: digests by paths from the root, or none for what was looked for and is not there. Of a link it is
+/// also what that leads to.
+pub(super) type Sources = BTreeMap<PathBuf, Option<String>>;
+
 /// What became of a file.
 #[derive(Clone)]
 pub(super) struct Evaluated {
     /// JSON.
     pub(super) made: Result<String, Failure>,
-    /// What was read, and what was looked for and is not there, from the root. Of a link it is also what that leads to.
-    pub(super) sources: BTreeSet<PathBuf>,
+    pub(super) sources: Sources,
 }
 
 /// Why a file could not be evaluated.
@@ -79,7 +83,7 @@ impl Failure {
 /// Evaluates files, each by itself. The results are in their order.
 ///
 /// A file that takes too much for one release is not evaluated for those after it: a fleet may have hundreds.
-pub(super) fn evaluate(sh: &Shell, tree: &Tree, wanted: &[Wanted]) -> Result<Vec<Evaluated>> {
+pub(super) fn evaluate(sh: &Shell, tree: &Tree, wanted: &[&Wanted]) -> Result<Vec<Evaluated>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -100,7 +104,7 @@ pub(super) fn evaluate(sh: &Shell, tree: &Tree, wanted: &[Wanted]) -> Result<Vec
 
 /// What is left to evaluate.
 struct Queue<'a> {
-    wanted: &'a [Wanted],
+    wanted: &'a [&'a Wanted],
     next: AtomicUsize,
     /// The numbers from which on files are not evaluated, since they took too much.
     given_up: Mutex<BTreeMap<&'a Path, usize>>,
@@ -156,8 +160,8 @@ struct Evaluator<'a> {
 
 struct Program {
     conversation: Conversation,
-    /// All files that it has asked for, from the root.
-    asked: BTreeSet<PathBuf>,
+    /// All files that it has asked for.
+    asked: Sources,
 }
 
 #[derive(Serialize)]
@@ -222,7 +226,7 @@ impl<'a> Evaluator<'a> {
             Some(program) => program,
             None => Program {
                 conversation: converse(self.sh, cmd!(self.sh, "{JSONNET}"))?,
-                asked: BTreeSet::new(),
+                asked: Sources::new(),
             },
         };
         let Program {
@@ -239,7 +243,7 @@ impl<'a> Evaluator<'a> {
                 "the evaluator gave up: is something nested too deeply?",
                 None,
             ),
-            Err(it @ Exceeded::Time) => ("it takes longer than 5 s", Some(it)),
+            Err(it @ Exceeded::Time) => ("it takes more than 5 s of a processor", Some(it)),
             Err(it @ Exceeded::Memory) => ("it takes more than 512 MiB of memory", Some(it)),
         };
         let failure = Failure {
@@ -260,7 +264,7 @@ impl<'a> Evaluator<'a> {
         &self,
         program: &mut Conversation,
         wanted: &Wanted,
-        asked: &mut BTreeSet<PathBuf>,
+        asked: &mut Sources,
     ) -> Result<Evaluated> {
         let request = Request {
             file: &self.root.join(&wanted.file),
@@ -270,8 +274,9 @@ impl<'a> Evaluator<'a> {
         loop {
             match serde_json::from_str(&program.hear()?)? {
                 Said::Read(path) => {
-                    asked.insert(self.from_root(&path));
-                    self.give(program, &path)?;
+                    let path = self.from_root(&path);
+                    let digest = self.give(program, &path)?;
+                    asked.insert(path, digest);
                 }
                 Said::Made(report) => {
                     let json = program.read(report.length, LARGEST)?;
@@ -284,7 +289,7 @@ impl<'a> Evaluator<'a> {
                         message: format!("it makes more than {} MiB of values", LARGEST >> 20),
                         exceeded: None,
                     });
-                    return Ok(self.evaluated(made, report.paths));
+                    return Ok(self.evaluated(made, &report.paths, asked));
                 }
                 Said::Failed(report) => {
                     let message = program.read(report.length, LARGEST)?;
@@ -296,34 +301,42 @@ impl<'a> Evaluator<'a> {
                         message,
                         exceeded: None,
                     };
-                    return Ok(self.evaluated(Err(failure), report.paths));
+                    return Ok(self.evaluated(Err(failure), &report.paths, asked));
                 }
             }
         }
     }
 
-    fn evaluated(&self, made: Result<String, Failure>, paths: BTreeSet<PathBuf>) -> Evaluated {
-        let mut sources: BTreeSet<_> = paths.iter().map(|it| self.from_root(it)).collect();
-        sources.retain(|it| !self.is_outside(it));
-        let found = sources.iter().filter_map(|it| self.tree.find(it).ok()?);
-        let targets: Vec<_> = found.map(|it| it.path).collect();
-        sources.extend(targets);
+    fn evaluated(
+        &self,
+        made: Result<String, Failure>,
+        paths: &BTreeSet<PathBuf>,
+        asked: &Sources,
+    ) -> Evaluated {
+        let mut sources = Sources::new();
+        for path in paths.iter().map(|it| self.from_root(it)) {
+            if self.is_outside(&path) {
+                continue;
+            }
+            let digest = asked.get(&path).cloned().flatten();
+            if let Ok(Some(found)) = self.tree.find(&path) {
+                sources.insert(found.path, digest.clone());
+            }
+            sources.insert(path, digest);
+        }
         Evaluated { made, sources }
     }
 
-    /// Gives a file to the program, if the repository has it.
-    fn give(&self, program: &mut Conversation, path: &Path) -> Result<()> {
-        match self.read(&self.from_root(path)) {
-            Ok(Some(content)) => {
-                let length = content.len();
-                program.tell(&json!({ "length": length }).to_string(), &content)
-            }
-            Ok(None) => program.tell(&json!({ "missing": true }).to_string(), b""),
-            Err(err) => {
-                let why = format!("{err:#}");
-                program.tell(&json!({ "refused": why }).to_string(), b"")
-            }
-        }
+    /// Gives a file to the program, if the repository has it. Returns its digest.
+    fn give(&self, program: &mut Conversation, path: &Path) -> Result<Option<String>> {
+        let (answer, content) = match self.read(path) {
+            Ok(Some(content)) => (json!({ "length": content.len() }), Some(content)),
+            Ok(None) => (json!({ "missing": true }), None),
+            Err(err) => (json!({ "refused": format!("{err:#}") }), None),
+        };
+        let bytes = content.as_deref().unwrap_or_default();
+        program.tell(&answer.to_string(), bytes)?;
+        Ok(content.as_deref().map(digest))
     }
 
     /// What the repository has at a path from the root.
@@ -340,6 +353,13 @@ impl<'a> Evaluator<'a> {
     fn from_root(&self, path: &Path) -> PathBuf {
         paths::from(&self.root, path)
     }
+}
+
+/// Tells one content of a file from another one.
+pub(super) fn digest(content: &[u8]) -> String {
+    let mut digest = PartsDigest::default();
+    digest.add(content);
+    digest.name()
 }
 
 impl Evaluated {

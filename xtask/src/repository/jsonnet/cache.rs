@@ -1,0 +1,105 @@
+//! What files in jsonnet made, kept in the cache: evaluating all of a fleet's takes seconds.
+//!
+//! There is one entry for each file and each release, which the next one replaces. It says of what it was made, and counts
+//! only as long as all of that is the same.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    machine::{
+        digest::PartsDigest,
+        paths::{self, is_called_secret},
+        tree::Tree,
+    },
+    repository::jsonnet::evaluator::{Evaluated, Sources, Wanted, digest},
+};
+
+/// What entries come from beside what they name: the program, and how they are written.
+const PROGRAM: [&str; 4] = [
+    "1",
+    include_str!("../../../tools/jsonnet/main.go"),
+    include_str!("../../../tools/jsonnet/go.mod"),
+    include_str!("../../../tools/jsonnet/go.sum"),
+];
+
+pub(super) struct Cache<'a> {
+    tree: &'a Tree,
+    folder: PathBuf,
+    /// Digests of files, by their paths from the root. A repository does not change meanwhile.
+    digests: BTreeMap<PathBuf, Option<String>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    sources: Sources,
+    json: String,
+}
+
+impl<'a> Cache<'a> {
+    pub(super) fn open(tree: &'a Tree) -> Result<Cache<'a>> {
+        Ok(Cache {
+            tree,
+            folder: paths::cache()?.join("jsonnet"),
+            digests: BTreeMap::new(),
+        })
+    }
+
+    /// What a file made, if it would make the same now.
+    pub(super) fn find(&mut self, wanted: &Wanted) -> Option<Evaluated> {
+        let entry = fs::read(self.file(wanted)).ok()?;
+        let Entry { sources, json } = serde_json::from_slice(&entry).ok()?;
+        let is_same = sources
+            .iter()
+            .all(|(path, digest)| self.digest(path) == *digest);
+        let made = Ok(json);
+        is_same.then_some(Evaluated { made, sources })
+    }
+
+    /// Keeps what a file made, unless it may have been made of a secret.
+    pub(super) fn keep(&self, wanted: &Wanted, evaluated: &Evaluated) {
+        let Evaluated { made, sources } = evaluated;
+        let Ok(json) = made else { return };
+        if sources.keys().any(|it| is_called_secret(it)) {
+            return;
+        }
+        let entry = Entry {
+            sources: sources.clone(),
+            json: json.clone(),
+        };
+        // Without an entry it is evaluated again.
+        if let Ok(entry) = serde_json::to_vec(&entry) {
+            let _ = paths::write_whole(&self.file(wanted), &entry);
+        }
+    }
+
+    fn file(&self, wanted: &Wanted) -> PathBuf {
+        let mut digest = PartsDigest::default();
+        PROGRAM.iter().for_each(|it| digest.add(it.as_bytes()));
+        // A file may ask by which path it was found.
+        let file = self.tree.root().join(&wanted.file);
+        digest.add(file.as_os_str().as_encoded_bytes());
+        for (name, value) in &wanted.variables {
+            digest.add(name.as_bytes());
+            digest.add(value.as_bytes());
+        }
+        self.folder.join(digest.name())
+    }
+
+    /// The digest of what the repository has at a path from the root now.
+    fn digest(&mut self, path: &Path) -> Option<String> {
+        if let Some(known) = self.digests.get(path) {
+            return known.clone();
+        }
+        let content = self.tree.read_if_there(path).ok().flatten();
+        let digest = content.as_deref().map(digest);
+        self.digests.insert(path.to_owned(), digest.clone());
+        digest
+    }
+}
