@@ -1,6 +1,7 @@
 //! What `validate` costs: `cargo bench --bench validate -- FLEET` for a whole fleet in a folder of that name, time and
-//! memory, and without the name only `validate --render` of a hundred hubs of minihub, cold and warm, beside
-//! `xargs -P2 helm template`. Ours and the bare program take turns; the ratio of the medians is what counts.
+//! memory, and without the name only for a hundred hubs of minihub, cold and warm: `--render` beside
+//! `xargs -P2 helm template`, and values in jsonnet beside `xargs -P2 jsonnet`, which has to be on PATH. Ours and the bare
+//! program take turns; the ratio of the medians is what counts.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -14,6 +15,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use measure::{median, run};
@@ -24,31 +26,7 @@ const HUBS: usize = 100;
 fn main() {
     // cargo adds an argument of its own.
     if let Some(fleet) = env::args().skip(1).find(|it| !it.starts_with("--")) {
-        let mut command = Command::new("/usr/bin/time");
-        command.args([
-            "-f",
-            "%M",
-            env!("CARGO_BIN_EXE_xtask"),
-            "--root",
-            &fleet,
-            "validate",
-        ]);
-        let times = (0..ROUNDS).map(|_| run(&mut command)).collect();
-        let said = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap()
-            .stderr;
-        let most = String::from_utf8_lossy(&said)
-            .split_whitespace()
-            .last()
-            .unwrap_or_default()
-            .to_owned();
-        println!(
-            "validate of the fleet             {:?}, at most {most} KB",
-            median(times)
-        );
+        measure_fleet(&fleet);
     }
     let dir = Path::new("/dev/shm").join(format!("xtask-bench-{}", std::process::id()));
     let (repo, cache) = (repository(&dir), dir.join("cache"));
@@ -86,14 +64,100 @@ fn main() {
             .args(["-euc", &script])
             .env("PATH", &path)));
     }
+    print(
+        &format!("--render of {HUBS} hubs"),
+        cold,
+        warm,
+        "helm template",
+        theirs,
+    );
+    measure_jsonnet(&repo, &cache, &path);
     fs::remove_dir_all(&dir).unwrap();
+}
+
+fn print(what: &str, cold: Vec<Duration>, warm: Vec<Duration>, bare: &str, theirs: Vec<Duration>) {
     let (cold, theirs) = (median(cold), median(theirs));
-    println!("--render of {HUBS} hubs, cold        {cold:?}");
-    println!("the same, warm                    {:?}", median(warm));
-    println!("xargs -P2 helm template           {theirs:?}");
-    println!(
-        "ratio                             {:.2}",
-        cold.as_secs_f64() / theirs.as_secs_f64()
+    println!("{:34}{cold:?}", format!("{what}, cold"));
+    println!("{:34}{:?}", "the same, warm", median(warm));
+    println!("{:34}{theirs:?}", format!("xargs -P2 {bare}"));
+    let ratio = cold.as_secs_f64() / theirs.as_secs_f64();
+    println!("{:34}{ratio:.2}", "ratio");
+}
+
+/// Measures a fleet twice: with what jsonnet made in the cache, and without.
+fn measure_fleet(fleet: &str) {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(&env::var("HOME").unwrap()).join(".cache"));
+    let made = cache.join("xtask/jsonnet");
+    let validate = || {
+        let mut command = Command::new("/usr/bin/time");
+        let xtask = env!("CARGO_BIN_EXE_xtask");
+        command.args(["-f", "%M", xtask, "--root", fleet, "validate"]);
+        command
+    };
+    let measure = || {
+        let started = Instant::now();
+        let said = validate().stdout(Stdio::null()).output().unwrap().stderr;
+        let took = started.elapsed();
+        let said = String::from_utf8(said).unwrap();
+        let most: u64 = said.split_whitespace().last().unwrap().parse().unwrap();
+        (took, most)
+    };
+    let mut cold = Vec::new();
+    let mut warm = Vec::new();
+    let mut most = 0;
+    for _ in 0..ROUNDS {
+        let _ = fs::remove_dir_all(&made);
+        cold.push(measure().0);
+        let (took, memory) = measure();
+        warm.push(took);
+        most = memory.max(most);
+    }
+    println!("{:34}{:?}", "validate of the fleet, cold", median(cold));
+    let warm = median(warm);
+    println!("{:34}{warm:?}, at most {most} KB", "the same, warm");
+}
+
+/// The hundred hubs with values in jsonnet of the same text.
+fn measure_jsonnet(repo: &Path, cache: &Path, path: &str) {
+    let lake = repo.join("config/clusters/lake");
+    let yaml = fs::read_to_string(lake.join("cluster.yaml")).unwrap();
+    fs::write(
+        lake.join("cluster.yaml"),
+        yaml.replace(".values.yaml]", ".jsonnet]"),
+    )
+    .unwrap();
+    for hub in 1..=HUBS {
+        let text = "{ cull: { timeout: 1000 + std.length(std.extVar('XTASK_HUB_NAME')) } }\n";
+        fs::write(lake.join(format!("{hub}.jsonnet")), text).unwrap();
+    }
+    let made = cache.join("xtask/jsonnet");
+    let ours = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.arg("--root").arg(repo).arg("validate");
+        command.env("PATH", path).env("XDG_CACHE_HOME", cache);
+        command
+    };
+    let script = format!(
+        "seq {HUBS} | xargs -P2 -I{{}} jsonnet --ext-str XTASK_HUB_NAME=hub-{{}} --jpath {lake} {lake}/{{}}.jsonnet",
+        lake = lake.display()
+    );
+    let mut cold = Vec::new();
+    let mut warm = Vec::new();
+    let mut theirs = Vec::new();
+    for _ in 0..ROUNDS {
+        let _ = fs::remove_dir_all(&made);
+        cold.push(run(&mut ours()));
+        warm.push(run(&mut ours()));
+        let mut bare = Command::new("sh");
+        theirs.push(run(bare.args(["-euc", &script]).env("PATH", path)));
+    }
+    print(
+        &format!("jsonnet of {HUBS} hubs"),
+        cold,
+        warm,
+        "jsonnet",
+        theirs,
     );
 }
 

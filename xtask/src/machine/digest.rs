@@ -19,3 +19,10 @@ impl PartsDigest {
         paths::hex(&self.0.finalize()[..16])
     }
 }
+
+/// The name of some parts.
+pub(crate) fn digest_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut digest = PartsDigest::default();
+    parts.into_iter().for_each(|it| digest.add(it));
+    digest.name()
+}

@@ -55,7 +55,7 @@ pub(crate) const SYSTEM_FOR_IMAGES: &[(&str, &str)] = &[
 pub(crate) const KUBERNETES: Version = Version(1, 34, 4);
 const KWOK: Version = Version(0, 8, 0);
 const AGE: Version = Version(1, 3, 2);
-const EVALUATOR: Version = Version(1, 0, 0);
+const EVALUATOR: Version = Version(1, 1, 0);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Version(u32, u32, u32);
@@ -81,8 +81,8 @@ pub(crate) enum BuildSource {
     Module {
         go_mod: &'static str,
         go_sum: &'static str,
-        /// If it is ours.
-        main_go: Option<&'static str>,
+        /// Those of a program of ours, by their names.
+        sources: &'static [(&'static str, &'static str)],
         ldflags: &'static str,
     },
 }
@@ -90,7 +90,7 @@ pub(crate) enum BuildSource {
 const KUBERNETES_MODULE: BuildSource = BuildSource::Module {
     go_mod: include_str!("../../tools/kubernetes/go.mod"),
     go_sum: include_str!("../../tools/kubernetes/go.sum"),
-    main_go: None,
+    sources: &[],
     // Without these the server reports version 0.0.0, and charts with a `kubeVersion` refuse it.
     ldflags: "-X k8s.io/component-base/version.gitVersion=v{version} \
               -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34",
@@ -137,13 +137,14 @@ pub(crate) const PROGRAMS: &[Program] = &[
         version_args: &["--version"], package: "go.etcd.io/etcd/server/v3",
         source: BuildSource::Module {
             go_mod: include_str!("../../tools/etcd/go.mod"), go_sum: include_str!("../../tools/etcd/go.sum"),
-            main_go: None, ldflags: "" } },
+            sources: &[], ldflags: "" } },
     // A change of its files needs another version, or nobody builds it anew: a test knows which files this version has.
-    Program { name: JSONNET, version: EVALUATOR, good: [EVALUATOR, Version(1, 0, 1)],
+    Program { name: JSONNET, version: EVALUATOR, good: [EVALUATOR, Version(1, 1, 1)],
         version_args: &["--version"], package: "xtask/tools/jsonnet",
         source: BuildSource::Module {
             go_mod: include_str!("../../tools/jsonnet/go.mod"), go_sum: include_str!("../../tools/jsonnet/go.sum"),
-            main_go: Some(include_str!("../../tools/jsonnet/main.go")), ldflags: "-X main.version={version}" } },
+            sources: &[("main.go", include_str!("../../tools/jsonnet/main.go")), ("places.go", include_str!("../../tools/jsonnet/places.go"))],
+            ldflags: "-X main.version={version}" } },
 ];
 
 /// Builds every pinned program that neither PATH nor the cache has.
@@ -546,13 +547,12 @@ impl Program {
             BuildSource::Module {
                 go_mod,
                 go_sum,
-                main_go,
+                sources,
                 ldflags: own,
             } => {
                 let src = part.join("src");
-                let main = main_go.map(|it| ("main.go", it));
                 let files = [("go.mod", *go_mod), ("go.sum", *go_sum)];
-                write_module(&src, files.into_iter().chain(main))?;
+                write_module(&src, files.iter().chain(*sources))?;
                 ldflags += &own.replace("{version}", &version);
                 let file = bin.join(self.name);
                 return Ok(cmd!(
@@ -569,7 +569,10 @@ impl Program {
 }
 
 /// Writes the files of a module, by their names.
-fn write_module<'a>(folder: &Path, files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
+fn write_module<'a>(
+    folder: &Path,
+    files: impl Iterator<Item = &'a (&'a str, &'a str)>,
+) -> Result<()> {
     fs::create_dir_all(folder)?;
     for (name, content) in files {
         fs::write(folder.join(name), content)?;

@@ -19,12 +19,12 @@ use crate::{
         release_config::ReleaseConfig,
         values_file::{ValuesContent, ValuesFile, is_jsonnet},
     },
-    yaml::{Files, Finding, Place, unquoted},
+    yaml::{Data, Files, Finding, Node, Place, unquoted},
 };
 
 use self::{
     cache::Cache,
-    evaluator::{Evaluated, Failure, Wanted, evaluate},
+    evaluator::{Evaluated, Failure, Made, Places, Wanted, evaluate},
 };
 
 mod cache;
@@ -86,7 +86,7 @@ pub(crate) fn make(
     let mut made = MadeFiles::new();
     for ((release, wanted), evaluated) in of.into_iter().zip(&wanted).zip(evaluated) {
         let file = match evaluated.made {
-            Ok(json) => ValuesFile::made(json, files.add(&wanted.file)),
+            Ok(made) => values_of(made, &wanted.file, files),
             Err(failure) => failed(release, &wanted.file, &failure, files),
         };
         let sources = evaluated.sources.into_keys().collect();
@@ -124,10 +124,11 @@ pub(crate) fn make_with_domains<const N: usize>(
     let wanted = domains.map(|domain| Wanted::new(file, release, Some(domain)));
     let evaluated = evaluate(sh, tree, &wanted.each_ref())?;
     let made = evaluated.into_iter().map(|it| it.made);
-    let made: Vec<_> = made
-        .map(|it| it.map_err(|failure| failure.error(file)))
-        .collect();
-    Ok(made.try_into().ok().expect("each has a result"))
+    let mut made = made.map(|it| match it {
+        Ok(made) => Ok(made.json),
+        Err(failure) => Err(failure.error(file)),
+    });
+    Ok([(); N].map(|()| made.next().expect("each has a result")))
 }
 
 /// All that the values of a hub, or of `support` without one, are made from in jsonnet, from the root.
@@ -138,6 +139,35 @@ pub(crate) fn sources<'a>(
 ) -> impl Iterator<Item = &'a PathBuf> {
     let own = made.iter().filter(move |(key, _)| key.is_of(cluster, hub));
     own.flat_map(|(_, made)| &made.sources)
+}
+
+/// The values that were made of a file, each with the place where jsonnet sets it, as far as that is known.
+fn values_of(made: Made, file: &Path, files: &mut Files) -> ValuesFile {
+    let number = files.add(file);
+    let mut values = ValuesFile::made(made.json, number);
+    if let ValuesContent::Plain(node, _) = &mut values.state {
+        put_places(node, &made.places, number, files);
+    }
+    values
+}
+
+/// Puts places on the values below one whose key is in this file.
+fn put_places(node: &mut Node, places: &Places, file: u32, files: &mut Files) {
+    let Data::Map(map) = &mut node.data else {
+        return;
+    };
+    for (key, value) in map {
+        let Some(place) = places.get(&**key) else {
+            continue;
+        };
+        let file = place.file.as_ref().map_or(file, |it| files.add(it));
+        value.move_to(Place {
+            file,
+            line: place.line,
+            column: place.column,
+        });
+        put_places(value, &place.below, file, files);
+    }
 }
 
 /// What stands for a file that could not be evaluated.

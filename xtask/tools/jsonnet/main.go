@@ -17,7 +17,7 @@
 // At the end comes what was made or why nothing was, as `length` bytes after a line that has all paths that the file came
 // from:
 //
-//	{"made": {"length": 123, "paths": [...]}}
+//	{"made": {"length": 123, "paths": [...], "places": {"KEY": {"file": "/repository/...", "line": 1, "column": 2, "below": {...}}}}}
 //	{"failed": {"length": 123, "paths": [...], "file": "/repository/...", "line": 1, "column": 2}}
 package main
 
@@ -66,6 +66,7 @@ type result struct {
 type report struct {
 	Length int      `json:"length"`
 	Paths  []string `json:"paths"`
+	Places places   `json:"places,omitempty"`
 	place
 }
 
@@ -98,10 +99,7 @@ type file struct {
 func (r *repository) Import(from, path string) (jsonnet.Contents, string, error) {
 	folder, _ := filepath.Split(from)
 	for _, folder := range []string{folder, r.library} {
-		full := path
-		if !filepath.IsAbs(path) {
-			full = filepath.Join(folder, path)
-		}
+		full := absolute(folder, path)
 		found, err := r.read(full)
 		if err != nil {
 			return jsonnet.Contents{}, "", err
@@ -114,6 +112,13 @@ func (r *repository) Import(from, path string) (jsonnet.Contents, string, error)
 		}
 	}
 	return jsonnet.Contents{}, "", fmt.Errorf("cannot import %q: it is neither beside this file nor in %q", path, r.library)
+}
+
+func absolute(folder, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(folder, path)
 }
 
 func (r *repository) read(path string) (file, error) {
@@ -208,6 +213,8 @@ func (r *repository) evaluate(vm *jsonnet.VM, wanted request) error {
 		text = err.Error()
 		told.place = failed.place
 		sent = result{Failed: &told}
+	} else {
+		told.Places = findPlaces(r, vm, wanted.File, text)
 	}
 	told.Length = len(text)
 	for path := range r.asked {

@@ -44,8 +44,8 @@ use crate::{
 /// Install or upgrade cert-manager and the chart `support` of a cluster
 ///
 /// These are what the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values are
-/// read from helm-charts/support/enc-support.secret.values.yaml, if it exists, and then from the files that cluster.yaml
-/// lists under `support`. A cluster without `support` gets nothing. Set `support.cert_manager: false` for a cluster that
+/// read from enc-support.secret.values.yaml, enc-cryptnono.secret.values.yaml and values.jsonnet in helm-charts/support, as
+/// far as they exist, and then from the files that cluster.yaml lists under `support`. A cluster without `support` gets nothing. Set `support.cert_manager: false` for a cluster that
 /// has a cert-manager of its own.
 #[derive(clap::Args)]
 #[command(after_help = "\

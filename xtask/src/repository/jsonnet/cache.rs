@@ -14,17 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     machine::{
-        digest::PartsDigest,
+        digest::digest_of,
         paths::{self, is_called_secret},
         tree::Tree,
     },
-    repository::jsonnet::evaluator::{Evaluated, Sources, Wanted, digest},
+    repository::jsonnet::evaluator::{Evaluated, Made, Places, Sources, Wanted},
 };
 
-/// What entries come from beside what they name: the program, and how they are written.
-const PROGRAM: [&str; 4] = [
+/// What made the entries: the program, and how they are written.
+const PROGRAM: [&str; 5] = [
     "1",
     include_str!("../../../tools/jsonnet/main.go"),
+    include_str!("../../../tools/jsonnet/places.go"),
     include_str!("../../../tools/jsonnet/go.mod"),
     include_str!("../../../tools/jsonnet/go.sum"),
 ];
@@ -32,13 +33,17 @@ const PROGRAM: [&str; 4] = [
 pub(super) struct Cache<'a> {
     tree: &'a Tree,
     folder: PathBuf,
+    /// The digest of `PROGRAM`.
+    program: String,
     /// Digests of files, by their paths from the root. A repository does not change meanwhile.
     digests: BTreeMap<PathBuf, Option<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
+    program: String,
     sources: Sources,
+    places: Places,
     json: String,
 }
 
@@ -47,6 +52,7 @@ impl<'a> Cache<'a> {
         Ok(Cache {
             tree,
             folder: paths::cache()?.join("jsonnet"),
+            program: digest_of(PROGRAM.iter().map(|it| it.as_bytes())),
             digests: BTreeMap::new(),
         })
     }
@@ -54,24 +60,32 @@ impl<'a> Cache<'a> {
     /// What a file made, if it would make the same now.
     pub(super) fn find(&mut self, wanted: &Wanted) -> Option<Evaluated> {
         let entry = fs::read(self.file(wanted)).ok()?;
-        let Entry { sources, json } = serde_json::from_slice(&entry).ok()?;
-        let is_same = sources
-            .iter()
-            .all(|(path, digest)| self.digest(path) == *digest);
-        let made = Ok(json);
+        let Entry {
+            program,
+            sources,
+            places,
+            json,
+        } = serde_json::from_slice(&entry).ok()?;
+        let is_same = program == self.program
+            && sources
+                .iter()
+                .all(|(path, digest)| self.digest(path) == *digest);
+        let made = Ok(Made { json, places });
         is_same.then_some(Evaluated { made, sources })
     }
 
     /// Keeps what a file made, unless it may have been made of a secret.
     pub(super) fn keep(&self, wanted: &Wanted, evaluated: &Evaluated) {
         let Evaluated { made, sources } = evaluated;
-        let Ok(json) = made else { return };
+        let Ok(made) = made else { return };
         if sources.keys().any(|it| is_called_secret(it)) {
             return;
         }
         let entry = Entry {
+            program: self.program.clone(),
             sources: sources.clone(),
-            json: json.clone(),
+            places: made.places.clone(),
+            json: made.json.clone(),
         };
         // Without an entry it is evaluated again.
         if let Ok(entry) = serde_json::to_vec(&entry) {
@@ -80,16 +94,13 @@ impl<'a> Cache<'a> {
     }
 
     fn file(&self, wanted: &Wanted) -> PathBuf {
-        let mut digest = PartsDigest::default();
-        PROGRAM.iter().for_each(|it| digest.add(it.as_bytes()));
         // A file may ask by which path it was found.
         let file = self.tree.root().join(&wanted.file);
-        digest.add(file.as_os_str().as_encoded_bytes());
-        for (name, value) in &wanted.variables {
-            digest.add(name.as_bytes());
-            digest.add(value.as_bytes());
-        }
-        self.folder.join(digest.name())
+        let variables = wanted.variables.iter();
+        let variables = variables.flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+        let parts = [file.as_os_str().as_encoded_bytes()];
+        self.folder
+            .join(digest_of(parts.into_iter().chain(variables)))
     }
 
     /// The digest of what the repository has at a path from the root now.
@@ -98,7 +109,7 @@ impl<'a> Cache<'a> {
             return known.clone();
         }
         let content = self.tree.read_if_there(path).ok().flatten();
-        let digest = content.as_deref().map(digest);
+        let digest = content.as_deref().map(|it| digest_of([it]));
         self.digests.insert(path.to_owned(), digest.clone());
         digest
     }

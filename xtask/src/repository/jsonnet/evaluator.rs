@@ -21,7 +21,7 @@ use xshell::{Shell, cmd};
 
 use crate::machine::{
     conversation::{Conversation, Exceeded, Limits, converse},
-    digest::PartsDigest,
+    digest::digest_of,
     parallel, paths,
     programs::{self, JSONNET},
     tree::{LARGEST, OUTSIDE, Tree},
@@ -48,9 +48,30 @@ pub(super) type Sources = BTreeMap<PathBuf, Option<String>>;
 /// What became of a file.
 #[derive(Clone)]
 pub(super) struct Evaluated {
-    /// JSON.
-    pub(super) made: Result<String, Failure>,
+    pub(super) made: Result<Made, Failure>,
     pub(super) sources: Sources,
+}
+
+/// What a file makes.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) json: String,
+    pub(super) places: Places,
+}
+
+/// Where keys are set, as far as the text of jsonnet tells.
+pub(super) type Places = BTreeMap<String, KeyPlace>;
+
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct KeyPlace {
+    /// From the root. None for the file of the key above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<PathBuf>,
+    pub(super) line: u32,
+    pub(super) column: u32,
+    /// Of the keys below this one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) below: Places,
 }
 
 /// Why a file could not be evaluated.
@@ -185,6 +206,8 @@ struct Report {
     /// Of what was made, or of the message, in bytes.
     length: u64,
     paths: BTreeSet<PathBuf>,
+    #[serde(default)]
+    places: Places,
     /// Where it failed.
     #[serde(default)]
     file: PathBuf,
@@ -274,15 +297,18 @@ impl<'a> Evaluator<'a> {
         loop {
             match serde_json::from_str(&program.hear()?)? {
                 Said::Read(path) => {
-                    let path = self.from_root(&path);
+                    let path = self.relative(&path);
                     let digest = self.give(program, &path)?;
                     asked.insert(path, digest);
                 }
-                Said::Made(report) => {
+                Said::Made(mut report) => {
+                    self.make_relative(&mut report.places);
                     let json = program.read(report.length, LARGEST)?;
                     let json = String::from_utf8_lossy(&json).into_owned();
                     let is_whole = report.length <= LARGEST;
-                    let made = is_whole.then_some(json).ok_or_else(|| Failure {
+                    let places = report.places;
+                    let made = is_whole.then_some(Made { json, places });
+                    let made = made.ok_or_else(|| Failure {
                         file: wanted.file.clone(),
                         line: 1,
                         column: 1,
@@ -295,7 +321,7 @@ impl<'a> Evaluator<'a> {
                     let message = program.read(report.length, LARGEST)?;
                     let message = String::from_utf8_lossy(&message).into_owned();
                     let failure = Failure {
-                        file: self.from_root(&report.file),
+                        file: self.relative(&report.file),
                         line: report.line.max(1),
                         column: report.column.max(1),
                         message,
@@ -309,12 +335,12 @@ impl<'a> Evaluator<'a> {
 
     fn evaluated(
         &self,
-        made: Result<String, Failure>,
+        made: Result<Made, Failure>,
         paths: &BTreeSet<PathBuf>,
         asked: &Sources,
     ) -> Evaluated {
         let mut sources = Sources::new();
-        for path in paths.iter().map(|it| self.from_root(it)) {
+        for path in paths.iter().map(|it| self.relative(it)) {
             if self.is_outside(&path) {
                 continue;
             }
@@ -327,6 +353,14 @@ impl<'a> Evaluator<'a> {
         Evaluated { made, sources }
     }
 
+    /// Makes the paths of files those from the root.
+    fn make_relative(&self, places: &mut Places) {
+        for place in places.values_mut() {
+            place.file = place.file.as_deref().map(|it| self.relative(it));
+            self.make_relative(&mut place.below);
+        }
+    }
+
     /// Gives a file to the program, if the repository has it. Returns its digest.
     fn give(&self, program: &mut Conversation, path: &Path) -> Result<Option<String>> {
         let (answer, content) = match self.read(path) {
@@ -336,7 +370,7 @@ impl<'a> Evaluator<'a> {
         };
         let bytes = content.as_deref().unwrap_or_default();
         program.tell(&answer.to_string(), bytes)?;
-        Ok(content.as_deref().map(digest))
+        Ok(content.as_deref().map(|it| digest_of([it])))
     }
 
     /// What the repository has at a path from the root.
@@ -350,16 +384,9 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The path from the root of one that is absolute.
-    fn from_root(&self, path: &Path) -> PathBuf {
+    fn relative(&self, path: &Path) -> PathBuf {
         paths::from(&self.root, path)
     }
-}
-
-/// Tells one content of a file from another one.
-pub(super) fn digest(content: &[u8]) -> String {
-    let mut digest = PartsDigest::default();
-    digest.add(content);
-    digest.name()
 }
 
 impl Evaluated {
