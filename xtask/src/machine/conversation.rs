@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use duct::Handle;
 use xshell::{Cmd, Shell};
 
-use crate::machine::process::{beside_us, name, show_if_verbose};
+use crate::machine::process::{beside_us, check_stopped, name, show_if_verbose};
 
 /// How often to look at how much memory a program has.
 const LOOK: Duration = Duration::from_millis(10);
@@ -125,7 +125,8 @@ impl Drop for Conversation {
     }
 }
 
-/// Kills a program that takes more than it may before the other end of `is_done` is dropped.
+/// Kills a program that takes more than it may before the other end of `is_done` is dropped, or once somebody wants us to
+/// stop.
 fn watch(program: &Handle, limits: Limits, is_done: &Receiver<()>) -> Option<Exceeded> {
     let start = Instant::now();
     let pid = *program.pids().first()?;
@@ -134,14 +135,16 @@ fn watch(program: &Handle, limits: Limits, is_done: &Receiver<()>) -> Option<Exc
         let now = Usage::of(pid, start).unwrap_or_default();
         let is_late = start.elapsed() > 12 * limits.time;
         let exceeded = if now.memory > limits.memory {
-            Exceeded::Memory
+            Some(Exceeded::Memory)
         } else if is_late || now.time.saturating_sub(before.time) > limits.time {
-            Exceeded::Time
+            Some(Exceeded::Time)
+        } else if check_stopped().is_err() {
+            None
         } else {
             continue;
         };
         let _ = program.kill();
-        return Some(exceeded);
+        return exceeded;
     }
     None
 }

@@ -22,7 +22,7 @@ use xshell::{Shell, cmd};
 use crate::machine::{
     conversation::{Conversation, Exceeded, Limits, converse},
     digest::digest_of,
-    parallel, paths,
+    parallel, paths, process,
     programs::{self, JSONNET},
     tree::{LARGEST, OUTSIDE, Tree},
 };
@@ -32,6 +32,12 @@ const LIMITS: Limits = Limits {
     time: Duration::from_secs(5),
     memory: 512 << 20,
 };
+
+/// For how many releases a file may take too much before it is not evaluated for more of them: a fleet may have hundreds.
+const TRIES: usize = 3;
+
+/// How much of a message of the evaluator is kept, in bytes. Whoever writes `error` chooses what it says.
+const LONGEST_MESSAGE: u64 = 2000;
 
 /// A file to evaluate.
 pub(super) struct Wanted {
@@ -83,11 +89,22 @@ pub(super) struct Failure {
     pub(super) line: u32,
     pub(super) column: u32,
     pub(super) message: String,
-    /// What it took more of than it may.
-    exceeded: Option<Exceeded>,
+    /// Whether it took more than it may.
+    is_too_much: bool,
 }
 
 impl Failure {
+    /// At a place in the file that is not known.
+    fn of(file: &Path, message: &str) -> Failure {
+        Failure {
+            file: file.to_owned(),
+            line: 1,
+            column: 1,
+            message: message.to_owned(),
+            is_too_much: false,
+        }
+    }
+
     /// For a file, given by its path from the root.
     pub(super) fn error(&self, file: &Path) -> Error {
         anyhow!(
@@ -102,8 +119,6 @@ impl Failure {
 }
 
 /// Evaluates files, each by itself. The results are in their order.
-///
-/// A file that takes too much for one release is not evaluated for those after it: a fleet may have hundreds.
 pub(super) fn evaluate(sh: &Shell, tree: &Tree, wanted: &[&Wanted]) -> Result<Vec<Evaluated>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
@@ -114,7 +129,7 @@ pub(super) fn evaluate(sh: &Shell, tree: &Tree, wanted: &[&Wanted]) -> Result<Ve
     let queue = Queue {
         wanted,
         next: AtomicUsize::new(0),
-        given_up: Mutex::new(BTreeMap::new()),
+        too_much: Mutex::new(BTreeMap::new()),
     };
     let done = parallel::side_by_side(tools.sh(), &workers, |sh, ()| {
         Evaluator::new(sh, tree)?.evaluate_all(&queue)
@@ -127,8 +142,8 @@ pub(super) fn evaluate(sh: &Shell, tree: &Tree, wanted: &[&Wanted]) -> Result<Ve
 struct Queue<'a> {
     wanted: &'a [&'a Wanted],
     next: AtomicUsize,
-    /// The numbers from which on files are not evaluated, since they took too much.
-    given_up: Mutex<BTreeMap<&'a Path, usize>>,
+    /// The numbers with which files took too much.
+    too_much: Mutex<BTreeMap<&'a Path, BTreeSet<usize>>>,
 }
 
 impl<'a> Queue<'a> {
@@ -137,36 +152,47 @@ impl<'a> Queue<'a> {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let wanted = self.wanted.get(index)?;
-            if self
-                .given_up()
-                .get(&*wanted.file)
-                .is_none_or(|it| index < *it)
-            {
+            if !self.is_given_up(index) {
                 return Some((index, wanted));
             }
         }
     }
 
-    fn give_up(&self, index: usize, wanted: &'a Wanted) {
-        let mut given_up = self.given_up();
-        let first = given_up.entry(&wanted.file).or_insert(index);
-        *first = index.min(*first);
+    fn add_too_much(&self, index: usize) {
+        let mut too_much = self.too_much();
+        let file = &*self.wanted[index].file;
+        too_much.entry(file).or_default().insert(index);
     }
 
-    /// The results in the order of the files. What came after one that took too much has the same verdict, whether it was
-    /// evaluated meanwhile or not.
-    fn in_order(&self, done: BTreeMap<usize, Evaluated>) -> Vec<Evaluated> {
-        let given_up = self.given_up();
-        let wanted = self.wanted.iter().enumerate();
-        let verdicts = wanted.map(|(index, wanted)| {
-            let first = given_up.get(&*wanted.file).unwrap_or(&index);
-            done[first.min(&index)].clone()
-        });
-        verdicts.collect()
+    /// Whether the file of this number took too much for enough releases before.
+    fn is_given_up(&self, index: usize) -> bool {
+        let too_much = self.too_much();
+        let numbers = too_much.get(&*self.wanted[index].file);
+        let last = numbers.and_then(|it| it.iter().nth(TRIES - 1));
+        last.is_some_and(|it| *it < index)
     }
 
-    fn given_up(&self) -> MutexGuard<'_, BTreeMap<&'a Path, usize>> {
-        self.given_up.lock().expect("nobody panics with it")
+    /// The results in the order of the files. What was given up has the same verdict, whether it was evaluated meanwhile or
+    /// not.
+    fn in_order(&self, mut done: BTreeMap<usize, Evaluated>) -> Vec<Evaluated> {
+        let mut sources = BTreeMap::new();
+        let mut verdicts = Vec::new();
+        for (index, wanted) in self.wanted.iter().enumerate() {
+            let file = &wanted.file;
+            let evaluated = done.remove(&index).filter(|_| !self.is_given_up(index));
+            verdicts.push(match evaluated {
+                Some(evaluated) => {
+                    sources.insert(file, evaluated.sources.clone());
+                    evaluated
+                }
+                None => Evaluated::given_up(file, sources[file].clone()),
+            });
+        }
+        verdicts
+    }
+
+    fn too_much(&self) -> MutexGuard<'_, BTreeMap<&'a Path, BTreeSet<usize>>> {
+        self.too_much.lock().expect("nobody panics with it")
     }
 }
 
@@ -232,12 +258,13 @@ impl<'a> Evaluator<'a> {
         while let Some((index, wanted)) = queue.next() {
             let is_new = self.program.is_none();
             let mut evaluated = self.evaluate(wanted)?;
-            if evaluated.exceeds(Exceeded::Memory) && !is_new {
+            if evaluated.is_too_much() && !is_new {
                 // What others left behind is no fault of this file.
                 evaluated = self.evaluate(wanted)?;
             }
-            if evaluated.exceeds(Exceeded::Memory) || evaluated.exceeds(Exceeded::Time) {
-                queue.give_up(index, wanted);
+            process::check_stopped()?;
+            if evaluated.is_too_much() {
+                queue.add_too_much(index);
             }
             done.insert(index, evaluated);
         }
@@ -248,7 +275,7 @@ impl<'a> Evaluator<'a> {
         let mut program = match self.program.take() {
             Some(program) => program,
             None => Program {
-                conversation: converse(self.sh, cmd!(self.sh, "{JSONNET}"))?,
+                conversation: self.start()?,
                 asked: Sources::new(),
             },
         };
@@ -257,29 +284,28 @@ impl<'a> Evaluator<'a> {
             asked,
         } = &mut program;
         let answer = conversation.within(LIMITS, |it| self.converse(it, wanted, asked));
-        let (message, exceeded) = match answer {
+        let message = match answer {
             Ok(Ok(evaluated)) => {
                 self.program = Some(program);
                 return Ok(evaluated);
             }
-            Ok(Err(_)) => (
-                "the evaluator gave up: is something nested too deeply?",
-                None,
-            ),
-            Err(it @ Exceeded::Time) => ("it takes more than 5 s of a processor", Some(it)),
-            Err(it @ Exceeded::Memory) => ("it takes more than 512 MiB of memory", Some(it)),
-        };
-        let failure = Failure {
-            file: wanted.file.clone(),
-            line: 1,
-            column: 1,
-            message: message.to_owned(),
-            exceeded,
+            Ok(Err(_)) => "the evaluator gave up: is something nested too deeply?",
+            Err(Exceeded::Time) => "it takes more than 5 s of a processor",
+            Err(Exceeded::Memory) => "it takes more than 512 MiB of memory",
         };
         Ok(Evaluated {
-            made: Err(failure),
+            made: Err(Failure {
+                is_too_much: true,
+                ..Failure::of(&wanted.file, message)
+            }),
             sources: program.asked,
         })
+    }
+
+    /// Starts the program without any variable: what the environment holds is no business of jsonnet.
+    fn start(&self) -> Result<Conversation> {
+        let file = programs::find(self.sh, JSONNET)?;
+        converse(self.sh, cmd!(self.sh, "env -i {file}"))
     }
 
     /// Has a file evaluated. An error means that the program cannot be heard any more.
@@ -308,24 +334,22 @@ impl<'a> Evaluator<'a> {
                     let is_whole = report.length <= LARGEST;
                     let places = report.places;
                     let made = is_whole.then_some(Made { json, places });
-                    let made = made.ok_or_else(|| Failure {
-                        file: wanted.file.clone(),
-                        line: 1,
-                        column: 1,
-                        message: format!("it makes more than {} MiB of values", LARGEST >> 20),
-                        exceeded: None,
+                    let made = made.ok_or_else(|| {
+                        let message = format!("it makes more than {} MiB of values", LARGEST >> 20);
+                        Failure::of(&wanted.file, &message)
                     });
                     return Ok(self.evaluated(made, &report.paths, asked));
                 }
                 Said::Failed(report) => {
-                    let message = program.read(report.length, LARGEST)?;
-                    let message = String::from_utf8_lossy(&message).into_owned();
+                    let message = program.read(report.length, LONGEST_MESSAGE)?;
+                    let mut message = String::from_utf8_lossy(&message).into_owned();
+                    if report.length > LONGEST_MESSAGE {
+                        message += " …";
+                    }
                     let failure = Failure {
-                        file: self.relative(&report.file),
                         line: report.line.max(1),
                         column: report.column.max(1),
-                        message,
-                        exceeded: None,
+                        ..Failure::of(&self.relative(&report.file), &message)
                     };
                     return Ok(self.evaluated(Err(failure), &report.paths, asked));
                 }
@@ -390,8 +414,17 @@ impl<'a> Evaluator<'a> {
 }
 
 impl Evaluated {
-    fn exceeds(&self, what: Exceeded) -> bool {
-        let failure = self.made.as_ref().err();
-        failure.is_some_and(|it| it.exceeded == Some(what))
+    /// What stands for a file that took too much for other releases, and was made from these files there.
+    fn given_up(file: &Path, sources: Sources) -> Evaluated {
+        let message =
+            format!("it took too much for {TRIES} other releases, and is not evaluated for more");
+        Evaluated {
+            made: Err(Failure::of(file, &message)),
+            sources,
+        }
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.made.as_ref().err().is_some_and(|it| it.is_too_much)
     }
 }
