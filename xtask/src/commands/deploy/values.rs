@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 
 use crate::{
     health::address::domain_in,
@@ -78,11 +78,11 @@ impl OpenedFiles {
         let made =
             jsonnet::make_with_domains(decrypter.sh(), &fleet.tree, release, path, &domains)?;
         let [made, with_alike, with_different] = made;
-        let made = made?;
+        let made = made.map_err(|_| not_made(path, &with_alike, &alike))?;
         let given = InMemory::plain(path, made.as_bytes())?;
         let placeholder = |made_with: Result<String>, placeholder: String| {
-            // A file that refuses a placeholder has it wherever it would write the domain itself.
-            let made_with = made_with.unwrap_or_else(|_| made.replace(&domain, &placeholder));
+            // A file that refuses a placeholder may hold the domain in any form: nothing of it is shown.
+            let made_with = made_with.unwrap_or_else(|_| "{}".to_owned());
             let file = InMemory::plain(path, made_with.as_bytes())?;
             anyhow::Ok(file.hiding(vec![placeholder]))
         };
@@ -118,6 +118,19 @@ impl OpenedFiles {
     /// The placeholders for a file that depends on a secret, by the path that helm is given.
     pub(crate) fn placeholders(&self, given: &Path) -> Option<&[InMemory; 2]> {
         self.placeholders.get(given)
+    }
+}
+
+/// Why a file makes no values for an encrypted domain: what it says of a placeholder. Of the domain it may say anything, in
+/// any form, and so that is not shown.
+fn not_made(path: &Path, with_placeholder: &Result<String>, placeholder: &str) -> Error {
+    let shown = path.display();
+    match with_placeholder {
+        Err(err) => anyhow!("{}", format!("{err:#}").replace(placeholder, "***")),
+        Ok(_) => anyhow!(
+            "`{shown}` cannot be evaluated with the hub's encrypted domain, and with other domains it can; what it says is \
+             not shown, since that may quote the domain"
+        ),
     }
 }
 
