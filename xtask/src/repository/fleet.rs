@@ -15,7 +15,12 @@ use crate::{
         fetch::NotPublished,
         values::{self, Chart, EnabledChart},
     },
-    machine::{paths::is_called_secret, terminal::number_of, tree::Tree},
+    machine::{
+        paths::is_called_secret,
+        programs::{self, JSONNET},
+        terminal::number_of,
+        tree::Tree,
+    },
     repository::{
         cluster::Cluster,
         cluster_yaml,
@@ -75,6 +80,11 @@ impl Fleet {
         cluster: Option<&str>,
         hubs: &[String],
     ) -> Result<Fleet> {
+        Fleet::read(tree, what, cluster, hubs)?.evaluated(sh)
+    }
+
+    /// The same as far as no program is needed.
+    fn read(tree: &Tree, what: &[What], cluster: Option<&str>, hubs: &[String]) -> Result<Fleet> {
         let mut fleet = Fleet {
             tree: tree.clone(),
             what: what.to_vec(),
@@ -90,17 +100,21 @@ impl Fleet {
             cluster.select_hubs(hubs)?;
         }
         fleet.read_values_files();
-        fleet.evaluate_jsonnet(sh)?;
         fleet.read_recipients();
         Ok(fleet)
     }
 
-    /// What belongs to one release of a cluster: a hub, or `support`.
+    /// What belongs to one release of a cluster: a hub, or `support`. An error if that needs a program that is missing:
+    /// who asks what is live, or returns to an earlier revision, does not wait until it is built.
     pub(crate) fn of_release(sh: &Shell, tree: &Tree, cluster: &str, name: &str) -> Result<Fleet> {
-        if name == "support" {
-            return Fleet::load(sh, tree, &[What::Support], Some(cluster), &[]);
+        let fleet = match name {
+            "support" => Fleet::read(tree, &[What::Support], Some(cluster), &[]),
+            _ => Fleet::read(tree, &[What::Hubs], Some(cluster), &[name.to_owned()]),
+        }?;
+        if fleet.values.keys().any(|it| is_jsonnet(it)) {
+            programs::provide(sh, &[JSONNET], false)?;
         }
-        Fleet::load(sh, tree, &[What::Hubs], Some(cluster), &[name.to_owned()])
+        fleet.evaluated(sh)
     }
 
     /// Selects the cluster of this name, or all of them.
@@ -181,12 +195,11 @@ impl Fleet {
         }
     }
 
-    fn evaluate_jsonnet(&mut self, sh: &Shell) -> Result<()> {
+    fn evaluated(mut self, sh: &Shell) -> Result<Fleet> {
         let mut files = mem::take(&mut self.files);
-        let made = jsonnet::make(sh, &self.tree, &mut files, &self.releases());
+        self.made = jsonnet::make(sh, &self.tree, &mut files, &self.releases())?;
         self.files = files;
-        self.made = made?;
-        Ok(())
+        Ok(self)
     }
 
     /// The cluster of this name. The error has all that is wrong in its cluster.yaml.
