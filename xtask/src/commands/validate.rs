@@ -200,7 +200,10 @@ fn default_format() -> ProblemFormat {
 
 fn print(tree: &Tree, found: &[Problem], summary: &str, format: ProblemFormat) -> Result<()> {
     match format {
-        ProblemFormat::Text => return terminal::print(&format!("{}{summary}\n", text(found))),
+        ProblemFormat::Text => {
+            let lines = text(found) + summary + "\n";
+            return terminal::print(&terminal::only_text(&lines));
+        }
         ProblemFormat::Json => terminal::print(&(serde_json::to_string_pretty(found)? + "\n"))?,
         ProblemFormat::Github => {
             let lines: String = found.iter().map(|it| it.annotation(tree) + "\n").collect();
