@@ -98,6 +98,10 @@ pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -
     let hub = cluster.select_hubs(args.hubs())?[0];
     let releases = fleet.releases();
     let config = releases.first().context("the hub has no release")?;
+    // How a hub is checked depends on its values.
+    for (path, _, file) in fleet.files_of(config) {
+        file.refuse_unreadable(path)?;
+    }
     let kind = HubTraits::find(&fleet, config)?;
     let notebooks = args.notebooks(hub, &kind)?;
     let (login, session) = Session::open(sh, tree, cluster)?;

@@ -126,9 +126,18 @@ impl ValuesFile {
 
     /// What it holds for programs that we start, decrypted if it is encrypted.
     pub(crate) fn open(&self, decrypter: &Decrypter, path: &Path) -> Result<InMemory> {
+        self.refuse_unreadable(path)?;
+        if self.is_encrypted() {
+            secrets::decrypt(decrypter, path, &self.content)
+        } else {
+            InMemory::plain(path, &self.content)
+        }
+    }
+
+    /// An error if it has no values, and why.
+    pub(crate) fn refuse_unreadable(&self, path: &Path) -> Result<()> {
         match &self.state {
-            ValuesContent::Encrypted(..) => secrets::decrypt(decrypter, path, &self.content),
-            ValuesContent::Plain(..) => InMemory::plain(path, &self.content),
+            ValuesContent::Encrypted(..) | ValuesContent::Plain(..) => Ok(()),
             ValuesContent::Exposed => bail!(secrets::not_encrypted(path)),
             ValuesContent::Unreadable(why) => bail!("{why}"),
             ValuesContent::Broken(finding) => {
