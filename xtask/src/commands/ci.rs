@@ -54,8 +54,11 @@ const FROM_PYPI: &[&[&str]] = &[
 
 const JUPYTERHUB: &str = "jupyterhub==6.1.1";
 
-/// From Go's modules: what checks workflows.
-const ACTIONLINT: &str = "actionlint@v1.7.12";
+/// From Go's modules, each with the folder that it is in: what checks workflows, and go-jsonnet's own program.
+const FROM_GO: &[(&str, &str)] = &[
+    ("github.com/rhysd/actionlint/cmd", "actionlint@v1.7.12"),
+    ("github.com/google/go-jsonnet/cmd", "jsonnet@v0.22.0"),
+];
 
 /// From npm, by the node above.
 const PROXY: &str = "configurable-http-proxy@5.3.0";
@@ -173,13 +176,12 @@ fn provide_from_registries(sh: &Shell) -> Result<()> {
         })?;
     }
     provide(PROXY, |folder| install_proxy(sh, folder))?;
-    provide(ACTIONLINT, |folder| {
-        let install = cmd!(
-            sh,
-            "go install github.com/rhysd/actionlint/cmd/{ACTIONLINT}"
-        );
-        show(install.env("GOBIN", folder))
-    })
+    for (module, program) in FROM_GO {
+        provide(program, |folder| {
+            show(cmd!(sh, "go install {module}/{program}").env("GOBIN", folder))
+        })?;
+    }
+    Ok(())
 }
 
 /// Makes a folder of the tests' programs, if it is not there yet: whole or not at all.
