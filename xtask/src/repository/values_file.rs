@@ -82,6 +82,8 @@ impl ValuesFile {
     /// The values that a file in jsonnet makes. Of their places only the file is known.
     pub(crate) fn made(json: String, number: u32) -> ValuesFile {
         let at = Place::start_of(number);
+        // In a file of YAML it is there by mistake. Here it is part of a value, and helm takes it.
+        let json = json.replace('\u{feff}', "\\ufeff");
         let state = match yaml::read(json.as_bytes(), number) {
             Ok((mut values, mut findings)) => {
                 values.move_to(at);
