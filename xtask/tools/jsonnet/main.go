@@ -183,8 +183,12 @@ func (f *failure) Format(err error) string {
 		}
 	} else if errors.As(err, &static) {
 		loc := static.Loc()
-		f.message = strings.TrimPrefix(f.message, loc.String()+" ")
+		// It may be there twice.
+		f.message = strings.ReplaceAll(f.message, loc.String()+" ", "")
 		f.set(loc)
+	} else {
+		// The rest is where go-jsonnet was when it gave up.
+		f.message, _, _ = strings.Cut(f.message, "\n")
 	}
 	return f.message
 }

@@ -342,7 +342,8 @@ impl<'a> Evaluator<'a> {
                 }
                 Said::Failed(report) => {
                     let message = program.read(report.length, LONGEST_MESSAGE)?;
-                    let mut message = String::from_utf8_lossy(&message).into_owned();
+                    let message = String::from_utf8_lossy(&message);
+                    let mut message = self.with_paths_from_root(&message);
                     if report.length > LONGEST_MESSAGE {
                         message += " …";
                     }
@@ -405,6 +406,11 @@ impl<'a> Evaluator<'a> {
 
     fn is_outside(&self, path: &Path) -> bool {
         self.tree.below_top(path).starts_with("..")
+    }
+
+    /// A message that does not depend on where the repository is.
+    fn with_paths_from_root(&self, message: &str) -> String {
+        message.replace(&format!("{}/", self.root.display()), "")
     }
 
     /// The path from the root of one that is absolute.
