@@ -292,6 +292,37 @@ fn no_other_program_evaluates() {
     repo.ok("validate lake");
 }
 
+/// Somebody may be at work on it, and what jsonnet makes is shown.
+#[test]
+fn no_file_that_is_called_secret_is_imported() {
+    for (imported, link) in [
+        ("own.secret.yaml", None),
+        ("harmless", Some("own.secret.yaml")),
+    ] {
+        let repo = with_chart(&format!("{{greeting: importstr '{imported}'}}"));
+        repo.write(
+            "helm-charts/pond/own.secret.yaml",
+            "password: plain-treasure\n",
+        );
+        if let Some(target) = link {
+            symlink(target, repo.root.join("helm-charts/pond").join(imported)).unwrap();
+        }
+        let said = repo.fails("validate lake");
+        assert!(
+            said.contains("what evaluates jsonnet gets no secrets"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn messages_name_files_from_the_root() {
+    let repo = with_chart("import 'lib.libsonnet'");
+    let said = repo.fails("validate lake");
+    let place = "it is neither beside this file nor in \"helm-charts/pond\"";
+    assert!(said.contains(place), "{said}");
+}
+
 /// What git ignores is in no index.
 #[test]
 fn staged_files_import_staged_files() {

@@ -13,11 +13,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    machine::{
-        digest::digest_of,
-        paths::{self, is_called_secret},
-        tree::Tree,
-    },
+    machine::{digest::digest_of, paths, tree::Tree},
     repository::jsonnet::evaluator::{Evaluated, Made, Places, Sources, Wanted},
 };
 
@@ -74,13 +70,10 @@ impl<'a> Cache<'a> {
         is_same.then_some(Evaluated { made, sources })
     }
 
-    /// Keeps what a file made, unless it may have been made of a secret.
+    /// Keeps what a file made.
     pub(super) fn keep(&self, wanted: &Wanted, evaluated: &Evaluated) {
         let Evaluated { made, sources } = evaluated;
         let Ok(made) = made else { return };
-        if sources.keys().any(|it| is_called_secret(it)) {
-            return;
-        }
         let entry = Entry {
             program: self.program.clone(),
             sources: sources.clone(),

@@ -22,7 +22,9 @@ use xshell::{Shell, cmd};
 use crate::machine::{
     conversation::{Conversation, Exceeded, Limits, converse},
     digest::digest_of,
-    parallel, paths, process,
+    parallel,
+    paths::{self, is_called_secret},
+    process,
     programs::{self, JSONNET},
     tree::{LARGEST, OUTSIDE, Tree},
 };
@@ -401,7 +403,15 @@ impl<'a> Evaluator<'a> {
     /// What the repository has at a path from the root.
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         ensure!(!self.is_outside(path), "it is {OUTSIDE}");
-        self.tree.read_if_there(path)
+        let Some(found) = self.tree.find(path)? else {
+            return Ok(None);
+        };
+        let is_secret = is_called_secret(path) || is_called_secret(&found.path);
+        ensure!(
+            !is_secret,
+            "it is called secret, and what evaluates jsonnet gets no secrets"
+        );
+        self.tree.read_found(&found).map(Some)
     }
 
     fn is_outside(&self, path: &Path) -> bool {
