@@ -24,6 +24,8 @@ type keyPlace struct {
 const (
 	mostNodes = 100_000
 	deepest   = 100
+	// Keys below this many others have the place of the last one above them: readers of JSON have limits, too.
+	deepestKey = 40
 )
 
 // Variables and what they are bound to. An inner scope leads to those around it.
@@ -59,14 +61,14 @@ func findPlaces(r *repository, vm *jsonnet.VM, file string, text string) places 
 		return nil
 	}
 	f := finder{repository: r, vm: vm}
-	return f.below(made, []expression{{node: root}}, file)
+	return f.below(made, []expression{{node: root}}, file, 0)
 }
 
 // The places of the keys of a value, which is made by one of these expressions over the next, and so on. The key of the value
 // itself is in the file `above`.
-func (f *finder) below(made any, expressions []expression, above string) places {
+func (f *finder) below(made any, expressions []expression, above string, depth int) places {
 	keys, isObject := made.(map[string]any)
-	if !isObject || len(expressions) == 0 {
+	if !isObject || len(expressions) == 0 || depth == deepestKey {
 		return nil
 	}
 	var objects []object
@@ -100,7 +102,7 @@ func (f *finder) below(made any, expressions []expression, above string) places 
 			}
 		}
 		if at != nil {
-			at.Below = f.below(value, bodies, file)
+			at.Below = f.below(value, bodies, file, depth+1)
 			found[key] = at
 		}
 	}
