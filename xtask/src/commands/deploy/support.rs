@@ -45,8 +45,8 @@ use crate::{
 ///
 /// These are what the hubs of a cluster share: certificates, the ingress controller, Prometheus and Grafana. Values are
 /// read from enc-support.secret.values.yaml, enc-cryptnono.secret.values.yaml and values.jsonnet in helm-charts/support, as
-/// far as they exist, and then from the files that cluster.yaml lists under `support`. A cluster without `support` gets nothing. Set `support.cert_manager: false` for a cluster that
-/// has a cert-manager of its own.
+/// far as they exist, and then from the files that cluster.yaml lists under `support`. A cluster without `support` gets
+/// nothing. Set `support.cert_manager: false` for a cluster that has a cert-manager of its own.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:\n\

@@ -28,8 +28,8 @@ use crate::{
 /// List the hubs and support charts that have to be redeployed after a change
 ///
 /// A hub is redeployed if there is a change in its values files, what they import in jsonnet, its cluster.yaml, its chart, a
-/// chart that this depends on by `file://`, or one of the `core_files` of config/xtask.yaml: the code that upgrades. Staging hubs are upgraded first:
-/// those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
+/// chart that this depends on by `file://`, or one of the `core_files` of config/xtask.yaml: the code that upgrades. Staging
+/// hubs are upgraded first: those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
 /// jobs become its outputs and variables, and comment-body.txt is written for the pull request.
 ///
 /// A cluster whose cluster.yaml has problems is reported and has no jobs; those of the other clusters are printed, and the

@@ -329,35 +329,45 @@ impl<'a> Evaluator<'a> {
                     let digest = self.give(program, &path)?;
                     asked.insert(path, digest);
                 }
-                Said::Made(mut report) => {
-                    self.make_relative(&mut report.places);
+                Said::Made(report) => {
                     let json = program.read(report.length, LARGEST)?;
-                    let json = String::from_utf8_lossy(&json).into_owned();
-                    let is_whole = report.length <= LARGEST;
-                    let places = report.places;
-                    let made = is_whole.then_some(Made { json, places });
-                    let made = made.ok_or_else(|| {
-                        let message = format!("it makes more than {} MiB of values", LARGEST >> 20);
-                        Failure::of(&wanted.file, &message)
-                    });
-                    return Ok(self.evaluated(made, &report.paths, asked));
+                    return Ok(self.made(wanted, report, &json, asked));
                 }
                 Said::Failed(report) => {
                     let message = program.read(report.length, LONGEST_MESSAGE)?;
-                    let message = String::from_utf8_lossy(&message);
-                    let mut message = self.with_paths_from_root(&message);
-                    if report.length > LONGEST_MESSAGE {
-                        message += " …";
-                    }
-                    let failure = Failure {
-                        line: report.line.max(1),
-                        column: report.column.max(1),
-                        ..Failure::of(&self.relative(&report.file), &message)
-                    };
-                    return Ok(self.evaluated(Err(failure), &report.paths, asked));
+                    return Ok(self.failed(&report, &message, asked));
                 }
             }
         }
+    }
+
+    /// The verdict on a file that made values, of which `json` may be only the beginning.
+    fn made(&self, wanted: &Wanted, mut report: Report, json: &[u8], asked: &Sources) -> Evaluated {
+        if report.length > LARGEST {
+            let message = format!("it makes more than {} MiB of values", LARGEST >> 20);
+            let failure = Failure::of(&wanted.file, &message);
+            return self.evaluated(Err(failure), &report.paths, asked);
+        }
+        self.make_relative(&mut report.places);
+        let made = Made {
+            json: String::from_utf8_lossy(json).into_owned(),
+            places: report.places,
+        };
+        self.evaluated(Ok(made), &report.paths, asked)
+    }
+
+    /// The verdict on a file that failed with a message, of which this may be only the beginning.
+    fn failed(&self, report: &Report, message: &[u8], asked: &Sources) -> Evaluated {
+        let mut message = self.with_paths_from_root(&String::from_utf8_lossy(message));
+        if report.length > LONGEST_MESSAGE {
+            message += " …";
+        }
+        let failure = Failure {
+            line: report.line.max(1),
+            column: report.column.max(1),
+            ..Failure::of(&self.relative(&report.file), &message)
+        };
+        self.evaluated(Err(failure), &report.paths, asked)
     }
 
     fn evaluated(
