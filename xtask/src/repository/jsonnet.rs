@@ -73,15 +73,7 @@ pub(crate) fn make(
     files: &mut Files,
     releases: &[ReleaseConfig],
 ) -> Result<MadeFiles> {
-    let mut wanted = Vec::new();
-    for release in releases {
-        let in_jsonnet = release.values_files().filter(|it| is_jsonnet(it));
-        for file in in_jsonnet.filter(|it| !is_called_secret(it) && tree.is_file(it)) {
-            let domain = release.hub.map(|hub| plain_domain(release.cluster, hub));
-            wanted.push((release, Wanted::new(file, release, domain.as_deref())));
-        }
-    }
-    let (of, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let (of, wanted): (Vec<_>, Vec<_>) = wanted_by(tree, releases).into_iter().unzip();
     let evaluated = evaluate_new(sh, tree, &wanted)?;
     let mut made = MadeFiles::new();
     for ((release, wanted), evaluated) in of.into_iter().zip(&wanted).zip(evaluated) {
@@ -96,6 +88,78 @@ pub(crate) fn make(
         );
     }
     Ok(made)
+}
+
+/// The files in jsonnet of these releases, each with the release that it is evaluated for.
+fn wanted_by<'a>(
+    tree: &Tree,
+    releases: &'a [ReleaseConfig<'a>],
+) -> Vec<(&'a ReleaseConfig<'a>, Wanted)> {
+    let mut wanted = Vec::new();
+    for release in releases {
+        let in_jsonnet = release.values_files().filter(|it| is_jsonnet(it));
+        for file in in_jsonnet.filter(|it| !is_called_secret(it) && tree.is_file(it)) {
+            let domain = release.hub.map(|hub| plain_domain(release.cluster, hub));
+            wanted.push((release, Wanted::new(file, release, domain.as_deref())));
+        }
+    }
+    wanted
+}
+
+/// What the values of releases are made from in jsonnet: paths from the root.
+pub(crate) struct AllSources(BTreeMap<MadeKey, BTreeSet<PathBuf>>);
+
+impl AllSources {
+    /// Only files that import something are evaluated to find that.
+    pub(crate) fn find(sh: &Shell, tree: &Tree, releases: &[ReleaseConfig]) -> Result<AllSources> {
+        let mut keys = Vec::new();
+        let mut importing = Vec::new();
+        let mut all = BTreeMap::new();
+        for (release, wanted) in wanted_by(tree, releases) {
+            let key = MadeKey::new(release, &wanted.file);
+            if may_import(tree, &wanted.file) {
+                keys.push(key);
+                importing.push(wanted);
+            } else {
+                all.insert(key, BTreeSet::from([wanted.file]));
+            }
+        }
+        let evaluated = evaluate_new(sh, tree, &importing)?;
+        let sources = evaluated
+            .into_iter()
+            .map(|it| it.sources.into_keys().collect());
+        all.extend(keys.into_iter().zip(sources));
+        Ok(AllSources(all))
+    }
+
+    /// Those of a hub, or of `support` without one.
+    pub(crate) fn of(
+        &self,
+        cluster: &Cluster,
+        hub: Option<&Hub>,
+    ) -> impl Iterator<Item = &PathBuf> {
+        let own = self
+            .0
+            .iter()
+            .filter(move |(key, _)| key.is_of(cluster, hub));
+        own.flat_map(|(_, sources)| sources)
+    }
+}
+
+/// Whether there may be an import in a file: only a text follows that word, perhaps after a comment.
+fn may_import(tree: &Tree, file: &Path) -> bool {
+    let content = tree.read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&content);
+    let mut words = text.match_indices("import");
+    words.any(|(at, word)| {
+        let rest = &text[at + word.len()..];
+        let rest = rest
+            .strip_prefix("str")
+            .or(rest.strip_prefix("bin"))
+            .unwrap_or(rest);
+        rest.trim_start()
+            .starts_with(['"', '\'', '@', '|', '/', '#'])
+    })
 }
 
 /// Evaluates the files whose results are not in the cache. The results are in their order.

@@ -13,7 +13,7 @@ use xshell::Shell;
 use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed, refuse_unknown},
-        helm_upgrade_jobs::plan::{Change, Labels, Upgrades, made, plan},
+        helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan, sources},
         jobs::{
             Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened,
             tell_left_out,
@@ -126,8 +126,8 @@ pub fn generate_helm_upgrade_jobs(
 fn print(sh: &Shell, tree: &Tree, change: &Change, format: JobsFormat) -> Result<ExitCode> {
     let settings = Settings::load(tree)?;
     let (clusters, unusable) = clusters(tree)?;
-    let made = made(sh, tree, &clusters)?;
-    let plan = plan(tree, &settings, &clusters, &made, change)?;
+    let sources = sources(sh, tree, &clusters)?;
+    let plan = plan(tree, &settings, &clusters, &sources, change)?;
     // GitLab sets `CI` as well, and has none of GitHub's limits.
     let is_ci = env::var_os("CI").is_some_and(|it| !it.is_empty());
     if is_ci && format != JobsFormat::Gitlab {

@@ -15,11 +15,10 @@ use crate::{
     machine::{terminal::list, tree::Tree},
     repository::{
         cluster::{Cluster, Hub, Support},
-        jsonnet::{self, MadeFiles},
+        jsonnet::AllSources,
         release_config::{ReleaseConfig, SUPPORT_CHART},
     },
     settings::Settings,
-    yaml::Files,
 };
 
 /// What is upgraded on a cluster.
@@ -118,15 +117,15 @@ impl Labels {
     }
 }
 
-/// What jsonnet makes for all releases of these clusters.
-pub(crate) fn made(sh: &Shell, tree: &Tree, clusters: &[Cluster]) -> Result<MadeFiles> {
+/// What the values of all releases of these clusters are made from in jsonnet.
+pub(crate) fn sources(sh: &Shell, tree: &Tree, clusters: &[Cluster]) -> Result<AllSources> {
     let releases = clusters.iter().flat_map(|cluster| {
         let hubs = 0..cluster.hubs.len();
         let hubs = hubs.map(|index| ReleaseConfig::of_hub(tree, cluster, index));
         hubs.chain(ReleaseConfig::of_support(tree, cluster))
     });
     let releases: Vec<_> = releases.collect();
-    jsonnet::make(sh, tree, &mut Files::default(), &releases)
+    AllSources::find(sh, tree, &releases)
 }
 
 /// The clusters on which something is upgraded, in the order of `clusters`.
@@ -134,11 +133,11 @@ pub(crate) fn plan<'a>(
     tree: &Tree,
     settings: &Settings,
     clusters: &'a [Cluster],
-    made: &MadeFiles,
+    sources: &AllSources,
     change: &Change,
 ) -> Result<Vec<Upgrades<'a>>> {
-    let for_support = Touched::find(&change.for_support, tree, settings, clusters, made)?;
-    let for_hubs = Touched::find(&change.for_hubs, tree, settings, clusters, made)?;
+    let for_support = Touched::find(&change.for_support, tree, settings, clusters, sources)?;
+    let for_hubs = Touched::find(&change.for_hubs, tree, settings, clusters, sources)?;
     let mut plan = Vec::new();
     for cluster in clusters {
         let todos = change.todos(cluster, &for_hubs);
@@ -166,7 +165,7 @@ fn forced(is_set: bool, label: &str) -> Option<String> {
 struct Touched<'a> {
     changed: &'a Changed,
     tree: &'a Tree,
-    made: &'a MadeFiles,
+    sources: &'a AllSources,
     /// Whether one is of `core_files`, with which all hubs are deployed.
     core: bool,
     /// The charts that a file belongs to.
@@ -179,7 +178,7 @@ impl<'a> Touched<'a> {
         tree: &'a Tree,
         settings: &Settings,
         clusters: &[Cluster],
-        made: &'a MadeFiles,
+        sources: &'a AllSources,
     ) -> Result<Touched<'a>> {
         let patterns = core_patterns(settings)?;
         let mut files = changed.files();
@@ -189,7 +188,7 @@ impl<'a> Touched<'a> {
         Ok(Touched {
             changed,
             tree,
-            made,
+            sources,
             core: files.any(|file| patterns.iter().any(|it| it.matches_path(file))),
             charts,
         })
@@ -265,7 +264,7 @@ impl<'a> Touched<'a> {
 
     /// Which files that values in jsonnet are made from changed, apart from those that are listed, as a reason.
     fn imports(&self, cluster: &Cluster, hub: Option<&Hub>, listed: &[&PathBuf]) -> Option<String> {
-        let sources = jsonnet::sources(self.made, cluster, hub);
+        let sources = self.sources.of(cluster, hub);
         let names = self.names(sources.filter(|it| !listed.contains(it)))?;
         Some(format!(
             "Following files that values in jsonnet come from were modified: {names}"
