@@ -109,13 +109,13 @@ fn nothing_outside_of_the_repository_is_imported() {
     let ran = repo.run("validate lake");
     let said = ran.stdout + &ran.stderr;
     assert!(!said.contains("treasure"), "{said}");
-    for number in 0..paths.len() {
+    for (number, path) in paths.iter().enumerate() {
         for file in [
             format!("{number}.jsonnet"),
             format!("chart-{number}.jsonnet"),
         ] {
             let refused = format!("lake/{file}` cannot be evaluated: cannot import");
-            assert!(said.contains(&refused), "{}: {said}", paths[number]);
+            assert!(said.contains(&refused), "{path}: {said}");
         }
     }
 }
