@@ -1,1 +1,4 @@
-{ name: "scripted", depth: 1 }
+{
+  name: "scripted",
+  depth: error "how deep is it?",
+}

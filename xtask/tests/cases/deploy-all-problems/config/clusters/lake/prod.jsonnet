@@ -1,0 +1,1 @@
+{ greeting: import "gone.libsonnet" }
