@@ -99,6 +99,9 @@ pub(crate) enum Nodes {
 
 #[derive(Deserialize)]
 pub(crate) struct Hub {
+    /// Its position in cluster.yaml.
+    #[serde(skip)]
+    pub(crate) index: usize,
     /// Of the hub, its namespace and its Helm release.
     pub(crate) name: String,
     pub(crate) domain: String,

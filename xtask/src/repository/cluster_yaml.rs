@@ -327,6 +327,9 @@ impl ClusterYaml {
         for file in self.files() {
             *file = paths::lexical(&dir.join(&*file));
         }
+        for (index, hub) in self.hubs.iter_mut().enumerate() {
+            hub.index = index;
+        }
         let provider = match self.provider.as_str() {
             "gcp" => self.gcp.map(Provider::Gcp),
             "aws" => self.aws.map(Provider::Aws),

@@ -13,12 +13,12 @@ use crate::{
 /// Hubs of one cluster cannot share a domain, unless they are below different paths. On two clusters a hub that moves has
 /// both for a time.
 pub(crate) fn are_unique(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    for (index, hub) in cluster.hubs.iter().enumerate() {
+    for hub in &cluster.hubs {
         let beside = others(fleet, cluster, hub).find(|(it, _)| is_same(it, cluster));
         let Some((other_cluster, other)) = beside.or_else(|| fleet.elsewhere(cluster, hub)) else {
             continue;
         };
-        let path = ["hubs", &index.to_string(), "domain"];
+        let path = ["hubs", &hub.index.to_string(), "domain"];
         let at = cluster.yaml.get(&path).and_then(|it| it.at);
         let message = format!(
             "hub `{}`: hub `{}` of `{}` has the same domain `{}`",

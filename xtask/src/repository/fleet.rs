@@ -29,7 +29,7 @@ use crate::{
         problem::{self, Problem, Problems, What},
         recipients::Recipients,
         release_config::{ListedFile, ReleaseConfig},
-        values_file::{ValuesFile, is_jsonnet},
+        values_file::{ValuesContent, ValuesFile, is_jsonnet},
     },
     schema::Retriever,
     yaml::{self, Data, Files, Finding, Map, Node, Place},
@@ -282,9 +282,9 @@ impl Fleet {
                 releases.extend(ReleaseConfig::of_support(&self.tree, cluster));
             }
             if self.wants(What::Hubs) || self.wants(What::Authenticators) {
-                for (index, hub) in cluster.hubs.iter().enumerate() {
+                for hub in &cluster.hubs {
                     if self.wants_hub(&hub.name) {
-                        releases.push(ReleaseConfig::of_hub(&self.tree, cluster, index));
+                        releases.push(ReleaseConfig::of_hub(&self.tree, cluster, hub));
                     }
                 }
             }
@@ -312,9 +312,11 @@ impl Fleet {
 
     /// A file that a release lists: what jsonnet makes of it for this release, if it is in jsonnet.
     pub(crate) fn file(&self, release: &ReleaseConfig, path: &Path) -> &ValuesFile {
-        let made = || self.made.get(&MadeKey::new(release, path));
-        let made = is_jsonnet(path).then(made).flatten();
-        made.map_or_else(|| &self.values[path], |it| &it.file)
+        let file = &self.values[path];
+        let made = self.made.get(&MadeKey::new(release, path));
+        // What was made of an encrypted file are no values.
+        let is_jsonnet = matches!(file.state, ValuesContent::Jsonnet);
+        made.filter(|_| is_jsonnet).map_or(file, |it| &it.file)
     }
 
     /// All files that a release lists, with where it lists them.

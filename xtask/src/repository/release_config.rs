@@ -32,10 +32,8 @@ pub(crate) struct ReleaseConfig<'a> {
 }
 
 impl<'a> ReleaseConfig<'a> {
-    /// The hub at this position in cluster.yaml.
-    pub(crate) fn of_hub(tree: &Tree, cluster: &'a Cluster, index: usize) -> ReleaseConfig<'a> {
-        let hub = &cluster.hubs[index];
-        let path = ["hubs", &index.to_string()];
+    pub(crate) fn of_hub(tree: &Tree, cluster: &'a Cluster, hub: &'a Hub) -> ReleaseConfig<'a> {
+        let path = ["hubs", &hub.index.to_string()];
         let place = |key: &str| cluster.yaml.get(&path)?.get(&[key])?.at;
         let of_chart = jsonnet_of(tree, &hub.chart_folder());
         let own = listed(cluster, &path, &hub.helm_chart_values_files);

@@ -120,8 +120,8 @@ impl Labels {
 /// What the values of all releases of these clusters are made from in jsonnet.
 pub(crate) fn sources(sh: &Shell, tree: &Tree, clusters: &[Cluster]) -> Result<AllSources> {
     let releases = clusters.iter().flat_map(|cluster| {
-        let hubs = 0..cluster.hubs.len();
-        let hubs = hubs.map(|index| ReleaseConfig::of_hub(tree, cluster, index));
+        let hubs = cluster.hubs.iter();
+        let hubs = hubs.map(|hub| ReleaseConfig::of_hub(tree, cluster, hub));
         hubs.chain(ReleaseConfig::of_support(tree, cluster))
     });
     let releases: Vec<_> = releases.collect();
