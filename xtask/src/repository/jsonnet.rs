@@ -296,13 +296,13 @@ fn cluster_name(cluster: &Cluster) -> String {
     name.unwrap_or(&cluster.name).to_owned()
 }
 
-/// The account or project that a cluster is in.
+/// The account or project that a cluster is in. Another provider has the text that Python writes for none.
 fn account(cluster: &Cluster) -> String {
-    let path = match cluster.provider_name() {
-        Some("aws") => ["aws", "account"],
-        _ => ["gcp", "project"],
+    let account = match cluster.provider_name() {
+        Some("aws") => cluster.yaml.get(&["aws", "account"]),
+        Some("gcp") => cluster.yaml.get(&["gcp", "project"]),
+        _ => None,
     };
-    let account = cluster.yaml.get(&path);
     account.map_or_else(|| "None".to_owned(), |it| unquoted(&it.to_json()))
 }
 
