@@ -9,7 +9,7 @@ use crate::{
         cluster::{Aws, Azure, Cluster, Gcp, Provider},
         values_file::{ValuesContent, ValuesFile},
     },
-    yaml::Node,
+    yaml::{Node, unquoted},
 };
 
 /// None where that cannot be told, and for a rehearsal cluster, which each cluster.yaml has for itself.
@@ -32,7 +32,7 @@ fn of_gcp(gcp: &Gcp) -> Vec<String> {
 /// Each account may have a cluster of this name. If cluster.yaml does not name the account, its key tells.
 fn of_aws(tree: &Tree, aws: &Aws, yaml: &Node) -> Vec<String> {
     let account = yaml.get(&["aws", "account"]);
-    let account = account.map(|it| it.to_json().to_string());
+    let account = account.map(|it| unquoted(&it.to_json()));
     let account = account.unwrap_or_else(|| content_of_key(tree, aws.key.as_deref()));
     vec![account, aws.region.clone(), aws.cluster.clone()]
 }
