@@ -31,7 +31,7 @@ use crate::{
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
         quotes,
         release_config::ReleaseConfig,
-        values_file::{ValuesContent, ValuesFile},
+        values_file::{ValuesContent, ValuesFile, is_jsonnet},
         values_rules,
     },
     schema::Retriever,
@@ -419,11 +419,15 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
     let at = Some(Place::start_of(file.number));
     match &file.state {
         ValuesContent::Exposed => {
+            let remedy = if is_jsonnet(path) {
+                "write it as YAML and encrypt that: what evaluates jsonnet gets no secrets"
+                    .to_owned()
+            } else {
+                format!("`sops encrypt --in-place {}`", path.display())
+            };
             let message = format!(
                 "this is called secret and isn't what sops writes: it has no `sops` block. If it was ever committed or \
-                 shared, take its content as leaked and replace it where it came from; then \
-                 `sops encrypt --in-place {}`",
-                path.display()
+                 shared, take its content as leaked and replace it where it came from; then {remedy}"
             );
             problems.problem("not-encrypted", at, message);
         }
