@@ -461,10 +461,13 @@ impl Program {
         (from..below).contains(&version)
     }
 
-    /// The versions that work, such as `>=4.2 <5.0`.
+    /// The versions that work, such as `>=4.2 <5.0`, or the only one.
     pub(crate) fn wanted(&self) -> String {
-        let [Version(major, minor, _), below] = self.good;
-        format!(">={major}.{minor} <{}.{}", below.0, below.1)
+        let [from, below] = self.good;
+        if from.minor() == below.minor() {
+            return format!("={from}");
+        }
+        format!(">={} <{}", from.minor(), below.minor())
     }
 
     fn folder_name(&self) -> String {
