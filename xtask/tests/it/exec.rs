@@ -587,9 +587,14 @@ fn all_homes_of_an_nfs_server() {
         "config/clusters/lake/common.values.yaml",
         "basehub: {nfs: {pv: {serverIP: 10.0.0.2, baseShareName: /elsewhere/}}}\n",
     );
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "nfs.values.yaml",
+        "nfs.values.jsonnet",
+    );
     repo.write(
-        "config/clusters/lake/nfs.values.yaml",
-        "basehub: {nfs: {pv: {baseShareName: /export/homes/}}}\n",
+        "config/clusters/lake/nfs.values.jsonnet",
+        "{ basehub: { nfs: { pv: { baseShareName: '/export/homes/' } } } }\n",
     );
     cluster.kubectl("create namespace nfs");
     let mut watch = tool("kubectl")

@@ -30,6 +30,7 @@ mod hooks;
 mod hub;
 mod inherits;
 mod installed;
+mod jsonnet;
 mod jsonnet_attacks;
 mod jsonnet_table;
 mod jupyterhub;

@@ -5,7 +5,7 @@ use std::fs;
 use crate::repo::{Ran, Repo, executable};
 
 /// A PATH with nothing on it but what shell scripts need, and an empty cache.
-fn bare() -> Repo {
+pub(crate) fn bare() -> Repo {
     let mut repo = Repo::new();
     repo.without_tools();
     let bin = repo.home().join("bin");

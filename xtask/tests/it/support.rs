@@ -200,7 +200,15 @@ fn dask_gateway_by_its_values(cluster: &Shared, upstream: &Upstream) {
     let values = "config/clusters/lake/by-values.values.yaml";
     repo.write(values, "{}\n");
     assert!(!repo.ok("deploy lake").stderr.contains("CRDs"));
-    repo.write(values, "dask-gateway: {enabled: true}\n");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "by-values.values.yaml",
+        "by-values.values.jsonnet",
+    );
+    repo.write(
+        "config/clusters/lake/by-values.values.jsonnet",
+        "{ 'dask-gateway': { enabled: std.extVar('XTASK_HUB_NAME') == 'by-values' } }\n",
+    );
     assert!(
         repo.ok("deploy lake")
             .stderr
@@ -689,17 +697,15 @@ fn support_with_a_secret_that_cannot_be_decrypted() {
 }
 
 #[test]
-fn support_with_values_in_jsonnet() {
+fn support_with_values_in_jsonnet_that_the_chart_does_not_know() {
     let cluster = Shared::cluster();
     let upstream = Upstream::shared();
     let repo = refused(&cluster, &upstream);
-    let jsonnet = repo.root.join("helm-charts/support/values.jsonnet");
-    fs::write(&jsonnet, "{}").unwrap();
+    let jsonnet = "helm-charts/support/values.jsonnet";
+    repo.write(jsonnet, "{ [std.extVar('XTASK_CLUSTER_NAME')]: {} }\n");
     let said = repo.fails("deploy-support lake");
     assert!(
-        said.contains(
-            "`helm-charts/support/values.jsonnet`: values in jsonnet aren't supported yet"
-        ),
+        said.contains(&format!("{jsonnet}:1:1: there is no key `lake`")),
         "{said}"
     );
 }

@@ -1,0 +1,4 @@
+{
+  pool: { depth: 1,
+  note: "never ended }
+}

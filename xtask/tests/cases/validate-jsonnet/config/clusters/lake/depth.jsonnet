@@ -1,0 +1,3 @@
+{
+  pool: { depth: "deep", widht: 1 },
+}

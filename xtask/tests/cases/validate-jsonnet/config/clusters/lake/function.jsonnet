@@ -1,0 +1,1 @@
+function(depth) { pool: { depth: depth } }

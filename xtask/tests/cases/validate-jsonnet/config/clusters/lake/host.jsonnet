@@ -1,0 +1,1 @@
+{ ingress: { enabled: true, hosts: ["www." + std.extVar("XTASK_HUB_DOMAIN")] } }

@@ -1,0 +1,1 @@
+(import "shared.values.jsonnet") + std.parseYaml(importstr "pools.values.yaml")

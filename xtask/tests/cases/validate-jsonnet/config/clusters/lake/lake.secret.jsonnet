@@ -1,0 +1,1 @@
+{ pool: { note: "whoever reads this" } }

@@ -1,0 +1,3 @@
+{
+  pool(name): { depth: std.length(std.extVar(name)) },
+}

