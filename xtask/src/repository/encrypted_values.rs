@@ -53,13 +53,16 @@ pub(crate) fn check(
     check.findings
 }
 
-/// Values of a file that is not encrypted, but that were taken from one that is: helm would deploy them as they are.
-pub(crate) fn stray(values: &Node) -> Vec<Finding> {
+/// Values of a file that is not encrypted, but that were taken from one that is: helm would deploy them as they are. Where
+/// jsonnet made them, no places tell which ones they are.
+pub(crate) fn stray(values: &Node, is_made: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    values.visit(&mut |node| {
-        if node.as_text().is_some_and(|it| it.contains(ENCRYPTED)) {
-            let message = "this was encrypted by sops, and the file has no `sops` block: nothing would decrypt it";
-            findings.push(Finding::problem(NOT_ENCRYPTED, node.at, message));
+    values.visit_texts(&mut Vec::new(), &mut |path, text, at| {
+        if text.contains(ENCRYPTED) {
+            let whole = is_made.then(|| format!("`{}`", path.join(".")));
+            let name = whole.unwrap_or_else(|| "this".to_owned());
+            let message = format!("{name} was encrypted by sops, and the file has no `sops` block: nothing would decrypt it");
+            findings.push(Finding::problem(NOT_ENCRYPTED, at, message));
         }
     });
     findings

@@ -330,9 +330,13 @@ impl Fleet {
     /// Whether a value of a release is set in one of its files, and no default of its chart.
     pub(crate) fn is_set(&self, release: &ReleaseConfig, at: Place) -> bool {
         let mut listed = self.files_of(release);
+        listed.any(|(_, _, file)| file.number == at.file) || self.is_made(release, at)
+    }
+
+    /// Whether a value of a release is one that jsonnet makes for it.
+    pub(crate) fn is_made(&self, release: &ReleaseConfig, at: Place) -> bool {
         let mut sources = jsonnet::sources(&self.made, release.cluster, release.hub);
-        listed.any(|(_, _, file)| file.number == at.file)
-            || sources.any(|it| it == self.files.path(at.file))
+        sources.any(|it| it == self.files.path(at.file))
     }
 
     /// Where a release would set a value: in the last of its plain files that sets something around it. None if it has no

@@ -54,10 +54,10 @@ pub(crate) fn loose<'a>(
 
 /// What there is to say of the images of all releases: each once, and many of one file together.
 pub(crate) fn told(fleet: &Fleet, images: &BTreeSet<LooseImage>) -> Vec<Problem> {
-    let mut by_file: BTreeMap<u32, BTreeMap<Place, &LooseImage>> = BTreeMap::new();
+    let mut by_file: BTreeMap<u32, BTreeMap<(Place, &str), &LooseImage>> = BTreeMap::new();
     for image in images {
         let of_file = by_file.entry(image.at.file).or_default();
-        of_file.insert(image.at, image);
+        of_file.insert((image.at, &image.name), image);
     }
     let mut found = Vec::new();
     for (file, images) in by_file {
@@ -84,11 +84,14 @@ fn tell(images: &[&LooseImage], problems: &mut Problems) {
     }
     let lines: BTreeSet<_> = images.iter().map(|it| it.at.line).collect();
     let lines: Vec<_> = lines.into_iter().skip(1).map(|it| it.to_string()).collect();
+    let lines = match &lines[..] {
+        [] => String::new(),
+        lines => format!(" (lines {})", lines.join(", ")),
+    };
     let message = format!(
-        "{}, and {} more images of this file have no tag or `latest` (lines {}): {REMEDY} of each",
+        "{}, and {} more images of this file have no tag or `latest`{lines}: {REMEDY} of each",
         images[0].shown(),
-        images.len() - 1,
-        lines.join(", ")
+        images.len() - 1
     );
     problems.warning("image-tag", Some(images[0].at), message);
 }

@@ -449,33 +449,35 @@ fn secret_is_encrypted(fleet: &Fleet, path: &Path, file: &ValuesFile, problems: 
 
 /// Texts that are keys by their form, whatever the file is called, and those that look like secrets. They aren't shown.
 fn no_secrets_in_plain_text(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
-    for (_, _, file) in fleet.files_of(release) {
+    for (path, _, file) in fleet.files_of(release) {
         if let ValuesContent::Plain(values, _) = &file.state {
-            plain_secrets_in(values, "", problems);
+            let is_made = is_jsonnet(path);
+            values.visit_texts(&mut Vec::new(), &mut |path, text, at| {
+                plain_secret(path, text, at, is_made, problems);
+            });
         }
     }
 }
 
-/// The same for a value with this key.
-fn plain_secrets_in(node: &Node, key: &str, problems: &mut Problems) {
+/// A text below these keys. Where jsonnet made it, its place may not tell which one it is.
+fn plain_secret(
+    path: &[&str],
+    text: &str,
+    at: Option<Place>,
+    is_made: bool,
+    problems: &mut Problems,
+) {
     const REMEDY: &str = "replace it where it came from, and keep the new one in an encrypted file";
-    match &node.data {
-        Data::Map(map) => map
-            .iter()
-            .for_each(|(key, value)| plain_secrets_in(value, key, problems)),
-        Data::List(items) => items
-            .iter()
-            .for_each(|it| plain_secrets_in(it, key, problems)),
-        Data::Text(text) => {
-            if let Some(what) = kind_of_secret(text) {
-                let message = format!("this looks like {what}: {REMEDY}");
-                problems.problem("plain-secret", node.at, message);
-            } else if looks_secret(key, text) {
-                let message = format!("`{key}` looks like a secret: if it is one, {REMEDY}");
-                problems.warning("plain-secret", node.at, message);
-            }
-        }
-        _ => {}
+    let key = path.last().copied().unwrap_or_default();
+    let whole = is_made.then(|| format!("`{}`", path.join(".")));
+    if let Some(what) = kind_of_secret(text) {
+        let name = whole.unwrap_or_else(|| "this".to_owned());
+        let message = format!("{name} looks like {what}: {REMEDY}");
+        problems.problem("plain-secret", at, message);
+    } else if looks_secret(key, text) {
+        let name = whole.unwrap_or_else(|| format!("`{key}`"));
+        let message = format!("{name} looks like a secret: if it is one, {REMEDY}");
+        problems.warning("plain-secret", at, message);
     }
 }
 

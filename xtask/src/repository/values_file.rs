@@ -87,7 +87,7 @@ impl ValuesFile {
         let state = match yaml::read(json.as_bytes(), number) {
             Ok((mut values, mut findings)) => {
                 values.move_to(at);
-                findings.extend(encrypted_values::stray(&values));
+                findings.extend(encrypted_values::stray(&values, true));
                 for finding in &mut findings {
                     finding.move_to(at);
                 }
@@ -201,7 +201,7 @@ impl ValuesContent {
             }
             Ok(Content::Plain(..)) if is_called_secret => ValuesContent::Exposed,
             Ok(Content::Plain(values, mut findings)) => {
-                findings.extend(encrypted_values::stray(&values));
+                findings.extend(encrypted_values::stray(&values, false));
                 ValuesContent::Plain(values, findings)
             }
         }

@@ -115,8 +115,9 @@ impl ChartValues<'_> {
         if at.is_some() && set_at.is_none() {
             message += &format!(" (a default of the chart `{}`)", self.enabled.name);
         }
-        // Of what several files set together, another hub may have more.
-        if set_at.is_none() || fault.missing.is_some() && !own {
+        // Of what several files set together, another hub may have more, and jsonnet makes something else for it.
+        let is_made = set_at.is_some_and(|it| self.fleet.is_made(self.release, it));
+        if set_at.is_none() || is_made || fault.missing.is_some() && !own {
             message = format!("{}: {message}", self.release.shown_with_cluster());
         }
         let at = set_at.or_else(|| self.fleet.place_for(self.release, &path));

@@ -256,6 +256,26 @@ impl Node {
             _ => {}
         }
     }
+
+    /// Calls `f` with every text in this value and the keys that lead there; `path` has those that lead to this value.
+    pub(crate) fn visit_texts<'a>(
+        &'a self,
+        path: &mut Vec<&'a str>,
+        f: &mut impl FnMut(&[&'a str], &'a str, Option<Place>),
+    ) {
+        match &self.data {
+            Data::Text(text) => f(path, text, self.at),
+            Data::List(items) => items.iter().for_each(|it| it.visit_texts(path, f)),
+            Data::Map(map) => {
+                for (key, value) in map {
+                    path.push(key);
+                    value.visit_texts(path, f);
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Merges a later file's values over an earlier one's, as helm merges `--values`: maps are merged by key, all else is

@@ -1,0 +1,3 @@
+{
+  wave: if std.extVar('XTASK_CLUSTER_NAME') == 'river' then 3 else {},
+}
