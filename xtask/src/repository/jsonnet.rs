@@ -249,7 +249,7 @@ fn failed(
     };
     let message = format!(
         "{}: `{}` cannot be evaluated: {}",
-        release.shown(),
+        release.shown_with_cluster(),
         file.display(),
         failure.message
     );
