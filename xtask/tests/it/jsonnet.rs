@@ -220,7 +220,7 @@ fn support_has_no_hub() {
             shows(
                 &said,
                 &[
-                    "helm-charts/support/values.jsonnet:2:9: `support`: ",
+                    "helm-charts/support/values.jsonnet:2:9: `support` of `lake`: ",
                     &format!(": Undefined external variable: {prefix}{name}"),
                 ],
             );
@@ -498,7 +498,7 @@ fn no_cache_has(repo: &Repo, text: &str) {
 
 fn every_import_is_refused(said: &str, imports: &[&str]) {
     for (number, import) in imports.iter().enumerate() {
-        let of_hub = format!("hub `reef-{number}`: ");
+        let of_hub = format!("hub `reef-{number}` of `lake`: ");
         let line = said.lines().find(|it| it.contains(&of_hub));
         let line = line.unwrap_or_else(|| panic!("{import}: {said}"));
         let place = match *import {
@@ -583,13 +583,15 @@ fn what_never_ends_is_ended() {
         start.elapsed()
     );
     for (name, _, wanted) in WITHOUT_END {
-        let of_hub = format!("hub `{name}`: ");
+        let of_hub = format!("hub `{name}` of `lake`: ");
         let line = said.lines().find(|it| it.contains(&of_hub));
         shows(line.unwrap_or_else(|| panic!("{name}: {said}")), wanted);
     }
     shows(
         &said,
-        &["depth.jsonnet:1:3: `depth`: it is a string, and must be an integer"],
+        &[
+            "depth.jsonnet:1:3: hub `after` of `lake`: `depth`: it is a string, and must be an integer",
+        ],
     );
 }
 
@@ -617,7 +619,7 @@ fn a_file_in_jsonnet_is_not_encrypted() {
     );
     for args in ["validate lake", "deploy lake --dry-run"] {
         let said = repo.fails(args);
-        shows(&said, &["own.jsonnet:1:", "this was encrypted by sops"]);
+        shows(&said, &["own.jsonnet:1:", "`note` was encrypted by sops"]);
         assert!(!said.contains("out-of-sight"), "{said}");
     }
 }
@@ -745,13 +747,19 @@ fn what_is_staged_is_evaluated() {
     is_clean(&repo, "validate lake --staged");
     shows(
         &repo.fails("validate lake"),
-        &["lib.libsonnet:1:1: hub `reef`: ", ": only on the disk"],
+        &[
+            "lib.libsonnet:1:1: hub `reef` of `lake`: ",
+            ": only on the disk",
+        ],
     );
     git(&repo.root, &["add", "."]);
     repo.write(&lib, "{ note: 'fine' }\n");
     shows(
         &repo.fails("validate lake --staged"),
-        &["lib.libsonnet:1:1: hub `reef`: ", ": only on the disk"],
+        &[
+            "lib.libsonnet:1:1: hub `reef` of `lake`: ",
+            ": only on the disk",
+        ],
     );
     is_clean(&repo, "validate lake");
     git(&repo.root, &["rm", "--quiet", "--cached", "-f", &lib]);
@@ -820,7 +828,10 @@ fn without_the_evaluator_it_says_what_to_do() {
     let files = "[common.values.yaml, prod.values.yaml]";
     let own = "[common.values.yaml, prod.values.yaml, own.jsonnet]";
     repo.edit(YAML, files, own);
-    repo.write(&format!("{LAKE}/own.jsonnet"), "{}\n");
+    repo.write(
+        &format!("{LAKE}/own.jsonnet"),
+        "{} + import 'x.libsonnet'\n",
+    );
     for args in [
         "validate",
         "validate lake prod",
@@ -835,11 +846,13 @@ fn without_the_evaluator_it_says_what_to_do() {
             ],
         );
     }
-    // What needs no values of that hub needs no evaluator.
+    // What needs no values of that hub needs no evaluator, nor does a change need one to find that it imports nothing.
+    repo.write(&format!("{LAKE}/own.jsonnet"), "{}\n");
     for args in [
         "validate lake staging",
         "validate river",
         "config get-clusters",
+        "generate helm-upgrade-jobs x",
     ] {
         repo.ok(args);
     }

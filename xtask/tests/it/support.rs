@@ -705,7 +705,9 @@ fn support_with_values_in_jsonnet_that_the_chart_does_not_know() {
     repo.write(jsonnet, "{ [std.extVar('XTASK_CLUSTER_NAME')]: {} }\n");
     let said = repo.fails("deploy-support lake");
     assert!(
-        said.contains(&format!("{jsonnet}:1:1: there is no key `lake`")),
+        said.contains(&format!(
+            "{jsonnet}:1:1: `support` of `lake`: there is no key `lake`"
+        )),
         "{said}"
     );
 }
