@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/go-jsonnet"
 	"github.com/google/go-jsonnet/ast"
 )
 
 // The places of the keys in what was made, as far as the text tells them: jsonnet itself forgets them. A key that is made in
-// a loop, or in either branch of a condition, has none.
+// a loop has none, nor has one of a condition's branches if another object may have set it as well.
 type places map[string]*keyPlace
 
 type keyPlace struct {
@@ -37,14 +38,16 @@ type scope struct {
 type expression struct {
 	node  ast.Node
 	scope *scope
+	// Whether it may have taken no part.
+	maybe bool
 }
 
 // An object in the text, or something that may be one with any keys: then it has no node.
 type object struct {
 	node  *ast.DesugaredObject
 	scope *scope
-	// The keys that another branch of a condition has as well.
-	unclear map[string]bool
+	// Whether it may have taken no part: it is in one branch of a condition.
+	maybe bool
 }
 
 type finder struct {
@@ -73,95 +76,155 @@ func (f *finder) below(made any, expressions []expression, above string, depth i
 	}
 	var objects []object
 	for _, expression := range expressions {
-		objects = append(objects, f.objects(expression, 0)...)
+		of := f.objects(expression, keys, 0)
+		if expression.maybe {
+			of = maybe(of)
+		}
+		objects = append(objects, of...)
 	}
 	found := places{}
-	for key, value := range keys {
-		var at *keyPlace
-		file := above
-		var bodies []expression
-		for _, object := range objects {
-			field, isClear := object.field(key)
-			if !isClear {
-				break
-			}
-			if field == nil {
-				continue
-			}
-			if at == nil {
-				loc := field.LocRange
-				at = &keyPlace{place: place{Line: loc.Begin.Line, Column: loc.Begin.Column}}
-				if loc.FileName != above {
-					file = loc.FileName
-					at.File = file
-				}
-			}
-			bodies = append(bodies, expression{field.Body, object.inner()})
-			if !field.PlusSuper {
-				break
-			}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		field, bodies := f.field(key, objects)
+		if field == nil {
+			continue
 		}
-		if at != nil {
-			at.Below = f.below(value, bodies, file, depth+1)
-			found[key] = at
+		loc := field.LocRange
+		at := &keyPlace{place: place{Line: loc.Begin.Line, Column: loc.Begin.Column}}
+		if loc.FileName != above {
+			at.File = loc.FileName
 		}
+		at.Below = f.below(keys[key], bodies, loc.FileName, depth+1)
+		found[key] = at
 	}
 	return found
 }
 
-// The objects that an expression adds up, the last one first.
-func (f *finder) objects(e expression, depth int) []object {
+// The field that sets a key, and all bodies that its value is made of, the last one first; none if the text does not tell.
+func (f *finder) field(key string, objects []object) (first *ast.DesugaredObjectField, bodies []expression) {
+	isSure, mayBe := true, false
+	var from *scope
+	for _, object := range objects {
+		field, isClear := object.field(key)
+		if object.node != nil {
+			f.nodes += len(object.node.Fields)
+		}
+		if isClear && field == nil {
+			continue
+		}
+		if !isClear || f.nodes > mostNodes {
+			if !isSure {
+				return nil, nil
+			}
+			break
+		}
+		if first == nil {
+			// If nothing else has the key, it is from here.
+			first, from, isSure = field, object.scope, !object.maybe
+		} else if !isSure && field == first && object.scope == from {
+			// Both branches have this object.
+			continue
+		} else if !isSure {
+			return nil, nil
+		} else {
+			mayBe = mayBe || object.maybe
+		}
+		bodies = append(bodies, expression{field.Body, object.inner(), mayBe})
+		if !field.PlusSuper && !object.maybe {
+			return first, bodies
+		}
+	}
+	return first, bodies
+}
+
+// The objects that an expression adds up, the last one first. What they made has these keys, if they are known.
+func (f *finder) objects(e expression, made map[string]any, depth int) []object {
 	unknown := []object{{}}
 	f.nodes++
 	if f.nodes > mostNodes || depth > deepest {
 		return unknown
 	}
 	depth++
+	at := func(node ast.Node, scope *scope) []object {
+		return f.objects(expression{node: node, scope: scope}, made, depth)
+	}
 	switch node := e.node.(type) {
 	case *ast.DesugaredObject:
 		return []object{{node: node, scope: e.scope}}
 	case *ast.Local:
-		return f.objects(expression{node.Body, e.scope.with(node.Binds)}, depth)
+		return at(node.Body, e.scope.with(node.Binds))
 	case *ast.Var:
 		if bound, ok := e.scope.find(node.Id); ok {
-			return f.objects(bound, depth)
+			return at(bound.node, bound.scope)
 		}
 	case *ast.Binary:
 		if node.Op == ast.BopPlus {
-			right := f.objects(expression{node.Right, e.scope}, depth)
-			return append(right, f.objects(expression{node.Left, e.scope}, depth)...)
+			return append(at(node.Right, e.scope), at(node.Left, e.scope)...)
 		}
 	case *ast.Conditional:
-		yes := f.objects(expression{node.BranchTrue, e.scope}, depth)
-		no := f.objects(expression{node.BranchFalse, e.scope}, depth)
-		return append(unclear(yes, no), unclear(no, yes)...)
+		return either(node, at(node.BranchTrue, e.scope), at(node.BranchFalse, e.scope), made)
 	case *ast.Apply:
 		if body, ok := f.called(node, e.scope, depth); ok {
-			return f.objects(body, depth)
+			return at(body.node, body.scope)
 		}
 	case *ast.Index:
 		if key, ok := node.Index.(*ast.LiteralString); ok {
-			for _, object := range f.objects(expression{node.Target, e.scope}, depth) {
-				field, isClear := object.field(key.Value)
-				if !isClear {
-					break
-				}
-				if field != nil && !field.PlusSuper {
-					return f.objects(expression{field.Body, object.inner()}, depth)
-				}
+			target := f.objects(expression{node: node.Target, scope: e.scope}, nil, depth)
+			field, bodies := f.field(key.Value, target)
+			if field != nil && len(bodies) == 1 && !field.PlusSuper {
+				return at(bodies[0].node, bodies[0].scope)
 			}
 		}
 	case *ast.Import:
 		if root := f.imported(node); root != nil {
-			return f.objects(expression{node: root}, depth)
+			return at(root, nil)
 		}
 	}
 	return unknown
 }
 
+// The objects of the branch that was taken, if that can be told, or of both. An assertion is such a condition, too.
+func either(node *ast.Conditional, yes, no []object, made map[string]any) []object {
+	if _, isError := node.BranchFalse.(*ast.Error); isError || lacks(made, no) {
+		return yes
+	}
+	if _, isError := node.BranchTrue.(*ast.Error); isError || lacks(made, yes) {
+		return no
+	}
+	return maybe(append(yes, no...))
+}
+
+// Whether something was made without one of these objects: it has not all of their keys.
+func lacks(made map[string]any, objects []object) bool {
+	for _, object := range objects {
+		if made == nil || object.node == nil || object.maybe {
+			continue
+		}
+		for _, field := range object.node.Fields {
+			name, isLiteral := field.Name.(*ast.LiteralString)
+			if !isLiteral || field.Hide == ast.ObjectFieldHidden {
+				continue
+			}
+			if _, isThere := made[name.Value]; !isThere {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// The same objects, each of which may have taken no part.
+func maybe(objects []object) []object {
+	var all []object
+	for _, object := range objects {
+		object.maybe = true
+		all = append(all, object)
+	}
+	return all
+}
+
 // What a call returns, if the text tells which function that is.
 func (f *finder) called(call *ast.Apply, from *scope, depth int) (expression, bool) {
-	target := expression{call.Target, from}
+	target := expression{node: call.Target, scope: from}
 	for range deepest {
 		switch node := target.node.(type) {
 		case *ast.Var:
@@ -171,9 +234,9 @@ func (f *finder) called(call *ast.Apply, from *scope, depth int) (expression, bo
 			}
 			target = bound
 		case *ast.Local:
-			target = expression{node.Body, target.scope.with(node.Binds)}
+			target = expression{node: node.Body, scope: target.scope.with(node.Binds)}
 		case *ast.Function:
-			return expression{node.Body, arguments(node, call, target.scope, from)}, true
+			return expression{node: node.Body, scope: arguments(node, call, target.scope, from)}, true
 		default:
 			return expression{}, false
 		}
@@ -186,13 +249,13 @@ func arguments(function *ast.Function, call *ast.Apply, around, from *scope) *sc
 	inner := &scope{bound: map[ast.Identifier]expression{}, around: around}
 	for index, parameter := range function.Parameters {
 		if index < len(call.Arguments.Positional) {
-			inner.bound[parameter.Name] = expression{call.Arguments.Positional[index].Expr, from}
+			inner.bound[parameter.Name] = expression{node: call.Arguments.Positional[index].Expr, scope: from}
 		} else if parameter.DefaultArg != nil {
-			inner.bound[parameter.Name] = expression{parameter.DefaultArg, inner}
+			inner.bound[parameter.Name] = expression{node: parameter.DefaultArg, scope: inner}
 		}
 	}
 	for _, named := range call.Arguments.Named {
-		inner.bound[named.Name] = expression{named.Arg, from}
+		inner.bound[named.Name] = expression{node: named.Arg, scope: from}
 	}
 	return inner
 }
@@ -220,7 +283,7 @@ func (f *finder) imported(node *ast.Import) ast.Node {
 func (s *scope) with(binds ast.LocalBinds) *scope {
 	inner := &scope{bound: map[ast.Identifier]expression{}, around: s}
 	for _, bind := range binds {
-		inner.bound[bind.Variable] = expression{bind.Body, inner}
+		inner.bound[bind.Variable] = expression{node: bind.Body, scope: inner}
 	}
 	return inner
 }
@@ -240,7 +303,7 @@ func (o object) inner() *scope {
 
 // The field of this name, if there is one; or that the text does not tell.
 func (o object) field(key string) (found *ast.DesugaredObjectField, isClear bool) {
-	if o.node == nil || o.unclear[key] {
+	if o.node == nil {
 		return nil, false
 	}
 	isClear = true
@@ -253,30 +316,4 @@ func (o object) field(key string) (found *ast.DesugaredObjectField, isClear bool
 		isClear = isClear && isLiteral
 	}
 	return nil, isClear
-}
-
-// The objects of one branch of a condition, beside those of the other one.
-func unclear(objects, others []object) []object {
-	names := map[string]bool{}
-	for _, other := range others {
-		if other.node == nil {
-			return []object{{}}
-		}
-		for name := range other.unclear {
-			names[name] = true
-		}
-		for _, field := range other.node.Fields {
-			if name, ok := field.Name.(*ast.LiteralString); ok {
-				names[name.Value] = true
-			}
-		}
-	}
-	var beside []object
-	for _, object := range objects {
-		all := maps.Clone(names)
-		maps.Copy(all, object.unclear)
-		object.unclear = all
-		beside = append(beside, object)
-	}
-	return beside
 }
