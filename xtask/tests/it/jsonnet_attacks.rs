@@ -243,6 +243,50 @@ fn what_is_made_of_an_encrypted_domain_alone_is_not_shown() {
 }
 
 #[test]
+fn no_form_of_an_encrypted_domain_shows() {
+    const FORMS: &str = "local forms = [domain, backwards, std.asciiUpper(domain), std.base64(domain), std.md5(domain), \
+                         std.join(' ', std.stringChars(domain)), std.toString(std.length(domain) * 1000003)]; \
+                         {note: std.join('\\n', forms), greeting: backwards, \
+                          depth: std.length(domain) * 1000003, fate: std.substr(backwards, 0, 20)}";
+    let cluster = Shared::cluster();
+    let repo = with_secret_domain(&cluster, "js-forms", &format!("{BACKWARDS}{FORMS}"));
+    let mut said = String::new();
+    let mut run = |args: &str| {
+        let ran = repo.ok(args);
+        said += &format!("$ {args}\n{}{}", ran.stdout, ran.stderr);
+    };
+    run("deploy lake --dry-run --debug --verbose");
+    run("deploy lake --debug --verbose");
+    repo.write(
+        CHART,
+        &format!("{BACKWARDS}{}", FORMS.replace("note:", "note: 'more ' +")),
+    );
+    run("deploy lake --dry-run --diff --verbose");
+    run("deploy lake");
+    run("status lake");
+    run("status lake js-forms");
+    run("rollback lake js-forms --yes --verbose");
+    run("deploy lake --skip-unchanged");
+    repo.write(
+        CHART,
+        &format!("{BACKWARDS}{FORMS} + {{selector: {{[backwards]: 'x'}}}}"),
+    );
+    run("deploy lake --dry-run");
+    run("deploy lake --dry-run --diff");
+    let lower = said.to_lowercase();
+    for form in [
+        "treasure",
+        "erusaert",
+        "t r e a s",
+        "aglkzgvulxry",
+        "4bda59195b72",
+        "27000081",
+    ] {
+        assert!(!lower.contains(form), "{form}: {said}");
+    }
+}
+
+#[test]
 fn a_rollback_waits_for_no_build_of_the_evaluator() {
     let cluster = Shared::cluster();
     let mut repo = Repo::on(&cluster, &["js-back"]);
