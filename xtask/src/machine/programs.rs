@@ -55,7 +55,7 @@ pub(crate) const SYSTEM_FOR_IMAGES: &[(&str, &str)] = &[
 pub(crate) const KUBERNETES: Version = Version(1, 34, 4);
 const KWOK: Version = Version(0, 8, 0);
 const AGE: Version = Version(1, 3, 2);
-const EVALUATOR: Version = Version(1, 2, 0);
+const EVALUATOR: Version = Version(1, 3, 0);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Version(u32, u32, u32);
@@ -139,7 +139,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
             go_mod: include_str!("../../tools/etcd/go.mod"), go_sum: include_str!("../../tools/etcd/go.sum"),
             sources: &[], ldflags: "" } },
     // A change of its files needs another version, or nobody builds it anew: a test knows which files this version has.
-    Program { name: JSONNET, version: EVALUATOR, good: [EVALUATOR, Version(1, 2, 1)],
+    Program { name: JSONNET, version: EVALUATOR, good: [EVALUATOR, Version(1, 3, 1)],
         version_args: &["--version"], package: "xtask/tools/jsonnet",
         source: BuildSource::Module {
             go_mod: include_str!("../../tools/jsonnet/go.mod"), go_sum: include_str!("../../tools/jsonnet/go.sum"),

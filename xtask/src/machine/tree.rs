@@ -19,9 +19,9 @@ use xshell::Shell;
 
 use crate::machine::paths;
 
-pub(crate) use self::limits::{Kind, LARGEST, OUTSIDE};
+pub(crate) use self::limits::{Kind, OUTSIDE};
 use self::{
-    limits::{refuse_large, refuse_of_git},
+    limits::{LARGEST, refuse_large, refuse_of_git},
     snapshot::Snapshot,
 };
 

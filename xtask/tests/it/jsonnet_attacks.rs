@@ -127,7 +127,7 @@ fn what_is_too_much_for_one_hub_is_no_verdict_on_another() {
     ));
     with_hubs(&repo, 2);
     let said = repo.fails("validate lake");
-    assert!(said.contains("hub `hub0`: "), "{said}");
+    assert!(said.contains("hub `hub0` of `lake`: "), "{said}");
     assert!(said.contains("it takes more than"), "{said}");
     assert!(!said.contains("`hub1`"), "{said}");
 }

@@ -116,6 +116,15 @@ fn long() -> Vec<Program> {
         let all: String = (0..count).map(each).collect();
         format!("local a0 = 0; {all}{{a: a{count}}}")
     };
+    // Each takes what the one before it made, in either branch.
+    let conditions = |count: usize| {
+        let keys: String = (0..300).map(|it| format!("k{it}: {it}, ")).collect();
+        let each = |nth: usize| format!("local a{} = if x then a{nth} else a{nth}; ", nth + 1);
+        let all: String = (0..count).map(each).collect();
+        format!(
+            "local x = std.extVar('XTASK_HUB_NAME') == 'c'; local a0 = {{{keys}}}; {all}a{count}"
+        )
+    };
     let too_deep = [nested(240), nested(260), objects(240)];
     let with_long_key = [format!("{{'{}': 1}}", "k".repeat(2000))];
     let others = [
@@ -129,6 +138,7 @@ fn long() -> Vec<Program> {
         sum(3000),
         locals(100),
         locals(600),
+        conditions(14),
         format!("{{a: '{}'}}", "long ".repeat(40_000)),
         format!("{{'{}': 1}}", "k".repeat(1000)),
         format!("{{a: 1{}}}", "0".repeat(300)),

@@ -237,6 +237,8 @@ func main() {
 		fmt.Println(version)
 		return
 	}
+	// Most of what an evaluation makes is gone after it: collecting it less often saves a quarter of the time.
+	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(softLimit)
 	debug.SetMaxStack(maxStack)
 	r := &repository{

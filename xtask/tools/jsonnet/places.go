@@ -23,7 +23,7 @@ type keyPlace struct {
 
 // No search looks at more nodes than this, nor deeper than this.
 const (
-	mostNodes = 100_000
+	mostNodes = 30_000
 	deepest   = 100
 	// Keys below this many others have the place of the last one above them: readers of JSON have limits, too.
 	deepestKey = 40

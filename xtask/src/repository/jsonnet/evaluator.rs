@@ -26,7 +26,7 @@ use crate::machine::{
     paths::{self, is_called_secret},
     process,
     programs::{self, JSONNET},
-    tree::{LARGEST, OUTSIDE, Tree},
+    tree::{OUTSIDE, Tree},
 };
 
 /// What one file may take.
@@ -40,6 +40,10 @@ const TRIES: usize = 3;
 
 /// How much of a message of the evaluator is kept, in bytes. Whoever writes `error` chooses what it says.
 const LONGEST_MESSAGE: u64 = 2000;
+
+/// How much one file may make, in bytes. A few lines can make much, for each of hundreds of hubs, and helm keeps values in a
+/// Secret, which has no more room.
+const MOST_MADE: u64 = 1 << 20;
 
 /// A file to evaluate.
 pub(super) struct Wanted {
@@ -330,7 +334,7 @@ impl<'a> Evaluator<'a> {
                     asked.insert(path, digest);
                 }
                 Said::Made(report) => {
-                    let json = program.read(report.length, LARGEST)?;
+                    let json = program.read(report.length, MOST_MADE)?;
                     return Ok(self.made(wanted, report, &json, asked));
                 }
                 Said::Failed(report) => {
@@ -343,8 +347,8 @@ impl<'a> Evaluator<'a> {
 
     /// The verdict on a file that made values, of which `json` may be only the beginning.
     fn made(&self, wanted: &Wanted, mut report: Report, json: &[u8], asked: &Sources) -> Evaluated {
-        if report.length > LARGEST {
-            let message = format!("it makes more than {} MiB of values", LARGEST >> 20);
+        if report.length > MOST_MADE {
+            let message = format!("it makes more than {} MiB of values", MOST_MADE >> 20);
             let failure = Failure::of(&wanted.file, &message);
             return self.evaluated(Err(failure), &report.paths, asked);
         }
