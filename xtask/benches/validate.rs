@@ -170,7 +170,9 @@ fn repository(dir: &Path) -> PathBuf {
         .parent()
         .unwrap()
         .join("helm-charts");
-    std::os::unix::fs::symlink(charts, repo.join("helm-charts")).unwrap();
+    // A link to them would lead out of the repository.
+    let mut copy = Command::new("cp");
+    run(copy.arg("-r").arg(charts).arg(repo.join("helm-charts")));
     let mut yaml =
         "name: lake\nprovider: kubeconfig\nkubeconfig: {file: kubeconfig.yaml}\nhubs:\n".to_owned();
     for hub in 1..=HUBS {
