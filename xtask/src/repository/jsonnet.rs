@@ -138,11 +138,7 @@ impl AllSources {
         cluster: &Cluster,
         hub: Option<&Hub>,
     ) -> impl Iterator<Item = &PathBuf> {
-        let own = self
-            .0
-            .iter()
-            .filter(move |(key, _)| key.is_of(cluster, hub));
-        own.flat_map(|(_, sources)| sources)
+        entries_of(&self.0, cluster, hub).flatten()
     }
 }
 
@@ -201,8 +197,17 @@ pub(crate) fn sources<'a>(
     cluster: &Cluster,
     hub: Option<&Hub>,
 ) -> impl Iterator<Item = &'a PathBuf> {
-    let own = made.iter().filter(move |(key, _)| key.is_of(cluster, hub));
-    own.flat_map(|(_, made)| &made.sources)
+    entries_of(made, cluster, hub).flat_map(|it| &it.sources)
+}
+
+/// What belongs to a hub, or to `support` without one.
+fn entries_of<'a, T>(
+    all: &'a BTreeMap<MadeKey, T>,
+    cluster: &Cluster,
+    hub: Option<&Hub>,
+) -> impl Iterator<Item = &'a T> {
+    let own = all.iter().filter(move |(key, _)| key.is_of(cluster, hub));
+    own.map(|(_, entry)| entry)
 }
 
 /// The values that were made of a file, each with the place where jsonnet sets it, as far as that is known.

@@ -10,7 +10,7 @@ use xshell::{Cmd, Shell, cmd};
 use crate::{
     charts::prepare::PreparedCharts,
     kubernetes::helm::{self, Release},
-    machine::{digest::PartsDigest, parallel, paths, private::PrivateFile, process},
+    machine::{digest::digest_of, parallel, paths, private::PrivateFile, process},
     repository::{
         fleet::Fleet,
         kubernetes_version::{self, Kubernetes, group_of},
@@ -128,17 +128,13 @@ impl Rendering<'_> {
 
     /// The verdict's name in the cache: a hash of everything that the rendering comes from.
     fn key(&self, inputs: &[Input]) -> String {
-        let mut digest = PartsDigest::default();
         let kubernetes = self.kubernetes().to_string();
         let chart = self.chart.as_os_str().as_encoded_bytes();
         let name = self.release.name();
         let table = kubernetes_version::TABLE;
         let parts = [FORMAT, self.helm, &kubernetes, table, name].map(str::as_bytes);
         let contents = inputs.iter().map(|it| it.content.as_slice());
-        for part in parts.into_iter().chain([chart]).chain(contents) {
-            digest.add(part);
-        }
-        digest.name()
+        digest_of(parts.into_iter().chain([chart]).chain(contents))
     }
 
     fn template<'a>(&self, sh: &'a Shell, inputs: &[Input]) -> Cmd<'a> {
