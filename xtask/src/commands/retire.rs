@@ -11,7 +11,7 @@ use crate::{
         api::{self, Api},
         healing,
         history::{self, Newest, Revision},
-        lease::Lease,
+        lease::{Lease, Work},
         losses::{self, Objects},
         objects::{List, ObjectMeta, PartialObject},
         ownership,
@@ -76,7 +76,7 @@ pub fn retire(sh: &Shell, tree: &Tree, args: &Retire) -> Result<ExitCode> {
     if !is_there && Leftovers::find(&session.api, args)?.is_empty() {
         return Err(unknown(&session.api, &cluster, hub));
     }
-    let lease = session.leases.take(hub)?;
+    let lease = session.leases.take(hub, Work::Change)?;
     let rest = if is_there {
         let own_chart = ownership::own_chart(tree, &cluster, hub)?;
         remove(&sh, &session, &lease, own_chart.as_deref(), args)

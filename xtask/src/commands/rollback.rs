@@ -7,7 +7,9 @@ use xshell::Shell;
 
 use crate::{
     kubernetes::{
-        healing, history, migrations, ownership,
+        healing, history,
+        lease::Work,
+        migrations, ownership,
         release::{FORCE_CONFLICTS, HelmRunner},
         session::Session,
         volumes,
@@ -75,7 +77,7 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     if history::revisions(&session.api, release)?.is_empty() {
         bail!("{shown} was never deployed");
     }
-    let lease = session.leases.take(release)?;
+    let lease = session.leases.take(release, Work::Change)?;
     let helm = helm.under(&lease);
     let way_back =
         way_back(tree, &session, &cluster, release, args).with_context(|| shown.clone())?;

@@ -13,7 +13,11 @@ use crate::{
         check::{ATTEMPTS, Attempt, Check, Location, Page, Way, token},
         notebook::Notebook,
     },
-    kubernetes::{credentials, lease::Lease, session::Session},
+    kubernetes::{
+        credentials,
+        lease::{Lease, Work},
+        session::Session,
+    },
     machine::{
         process, programs,
         terminal::{self, Format},
@@ -116,29 +120,42 @@ pub fn run_hub_health_check(sh: &Shell, tree: &Tree, args: &RunHubHealthCheck) -
     };
     let (address, page) = args.address(hub, &kind, location)?;
     let way = way(&session, hub, &kind, notebooks)?;
-    let lease = lease_of_user(&session, hub, &way)?;
-    let check = Check {
-        lease: lease.as_ref(),
-        pods: (&session.api, &hub.name),
-        address,
-        page,
-        way,
-        attempts: args.attempts,
-        limit: args.attempt_timeout,
-        mask: &mask,
-        tell: &|line| say!("{line}"),
+    let attempts = loop {
+        let lease = lease_of_user(&session, hub, &way)?;
+        let check = Check {
+            lease: lease.as_ref(),
+            pods: (&session.api, &hub.name),
+            address: &address,
+            page: page.as_ref(),
+            way: &way,
+            attempts: args.attempts,
+            limit: args.attempt_timeout,
+            mask: &mask,
+            tell: &|line| say!("{line}"),
+        };
+        if let Some(attempts) = attempts(&check, hub)? {
+            break attempts;
+        }
     };
-    let attempts = attempts(&check, lease.as_ref())?;
-    let address = mask.hide(&check.address.url);
+    let address = mask.hide(&address.url);
     HealthReport::new(cluster, hub, address, attempts).print(args.format)
 }
 
-/// Checks the hub. What was found while somebody else had the lease counts for nothing.
-fn attempts(check: &Check, lease: Option<&Lease>) -> Result<Vec<Attempt>> {
+/// Checks the hub. What was found while somebody else had the lease counts for nothing: none if the hub was changed meanwhile,
+/// so that it has to be checked once more.
+fn attempts(check: &Check, hub: &Hub) -> Result<Option<Vec<Attempt>>> {
     let attempts = check.run();
-    match lease {
-        Some(lease) => lease.unless_lost(attempts),
-        None => attempts,
+    let Some(lease) = check.lease else {
+        return attempts.map(Some);
+    };
+    match lease.unless_lost(attempts) {
+        Err(_) if lease.is_taken() => {
+            process::check_stopped()?;
+            let name = &hub.name;
+            say!("{name}: somebody has begun to change it: checking it again after that");
+            Ok(None)
+        }
+        attempts => attempts.map(Some),
     }
 }
 
@@ -154,7 +171,7 @@ fn refuse_simulated_nodes(session: &Session, cluster: &Cluster) -> Result<()> {
 /// Takes the hub's Lease if its test user is needed, which all checks of the hub share.
 fn lease_of_user(session: &Session, hub: &Hub, way: &Way) -> Result<Option<Lease>> {
     match way {
-        Way::Server { .. } => Ok(Some(session.leases.take(&hub.name)?)),
+        Way::Server { .. } => Ok(Some(session.leases.take(&hub.name, Work::Check)?)),
         Way::Pages => Ok(None),
     }
 }

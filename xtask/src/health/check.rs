@@ -144,12 +144,13 @@ pub(crate) fn after_rollout(
         Err(why) => return Ok(format!("unchecked: {why}")),
     };
     progress.phase("its pods are ready, checking its health");
+    let page = location.page(hub, kind);
     let check = Check {
         lease: Some(lease),
         pods: (api, &hub.name),
-        address,
-        page: location.page(hub, kind),
-        way,
+        address: &address,
+        page: page.as_ref(),
+        way: &way,
         attempts: ATTEMPTS,
         limit: ATTEMPT,
         mask,
@@ -199,10 +200,10 @@ pub(crate) struct Check<'a> {
     pub(crate) lease: Option<&'a Lease>,
     /// The cluster, and the namespace of users' pods.
     pub(crate) pods: (&'a Api, &'a str),
-    pub(crate) address: Address,
+    pub(crate) address: &'a Address,
     /// What is asked for besides. BinderHub's page is not behind a node's port, nor behind `kubectl port-forward`.
-    pub(crate) page: Option<Page>,
-    pub(crate) way: Way,
+    pub(crate) page: Option<&'a Page>,
+    pub(crate) way: &'a Way,
     pub(crate) attempts: u32,
     /// How long each attempt may take.
     pub(crate) limit: Duration,
@@ -241,7 +242,7 @@ impl Check<'_> {
             ..Until::after(ARRIVAL)
         };
         let mut told = String::new();
-        let hub_itself = iter::once((&self.address, None));
+        let hub_itself = iter::once((self.address, None));
         let page = self.page.iter().map(|it| (&it.address, it.status));
         for (address, status) in hub_itself.chain(page) {
             while let Some(missing) = address.missing(status, until)? {
@@ -302,21 +303,21 @@ impl Check<'_> {
             until,
             tell: &tell,
         };
-        let result = match &self.way {
+        let result = match self.way {
             Way::Server { token, notebooks } => {
                 let hub = HubApi {
-                    address: &self.address,
+                    address: self.address,
                     token,
                     lease: self.lease,
                     pods: self.pods,
                     tell: &tell,
                 };
-                let page = phases.get_page(self.page.as_ref());
+                let page = phases.get_page(self.page);
                 page.and_then(|()| phases.use_server(hub, notebooks))
             }
             Way::Pages => {
-                let hub = phases.get_health(&self.address);
-                hub.and_then(|()| phases.get_page(self.page.as_ref()))
+                let hub = phases.get_health(self.address);
+                hub.and_then(|()| phases.get_page(self.page))
             }
         };
         self.may_go_on()?;

@@ -42,6 +42,21 @@ const INQUIRY: Duration = Duration::from_secs(10);
 /// How the names of lock files begin. The id of the process follows.
 const PREFIX: &str = "at-work-";
 
+/// How long a check waits for who is at work.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
+
+/// The annotation of a check's Lease.
+const IS_CHECK: &str = "xtask/is-check";
+
+/// What a Lease is taken for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Work {
+    /// To change the release. Nobody else may be doing that; a check gives way.
+    Change,
+    /// To check the hub, for which a change is waited for.
+    Check,
+}
+
 /// The Leases that this process takes.
 pub(crate) struct Leases {
     shared: Arc<Shared>,
@@ -77,22 +92,22 @@ struct LeaseState {
     failure: String,
     /// How the Lease was lost. It's never regained.
     lost: Option<String>,
+    /// Whether somebody else has it, or had it meanwhile.
+    is_taken: bool,
     has_ended: bool,
 }
 
-/// The Lease of somebody else, as it was when we first saw it.
-struct FirstLook {
-    renewed: Option<String>,
-    at: Instant,
+/// Who else is at work on a release that we wait for.
+struct Others {
+    work: Work,
+    patience: Until<'static>,
+    /// The Lease as it was when we first saw it, or saw it renewed.
+    last_look: Option<Look>,
 }
 
-impl FirstLook {
-    fn at(lease: &objects::Lease) -> FirstLook {
-        FirstLook {
-            renewed: lease.spec.renew_time.clone(),
-            at: Instant::now(),
-        }
-    }
+struct Look {
+    renewed: Option<String>,
+    at: Instant,
 }
 
 impl Leases {
@@ -109,13 +124,13 @@ impl Leases {
     }
 
     /// Waits until nobody else can be at work on the release, and takes its Lease. Creates the release's namespace if that
-    /// is missing. An error if somebody is at work.
-    pub(crate) fn take(&self, release: &str) -> Result<Lease> {
+    /// is missing. An error if somebody is at work who does not give way.
+    pub(crate) fn take(&self, release: &str, work: Work) -> Result<Lease> {
         let api = &self.shared.api;
         create_namespace(api, release)?;
         let path = format!("{}/{}", leases_path(release), lease_name(release));
         let until = Until::after(4 * DURATION);
-        let mut first_look = None;
+        let mut others = Others::new(work);
         let mut tried: Option<(Value, Duration)> = None;
         loop {
             let found = api.find(&path)?;
@@ -127,12 +142,12 @@ impl Leases {
             }
             let found: Option<objects::Lease> = found.map(objects::from_value).transpose()?;
             if let Some(found) = &found
-                && !has_ended(release, found, &mut first_look)?
+                && !others.give_way(release, found)?
             {
                 pause()?;
                 continue;
             }
-            let wanted = self.shared.lease(release, found.as_ref());
+            let wanted = self.shared.lease(release, found.as_ref(), work);
             let sent = clock::since_boot();
             let put = self.shared.put(release, &wanted, found.is_some());
             tried = Some((wanted, sent));
@@ -216,47 +231,76 @@ fn lease_name(release: &str) -> String {
     format!("xtask-{release}")
 }
 
-/// Whether the holder of a Lease is at work no more: its processes have ended, or it hasn't renewed the Lease since our
-/// first look, for as long as our Leases last, whatever this one says of itself. An error if it has.
-fn has_ended(
-    release: &str,
-    lease: &objects::Lease,
-    first_look: &mut Option<FirstLook>,
-) -> Result<bool> {
-    if is_abandoned(lease) {
-        return Ok(true);
+impl Others {
+    fn new(work: Work) -> Others {
+        let patience = match work {
+            Work::Change => Duration::ZERO,
+            Work::Check => PATIENCE,
+        };
+        Others {
+            work,
+            patience: Until::after(patience),
+            last_look: None,
+        }
     }
-    let Some(before) = first_look else {
-        say!(
-            "{release}: {} is at work on it, or was cut off: waiting to see",
-            holder(lease)
-        );
-        *first_look = Some(FirstLook::at(lease));
-        return Ok(false);
-    };
-    ensure!(
-        before.renewed == lease.spec.renew_time,
-        "{} is at work on it\nhint: try again when that has ended",
-        holder(lease)
-    );
-    Ok(before.at.elapsed() > DURATION + NOTICE)
+
+    /// Whether the holder of a Lease is at work no more: its processes have ended, or it hasn't renewed the Lease since we
+    /// looked, for as long as our Leases last, whatever this one says of itself. Or it only checks what we will change. An
+    /// error if it goes on for longer than we wait.
+    fn give_way(&mut self, release: &str, lease: &objects::Lease) -> Result<bool> {
+        if is_abandoned(lease) {
+            return Ok(true);
+        }
+        if self.work == Work::Change && lease.metadata.annotations.contains_key(IS_CHECK) {
+            say!(
+                "{release}: {} is checking its health, and begins again after this",
+                holder(lease)
+            );
+            return Ok(true);
+        }
+        let renewed = &lease.spec.renew_time;
+        match &self.last_look {
+            Some(before) if before.renewed == *renewed => {
+                return Ok(before.at.elapsed() > DURATION + NOTICE);
+            }
+            Some(_) => ensure!(
+                !self.patience.left().is_zero(),
+                "{} is at work on it\nhint: try again when that has ended",
+                holder(lease)
+            ),
+            None => say!(
+                "{release}: {} is at work on it, or was cut off: waiting to see",
+                holder(lease)
+            ),
+        }
+        self.last_look = Some(Look {
+            renewed: renewed.clone(),
+            at: Instant::now(),
+        });
+        Ok(false)
+    }
 }
 
 impl Shared {
     /// Our Lease, in place of the one that was found.
-    fn lease(&self, release: &str, found: Option<&objects::Lease>) -> Value {
+    fn lease(&self, release: &str, found: Option<&objects::Lease>, work: Work) -> Value {
         let now = now();
-        let actor = self.annotations["xtask/actor"].as_str().unwrap_or_default();
+        let mut annotations = self.annotations.clone();
+        if work == Work::Check {
+            annotations[IS_CHECK] = "true".into();
+        }
+        let actor = annotations["xtask/actor"].as_str().unwrap_or_default();
+        let holder = format!("{actor}-{}", self.lock_file.name);
         json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {
                 "name": lease_name(release),
-                "annotations": self.annotations,
+                "annotations": annotations,
                 "resourceVersion": found.map(|it| &it.metadata.resource_version),
             },
             "spec": {
-                "holderIdentity": format!("{actor}-{}", self.lock_file.name),
+                "holderIdentity": holder,
                 "leaseDurationSeconds": DURATION.as_secs(),
                 "acquireTime": now,
                 "renewTime": now,
@@ -285,6 +329,7 @@ impl Lease {
             tried: sent,
             failure: String::new(),
             lost: None,
+            is_taken: false,
             has_ended: false,
         };
         let held = Arc::new(HeldLease {
@@ -309,6 +354,11 @@ impl Lease {
             None => Ok(()),
             Some(how) => bail!("{}", loss(how)),
         }
+    }
+
+    /// Whether it is lost because somebody else has it, or had it meanwhile.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.held.state().is_taken
     }
 
     /// What was done to the release. If that failed and the Lease is lost, the error is that, and who has it now.
@@ -382,8 +432,8 @@ impl HeldLease {
         let mut state = self.state();
         match found {
             Ok(found) if is_same(&found, &state.lease) => state.lease = found,
-            Ok(_) => state.lose("somebody else has taken it".to_owned()),
-            Err(err) if has_status(&err, 404) => state.lose("somebody has deleted it".to_owned()),
+            Ok(_) => state.lose_to("somebody else has taken it"),
+            Err(err) if has_status(&err, 404) => state.lose_to("somebody has deleted it"),
             Err(err) => state.failure = format!("{err:#}"),
         }
     }
@@ -444,6 +494,11 @@ impl LeaseState {
             self.lose(format!("it was not renewed for {seconds} s: {why}"));
         }
         self.lost.as_deref()
+    }
+
+    fn lose_to(&mut self, how: &str) {
+        self.is_taken = true;
+        self.lose(how.to_owned());
     }
 
     fn lose(&mut self, how: String) {

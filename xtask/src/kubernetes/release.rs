@@ -18,7 +18,7 @@ use crate::{
         api::{self, Api},
         helm::{self, Release},
         history::{self, Outcome, Revision},
-        lease::Lease,
+        lease::{Lease, Work},
         losses::{self, HookObject, Objects},
         manifests::{self, Disguised, Rendering, Trials, Unmasked},
         objects::PartialObject,
@@ -218,7 +218,7 @@ impl<'a> HelmRunner<'a> {
         policy: UpgradePolicy,
         check: impl FnOnce(&Progress, &Lease) -> Result<T>,
     ) -> Result<(u32, T)> {
-        let lease = session.leases.take(release.name)?;
+        let lease = session.leases.take(release.name, Work::Change)?;
         let check = |progress: &Progress| check(progress, &lease);
         let helm = self.under(&lease);
         lease.unless_lost(helm.upgrade_or_roll_back(release, session, policy, check))

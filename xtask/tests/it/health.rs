@@ -650,20 +650,37 @@ fn ctrl_c_does_not_wait_for_an_answer() {
     );
 }
 
-/// Nor do a check and a deploy.
 #[test]
-fn two_checks_do_not_take_the_user_from_each_other() {
+fn a_second_check_waits_for_the_first() {
     let Turn { repo, hub, _turn } = TROUBLED.turn();
     hub.trouble("slow");
     let before = starts(&hub, "slow");
     let first = repo.start("run-hub-health-check lake troubled");
     wait_until("the server", || starts(&hub, "slow") > before);
-    let said = repo.fails("run-hub-health-check lake troubled");
+    let said = repo.run("run-hub-health-check lake troubled").stderr;
+    assert!(said.contains(" is at work on it, or was cut off"), "{said}");
+    assert_eq!(Ran::from(first).code, Some(0));
+    assert_eq!(starts(&hub, "slow"), before + 2);
+}
+
+#[test]
+fn a_deploy_during_a_check() {
+    let Turn { repo, hub, _turn } = TROUBLED.turn();
+    hub.trouble("slow");
+    let before = starts(&hub, "slow");
+    let check = repo.start("run-hub-health-check lake troubled");
+    wait_until("the server", || starts(&hub, "slow") > before);
+    let said = repo
+        .run("deploy lake troubled --skip-hub-health-check")
+        .stderr;
     assert!(
-        said.contains(" is at work on it\n\nhint: try again when that has ended"),
+        said.contains(" is checking its health, and begins again after this"),
         "{said}"
     );
-    assert_eq!(Ran::from(first).code, Some(0));
+    let check = Ran::from(check);
+    assert_eq!(check.code, Some(0), "{}", check.stderr);
+    let again = "troubled: somebody has begun to change it: checking it again after that\n";
+    assert!(check.stderr.contains(again), "{}", check.stderr);
 }
 
 /// Once another check may have taken the user, one that was asleep leaves it alone.
