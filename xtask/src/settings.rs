@@ -10,15 +10,9 @@ use crate::{machine::tree::Tree, yaml};
 /// From the root. A repository without it has the defaults.
 const FILE: &str = "config/xtask.yaml";
 
-/// What every hub is deployed with: what helm is told, and how charts are prepared; and all of an earlier deployer. What
-/// else changes in this program redeploys nothing.
-const CORE_FILES: [&str; 5] = [
-    "xtask/src/kubernetes/helm.rs",
-    "xtask/src/charts/format.rs",
-    "deployer/*",
-    "requirements.txt",
-    ".github/actions/setup-deploy/*",
-];
+/// What every hub is deployed with: what helm is told, and how charts are prepared. What else changes in this program
+/// redeploys nothing.
+const CORE_FILES: [&str; 2] = ["xtask/src/kubernetes/helm.rs", "xtask/src/charts/format.rs"];
 
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
