@@ -13,7 +13,8 @@ use anyhow::Result;
 pub enum Github {
     /// Post the plan of a pull request as a comment, or update that comment
     ///
-    /// The plan is in the folder `PLAN_FOLDER`, and comes from the pull request's workflow run `RUN_ID`.
+    /// The plan is in the folder `PLAN_FOLDER`, and comes from the pull request's workflow run `RUN_ID`. It is taken for text:
+    /// nobody is mentioned in it, and nothing is linked.
     CommentPlan,
     /// Keep only the jobs of clusters whose job for support and staging succeeded
     ///

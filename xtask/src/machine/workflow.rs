@@ -116,16 +116,56 @@ pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
 /// Text as it is written in a cell of a Markdown table, so that nothing of it is taken for Markdown.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
-    for char in text.chars() {
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
         match char {
-            // So that nobody is mentioned and no issue is linked.
-            '@' | '#' | '<' | '>' | '&' | '|' => escaped += &format!("&#{};", u32::from(char)),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '(' | ')' | '~' | '!' | '$' => {
-                escaped.extend(['\\', char])
-            }
+            '<' | '>' | '&' | '|' => escaped += &format!("&#{};", u32::from(char)),
+            // GitHub looks for people, issues and addresses in what it has made of Markdown, where all this is plain again.
+            '@' | '#' => escaped += &format!("&#{};{BREAK}", u32::from(char)),
+            ':' if chars.peek() == Some(&'/') => escaped += &format!(":{BREAK}"),
+            '.' if escaped.to_lowercase().ends_with("www") => escaped += &format!("{BREAK}."),
+            char if ESCAPED.contains(char) => escaped.extend(['\\', char]),
             char if char.is_control() => escaped.push(' '),
             char => escaped.push(char),
         }
     }
     escaped
+}
+
+/// A space without width.
+const BREAK: &str = "&#8203;";
+
+/// What means something in Markdown, unless a backslash precedes it.
+const ESCAPED: &str = "\\`*_[]()~!$";
+
+/// The text that was escaped, as far as it was.
+fn unescaped(text: &str) -> String {
+    let mut plain = text.replace(BREAK, "");
+    for char in ['@', '#', '<', '>', '|'] {
+        plain = plain.replace(&format!("&#{};", u32::from(char)), &char.to_string());
+    }
+    for char in ESCAPED.chars().skip(1) {
+        plain = plain.replace(&format!("\\{char}"), &char.to_string());
+    }
+    plain.replace("\\\\", "\\").replace("&#38;", "&")
+}
+
+/// Markdown that somebody else's code has made, of which only headings, lists and tables are kept.
+pub(crate) fn neutral(markdown: &str) -> String {
+    let lines = markdown.lines().map(neutral_line);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn neutral_line(line: &str) -> String {
+    if let Some(cells) = line.strip_prefix("| ").and_then(|it| it.strip_suffix(" |")) {
+        let cells = cells.split(" | ").map(neutral_text);
+        return format!("| {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    let prefix = ["### ", "- "].into_iter().find(|it| line.starts_with(it));
+    let prefix = prefix.unwrap_or_default();
+    format!("{prefix}{}", neutral_text(&line[prefix.len()..]))
+}
+
+fn neutral_text(text: &str) -> String {
+    escaped(&unescaped(text))
 }

@@ -327,6 +327,8 @@ struct State {
     labels: BTreeMap<String, Vec<&'static str>>,
     /// The newest commit of the pull request.
     head: String,
+    /// The newest commit of another pull request of the same branch.
+    head_of_6: &'static str,
     comments: Vec<Value>,
 }
 
@@ -437,19 +439,19 @@ fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
         ("GET", "actions/runs/7/jobs") => paged(&state.jobs, Some("jobs")),
         ("GET", "actions/runs/7") => Answer::Json(
             200,
-            json!({"head_sha": state.head, "run_started_at": "2026-11-26T16:50:00Z", "head_branch": "a&b", "head_repository": {"owner": {"login": "eve"}}}),
+            json!({"head_sha": state.head, "run_started_at": "2026-11-26T16:50:00Z", "head_branch": "a&b", "head_repository": {"full_name": "eve/hubs", "owner": {"login": "eve"}}}),
         ),
         ("GET", "pulls") if query.contains("head=eve%3Aa%26b&") && query.contains("state=open") => {
             paged(
                 &[
-                    json!({"number": 4, "head": {"sha": "older"}}),
                     json!({"number": 5, "head": {"sha": "f00"}}),
+                    json!({"number": 6, "head": {"sha": state.head_of_6}}),
                 ],
                 None,
             )
         }
-        ("GET", "issues/5/comments") => paged(&state.comments, None),
-        ("POST", "issues/5/comments") => match body["body"].as_str() {
+        ("GET", "issues/5/comments" | "issues/6/comments") => paged(&state.comments, None),
+        ("POST", "issues/5/comments" | "issues/6/comments") => match body["body"].as_str() {
             Some(text) if !text.is_empty() && text.len() <= 65_536 => {
                 let comment = json!({"id": state.comments.len(), "body": text, "user": {"login": "github-actions[bot]"}});
                 state.comments.push(comment.clone());
@@ -852,9 +854,63 @@ fn a_comment_names_each_staging_hub_the_commit_and_the_run() {
         let row = format!("| kubeconfig | lake | {hub} | {reason} |\n");
         assert!(comment.contains(&row), "{comment}");
     }
-    let source = "<sub>For commit f00, by [run 7](https://github.example.org/ada/hubs/actions/runs/7) of \
-                  2026-11-26 16:50:00 UTC</sub>";
-    assert!(comment.ends_with(source), "{comment}");
+    let source = "<!-- deployment-plan -->\n<sub>Written by the code of the fork eve/hubs, at commit f00, in \
+                  [run 7](https://github.example.org/ada/hubs/actions/runs/7) of 2026-11-26 16:50:00 UTC</sub>\n";
+    assert!(comment.starts_with(source), "{comment}");
+}
+
+/// Whoever made the pull request may write anything there.
+#[test]
+fn a_comment_mentions_nobody_and_links_nothing() {
+    let commenter = Commenter::start();
+    let plan = "<!-- deployment-plan -->\n# Hi @ada, see #1 <img src=x> [here](https://evil.example) www.evil.example\n\
+                ### Approved by @ada\n| a | https://evil.example `x` |\n&#64;ada \\&#64;ada @<!-- -->ada";
+    commenter.repo.write("artifact/comment-body.txt", plan);
+    commenter.post();
+    let comment = &commenter.comments()[2];
+    let (_, text) = comment.split_once("</sub>\n").unwrap();
+    let expected = "\n&#35;&#8203; Hi &#64;&#8203;ada, see &#35;&#8203;1 &#60;img src=x&#62; \\[here\\]\\(https:&#8203;//evil.example\\) \
+                    www&#8203;.evil.example\n### Approved by &#64;&#8203;ada\n\
+                    | a | https:&#8203;//evil.example \\`x\\` |\n\
+                    &#64;&#8203;ada \\\\&#64;&#8203;ada &#64;&#8203;&#60;\\!-- --&#62;ada";
+    assert_eq!(text, expected);
+}
+
+/// A name that means something in Markdown is the same text there after both programs.
+#[test]
+fn a_comment_has_names_as_they_are() {
+    let commenter = Commenter::start();
+    let file = "config/clusters/lake/a_b*@ada#1|`.values.yaml";
+    commenter.repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "prod.values.yaml",
+        "'a_b*@ada#1|`.values.yaml'",
+    );
+    commenter.repo.write(file, "{}");
+    commenter.plan(file);
+    commenter.post();
+    let name = r"a\_b\*&#64;&#8203;ada&#35;&#8203;1&#124;\`.values.yaml |";
+    let comment = &commenter.comments()[2];
+    assert!(comment.contains(name), "{comment}");
+}
+
+#[test]
+fn a_branch_with_two_pull_requests() {
+    let commenter = Commenter::start();
+    commenter.github.state().head_of_6 = "f00";
+    commenter.plan("config/clusters/lake/prod.values.yaml");
+    let number = |text: &str| commenter.repo.write("artifact/pull-request.txt", text);
+    assert!(commenter.fails().contains("it has no `pull-request.txt`"));
+    number("4\n");
+    let said = commenter.fails();
+    let expected = "`pull-request.txt` names none of the pull requests `5`, `6`, which are open for this commit";
+    assert!(said.contains(expected), "{said}");
+    number("6\n");
+    let said = commenter.post();
+    assert!(
+        said.contains("pull request 6 has the plan of run 7"),
+        "{said}"
+    );
 }
 
 /// Anybody may put one there.

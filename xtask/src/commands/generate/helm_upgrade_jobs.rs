@@ -320,7 +320,7 @@ fn comment_of(unusable: &[UnusableCluster], first: &str, second: &str) -> String
     let left_out = match names.join(", ") {
         names if names.is_empty() => names,
         names => format!(
-            "**Nothing of these clusters is deployed, since their cluster.yaml has problems: {names}**\n\n"
+            "### Left out\n\nNothing of these clusters is deployed, since their cluster.yaml has problems: {names}\n\n"
         ),
     };
     format!(
