@@ -1,5 +1,6 @@
 //! Services that answer over HTTP.
 
+pub(crate) mod deployments;
 pub(crate) mod dns;
 pub(crate) mod github;
 pub(crate) mod gitlab;

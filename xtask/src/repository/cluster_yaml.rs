@@ -183,7 +183,7 @@ pub(crate) fn only_file<'a>(files: &'a [PathBuf], name: &str) -> Result<&'a Path
 }
 
 /// What the file that describes a cluster is called.
-const CLUSTER_YAML: &str = "cluster.yaml";
+pub(crate) const CLUSTER_YAML: &str = "cluster.yaml";
 
 /// Folders that have no clusters: one for new ones, and git's own in a submodule or a clone.
 const NO_CLUSTERS: [&str; 2] = ["templates", ".git"];

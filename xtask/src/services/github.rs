@@ -4,7 +4,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
-use crate::{machine::workflow, secrets::Secret, services::http};
+use crate::{
+    machine::{parallel::side_by_side, workflow},
+    secrets::Secret,
+    services::http,
+};
+
+pub(crate) mod runs;
 
 /// The API of a workflow's repository.
 pub(crate) struct Api {
@@ -44,8 +50,7 @@ impl Api {
         let mut next = Some(format!("{}/{path}", self.url));
         while let Some(url) = next {
             let mut answer = self.ask("GET", &url, None)?;
-            let links = answer.headers().get("link");
-            next = links.and_then(|it| next_page(it.to_str().ok()?));
+            next = http::next_page(&answer);
             let mut page = http::json(&mut answer, "GitHub")?;
             let page = match key {
                 Some(key) => page[key].take(),
@@ -76,12 +81,16 @@ impl Api {
             .header("Content-Type", "application/json")
             .body(body.map_or_else(String::new, Value::to_string))
             .with_context(|| format!("`{url}` is not a URL"))?;
-        let answer = self.agent.run(request);
-        let answer = answer.with_context(|| format!("cannot reach GitHub: {method} {url}"))?;
-        let is_forbidden = answer.status() == 403;
-        http::success(answer, &format!("{method} {url}"), "GitHub").map_err(|err| {
-            if is_forbidden {
-                anyhow!("{err}\nhint: does the job have the `permissions` for that?")
+        let asked = format!("{method} {url}");
+        let answer = if method == "GET" {
+            http::get_patiently(&asked, "GitHub", || self.agent.run(request.clone()))
+        } else {
+            http::ask(&asked, "GitHub", || self.agent.run(request))
+        };
+        answer.map_err(|err| {
+            let message = format!("{err:#}");
+            if message.contains("answers 403") && !message.contains("\nhint:") {
+                anyhow!("{message}\nhint: does the job have the `permissions` for that?")
             } else {
                 err
             }
@@ -89,38 +98,17 @@ impl Api {
     }
 }
 
-/// The address in `<https://…>; rel="next", …`.
-fn next_page(link: &str) -> Option<String> {
-    let next = link.split(',').find(|it| it.contains("rel=\"next\""))?;
-    Some(next.split_once('<')?.1.split_once('>')?.0.to_owned())
+/// The labels of the pull requests that brought these commits; none, where no pull request did.
+pub(crate) fn labels(commits: &[&str]) -> Result<Vec<Vec<String>>> {
+    if commits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let api = &Api::new().context("`--labels merged` asks GitHub")?;
+    let labels = side_by_side(&(), commits, |(), commit| labels_of(api, commit));
+    labels.into_iter().collect()
 }
 
-/// The commit of the newest successful run of this workflow on this branch, if there was one. Runs of pull requests do not
-/// count: they deploy nothing.
-pub(crate) fn last_deployed() -> Result<Option<String>> {
-    let api = Api::new().context("`--base last-deployed` asks GitHub")?;
-    // "owner/repository/.github/workflows/deploy-hubs.yaml@refs/heads/main"
-    let workflow = variable("GITHUB_WORKFLOW_REF")?;
-    let path = workflow.split('@').next().unwrap_or_default();
-    let file = path.rsplit('/').next().unwrap_or_default();
-    let branch = http::percent_encoded(&variable("GITHUB_REF_NAME")?);
-    let path = format!("actions/workflows/{file}/runs?branch={branch}&status=success&per_page=50");
-    let runs = api.get(&path)?;
-    let runs = runs["workflow_runs"]
-        .as_array()
-        .context("GitHub's answer has no `workflow_runs`")?;
-    let newest = runs.iter().find(|run| !is_of_pull_request(run));
-    Ok(newest.and_then(|run| Some(run["head_sha"].as_str()?.to_owned())))
-}
-
-fn is_of_pull_request(run: &Value) -> bool {
-    let event = run["event"].as_str();
-    event.is_some_and(|it| it.starts_with("pull_request"))
-}
-
-/// The labels of the pull request that brought a commit; none, if no pull request did.
-pub(crate) fn labels(commit: &str) -> Result<Vec<String>> {
-    let api = Api::new().context("`--labels merged` asks GitHub")?;
+fn labels_of(api: &Api, commit: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for pull in api.all(&format!("commits/{commit}/pulls?per_page=100"), None)? {
         let labels = pull["labels"].as_array().into_iter().flatten();

@@ -1,8 +1,12 @@
 //! HTTP, as all services are asked.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustls::crypto::ring;
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
@@ -13,6 +17,11 @@ const BEGINNING: Duration = Duration::from_secs(20);
 const BODY: Duration = Duration::from_secs(120);
 /// How long a program may take that asks for us.
 pub(crate) const PATIENCE: Duration = BEGINNING.saturating_add(BODY);
+
+/// How many seconds to wait before a request that failed for a moment is repeated.
+const PAUSES: [u64; 4] = [1, 2, 4, 8];
+/// The longest pause that a service may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// An agent to ask with. An answer with an error status is an answer, too.
 pub(crate) fn agent() -> Agent {
@@ -35,6 +44,74 @@ pub(crate) fn agent_within(beginning: Duration) -> Agent {
         )
         .build()
         .into()
+}
+
+/// The answer to a request that changes nothing. It is repeated a few times where the service cannot be reached, fails, or
+/// wants a pause.
+pub(crate) fn get_patiently(
+    asked: &str,
+    service: &str,
+    send: impl Fn() -> Result<Response<Body>, ureq::Error>,
+) -> Result<Response<Body>> {
+    for pause in PAUSES.map(Duration::from_secs) {
+        let answer = send();
+        let wanted = answer.as_ref().map_or(Some(pause), |it| {
+            is_for_a_moment(it).then(|| pause_wanted(it).unwrap_or(pause))
+        });
+        match wanted {
+            Some(pause) if pause <= LONGEST_PAUSE => thread::sleep(pause),
+            _ => return ask(asked, service, || answer),
+        }
+    }
+    ask(asked, service, send)
+}
+
+/// The answer to a request. One that is not a success is an error.
+pub(crate) fn ask(
+    asked: &str,
+    service: &str,
+    send: impl FnOnce() -> Result<Response<Body>, ureq::Error>,
+) -> Result<Response<Body>> {
+    let answer = send().with_context(|| format!("cannot reach {service}: {asked}"))?;
+    let pause = pause_wanted(&answer).unwrap_or_default();
+    let is_for_a_moment = is_for_a_moment(&answer);
+    success(answer, asked, service).map_err(|err| {
+        if is_for_a_moment {
+            let minutes = pause.as_secs().div_ceil(60).max(1);
+            anyhow!("{err:#}\nhint: run this again in {minutes} min, when {service} may answer")
+        } else {
+            err
+        }
+    })
+}
+
+/// Whether a service would answer the same request later.
+fn is_for_a_moment(answer: &Response<Body>) -> bool {
+    let status = answer.status();
+    let is_limit = status == 403 && pause_wanted(answer).is_some();
+    is_limit || status == 429 || status.is_server_error()
+}
+
+/// How long a service wants us to wait:
+/// <https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit>.
+fn pause_wanted(answer: &Response<Body>) -> Option<Duration> {
+    let number = |name: &str| -> Option<u64> {
+        let value = answer.headers().get(name)?;
+        value.to_str().ok()?.trim().parse().ok()
+    };
+    if let Some(seconds) = number("retry-after") {
+        return Some(Duration::from_secs(seconds));
+    }
+    let reset = number("x-ratelimit-reset").filter(|_| number("x-ratelimit-remaining") == Some(0));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(Duration::from_secs(reset?).saturating_sub(now))
+}
+
+/// The address of the next page of a list: `<https://…>; rel="next", …` in a header.
+pub(crate) fn next_page(answer: &Response<Body>) -> Option<String> {
+    let links = answer.headers().get("link")?.to_str().ok()?;
+    let next = links.split(',').find(|it| it.contains("rel=\"next\""))?;
+    Some(next.split_once('<')?.1.split_once('>')?.0.to_owned())
 }
 
 /// The JSON of an answer of `service`, such as `GitHub`. An answer that is not JSON is an error.

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
@@ -576,32 +577,54 @@ fn files_that_are_elsewhere() {
 struct Deployed {
     repo: Repo,
     well: String,
+    hub: Arc<Mutex<Runs>>,
 }
 
-/// What GitHub says of the runs of this workflow: the newest first.
-fn runs(path: &str, well: &str, failed: &str) -> Answer {
-    match path.split_once('?') {
-        Some(("repos/ada/hubs/actions/workflows/deploy-hubs.yaml/runs", query)) => {
-            let has = |it: &str| query.split('&').any(|pair| pair == it);
-            let branch = ["main", "new"]
-                .into_iter()
-                .find(|it| has(&format!("branch={it}")));
-            let runs = [
-                json!({"head_sha": "f0f0", "event": "pull_request", "conclusion": "success"}),
-                json!({"head_sha": failed, "event": "push", "conclusion": "failure"}),
-                json!({"head_sha": well, "event": "push", "conclusion": "success"}),
-            ];
-            let wanted = |it: &Value| {
-                branch == Some("main") && (!has("status=success") || it["conclusion"] == "success")
-            };
-            let runs: Vec<_> = runs.into_iter().filter(wanted).collect();
-            Answer::Json(
-                200,
-                json!({"total_count": runs.len(), "workflow_runs": runs}),
-            )
-        }
-        _ => Answer::Json(404, json!({"message": "Not Found"})),
+/// The runs of the workflow deploy-hubs.yaml.
+#[derive(Default)]
+pub(crate) struct Runs {
+    /// The newest first, as GitHub has them, with their jobs under a key that it does not have.
+    runs: Vec<Value>,
+    pub(crate) asked: Vec<String>,
+}
+
+impl Runs {
+    /// Adds the newest run, that of this commit.
+    pub(crate) fn add(&mut self, commit: &str, conclusion: &str, jobs: &[Value]) {
+        let run = json!({
+            "id": 100 + self.runs.len(), "head_sha": commit, "head_branch": "main", "event": "push",
+            "status": "completed", "conclusion": conclusion, "run_attempt": 1, "all_jobs": jobs,
+        });
+        self.runs.insert(0, run);
     }
+
+    /// What GitHub has at a path below `actions/`, and what it calls that list; none at others.
+    pub(crate) fn list(&mut self, at: &str, query: &str) -> Option<(Vec<Value>, &'static str)> {
+        let has = |it: &str| query.split('&').any(|pair| pair == it);
+        if at == "workflows/deploy-hubs.yaml/runs" {
+            assert!(has("status=completed") && has("per_page=100"), "{query}");
+            self.asked.push("runs".to_owned());
+            let is_wanted = |it: &&Value| {
+                let branch = it["head_branch"].as_str().unwrap();
+                has(&format!("branch={branch}")) && it["status"] == "completed"
+            };
+            let runs = self.runs.iter().filter(is_wanted).take(100);
+            return Some((runs.cloned().collect(), "workflow_runs"));
+        }
+        let id = at.strip_prefix("runs/")?.strip_suffix("/jobs")?;
+        let run = self.runs.iter().find(|it| it["id"].to_string() == id)?;
+        self.asked
+            .push(run["head_sha"].as_str().unwrap().to_owned());
+        let newest = &run["run_attempt"];
+        let jobs = run["all_jobs"].as_array().unwrap().iter();
+        let jobs = jobs.filter(|it| has("filter=all") || it["run_attempt"] == *newest);
+        Some((jobs.cloned().collect(), "jobs"))
+    }
+}
+
+/// A job of a run's attempt.
+pub(crate) fn job(name: &str, conclusion: &str, attempt: usize) -> Value {
+    json!({"name": name, "status": "completed", "conclusion": conclusion, "run_attempt": attempt})
 }
 
 /// What the failed run deployed was taken back since, and so was what a branch did that was merged.
@@ -621,15 +644,23 @@ fn deployed() -> Deployed {
     git(&repo.root, &["revert", "--no-edit", "HEAD"]);
     git(&repo.root, &["checkout", "--quiet", "main"]);
     git(&repo.root, &["merge", "--quiet", "--no-edit", "merged"]);
-    let last_good = well.clone();
+    let mut runs = Runs::default();
+    runs.add(&well, "success", &[]);
+    runs.add(&failed, "failure", &[]);
+    runs.add("f0f0", "success", &[]);
+    runs.runs[0]["event"] = "pull_request".into();
+    let hub = Arc::new(Mutex::new(runs));
+    let known = hub.clone();
     let server = Server::asked(move |it| {
-        if it.has("authorization: Bearer of-the-run") {
-            runs(&it.path, &last_good, &failed)
-        } else {
-            Answer::Json(
-                403,
-                json!({"message": "Resource not accessible by integration"}),
-            )
+        if !it.has("authorization: Bearer of-the-run") {
+            let message = json!({"message": "Resource not accessible by integration"});
+            return Answer::Json(403, message);
+        }
+        let path = it.path.strip_prefix("repos/ada/hubs/actions/");
+        let asked = path.and_then(|it| it.split_once('?'));
+        match asked.and_then(|(at, query)| known.lock().unwrap().list(at, query)) {
+            Some((list, key)) => Answer::Json(200, json!({"total_count": list.len(), key: list})),
+            None => Answer::Json(404, json!({"message": "Not Found"})),
         }
     });
     for (name, value) in [
@@ -644,7 +675,7 @@ fn deployed() -> Deployed {
     ] {
         repo.env.push((name.to_owned(), value.to_owned()));
     }
-    Deployed { repo, well }
+    Deployed { repo, well, hub }
 }
 
 #[test]
@@ -682,7 +713,7 @@ fn since_the_last_deploy_that_went_well() {
 /// As long as git knows what was deployed, the difference tells.
 #[test]
 fn somebody_wrote_the_history_anew() {
-    let Deployed { repo, well } = deployed();
+    let Deployed { repo, well, .. } = deployed();
     let earlier = format!("{well}~1");
     git(&repo.root, &["checkout", "--quiet", "-b", "anew", &earlier]);
     assert_eq!(prod(&repo, "--base last-deployed"), ["lake/hub-0"]);

@@ -292,6 +292,17 @@ fn push(
     let shared = read(&repo.root.join(".gitlab/xtask.yml"));
     let before = lines(&shared["default"]["before_script"]);
     let runs = |job: &Value| runs(repo, &[&before[..], &lines(&job["script"])].concat());
+    // A job that goes well deploys to its environment.
+    let deploys = |job: &Value| {
+        let passed = runs(job);
+        let environment = &job["environment"];
+        let name = environment.as_str().or(environment["name"].as_str());
+        if let Some(name) = name.filter(|_| passed) {
+            let commit = git(&repo.root, &["rev-parse", "HEAD"]);
+            deployed.lock().unwrap().push((name.to_owned(), commit));
+        }
+        passed
+    };
     let mut of_push = jobs(&main);
     let condition = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH";
     of_push.retain(|_, it| it["rules"].is_null() || it["rules"] == json!([{"if": condition}]));
@@ -303,19 +314,12 @@ fn push(
     };
     let outcomes = play(&of_push, |_, job| {
         if job["trigger"].is_null() {
-            let passed = runs(job);
-            if let (true, Some(environment)) = (passed, job["environment"].as_str()) {
-                deployed.lock().unwrap().push((
-                    environment.to_owned(),
-                    git(&repo.root, &["rev-parse", "HEAD"]),
-                ));
-            }
-            return passed;
+            return deploys(job);
         }
         let artifact = job["trigger"]["include"][0]["artifact"].as_str().unwrap();
         let file = read(&repo.root.join(artifact));
         // Whoever may approves at once.
-        child = owned(play(&jobs(&file), |_, job| runs(job)));
+        child = owned(play(&jobs(&file), |_, job| deploys(job)));
         job["trigger"]["strategy"] == "depend" && child.values().all(|it| *it == Passed)
     });
     (owned(outcomes), child)
@@ -329,23 +333,13 @@ fn answer(request: &Request, deployments: &Deployments) -> Answer {
     let Some(("projects/7/deployments", query)) = request.path.split_once('?') else {
         return Answer::Json(404, json!({"message": "404 Not Found"}));
     };
-    let has = |pair: String| query.split('&').any(|it| it == pair);
-    assert!(
-        ["status=success", "order_by=id", "sort=desc"]
-            .iter()
-            .all(|it| has((*it).to_owned())),
-        "{query}"
-    );
-    let asked = deployments
-        .iter()
-        .rev()
-        .filter(|(it, _)| has(format!("environment={it}")));
-    Answer::Json(
-        200,
-        asked
-            .map(|(_, commit)| json!({"sha": commit, "ref": "main"}))
-            .collect(),
-    )
+    let has = |pair: &str| query.split('&').any(|it| it == pair);
+    let wanted = ["status=success", "order_by=id", "sort=desc"];
+    assert!(wanted.into_iter().all(has), "{query}");
+    let newest = deployments.iter().rev();
+    let list = newest
+        .map(|(name, commit)| json!({"sha": commit, "ref": "main", "environment": {"name": name}}));
+    Answer::Json(200, list.collect())
 }
 
 /// Two clusters, both on the rehearsal cluster, that pushes to GitLab deploy.

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    generate::{commit, git, set},
+    generate::{Runs, commit, git, job, set},
     repo::{Repo, Shared, persons_cache, workspace},
     upstream::{Answer, Request, Server},
 };
@@ -159,6 +159,11 @@ fn filled(text: &str, context: &Value) -> String {
     filled
 }
 
+/// A job of a run's only attempt.
+fn ended(name: &str, conclusion: &str) -> Value {
+    job(name, conclusion, 1)
+}
+
 /// A run of a workflow whose deployer is ours.
 struct Play<'a> {
     repo: &'a Repo,
@@ -217,6 +222,7 @@ impl Play<'_> {
             );
         if !goes_on || !holds {
             self.results.insert(name.to_owned(), "skipped");
+            self.github.state().jobs.push(ended(name, "skipped"));
             return;
         }
         let matrix = job["strategy"]["matrix"]["jobs"].as_str();
@@ -239,10 +245,7 @@ impl Play<'_> {
             if conclusion == "failure" {
                 result = "failure";
             }
-            self.github
-                .state()
-                .jobs
-                .push(json!({"name": shown, "conclusion": conclusion}));
+            self.github.state().jobs.push(ended(&shown, conclusion));
         }
         self.results.insert(name.to_owned(), result);
     }
@@ -316,8 +319,8 @@ struct GitHub {
 struct State {
     /// Of this run.
     jobs: Vec<Value>,
-    /// The commits of runs that went well, the newest first.
-    deployed: Vec<String>,
+    /// Those before it.
+    runs: Runs,
     is_down: bool,
     /// What the webhook was told.
     told: Vec<Value>,
@@ -400,10 +403,11 @@ fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
         let list: Value = items.iter().take(2).cloned().collect();
         let list = key.map_or_else(|| list.clone(), |key| json!({"total_count": 9, key: list}));
         match items.len() > 2 {
-            true => Answer::Linked(
-                list,
-                format!("{own}/repos/ada/hubs/{path}?page={}", page + 1),
-            ),
+            true => {
+                let query = query.split("&page=").next().unwrap();
+                let next = format!("{own}/repos/ada/hubs/{path}?{query}&page={}", page + 1);
+                Answer::Linked(list, next)
+            }
             false => Answer::Json(200, list),
         }
     };
@@ -411,14 +415,13 @@ fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
         path.strip_prefix(item)
             .and_then(|it| it.parse::<usize>().ok())
     };
+    let of_runs = path.strip_prefix("actions/");
+    match of_runs.and_then(|it| state.runs.list(it, query)) {
+        Some((runs, key @ "workflow_runs")) => return Answer::Json(200, json!({key: runs})),
+        Some((jobs, key)) => return paged(&jobs, Some(key)),
+        None => {}
+    }
     match (request.method.as_str(), path) {
-        ("GET", "actions/workflows/deploy-hubs.yaml/runs") => {
-            let run = |it: &String| json!({"head_sha": it, "event": "push"});
-            Answer::Json(
-                200,
-                json!({"workflow_runs": state.deployed.iter().map(run).collect::<Vec<_>>()}),
-            )
-        }
         ("GET", path) if path.starts_with("commits/") && path.ends_with("/pulls") => {
             let commit = path.split('/').nth(1).unwrap();
             let labels: Vec<_> = state
@@ -483,6 +486,12 @@ fn push(repo: &Repo, github: &GitHub, branch: &str) -> [&'static str; 5] {
         outputs: BTreeMap::new(),
     };
     play.workflow("deploy-hubs.yaml");
+    let failed = play.results.values().any(|it| *it == "failure");
+    let conclusion = if failed { "failure" } else { "success" };
+    let mut state = github.state();
+    let jobs = state.jobs.clone();
+    let commit = git(&repo.root, &["rev-parse", "HEAD"]);
+    state.runs.add(&commit, conclusion, &jobs);
     ["plan", "support-and-staging", "filter", "prod", "notify"].map(|it| play.results[it])
 }
 
@@ -524,12 +533,12 @@ struct Pushes {
     github: GitHub,
 }
 
-/// One test, from top to bottom: each run deploys what came since the last one that went well.
+/// One test, from top to bottom: each run deploys what came since each hub was deployed last.
 #[test]
 fn pushes_deploy_what_changed() {
     let pushes = Pushes::start();
     a_failed_staging_hub_holds_back_its_own_cluster(&pushes);
-    all_come_back_until_a_run_goes_well(&pushes);
+    only_what_failed_comes_back(&pushes);
     only_what_changed_is_deployed(&pushes);
     pull_requests_that_are_not_to_be_deployed(&pushes);
     a_bad_cluster_yaml_holds_back_its_own_cluster(&pushes);
@@ -606,15 +615,11 @@ fn a_failed_staging_hub_holds_back_its_own_cluster(pushes: &Pushes) {
     assert_eq!(told, [json!({"text": text})]);
 }
 
-/// The river isn't in this change, and comes back, too.
-fn all_come_back_until_a_run_goes_well(pushes: &Pushes) {
-    let Pushes {
-        cluster,
-        repo,
-        github,
-    } = pushes;
+/// With the hub that waited for it. The river went well.
+fn only_what_failed_comes_back(pushes: &Pushes) {
+    let Pushes { cluster, repo, .. } = pushes;
     repo.write("config/clusters/lake/wf-lake-staging.values.yaml", "{}\n");
-    let well = commit(repo, "water");
+    commit(repo, "water");
     assert_eq!(
         pushes.play(),
         ["success", "success", "success", "success", "skipped"],
@@ -623,11 +628,10 @@ fn all_come_back_until_a_run_goes_well(pushes: &Pushes) {
     );
     assert!(pushes.namespaces().contains("/wf-lake\n"));
     assert!(
-        cluster.history("wf-river").contains("\n2 "),
+        !cluster.history("wf-river").contains("\n2 "),
         "{}",
         cluster.history("wf-river")
     );
-    github.state().deployed = vec![well];
 }
 
 fn only_what_changed_is_deployed(pushes: &Pushes) {
@@ -648,11 +652,10 @@ fn only_what_changed_is_deployed(pushes: &Pushes) {
         "{}",
         cluster.history("wf-lake-staging")
     );
-    assert!(!cluster.history("wf-river").contains("\n3 "));
+    assert!(!cluster.history("wf-river").contains("\n2 "));
 }
 
-/// No run went well since. What the last one was for comes back; a pull request that isn't to be deployed doesn't, also
-/// when another one came after it.
+/// Also when another one came after it.
 fn pull_requests_that_are_not_to_be_deployed(pushes: &Pushes) {
     let Pushes { cluster, repo, .. } = pushes;
     repo.write(
@@ -666,7 +669,7 @@ fn pull_requests_that_are_not_to_be_deployed(pushes: &Pushes) {
     pushes.label(another, vec!["deployer:unknown"]);
     assert_eq!(
         pushes.play(),
-        ["success", "success", "skipped", "skipped", "skipped"],
+        ["success", "skipped", "skipped", "skipped", "skipped"],
         "{}",
         pushes.log()
     );
@@ -678,12 +681,7 @@ fn pull_requests_that_are_not_to_be_deployed(pushes: &Pushes) {
         pushes.log()
     );
     assert!(
-        cluster.history("wf-lake-staging").contains("\n3 "),
-        "{}",
-        cluster.history("wf-lake-staging")
-    );
-    assert!(
-        !cluster.history("wf-river-staging").contains("\n3 "),
+        !cluster.history("wf-river-staging").contains("\n2 "),
         "{}",
         cluster.history("wf-river-staging")
     );
@@ -708,7 +706,7 @@ fn a_bad_cluster_yaml_holds_back_its_own_cluster(pushes: &Pushes) {
         "{}",
         cluster.history("wf-lake")
     );
-    assert!(!cluster.history("wf-river").contains("\n3 "));
+    assert!(!cluster.history("wf-river").contains("\n2 "));
     repo.edit(river, "povider:", "provider:");
     commit(repo, "mended");
 }
@@ -724,7 +722,7 @@ fn a_label_deploys_all_hubs(pushes: &Pushes) {
         pushes.log()
     );
     assert!(
-        cluster.history("wf-river").contains("\n3 "),
+        cluster.history("wf-river").contains("\n2 "),
         "{}",
         cluster.history("wf-river")
     );
@@ -732,7 +730,7 @@ fn a_label_deploys_all_hubs(pushes: &Pushes) {
 
 /// It says that all is deployed.
 fn a_label_where_nothing_was_deployed(pushes: &Pushes) {
-    pushes.github.state().deployed.clear();
+    pushes.github.state().runs = Runs::default();
     let adopted = commit(&pushes.repo, "these workflows");
     pushes.label(adopted, vec!["deployer:skip-deploy"]);
     assert_eq!(

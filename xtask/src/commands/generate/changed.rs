@@ -1,7 +1,7 @@
 //! Finds the files that a change touches.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     ffi::OsStr,
     fs,
@@ -9,13 +9,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
     machine::{paths, process, terminal::list},
-    services::{github, gitlab},
+    repository::cluster_yaml::CLUSTER_YAML,
+    services::{
+        deployments::{LastDeployed, ReleaseName},
+        github, gitlab,
+    },
 };
+
+/// How many releases a message names.
+const SHOWN: usize = 10;
+/// What a message calls all releases.
+const EVERYTHING: &str = "everything";
 
 /// Where the changed files come from.
 #[derive(clap::Args)]
@@ -24,8 +33,8 @@ pub(super) struct ChangeSource {
     /// Changed files as paths from the root, separated by commas. A path that has a comma is quoted, as in CSV
     pub(crate) changed_filepaths: Option<String>,
     /// Take the files that differ between HEAD and its common ancestor with REF. With `last-deployed`, GitHub or GitLab is
-    /// asked for the newest successful run of this workflow or pipeline, and every file that a commit since then changed is
-    /// taken, even if a later one changed it back
+    /// asked when each hub and each support chart was deployed last: by the newest job of its own that succeeded, or a newer
+    /// run that left nothing out. Every file that a commit since then changed is taken, even if a later one changed it back
     #[arg(long, value_name = "REF")]
     pub(crate) base: Option<String>,
 }
@@ -43,41 +52,88 @@ pub(crate) struct Step {
     /// The commit that made it, if that is known. For what a merge brought it is the merge.
     pub(crate) commit: Option<String>,
     pub(crate) changed: Changed,
+    /// The commits with the files before it and after it, if they are known.
+    pub(crate) versions: Option<[String; 2]>,
+}
+
+/// Releases that the same steps are to be considered for.
+pub(crate) struct Since<'a> {
+    pub(crate) releases: Vec<ReleaseName<'a>>,
+    pub(crate) steps: Vec<Step>,
 }
 
 impl ChangeSource {
-    /// The files of all steps.
+    /// The files of all steps. With `last-deployed` they are those since the newest run that left nothing out.
     pub(crate) fn changed(&self, sh: &Shell) -> Result<Changed> {
+        let steps = match self.same_steps(sh)? {
+            Some(steps) => steps,
+            None => {
+                let last = last_deployed()?;
+                since_last_deployed(sh, &last, last.whole.as_deref(), EVERYTHING)?
+            }
+        };
         let mut all = Changed::default();
-        for step in self.steps(sh)? {
+        for step in steps {
             all.add(&step.changed);
         }
         Ok(all)
     }
 
-    /// The steps of the change, at least one.
-    pub(crate) fn steps(&self, sh: &Shell) -> Result<Vec<Step>> {
-        let changed = match self.base.as_deref() {
-            Some("last-deployed") => return since_last_deployed(sh),
+    /// The steps of the change for each of these releases.
+    pub(crate) fn by_release<'a>(
+        &self,
+        sh: &Shell,
+        releases: Vec<ReleaseName<'a>>,
+    ) -> Result<Vec<Since<'a>>> {
+        if let Some(steps) = self.same_steps(sh)? {
+            return Ok(vec![Since { releases, steps }]);
+        }
+        let last = last_deployed()?;
+        let count = releases.len();
+        let mut by_base: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for release in releases {
+            by_base.entry(last.of(release)).or_default().push(release);
+        }
+        let mut all = Vec::new();
+        for (base, releases) in by_base {
+            let shown = shown(&releases, count);
+            let steps = since_last_deployed(sh, &last, base, &shown)?;
+            all.push(Since { releases, steps });
+        }
+        Ok(all)
+    }
+
+    /// The steps of the change if they are the same for all releases, at least one.
+    fn same_steps(&self, sh: &Shell) -> Result<Option<Vec<Step>>> {
+        let step = match self.base.as_deref() {
+            Some("last-deployed") => return Ok(None),
             Some(base) => since_common_ancestor(sh, base)?,
             None => {
                 let changed = named(self.changed_filepaths.as_deref().unwrap_or_default())?;
                 refuse_unknown(sh, &changed)?;
-                changed
+                Step::of(changed)
             }
         };
-        Ok(vec![Step {
+        Ok(Some(vec![step]))
+    }
+}
+
+impl Step {
+    /// Files of which nothing more is known.
+    pub(crate) fn of(changed: Changed) -> Step {
+        Step {
             commit: None,
             changed,
-        }])
+            versions: None,
+        }
     }
 }
 
 /// The files that differ between HEAD and its common ancestor with a commit.
-fn since_common_ancestor(sh: &Shell, base: &str) -> Result<Changed> {
+fn since_common_ancestor(sh: &Shell, base: &str) -> Result<Step> {
     let base = known(sh, base)?;
     match process::read(sh, cmd!(sh, "git merge-base {base} HEAD")) {
-        Ok(common) => differing(sh, common.trim()),
+        Ok(common) => difference(sh, common.trim()),
         Err(_) => bail!(
             "`{base}` and this commit have nothing in common{}",
             remedy(sh)
@@ -206,57 +262,83 @@ impl Changed {
 }
 
 /// Each commit from the one that was deployed last to HEAD, along first parents. Their files include those that one commit
-/// changed and another one changed back: a deploy in between may have failed half-way.
-fn since_last_deployed(sh: &Shell) -> Result<Vec<Step>> {
-    let Some(base) = last_deployed()? else {
-        return everything(
-            sh,
-            "no run of this workflow has succeeded on this branch so far",
-        );
+/// changed and another one changed back: a deploy in between may have failed half-way. `what` says which releases that
+/// commit is of.
+fn since_last_deployed(
+    sh: &Shell,
+    last: &LastDeployed,
+    base: Option<&str>,
+    what: &str,
+) -> Result<Vec<Step>> {
+    let Some(base) = base else {
+        tell_never_deployed(last, what);
+        return everything(sh);
     };
-    let base = match known(sh, &base) {
+    let base = match known(sh, base) {
         Err(_) if is_shallow(sh) == Some(false) => {
-            return everything(
-                sh,
-                &format!(
-                    "commit `{base}`, which was deployed last, is no longer in this repository's history"
-                ),
+            say!(
+                "commit `{base}`, which was deployed last, is no longer in this repository's history: {what} is deployed"
             );
+            return everything(sh);
         }
         base => base?,
     };
     let mut steps = commits_since(sh, &base)?;
-    let rest = rest_of(differing(sh, &base)?, &steps);
-    steps.push(rest);
+    let first = steps.last().and_then(|it| it.versions.as_ref());
+    if first.is_none_or(|[before, _]| *before != base) {
+        let rest = rest_of(difference(sh, &base)?, &steps);
+        steps.push(rest);
+    }
     Ok(steps)
 }
 
-/// The differences that none of these steps made: there are some if history was rewritten.
-fn rest_of(mut changed: Changed, steps: &[Step]) -> Step {
-    if let Changed::Files(files) = &mut changed {
-        files.retain(|file| !steps.iter().any(|it| it.changed.has(file)));
+/// The differences that none of these steps made: there are some if history was rewritten. What of a cluster.yaml they made is
+/// known from its content only.
+fn rest_of(mut all: Step, steps: &[Step]) -> Step {
+    if let Changed::Files(files) = &mut all.changed {
+        let is_known = |file: &PathBuf| steps.iter().any(|it| it.changed.has(file));
+        files.retain(|file| file.ends_with(CLUSTER_YAML) || !is_known(file));
     }
-    Step {
-        commit: None,
-        changed,
-    }
+    all
 }
 
-/// The commit that GitHub or GitLab knows as deployed last.
-fn last_deployed() -> Result<Option<String>> {
-    if env::var_os("GITLAB_CI").is_some() {
+/// The commits that GitHub or GitLab knows as deployed last.
+fn last_deployed() -> Result<LastDeployed> {
+    let last = if env::var_os("GITLAB_CI").is_some() {
         gitlab::last_deployed()
     } else {
-        github::last_deployed()
+        github::runs::last_deployed()
+    };
+    last.map_err(|err| {
+        anyhow!("{err:#}\nhint: `--base COMMIT` deploys what changed since a commit that you know to be deployed")
+    })
+}
+
+/// Releases in a message, if there are `count` in all.
+fn shown(releases: &[ReleaseName], count: usize) -> String {
+    match releases.len() {
+        all if all == count => EVERYTHING.to_owned(),
+        1..=SHOWN => list(releases.iter().map(ReleaseName::shown)),
+        shown => format!("{shown} of {count} hubs and support charts"),
     }
 }
 
-/// A step that deploys everything; the person is told why.
-fn everything(sh: &Shell, why: &str) -> Result<Vec<Step>> {
-    say!("{why}: everything is deployed");
+/// Says which releases are deployed since no deploy of them is known.
+fn tell_never_deployed(last: &LastDeployed, what: &str) {
+    match last.only {
+        Some(runs) => say!("none of {runs} deployed {what} without a failure: {what} is deployed"),
+        None if what == EVERYTHING => {
+            say!("no run of this workflow has succeeded on this branch so far: {what} is deployed");
+        }
+        None => say!("no job that deploys {what} has succeeded so far: {what} is deployed"),
+    }
+}
+
+/// A step that deploys everything.
+fn everything(sh: &Shell) -> Result<Vec<Step>> {
     Ok(vec![Step {
         commit: Some(known(sh, "HEAD")?),
-        changed: Changed::Everything,
+        ..Step::of(Changed::Everything)
     }])
 }
 
@@ -265,7 +347,7 @@ fn commits_since(sh: &Shell, base: &str) -> Result<Vec<Step>> {
     let options = [
         "--first-parent",
         "-m",
-        "--format=%x00%H",
+        "--format=%x00%H %P",
         "--name-only",
         "--no-renames",
         "-z",
@@ -274,23 +356,33 @@ fn commits_since(sh: &Shell, base: &str) -> Result<Vec<Step>> {
     Ok(steps_in_log(&log, &prefix(sh)?))
 }
 
-/// Reads what `git log` writes of each commit: an empty field, its hash, and its files, the first one after a line feed.
+/// Reads what `git log` writes of each commit: an empty field, its hash and those of its parents, and its files, the first one
+/// after a line feed.
 fn steps_in_log(log: &[u8], prefix: &Path) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut fields = log.split(|it| *it == 0);
     while let Some(field) = fields.next() {
         if field.is_empty() {
-            let commit = fields.next();
-            steps.extend(commit.map(|hash| Step {
-                commit: Some(String::from_utf8_lossy(hash).into_owned()),
-                changed: Changed::default(),
-            }));
+            steps.extend(fields.next().map(step_of_commit));
         } else if let Some(step) = steps.last_mut() {
             let file = path(field.strip_prefix(b"\n").unwrap_or(field));
             step.changed.add(&Changed::of([paths::from(prefix, file)]));
         }
     }
     steps
+}
+
+/// The step of a commit, without its files so far.
+fn step_of_commit(hashes: &[u8]) -> Step {
+    let hashes = String::from_utf8_lossy(hashes);
+    let mut hashes = hashes.split_whitespace().map(str::to_owned);
+    let commit = hashes.next();
+    let parent = hashes.next();
+    Step {
+        versions: parent.zip(commit.clone()).map(<[String; 2]>::from),
+        commit,
+        changed: Changed::default(),
+    }
 }
 
 /// The hash of a commit that is named in any way. An error if git does not know it.
@@ -321,13 +413,16 @@ fn remedy(sh: &Shell) -> &'static str {
     }
 }
 
-/// The files that differ between a commit and HEAD.
-fn differing(sh: &Shell, base: &str) -> Result<Changed> {
+/// What differs between a commit and HEAD.
+fn difference(sh: &Shell, base: &str) -> Result<Step> {
     let names = process::read_bytes(
         sh,
         cmd!(sh, "git diff --name-only --no-renames -z {base} HEAD"),
     )?;
-    named_by_git(sh, &names)
+    Ok(Step {
+        versions: Some([base.to_owned(), "HEAD".to_owned()]),
+        ..Step::of(named_by_git(sh, &names)?)
+    })
 }
 
 /// Files whose names git ends with a zero each.

@@ -3,7 +3,12 @@
 mod gitlab;
 mod plan;
 
-use std::{env, fs, path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -12,15 +17,15 @@ use xshell::Shell;
 
 use crate::{
     commands::generate::{
-        changed::{ChangeSource, Changed, refuse_unknown},
-        helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan, sources},
+        changed::{ChangeSource, Changed, Step, refuse_unknown},
+        helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan, release_names, sources},
         jobs::{
             Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened,
             tell_left_out,
         },
     },
     machine::{terminal, tree::Tree, workflow},
-    repository::cluster_yaml::UnusableCluster,
+    repository::{cluster::Cluster, cluster_yaml::UnusableCluster},
     services::github,
     settings::Settings,
 };
@@ -74,16 +79,24 @@ pub(crate) fn helm_upgrade_jobs(
     args: &HelmUpgradeJobs,
 ) -> Result<ExitCode> {
     let given = given_labels(&args.labels)?;
-    let mut change = Change::default();
-    for step in args.source.steps(sh)? {
-        let labels = match (given, &step.commit) {
-            (Some(labels), _) => labels,
-            (None, Some(commit)) => merged_labels(commit)?,
-            (None, None) => Labels::default(),
-        };
-        change.add(&step.changed, labels);
+    let clusters = clusters(tree)?;
+    let all = args.source.by_release(sh, release_names(&clusters.0))?;
+    let merged = match given {
+        Some(_) => BTreeMap::new(),
+        None => merged_labels(all.iter().flat_map(|it| &it.steps))?,
+    };
+    let mut changes = Vec::new();
+    for since in &all {
+        let mut change = Change::of(since.releases.clone());
+        for step in &since.steps {
+            let commit = step.commit.as_deref();
+            let of_commit = commit.and_then(|it| merged.get(it).copied());
+            let labels = given.or(of_commit).unwrap_or_default();
+            change.add(&step.changed, labels);
+        }
+        changes.push(change);
     }
-    print(sh, tree, &change, args.format)
+    print(sh, tree, &clusters, &changes, args.format)
 }
 
 /// The labels in `--labels`; `None` for `merged`.
@@ -97,15 +110,19 @@ fn given_labels(labels: &str) -> Result<Option<Labels>> {
     Labels::read(&names.unwrap_or_default()).map(Some)
 }
 
-/// The labels of the pull request that brought this commit. Wrong labels were an error in the pull request's own workflow;
-/// here they are only a warning.
-fn merged_labels(commit: &str) -> Result<Labels> {
-    Ok(
-        Labels::read(&github::labels(commit)?).unwrap_or_else(|err| {
+/// The labels of the pull requests that brought the commits of these steps. Wrong labels were an error in the pull request's
+/// own workflow; here they are only a warning.
+fn merged_labels<'a>(steps: impl Iterator<Item = &'a Step>) -> Result<BTreeMap<&'a str, Labels>> {
+    let commits: BTreeSet<_> = steps.filter_map(|it| it.commit.as_deref()).collect();
+    let commits: Vec<_> = commits.into_iter().collect();
+    let names = github::labels(&commits)?;
+    let labels = names.iter().map(|it| {
+        Labels::read(it).unwrap_or_else(|err| {
             say!("{err:#}");
             Labels::default()
-        }),
-    )
+        })
+    });
+    Ok(commits.into_iter().zip(labels).collect())
 }
 
 /// Prints the jobs for these changed files.
@@ -117,28 +134,34 @@ pub fn generate_helm_upgrade_jobs(
     let paths = args.paths.iter().flat_map(|it| it.split_whitespace());
     let changed = Changed::of(paths.map(PathBuf::from));
     refuse_unknown(sh, &changed)?;
-    let mut change = Change::default();
+    let clusters = clusters(tree)?;
+    let mut change = Change::of(release_names(&clusters.0));
     change.add(&changed, Labels::default());
-    print(sh, tree, &change, JobsFormat::Text)
+    print(sh, tree, &clusters, &[change], JobsFormat::Text)
 }
 
 /// Prints the jobs for a change. In a GitHub workflow they are also its outputs, and comment-body.txt is written.
-fn print(sh: &Shell, tree: &Tree, change: &Change, format: JobsFormat) -> Result<ExitCode> {
+fn print(
+    sh: &Shell,
+    tree: &Tree,
+    (clusters, unusable): &(Vec<Cluster>, Vec<UnusableCluster>),
+    changes: &[Change],
+    format: JobsFormat,
+) -> Result<ExitCode> {
     let settings = Settings::load(tree)?;
-    let (clusters, unusable) = clusters(tree)?;
-    let sources = sources(sh, tree, &clusters)?;
-    let plan = plan(tree, &settings, &clusters, &sources, change)?;
+    let sources = sources(sh, tree, clusters)?;
+    let plan = plan(tree, &settings, clusters, &sources, changes)?;
     // GitLab sets `CI` as well, and has none of GitHub's limits.
     let is_ci = env::var_os("CI").is_some_and(|it| !it.is_empty());
     if is_ci && format != JobsFormat::Gitlab {
         let lists = lists(&plan)?;
         workflow::set("GITHUB_OUTPUT", &lists)?;
         workflow::set("GITHUB_ENV", &lists[..2])?;
-        fs::write("comment-body.txt", comment(&plan, &unusable))
+        fs::write("comment-body.txt", comment(&plan, unusable))
             .context("cannot write `comment-body.txt`")?;
     }
     terminal::print(&match format {
-        JobsFormat::Gitlab => gitlab::pipeline(&plan, &unusable)?,
+        JobsFormat::Gitlab => gitlab::pipeline(&plan, unusable)?,
         JobsFormat::Json => as_json(&lists(&plan)?)?,
         JobsFormat::Text => {
             let first = support_and_staging_table(&plan).text();
@@ -146,7 +169,7 @@ fn print(sh: &Shell, tree: &Tree, change: &Change, format: JobsFormat) -> Result
             format!("{first}\n{second}")
         }
     })?;
-    Ok(tell_left_out(tree, &unusable))
+    Ok(tell_left_out(tree, unusable))
 }
 
 /// The lists for a workflow's matrices by name: first two in the form of the deployer's first version, then one for each kind

@@ -1,7 +1,7 @@
 //! Plans what a change makes redeploy, cluster by cluster.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -14,12 +14,16 @@ use crate::{
     commands::generate::{changed::Changed, jobs::Todo},
     machine::{terminal::list, tree::Tree},
     repository::{
-        cluster::{Cluster, Hub, Support},
+        cluster::{Cluster, Hub, SHARED, Support},
         jsonnet::AllSources,
         release_config::{ReleaseConfig, SUPPORT_CHART},
     },
+    services::deployments::ReleaseName,
     settings::Settings,
 };
+
+/// The release of a support chart.
+const SUPPORT: &str = SHARED[0];
 
 /// What is upgraded on a cluster.
 pub(crate) struct Upgrades<'a> {
@@ -49,9 +53,10 @@ const LABELS: [&str; 4] = [
     "deploy-hubs",
 ];
 
-/// The change that jobs are made for.
+/// The change that jobs of some releases are made for: it begins where they were deployed last.
 #[derive(Default)]
-pub(crate) struct Change {
+pub(crate) struct Change<'a> {
+    releases: Vec<ReleaseName<'a>>,
     /// The changed files that upgrade support charts.
     for_support: Changed,
     /// The changed files that redeploy hubs.
@@ -62,7 +67,15 @@ pub(crate) struct Change {
     deploy_hubs: bool,
 }
 
-impl Change {
+impl<'a> Change<'a> {
+    /// One of these releases, without any files so far.
+    pub(crate) fn of(releases: Vec<ReleaseName<'a>>) -> Change<'a> {
+        Change {
+            releases,
+            ..Change::default()
+        }
+    }
+
     /// Adds files that were changed in a pull request with these labels.
     pub(crate) fn add(&mut self, changed: &Changed, labels: Labels) {
         if !labels.skip_deploy {
@@ -73,21 +86,6 @@ impl Change {
         }
         self.deploy_support |= labels.deploy_support;
         self.deploy_hubs |= labels.deploy_hubs;
-    }
-
-    /// Why a cluster's support chart is upgraded, if it is.
-    fn reason_for_support(&self, cluster: &Cluster, touched: &Touched) -> Option<String> {
-        let support = cluster.support.as_ref()?;
-        forced(self.deploy_support, "deploy-support").or_else(|| touched.support(cluster, support))
-    }
-
-    /// The hubs of a cluster that are redeployed, and why.
-    fn todos<'a>(&self, cluster: &'a Cluster, touched: &Touched) -> impl Iterator<Item = Todo<'a>> {
-        cluster.hubs.iter().filter_map(|hub| {
-            let forced = forced(self.deploy_hubs, "deploy-hubs");
-            let reason = forced.or_else(|| touched.hub(cluster, hub))?;
-            Some(Todo { hub, reason })
-        })
     }
 }
 
@@ -128,23 +126,54 @@ pub(crate) fn sources(sh: &Shell, tree: &Tree, clusters: &[Cluster]) -> Result<A
     AllSources::find(sh, tree, &releases)
 }
 
-/// The clusters on which something is upgraded, in the order of `clusters`.
+/// The names of all releases of these clusters.
+pub(crate) fn release_names(clusters: &[Cluster]) -> Vec<ReleaseName<'_>> {
+    let mut names = Vec::new();
+    for cluster in clusters {
+        let hubs = cluster.hubs.iter();
+        let hubs = hubs.map(|hub| (hub.name.as_str(), hub.is_staging()));
+        let support = cluster.support.iter().map(|_| (SUPPORT, true));
+        names.extend(support.chain(hubs).map(|(release, is_first)| ReleaseName {
+            cluster: &cluster.name,
+            release,
+            is_first,
+        }));
+    }
+    names
+}
+
+/// The clusters on which something is upgraded, in the order of `clusters`. Each release is in one of the `changes`.
 pub(crate) fn plan<'a>(
     tree: &Tree,
     settings: &Settings,
     clusters: &'a [Cluster],
     sources: &AllSources,
-    change: &Change,
+    changes: &[Change],
 ) -> Result<Vec<Upgrades<'a>>> {
-    let for_support = Touched::find(&change.for_support, tree, settings, clusters, sources)?;
-    let for_hubs = Touched::find(&change.for_hubs, tree, settings, clusters, sources)?;
+    let reasons = changes.iter().map(|change| {
+        Ok(Reasons {
+            change,
+            for_support: Touched::find(&change.for_support, tree, settings, clusters, sources)?,
+            for_hubs: Touched::find(&change.for_hubs, tree, settings, clusters, sources)?,
+        })
+    });
+    let reasons = reasons.collect::<Result<Vec<_>>>()?;
+    let mut by_release = BTreeMap::new();
+    for reasons in &reasons {
+        let releases = reasons.change.releases.iter();
+        by_release.extend(releases.map(|it| ((it.cluster, it.release), reasons)));
+    }
     let mut plan = Vec::new();
     for cluster in clusters {
-        let todos = change.todos(cluster, &for_hubs);
+        let reasons = |release: &'a str| by_release.get(&(cluster.name.as_str(), release));
+        let todos = cluster.hubs.iter().filter_map(|hub| {
+            let reason = reasons(&hub.name)?.of_hub(cluster, hub)?;
+            Some(Todo { hub, reason })
+        });
         let (staging, prod) = todos.partition(|it| it.hub.is_staging());
         let mut upgrades = Upgrades {
             cluster,
-            support: change.reason_for_support(cluster, &for_support),
+            support: reasons(SUPPORT).and_then(|it| it.of_support(cluster)),
             staging,
             prod,
         };
@@ -154,6 +183,27 @@ pub(crate) fn plan<'a>(
         }
     }
     Ok(plan)
+}
+
+/// Why releases are upgraded by a change.
+struct Reasons<'a> {
+    change: &'a Change<'a>,
+    for_support: Touched<'a>,
+    for_hubs: Touched<'a>,
+}
+
+impl Reasons<'_> {
+    /// Why a cluster's support chart is upgraded, if it is.
+    fn of_support(&self, cluster: &Cluster) -> Option<String> {
+        let support = cluster.support.as_ref()?;
+        forced(self.change.deploy_support, "deploy-support")
+            .or_else(|| self.for_support.support(cluster, support))
+    }
+
+    /// Why a hub is redeployed, if it is.
+    fn of_hub(&self, cluster: &Cluster, hub: &Hub) -> Option<String> {
+        forced(self.change.deploy_hubs, "deploy-hubs").or_else(|| self.for_hubs.hub(cluster, hub))
+    }
 }
 
 /// The reason that a label gives.
