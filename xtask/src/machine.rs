@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod conversation;
+pub(crate) mod date;
 pub(crate) mod digest;
 pub(crate) mod inherited;
 pub(crate) mod name;

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::{machine::tree::Tree, yaml};
+use crate::{machine::tree::Tree, settings::freeze::Freeze, yaml};
+
+pub(crate) mod freeze;
 
 /// From the root. A repository without it has the defaults.
-const FILE: &str = "config/xtask.yaml";
+pub(crate) const FILE: &str = "config/xtask.yaml";
 
 /// What every hub is deployed with: what helm is told, and how charts are prepared. What else changes in this program
 /// redeploys nothing.
@@ -27,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) shell_image: String,
     /// The cluster of `exec debug start-docker-proxy` if none is given.
     pub(crate) docker_proxy_cluster: Option<String>,
+    /// When production is left as it is.
+    pub(crate) freeze: Vec<Freeze>,
 }
 
 /// Addresses of Azure's APIs. Some countries and governments have others.
@@ -54,6 +58,7 @@ impl Default for Settings {
             core_files: CORE_FILES.map(str::to_owned).to_vec(),
             shell_image: "public.ecr.aws/docker/library/ubuntu:24.04".to_owned(),
             docker_proxy_cluster: None,
+            freeze: Vec::new(),
         }
     }
 }
@@ -66,6 +71,12 @@ impl Settings {
         let settings: Option<Settings> = yaml::parse(&content.unwrap_or_default())
             .with_context(|| format!("{FILE}: not the deployer's settings"))?;
         Ok(settings.unwrap_or_default())
+    }
+
+    /// What holds a cluster's production and its support chart now: the freeze that lasts longest.
+    pub(crate) fn freeze_of(&self, cluster: &str) -> Option<&Freeze> {
+        let now = self.freeze.iter().filter(|it| it.holds(cluster));
+        now.max_by_key(|it| it.until.end())
     }
 
     /// Where to fetch what is at `address`: there, or at the mirror with the longest prefix of it, in whole steps of its path.

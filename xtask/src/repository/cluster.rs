@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     charts::ChartPath,
     machine::{
+        date::Date,
         paths,
         terminal::{hint_of_name, list, nearest},
         tree::Tree,
@@ -30,6 +31,9 @@ pub(crate) struct Cluster {
     /// What it runs, as far as the repository knows.
     pub(crate) kubernetes: Kubernetes,
     pub(crate) support: Option<Support>,
+    /// From 1: what deploys several clusters begins with this one once those of earlier waves went well.
+    pub(crate) wave: u8,
+    pub(crate) paused: Option<Paused>,
     /// In the file's order.
     pub(crate) hubs: Vec<Hub>,
     /// cluster.yaml itself, which has the place of each of these.
@@ -118,6 +122,21 @@ pub(crate) struct Hub {
     /// Whether a deploy checks its health; it does by default.
     pub(crate) health_check: Option<bool>,
     uptime_check: Option<UptimeCheck>,
+    pub(crate) paused: Option<Paused>,
+}
+
+/// Why a cluster or hub is left alone for a while.
+#[derive(Deserialize)]
+pub(crate) struct Paused {
+    pub(crate) until: Date,
+    reason: String,
+}
+
+impl Paused {
+    /// "paused until 2026-12-01: new nodes"
+    pub(crate) fn shown(&self) -> String {
+        format!("paused until {}: {}", self.until, self.reason)
+    }
 }
 
 #[derive(Deserialize)]
@@ -182,9 +201,15 @@ impl Hub {
         unquoted(status).parse().ok()
     }
 
-    /// Whether that staging hub of its cluster must be ready before this one is deployed.
+    /// The pause of this hub, as long as it lasts.
+    pub(crate) fn pause(&self) -> Option<&Paused> {
+        self.paused.as_ref().filter(|it| !it.until.is_over())
+    }
+
+    /// Whether that staging hub of its cluster must be ready before this one is deployed. Nobody waits for one that is paused.
     pub(crate) fn waits_for(&self, staging: &Hub) -> bool {
         !self.is_staging()
+            && staging.pause().is_none()
             && self
                 .gates
                 .as_ref()
@@ -205,6 +230,16 @@ impl Cluster {
             folder: hub.chart_folder(),
             chart_override: chart_override.map(|it| paths::lexical(&path_in(&self.dir, it))),
         }
+    }
+
+    /// The pause of the whole cluster, as long as it lasts.
+    pub(crate) fn pause(&self) -> Option<&Paused> {
+        self.paused.as_ref().filter(|it| !it.until.is_over())
+    }
+
+    /// What keeps one of its hubs from being deployed unless somebody names it: the cluster's pause or the hub's own.
+    pub(crate) fn pause_of<'a>(&'a self, hub: &'a Hub) -> Option<&'a Paused> {
+        self.pause().or_else(|| hub.pause())
     }
 
     /// cluster.yaml from the root.

@@ -21,9 +21,10 @@ use crate::{
     },
     repository::{
         cluster::{
-            Aws, Azure, Cluster, Gcp, Hub, Nodes, Provider, SHARED, Support, provider_meant,
+            Aws, Azure, Cluster, Gcp, Hub, Nodes, Paused, Provider, SHARED, Support, provider_meant,
         },
         kubernetes_version::Kubernetes,
+        pauses,
         problem::{Problem, Problems, text},
         retired_keys,
     },
@@ -277,6 +278,7 @@ pub(crate) fn read(tree: &Tree, file: &Path, number: u32) -> (Option<Cluster>, V
     findings.retain(|it| may_be_followed(it, &yaml));
     findings.extend(schema_problems(&yaml));
     findings.extend(doubled_names(&yaml));
+    findings.extend(pauses::unreadable(&yaml));
     if findings.iter().any(|it| !it.is_warning) {
         return (None, findings);
     }
@@ -306,6 +308,8 @@ struct ClusterYaml {
     aws: Option<Aws>,
     azure: Option<Azure>,
     support: Option<Support>,
+    wave: Option<u8>,
+    paused: Option<Paused>,
     #[serde(default)]
     hubs: Vec<Hub>,
 }
@@ -343,6 +347,8 @@ impl ClusterYaml {
             provider: provider.expect("the schema requires each provider's own keys"),
             kubernetes: self.kubernetes,
             support: self.support,
+            wave: self.wave.unwrap_or(1),
+            paused: self.paused,
             hubs: self.hubs,
             yaml,
         }

@@ -23,7 +23,7 @@ use crate::{
     },
     repository::{
         cluster::Cluster,
-        cluster_yaml,
+        cluster_yaml, freezes,
         jsonnet::{self, MadeFiles, MadeKey},
         keys::KeyFile,
         problem::{self, Problem, Problems, What},
@@ -32,6 +32,7 @@ use crate::{
         values_file::{ValuesContent, ValuesFile, is_jsonnet},
     },
     schema::Retriever,
+    settings::{self, Settings},
     yaml::{self, Data, Files, Finding, Map, Node, Place},
 };
 
@@ -101,6 +102,9 @@ impl Fleet {
         }
         fleet.read_values_files();
         fleet.read_recipients();
+        if fleet.wants(What::Clusters) {
+            fleet.read_freezes()?;
+        }
         Ok(fleet)
     }
 
@@ -175,6 +179,21 @@ impl Fleet {
                 finding,
                 cluster: None,
             }));
+    }
+
+    fn read_freezes(&mut self) -> Result<()> {
+        let freezes = Settings::load(&self.tree)?.freeze;
+        let file = Path::new(settings::FILE);
+        let content = self.tree.read_if_there(file)?.unwrap_or_default();
+        let number = self.files.add(file);
+        let Ok((yaml, _)) = yaml::read(&content, number) else {
+            return Ok(());
+        };
+        let clusters = self.cluster_files.iter();
+        let clusters: Vec<_> = clusters.map(|it| cluster_yaml::folder_name(it)).collect();
+        let findings = freezes::findings(&freezes, &yaml, &clusters);
+        self.add_findings(findings.into_iter().map(|it| (number, it)));
+        Ok(())
     }
 
     fn read_values_files(&mut self) {
