@@ -30,11 +30,12 @@ const FOR_TESTS: &[(&str, &str)] = &[
     ("zsh", "zsh"),
 ];
 
-/// From PyPI, each in a folder of its own: what runs `validate` as a hook; GitLab's schema; AWS with its command; and a hub
+/// From PyPI, each in a folder of its own: what runs `validate` as a hook; GitLab's schema; what looks for holes in workflows; AWS with its command; and a hub
 /// of processes, of minihub's versions, with what its proxy runs on.
 const FROM_PYPI: &[&[&str]] = &[
     &["pre-commit==4.6.0"],
     &["check-jsonschema==0.39.0"],
+    &["zizmor==1.32.0"],
     &[
         "moto==5.2.1",
         "awscli==1.45.11",

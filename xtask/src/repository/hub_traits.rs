@@ -8,7 +8,10 @@ use serde_json::Value;
 use crate::{
     charts::values::{Chart, EnabledChart},
     repository::{
-        authenticator::config::has_login, fleet::Fleet, jsonnet, release_config::ReleaseConfig,
+        authenticator::{config::has_login, own::hub_values},
+        fleet::Fleet,
+        jsonnet,
+        release_config::ReleaseConfig,
     },
     yaml::{Data, Map, Node, unquoted},
 };
@@ -75,6 +78,18 @@ impl HubTraits {
             None => format!("https://{domain}{}", self.base),
         }
     }
+}
+
+/// Why nobody can check a hub's health, as far as the repository says.
+pub(crate) fn why_unchecked(fleet: &Fleet, release: &ReleaseConfig) -> Option<&'static str> {
+    if release.hub?.health_check == Some(false) {
+        return Some("cluster.yaml has `health_check: false`");
+    }
+    let (values, _) = fleet.compute(release, &fleet.set(release)).ok()?;
+    let lacks_service = hub_values(values.as_map()?)?
+        .get(&["services", "hub-health"])
+        .is_none();
+    (lacks_service && has_login(&values)).then_some("its values have no service `hub-health`")
 }
 
 /// Whether a chart is this one, or has it among its enabled subcharts.

@@ -849,7 +849,7 @@ fn nothing_in_a_name_is_anything_but_its_text() {
         .unwrap();
     let comment = repo.read("comment-body.txt");
     assert!(
-        comment.contains("modified: &#60;b&#62;&#124;&#64;ada \\[x\\]\\(y\\)\\`.yaml |\n"),
+        comment.contains("modified: &#60;b&#62;&#124;&#64;&#8203;ada \\[x\\]\\(y\\)\\`.yaml |\n"),
         "{comment}"
     );
 }
@@ -924,6 +924,66 @@ fn resources_that_changed_have_their_hubs_checked() {
                     .all(|it| it["reason"].is_string() && it["provider"].is_string())
             );
         }
+    }
+}
+
+/// As every night: all hubs whose health somebody can check.
+#[test]
+fn hubs_that_can_be_checked() {
+    let repo = Repo::new();
+    let hub = |name: &str, more: &str| {
+        format!(
+            "\n  - name: {name}\n    domain: {name}.example.org\n    helm_chart: pond\n    helm_chart_values_files: [{name}.values.yaml]\n{more}"
+        )
+    };
+    let hubs = [
+        hub("bare", "    health_check: false\n"),
+        hub("without", ""),
+        hub("with", ""),
+        hub("open", ""),
+        hub(
+            "resting",
+            "    paused: {until: 2999-12-31, reason: new nodes}\n",
+        ),
+    ];
+    let file = "config/clusters/lake/cluster.yaml";
+    let with_more = repo.read(file).trim_end().to_owned() + &hubs.concat();
+    repo.write(file, &with_more);
+    let class =
+        |name: &str| format!("hub: {{config: {{JupyterHub: {{authenticator_class: {name}}}}}}}\n");
+    let service = "hub: {config: {a: {}}, services: {hub-health: {}}}\n";
+    for (name, values) in [
+        ("bare", "{}"),
+        ("resting", "{}"),
+        ("without", &*class("github")),
+        ("with", service),
+        ("open", &*class("'null'")),
+    ] {
+        repo.write(&format!("config/clusters/lake/{name}.values.yaml"), values);
+    }
+    let ran = repo.ok("generate health-check-jobs --format json");
+    let lists: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let names = |list: &str| {
+        let hubs = lists[list].as_array().unwrap().iter();
+        let hubs = hubs.filter(|it| it["cluster_name"] == "lake");
+        let names: Vec<_> = hubs.map(|it| it["hub_names"].as_str().unwrap()).collect();
+        names.join(" ")
+    };
+    assert_eq!(names("staging-jobs"), "staging");
+    assert_eq!(names("prod-jobs"), "open prod with");
+    let clusters = lists["cluster-jobs"].as_array().unwrap();
+    let lake = clusters.iter().find(|it| it["cluster_name"] == "lake");
+    let live = json!({
+        "cluster_name": "lake", "provider": "kubeconfig", "has_support": true,
+        "staging_hubs": "staging", "prod_hubs": "bare open prod with without",
+    });
+    assert_eq!(lake, Some(&live));
+    for left_out in [
+        "`resting` of `lake` is left out: paused until 2999-12-31: new nodes",
+        "`bare` of `lake` is left out: cluster.yaml has `health_check: false`",
+        "`without` of `lake` is left out: its values have no service `hub-health`",
+    ] {
+        assert!(ran.stderr.contains(left_out), "{}", ran.stderr);
     }
 }
 

@@ -41,6 +41,93 @@ fn github_takes_them() {
     );
 }
 
+#[test]
+fn zizmor_finds_no_hole() {
+    let zizmor = persons_cache().join("xtask/tests/zizmor==1.32.0/bin/zizmor");
+    let output = Command::new(&zizmor)
+        .args(["--offline", "--no-progress", "--quiet", ".github"])
+        .current_dir(workspace())
+        .output()
+        .unwrap_or_else(|err| {
+            panic!(
+                "{}: {err}; `cargo xtask ci` puts it there",
+                zizmor.display()
+            )
+        });
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+}
+
+/// The steps of a workflow's or an action's YAML, with those of the actions that they use here.
+fn steps_of(yaml: &Value) -> Vec<Value> {
+    let jobs = yaml["jobs"]
+        .as_object()
+        .into_iter()
+        .flat_map(|it| it.values());
+    let lists = jobs
+        .chain([&yaml["runs"]])
+        .filter_map(|it| it["steps"].as_array());
+    let mut steps = Vec::new();
+    for step in lists.flatten() {
+        steps.push(step.clone());
+        let uses = step["uses"].as_str().unwrap_or_default();
+        if let Some(action) = uses.strip_prefix("./") {
+            let file = workspace().join(action).join("action.yml");
+            let action = serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+            steps.extend(steps_of(&action));
+        }
+    }
+    steps
+}
+
+/// The keys of the caches that a workflow restores, or that a run of it for a pull request saves.
+fn cache_keys(yaml: &Value, is_saved: bool) -> Vec<String> {
+    let mut steps = steps_of(yaml);
+    steps.retain(|it| {
+        let uses = it["uses"].as_str().unwrap_or_default();
+        let is_both = uses.starts_with("actions/cache@");
+        let condition = it["if"].as_str().unwrap_or_default();
+        if is_saved {
+            let is_run = !condition.contains("github.event_name != 'pull_request' && ");
+            (is_both || uses.starts_with("actions/cache/save@")) && is_run
+        } else {
+            is_both || uses.starts_with("actions/cache/restore@")
+        }
+    });
+    let keys = steps.iter().map(|it| it["with"]["key"].as_str().unwrap());
+    // What follows depends on files that a pull request may bring.
+    keys.map(|it| it.split('$').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn no_secret_meets_what_a_pull_request_cached() {
+    let folder = workspace().join(".github/workflows");
+    let mut saved = Vec::new();
+    let mut restored = Vec::new();
+    for file in fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()) {
+        let text = fs::read_to_string(&file).unwrap();
+        let workflow: Value = serde_yaml::from_str(&text).unwrap();
+        let on = &workflow["on"];
+        if on == "pull_request"
+            || !on["pull_request"].is_null()
+            || text.contains("\n  pull_request:")
+        {
+            saved.extend(cache_keys(&workflow, true));
+            assert!(!text.contains("secrets."), "{}", file.display());
+        }
+        if text.contains("secrets.") || text.contains("github.token") {
+            restored.extend(cache_keys(&workflow, false));
+        }
+    }
+    assert_eq!(saved, ["cargo-"]);
+    assert!(restored.contains(&"xtask-".to_owned()), "{restored:?}");
+    assert!(
+        !restored.iter().any(|it| saved.contains(it)),
+        "{restored:?}"
+    );
+}
+
 /// Whose code runs is fixed, and each job has its rights.
 #[test]
 fn they_are_careful() {
@@ -68,7 +155,8 @@ fn they_are_careful() {
             .as_object()
             .unwrap()
             .values()
-            .flat_map(|it| it["steps"].as_array().unwrap())
+            .filter_map(|it| it["steps"].as_array())
+            .flatten()
         {
             let run = step["run"].as_str().unwrap_or_default();
             assert!(

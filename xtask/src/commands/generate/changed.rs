@@ -28,7 +28,7 @@ const EVERYTHING: &str = "everything";
 
 /// Where the changed files come from.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(super) struct ChangeSource {
     /// Changed files as paths from the root, separated by commas. A path that has a comma is quoted, as in CSV
     pub(crate) changed_filepaths: Option<String>,

@@ -1,66 +1,91 @@
 //! Finds the hubs to check after a change of cloud resources.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    mem,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::{Value, json};
 use xshell::Shell;
 
 use crate::{
+    charts::fetch,
     commands::generate::{
         changed::{ChangeSource, Changed},
-        jobs::{Table, Todo, as_json, clusters, jobs, tell_left_out},
+        jobs::{Table, Todo, as_json, clusters, jobs, names, tell_left_out},
     },
     machine::{
         terminal::{self, Format},
         tree::Tree,
         workflow,
     },
-    repository::cluster::{Cluster, Hub, Provider},
+    repository::{
+        cluster::{Cluster, Hub, Provider},
+        fleet::Fleet,
+        hub_traits,
+        problem::What,
+    },
 };
 
-/// List the hubs to check after a change to Terraform or eksctl files
+/// List the hubs to check after a change to Terraform or eksctl files, or every night
 ///
-/// These are the hubs of each cluster whose own file changed (terraform/*/projects/CLUSTER.tfvars or
+/// After a change these are the hubs of each cluster whose own file changed (terraform/*/projects/CLUSTER.tfvars or
 /// eksctl/CLUSTER.jsonnet), and the hubs of all clusters of a provider, or with a file in that folder, whose shared files
-/// changed. In a workflow the lists of jobs become its outputs.
+/// changed; without one they are all hubs. In a workflow the lists of jobs become its outputs, with a list of these clusters
+/// and their hubs. Hubs that are paused are left out, and so are those whose health nobody can check: cluster.yaml has
+/// `health_check: false`, or their values lack the service `hub-health`.
 ///
 /// A cluster whose cluster.yaml has problems is reported and has no jobs; the exit status is 1 then.
 #[derive(clap::Args)]
 pub struct HealthCheckJobs {
     #[command(flatten)]
-    source: ChangeSource,
+    source: Option<ChangeSource>,
     /// How to print the jobs; `json` is an object with the lists for the matrices of a workflow
     #[arg(long, default_value = "text")]
     format: Format,
 }
 
-/// The hubs of a cluster that are to be checked.
+/// What is to be checked of a cluster.
 struct Checks<'a> {
     cluster: &'a Cluster,
     staging: Vec<Todo<'a>>,
     prod: Vec<Todo<'a>>,
 }
 
+/// Why hubs are not checked, by the names of their clusters and their own.
+type Unchecked = BTreeMap<(String, String), &'static str>;
+
 pub(crate) fn health_check_jobs(
     sh: &Shell,
     tree: &Tree,
     args: &HealthCheckJobs,
 ) -> Result<ExitCode> {
-    let changed = args.source.changed(sh)?;
-    let (clusters, unusable) = clusters(tree)?;
-    let checks: Vec<_> = clusters
-        .iter()
-        .filter_map(|cluster| checks(tree, cluster, &changed))
-        .collect();
+    let changed = args.source.as_ref().map(|it| it.changed(sh)).transpose()?;
+    let (mut clusters, unusable) = clusters(tree)?;
+    leave_out_paused(&mut clusters);
+    let mut checks = Vec::new();
+    for cluster in &clusters {
+        let reason = match &changed {
+            Some(changed) => reason(tree, cluster, changed),
+            None => Some("All hubs are checked".to_owned()),
+        };
+        checks.extend(reason.map(|it| Checks::of(cluster, &it)));
+    }
+    let live: Value = checks.iter().map(Checks::live).collect();
+    if !checks.is_empty() {
+        let unchecked = unchecked(sh, tree)?;
+        for of_cluster in &mut checks {
+            of_cluster.leave_out(&unchecked);
+        }
+    }
     let staging = checks.iter().map(|it| (it.cluster, &it.staging[..]));
     let prod = checks.iter().map(|it| (it.cluster, &it.prod[..]));
-    let lists: [(&str, Value); 2] = [
+    let lists: [(&str, Value); 3] = [
+        ("cluster-jobs", live),
         ("staging-jobs", jobs(staging, "reason")?),
         ("prod-jobs", jobs(prod, "reason")?),
     ];
@@ -72,19 +97,82 @@ pub(crate) fn health_check_jobs(
     Ok(tell_left_out(tree, &unusable))
 }
 
-/// All hubs of a cluster, if there is a reason to check them.
-fn checks<'a>(tree: &Tree, cluster: &'a Cluster, changed: &Changed) -> Option<Checks<'a>> {
-    let reason = reason(tree, cluster, changed)?;
-    let todos = cluster.hubs.iter().map(|hub: &Hub| Todo {
-        hub,
-        reason: reason.clone(),
-    });
-    let (staging, prod) = todos.partition(|it| it.hub.is_staging());
-    Some(Checks {
-        cluster,
-        staging,
-        prod,
-    })
+/// Takes away the clusters and hubs that are paused, and says so.
+fn leave_out_paused(clusters: &mut Vec<Cluster>) {
+    for cluster in clusters.iter_mut() {
+        let hubs = mem::take(&mut cluster.hubs);
+        let (paused, others) = hubs
+            .into_iter()
+            .partition(|hub| cluster.pause_of(hub).is_some());
+        cluster.hubs = others;
+        for hub in paused {
+            if let Some(pause) = cluster.pause_of(&hub) {
+                let cluster = &cluster.name;
+                say!(
+                    "`{}` of `{cluster}` is left out: {}",
+                    hub.name,
+                    pause.shown()
+                );
+            }
+        }
+    }
+    clusters.retain(|it| it.pause().is_none());
+}
+
+/// The hubs of the repository whose health nobody can check.
+fn unchecked(sh: &Shell, tree: &Tree) -> Result<Unchecked> {
+    let fleet = Fleet::load(sh, tree, &[What::Hubs], None, &[])?;
+    let fleet = fleet.with_charts(fetch::cached_schemas());
+    let mut unchecked = Unchecked::new();
+    for release in fleet.releases() {
+        if let Some(why) = hub_traits::why_unchecked(&fleet, &release) {
+            let name = (release.cluster.name.clone(), release.name().to_owned());
+            unchecked.insert(name, why);
+        }
+    }
+    Ok(unchecked)
+}
+
+impl<'a> Checks<'a> {
+    /// All hubs of a cluster.
+    fn of(cluster: &'a Cluster, reason: &str) -> Checks<'a> {
+        let todos = cluster.hubs.iter().map(|hub: &Hub| Todo {
+            hub,
+            reason: reason.to_owned(),
+        });
+        let (staging, prod) = todos.partition(|it| it.hub.is_staging());
+        Checks {
+            cluster,
+            staging,
+            prod,
+        }
+    }
+
+    /// The cluster with its hubs, for a job that compares them with the repository.
+    fn live(&self) -> Value {
+        json!({
+            "cluster_name": self.cluster.name,
+            "provider": self.cluster.provider_name(),
+            "has_support": self.cluster.support.is_some(),
+            "staging_hubs": names(&self.staging).join(" "),
+            "prod_hubs": names(&self.prod).join(" "),
+        })
+    }
+
+    /// Takes away the hubs that nobody can check, and says why.
+    fn leave_out(&mut self, unchecked: &Unchecked) {
+        let cluster = &self.cluster.name;
+        for todos in [&mut self.staging, &mut self.prod] {
+            todos.retain(|it| {
+                let name = &it.hub.name;
+                let why = unchecked.get(&(cluster.clone(), name.clone()));
+                if let Some(why) = why {
+                    say!("`{name}` of `{cluster}` is left out: {why}");
+                }
+                why.is_none()
+            });
+        }
+    }
 }
 
 fn table(checks: &[Checks]) -> Table<'static> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use serde_json::{Value, json};
 use xshell::Shell;
 
@@ -40,6 +40,7 @@ use crate::{
 /// A cluster whose cluster.yaml has problems is reported and has no jobs; those of the other clusters are printed, and the
 /// exit status is 1. A pipeline of `--format gitlab` then has a job that fails.
 #[derive(clap::Args)]
+#[command(group = ArgGroup::new("change").required(true).args(["changed_filepaths", "base"]))]
 #[command(after_help = "\
 Examples:\n\
 \x20 cargo xtask generate helm-upgrade-jobs --base main                            what merging this branch deploys\n\
