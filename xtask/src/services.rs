@@ -5,3 +5,4 @@ pub(crate) mod dns;
 pub(crate) mod github;
 pub(crate) mod gitlab;
 pub(crate) mod http;
+pub(crate) mod workflow_runs;

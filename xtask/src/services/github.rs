@@ -10,8 +10,6 @@ use crate::{
     services::http,
 };
 
-pub(crate) mod runs;
-
 /// The API of a workflow's repository.
 pub(crate) struct Api {
     agent: Agent,

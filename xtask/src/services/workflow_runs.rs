@@ -1,4 +1,4 @@
-//! Which commits the runs of a workflow deployed.
+//! Which commits the runs of a GitHub workflow deployed.
 
 use std::collections::BTreeMap;
 
