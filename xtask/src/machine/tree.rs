@@ -27,6 +27,7 @@ use self::{
 
 mod limits;
 mod snapshot;
+pub(crate) mod versions;
 
 /// The files of a repository at one point. All paths are from the root, and may lead to what is beside it.
 #[derive(Clone, Default)]

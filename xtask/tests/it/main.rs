@@ -35,6 +35,7 @@ mod jsonnet_attacks;
 mod jsonnet_table;
 mod jupyterhub;
 mod kubernetes;
+mod last_deployed;
 mod leaks;
 mod local;
 mod login;

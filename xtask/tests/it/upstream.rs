@@ -56,6 +56,8 @@ pub(crate) enum Answer {
     File(Vec<u8>),
     Page(&'static str),
     Json(u16, serde_json::Value),
+    /// An error with a header and what it says.
+    Refused(u16, String),
     /// One page of a list, with the address of the next one.
     Linked(serde_json::Value, String),
     Redirect(String),
@@ -102,6 +104,11 @@ impl Server {
                                 "Link: <{next}>; rel=\"next\", <{next}9>; rel=\"last\"\r\n"
                             );
                             (200, "application/json", body.to_string().into())
+                        }
+                        Answer::Refused(status, header) => {
+                            more = format!("{header}\r\n");
+                            let body = serde_json::json!({"message": "Not now"});
+                            (status, "application/json", body.to_string().into())
                         }
                         Answer::Redirect(to) => {
                             more = format!("Location: {to}\r\n");

@@ -17,7 +17,7 @@ use crate::{
     repository::cluster_yaml::CLUSTER_YAML,
     services::{
         deployments::{LastDeployed, ReleaseName},
-        github, gitlab,
+        gitlab, workflow_runs,
     },
 };
 
@@ -277,7 +277,7 @@ fn since_last_deployed(
     let base = match known(sh, base) {
         Err(_) if is_shallow(sh) == Some(false) => {
             say!(
-                "commit `{base}`, which was deployed last, is no longer in this repository's history: {what} is deployed"
+                "deployed whatever changed, since git's history no longer has commit `{base}`, where it was deployed last: {what}"
             );
             return everything(sh);
         }
@@ -307,7 +307,7 @@ fn last_deployed() -> Result<LastDeployed> {
     let last = if env::var_os("GITLAB_CI").is_some() {
         gitlab::last_deployed()
     } else {
-        github::runs::last_deployed()
+        workflow_runs::last_deployed()
     };
     last.map_err(|err| {
         anyhow!("{err:#}\nhint: `--base COMMIT` deploys what changed since a commit that you know to be deployed")
@@ -326,11 +326,13 @@ fn shown(releases: &[ReleaseName], count: usize) -> String {
 /// Says which releases are deployed since no deploy of them is known.
 fn tell_never_deployed(last: &LastDeployed, what: &str) {
     match last.only {
-        Some(runs) => say!("none of {runs} deployed {what} without a failure: {what} is deployed"),
+        Some(runs) => {
+            say!("deployed whatever changed, since none of {runs} did it without a failure: {what}")
+        }
         None if what == EVERYTHING => {
             say!("no run of this workflow has succeeded on this branch so far: {what} is deployed");
         }
-        None => say!("no job that deploys {what} has succeeded so far: {what} is deployed"),
+        None => say!("deployed whatever changed, since no job for it has succeeded so far: {what}"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Finds the hubs and support charts that a change makes redeploy.
 
+mod edits;
 mod gitlab;
 mod plan;
 
@@ -18,6 +19,7 @@ use xshell::Shell;
 use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed, Step, refuse_unknown},
+        helm_upgrade_jobs::edits::EditFinder,
         helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan, release_names, sources},
         jobs::{
             Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened,
@@ -86,6 +88,7 @@ pub(crate) fn helm_upgrade_jobs(
         Some(_) => BTreeMap::new(),
         None => merged_labels(all.iter().flat_map(|it| &it.steps))?,
     };
+    let mut finder = EditFinder::new(sh, tree, &clusters.0);
     let mut changes = Vec::new();
     for since in &all {
         let mut change = Change::of(since.releases.clone());
@@ -93,7 +96,7 @@ pub(crate) fn helm_upgrade_jobs(
             let commit = step.commit.as_deref();
             let of_commit = commit.and_then(|it| merged.get(it).copied());
             let labels = given.or(of_commit).unwrap_or_default();
-            change.add(&step.changed, labels);
+            change.add(&step.changed, &finder.edits(step), labels);
         }
         changes.push(change);
     }
@@ -137,7 +140,9 @@ pub fn generate_helm_upgrade_jobs(
     refuse_unknown(sh, &changed)?;
     let clusters = clusters(tree)?;
     let mut change = Change::of(release_names(&clusters.0));
-    change.add(&changed, Labels::default());
+    let step = Step::of(changed);
+    let edits = EditFinder::new(sh, tree, &clusters.0).edits(&step);
+    change.add(&step.changed, &edits, Labels::default());
     print(sh, tree, &clusters, &[change], JobsFormat::Text)
 }
 

@@ -11,7 +11,11 @@ use xshell::Shell;
 
 use crate::{
     charts::{ChartPath, source},
-    commands::generate::{changed::Changed, jobs::Todo},
+    commands::generate::{
+        changed::Changed,
+        helm_upgrade_jobs::edits::{Edits, target},
+        jobs::Todo,
+    },
     machine::{terminal::list, tree::Tree},
     repository::{
         cluster::{Cluster, Hub, SHARED, Support},
@@ -57,14 +61,31 @@ const LABELS: [&str; 4] = [
 #[derive(Default)]
 pub(crate) struct Change<'a> {
     releases: Vec<ReleaseName<'a>>,
-    /// The changed files that upgrade support charts.
-    for_support: Changed,
-    /// The changed files that redeploy hubs.
-    for_hubs: Changed,
+    /// What upgrades support charts.
+    for_support: ChangedParts,
+    /// What redeploys hubs.
+    for_hubs: ChangedParts,
     /// Whether all support charts are upgraded.
     deploy_support: bool,
     /// Whether all hubs are redeployed.
     deploy_hubs: bool,
+}
+
+/// The files that changed, and what of each cluster.yaml.
+#[derive(Default)]
+struct ChangedParts {
+    files: Changed,
+    edits: Edits,
+}
+
+impl ChangedParts {
+    fn add(&mut self, files: &Changed, edits: &Edits) {
+        self.files.add(files);
+        for (file, parts) in edits {
+            let known = self.edits.entry(file.clone()).or_default();
+            known.extend(parts.iter().cloned());
+        }
+    }
 }
 
 impl<'a> Change<'a> {
@@ -76,13 +97,13 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Adds files that were changed in a pull request with these labels.
-    pub(crate) fn add(&mut self, changed: &Changed, labels: Labels) {
+    /// Adds what was changed in a pull request with these labels.
+    pub(crate) fn add(&mut self, files: &Changed, edits: &Edits, labels: Labels) {
         if !labels.skip_deploy {
-            self.for_support.add(changed);
+            self.for_support.add(files, edits);
         }
         if !labels.skip_deploy_hubs {
-            self.for_hubs.add(changed);
+            self.for_hubs.add(files, edits);
         }
         self.deploy_support |= labels.deploy_support;
         self.deploy_hubs |= labels.deploy_hubs;
@@ -214,6 +235,7 @@ fn forced(is_set: bool, label: &str) -> Option<String> {
 /// What changed files belong to.
 struct Touched<'a> {
     changed: &'a Changed,
+    edits: &'a Edits,
     tree: &'a Tree,
     sources: &'a AllSources,
     /// Whether one is of `core_files`, with which all hubs are deployed.
@@ -224,19 +246,21 @@ struct Touched<'a> {
 
 impl<'a> Touched<'a> {
     fn find(
-        changed: &'a Changed,
+        parts: &'a ChangedParts,
         tree: &'a Tree,
         settings: &Settings,
         clusters: &[Cluster],
         sources: &'a AllSources,
     ) -> Result<Touched<'a>> {
         let patterns = core_patterns(settings)?;
+        let changed = &parts.files;
         let mut files = changed.files();
         let mut charts = all_charts(clusters);
         let overrides = charts.iter().filter_map(own_override).collect();
         charts.retain(|it| is_changed(it, &overrides, changed, tree));
         Ok(Touched {
             changed,
+            edits: &parts.edits,
             tree,
             sources,
             core: files.any(|file| patterns.iter().any(|it| it.matches_path(file))),
@@ -246,7 +270,7 @@ impl<'a> Touched<'a> {
 
     /// Why a cluster's support chart is upgraded, if it is.
     fn support(&self, cluster: &Cluster, support: &Support) -> Option<String> {
-        if let Some(reason) = self.cluster_yaml(cluster) {
+        if let Some(reason) = self.cluster_yaml(cluster, None) {
             return Some(reason);
         }
         if self.charts.contains(&ChartPath::of(SUPPORT_CHART)) {
@@ -267,7 +291,7 @@ impl<'a> Touched<'a> {
         if self.core {
             return Some("Core infrastructure has been modified".to_owned());
         }
-        if let Some(reason) = self.cluster_yaml(cluster) {
+        if let Some(reason) = self.cluster_yaml(cluster, Some(&hub.name)) {
             return Some(reason);
         }
         let mut reasons = Vec::new();
@@ -292,16 +316,13 @@ impl<'a> Touched<'a> {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// Why everything on a cluster is upgraded, if its cluster.yaml changed.
-    fn cluster_yaml(&self, cluster: &Cluster) -> Option<String> {
-        if !self.changed.has(&cluster.file()) {
-            return None;
+    /// Why a hub, or `support` without one, is upgraded for its cluster.yaml, if it is.
+    fn cluster_yaml(&self, cluster: &Cluster, hub: Option<&str>) -> Option<String> {
+        if matches!(self.changed, Changed::Everything) {
+            return Some("Nothing was deployed before".to_owned());
         }
-        let reason = match self.changed {
-            Changed::Everything => "Nothing was deployed before",
-            Changed::Files(_) => "cluster.yaml file was modified",
-        };
-        Some(reason.to_owned())
+        let parts = self.edits.get(&cluster.file())?;
+        parts.iter().find_map(|it| it.reason(hub))
     }
 
     /// Which of these values files changed, as a reason.
@@ -379,20 +400,6 @@ fn is_changed(
         let files = files.filter(|file| !overrides.contains(&folder.join(file)));
         source::reads_any(tree, folder, files)
     })
-}
-
-/// The path of a file or folder without links, if that is another one. Both paths are from the root.
-fn target(tree: &Tree, path: &Path) -> Option<PathBuf> {
-    let real = match tree.find(path) {
-        Ok(Some(found)) => found.path,
-        // It was deleted, perhaps, in a folder that is a link.
-        _ => tree
-            .find(path.parent()?)
-            .ok()??
-            .path
-            .join(path.file_name()?),
-    };
-    (real != path).then_some(real)
 }
 
 impl Upgrades<'_> {

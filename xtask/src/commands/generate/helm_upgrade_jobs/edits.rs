@@ -1,0 +1,197 @@
+//! What edits of a cluster.yaml mean for its releases: both versions are read and compared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Map, Value};
+use xshell::Shell;
+
+use crate::{
+    commands::generate::changed::{Changed, Step},
+    machine::tree::{Tree, versions::Versions},
+    repository::cluster::Cluster,
+    yaml,
+};
+
+/// The keys of a cluster that no deploy reads. All others count, also those that nobody knows.
+const NOT_DEPLOYED: [&str; 7] = [
+    "account",
+    "kubernetes",
+    "metadata",
+    "paused",
+    "provider_url",
+    "tenancy",
+    "wave",
+];
+
+/// Such keys in the section of a provider.
+const NOT_DEPLOYED_OF_PROVIDER: [&str; 2] = ["billing", "clusterType"];
+
+/// Such keys in the entry of a hub.
+const NOT_DEPLOYED_OF_HUB: [&str; 3] = ["display_name", "gates", "paused"];
+
+/// An edited part of a cluster.yaml.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// All of it, since there are no two versions to compare.
+    Whole,
+    /// A key of the cluster.
+    Key(String),
+    /// The entry of the hub of this name.
+    Hub(String),
+    /// The entry of a hub that had none of this name before.
+    NewHub(String),
+}
+
+/// The edited parts of each cluster.yaml, by its path from the root.
+pub(crate) type Edits = BTreeMap<PathBuf, BTreeSet<Part>>;
+
+impl Part {
+    /// Why this part redeploys a hub, or `support` without one; none if it does not.
+    pub(crate) fn reason(&self, hub: Option<&str>) -> Option<String> {
+        match self {
+            Part::Whole => Some("cluster.yaml file was modified".to_owned()),
+            Part::Key(key) if key == "support" && hub.is_some() => None,
+            Part::Key(key) => Some(format!("cluster.yaml: `{key}` was modified")),
+            Part::Hub(name) if hub == Some(name) => {
+                Some("cluster.yaml: the entry of this hub was modified".to_owned())
+            }
+            Part::NewHub(name) if hub == Some(name) => {
+                Some("cluster.yaml: this hub is new".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Finds the edited parts of steps.
+pub(crate) struct EditFinder<'a> {
+    sh: &'a Shell,
+    /// The path of each cluster.yaml, and where that leads if it is a link.
+    files: Vec<(PathBuf, Option<PathBuf>)>,
+    versions: Option<Versions>,
+    /// By the two commits and the file.
+    known: BTreeMap<([String; 2], PathBuf), BTreeSet<Part>>,
+}
+
+impl<'a> EditFinder<'a> {
+    pub(crate) fn new(sh: &'a Shell, tree: &Tree, clusters: &[Cluster]) -> EditFinder<'a> {
+        let files = clusters.iter().map(Cluster::file);
+        EditFinder {
+            sh,
+            files: files.map(|it| (it.clone(), target(tree, &it))).collect(),
+            versions: None,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// What a step edits; nothing if it changes everything.
+    pub(crate) fn edits(&mut self, step: &Step) -> Edits {
+        let mut edits = Edits::new();
+        if matches!(step.changed, Changed::Everything) {
+            return edits;
+        }
+        for (file, target) in self.files.clone() {
+            let parts = match (target, &step.versions) {
+                (None, _) if !step.changed.has(&file) => continue,
+                (None, Some(versions)) => self.differing(versions, &file),
+                (Some(target), _) if !step.changed.has(&file) && !step.changed.has(&target) => {
+                    continue;
+                }
+                _ => BTreeSet::from([Part::Whole]),
+            };
+            edits.insert(file, parts);
+        }
+        edits
+    }
+
+    /// The parts of a file that differ between two commits.
+    fn differing(&mut self, commits: &[String; 2], file: &Path) -> BTreeSet<Part> {
+        let key = (commits.clone(), file.to_owned());
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let parts = self.compare(commits, file);
+        let parts = parts.unwrap_or_else(|_| BTreeSet::from([Part::Whole]));
+        self.known.insert(key, parts.clone());
+        parts
+    }
+
+    fn compare(&mut self, [before, after]: &[String; 2], file: &Path) -> Result<BTreeSet<Part>> {
+        let before = self.read(before, file)?;
+        let after = self.read(after, file)?;
+        let keys = before.keys.keys().chain(after.keys.keys());
+        let keys = keys.filter(|key| before.keys.get(*key) != after.keys.get(*key));
+        let mut parts: BTreeSet<_> = keys.cloned().map(Part::Key).collect();
+        for (name, entry) in after.hubs {
+            match before.hubs.get(&name) {
+                None => parts.insert(Part::NewHub(name)),
+                Some(before) if *before != entry => parts.insert(Part::Hub(name)),
+                Some(_) => false,
+            };
+        }
+        Ok(parts)
+    }
+
+    fn read(&mut self, commit: &str, file: &Path) -> Result<Content> {
+        let versions = match &mut self.versions {
+            Some(versions) => versions,
+            none => none.insert(Versions::open(self.sh)?),
+        };
+        Content::read(&versions.read(commit, file)?)
+    }
+}
+
+/// What deploys read of a cluster.yaml.
+struct Content {
+    keys: Map<String, Value>,
+    /// By their names.
+    hubs: BTreeMap<String, Value>,
+}
+
+impl Content {
+    fn read(content: &[u8]) -> Result<Content> {
+        let (yaml, _) = yaml::read(content, 0).map_err(|it| anyhow!("{}", it.message))?;
+        let Value::Object(mut keys) = yaml.to_json() else {
+            unreachable!("it is a mapping")
+        };
+        let entries = keys.remove("hubs").unwrap_or_else(|| Value::Array(vec![]));
+        let mut hubs = BTreeMap::new();
+        for mut entry in entries.as_array().context("`hubs` is no list")?.clone() {
+            let name = entry["name"]
+                .as_str()
+                .context("a hub has no name")?
+                .to_owned();
+            drop_keys(&mut entry, &NOT_DEPLOYED_OF_HUB);
+            ensure!(hubs.insert(name, entry).is_none(), "two hubs have one name");
+        }
+        keys.retain(|key, _| !NOT_DEPLOYED.contains(&key.as_str()));
+        for section in keys.values_mut() {
+            drop_keys(section, &NOT_DEPLOYED_OF_PROVIDER);
+        }
+        Ok(Content { keys, hubs })
+    }
+}
+
+fn drop_keys(section: &mut Value, keys: &[&str]) {
+    if let Value::Object(map) = section {
+        map.retain(|key, _| !keys.contains(&key.as_str()));
+    }
+}
+
+/// The path of a file or folder without links, if that is another one. Both paths are from the root.
+pub(crate) fn target(tree: &Tree, path: &Path) -> Option<PathBuf> {
+    let real = match tree.find(path) {
+        Ok(Some(found)) => found.path,
+        // It was deleted, perhaps, in a folder that is a link.
+        _ => tree
+            .find(path.parent()?)
+            .ok()??
+            .path
+            .join(path.file_name()?),
+    };
+    (real != path).then_some(real)
+}
