@@ -985,7 +985,7 @@ fn hubs_that_can_be_checked() {
     let clusters = lists["cluster-jobs"].as_array().unwrap();
     let lake = clusters.iter().find(|it| it["cluster_name"] == "lake");
     let live = json!({
-        "cluster_name": "lake", "provider": "kubeconfig", "has_support": true,
+        "cluster_name": "lake", "provider": "kubeconfig", "has_support": false,
         "staging_hubs": "staging", "prod_hubs": "bare open prod with without",
     });
     assert_eq!(lake, Some(&live));
