@@ -2,6 +2,8 @@
 
 pub(crate) mod after;
 pub(crate) mod api;
+pub(crate) mod applied;
+pub(crate) mod by_hand;
 pub(crate) mod certificates;
 pub(crate) mod commits;
 pub(crate) mod credentials;

@@ -1,10 +1,7 @@
 //! What a deploy would change in a cluster: its live objects beside those that the API server would make of the new ones,
 //! so that changes by hand show, too. Of secrets it shows where they differ, and never what they are.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{self, Display},
-};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -14,21 +11,16 @@ use similar::TextDiff;
 use crate::{
     charts::words_of,
     kubernetes::{
-        api::{self, Api},
-        history,
+        api::Api,
+        applied, history,
         manifests::{self, HIDDEN, Rendering, Visible, VisibleObject},
         resources::Resources,
         volumes,
     },
-    machine::parallel,
     repository::hub_traits::PlainValues,
     secrets::Mask,
     yaml::{self, unquoted},
 };
-
-/// The field manager in whose name we ask, under which helm keeps what it set:
-/// <https://helm.sh/docs/topics/server_side_apply>
-const MANAGER: &str = "helm";
 
 /// Where a Secret has its data.
 const DATA: [&str; 2] = ["data", "stringData"];
@@ -68,61 +60,7 @@ struct Place<'a> {
     holds_data: bool,
 }
 
-/// An object that somebody has deleted or changed since a revision made it.
-pub(crate) struct ByHand {
-    name: String,
-    pub(crate) is_gone: bool,
-}
-
-impl Display for ByHand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.is_gone { "gone" } else { "changed" };
-        write!(f, "{} is {what}", self.name)
-    }
-}
-
-/// What somebody has done to the objects that a revision made. What the revision has is known to helm, so nothing has to be
-/// rendered.
-pub(crate) fn changed_by_hand(api: &Api, release: &str, content: &Value) -> Result<Vec<ByHand>> {
-    let plain = PlainValues::default();
-    let mut differ = Differ {
-        api,
-        mask: Mask::new([]),
-        doubtful: BTreeSet::new(),
-        deployed: String::new(),
-        release,
-        plain: &plain,
-        resources: Resources::new(api),
-    };
-    let mut objects = Vec::new();
-    for object in manifests::objects(history::manifest(content))? {
-        if let Some(path) = differ.path(&object)? {
-            objects.push((path, object));
-        }
-    }
-    let differ = &differ;
-    let changes = parallel::side_by_side(&(), &objects, |(), (path, object)| {
-        differ.change_by_hand(path, object)
-    });
-    let changes: Result<Vec<_>> = changes.into_iter().collect();
-    Ok(changes?.into_iter().flatten().collect())
-}
-
 impl<'a> Differ<'a> {
-    /// What somebody has done to an object that helm made.
-    fn change_by_hand(&self, path: &str, object: &Value) -> Result<Option<ByHand>> {
-        let name = name(object, true);
-        let Some(live) = self.api.find(path)? else {
-            let is_gone = true;
-            return Ok(Some(ByHand { name, is_gone }));
-        };
-        let applied = self.applied(path, object.clone());
-        let applied = applied.with_context(|| format!("`{name}`"))?;
-        let is_changed = tidied(&live) != tidied(&applied);
-        let is_gone = false;
-        Ok(is_changed.then_some(ByHand { name, is_gone }))
-    }
-
     pub(crate) fn new(
         api: &'a Api,
         mask: &Mask,
@@ -146,7 +84,7 @@ impl<'a> Differ<'a> {
     }
 
     /// The differences that a manifest makes, object by object; empty if it makes none.
-    pub(crate) fn diff(&mut self, rendering: &Rendering) -> Result<String> {
+    pub(crate) fn diff(&self, rendering: &Rendering) -> Result<String> {
         let mut text = String::new();
         let mut paths = BTreeSet::new();
         for VisibleObject { object, visible } in rendering.objects()? {
@@ -157,9 +95,9 @@ impl<'a> Differ<'a> {
                 continue;
             };
             let live = self.api.find(&path)?.unwrap_or_default();
-            let applied = self
-                .applied(&path, object.clone())
-                .with_context(|| format!("`{name}`"))?;
+            let wanted = applied::as_helm_has_it(object.clone(), self.release);
+            let applied = applied::try_apply(self.api, &path, wanted);
+            let applied = applied.with_context(|| format!("`{name}`"))?;
             let versions = self.versions(&live, &applied, &object, Some(&visible));
             text += &unified(&name, &versions);
             paths.insert(path);
@@ -172,7 +110,7 @@ impl<'a> Differ<'a> {
     }
 
     /// The differences of the objects that a deploy removes: those of the newest revision that are not at these paths.
-    fn removed(&mut self, mut paths: BTreeSet<String>) -> Result<String> {
+    fn removed(&self, mut paths: BTreeSet<String>) -> Result<String> {
         let mut text = String::new();
         for object in manifests::objects(&self.deployed)? {
             if let Some(path) = self.path(&object)?
@@ -189,28 +127,8 @@ impl<'a> Differ<'a> {
     }
 
     /// The path of an object; none if the API server doesn't know its kind.
-    fn path(&mut self, object: &Value) -> Result<Option<String>> {
-        let metadata = &object["metadata"];
-        self.resources.path(
-            text(&object["apiVersion"]),
-            text(&object["kind"]),
-            metadata["namespace"].as_str().unwrap_or(self.release),
-            text(&metadata["name"]),
-        )
-    }
-
-    /// What the API server would make of an object that helm applies.
-    fn applied(&self, path: &str, mut object: Value) -> Result<Value> {
-        let metadata = &mut object["metadata"];
-        metadata["labels"]["app.kubernetes.io/managed-by"] = "Helm".into();
-        metadata["annotations"]["meta.helm.sh/release-name"] = self.release.into();
-        metadata["annotations"]["meta.helm.sh/release-namespace"] = self.release.into();
-        let path = format!("{path}?dryRun=All&force=true&fieldManager={MANAGER}");
-        match self.api.send("PATCH", &path, &object) {
-            // Its namespace isn't there yet.
-            Err(err) if api::status(&err) == Some(404) => Ok(object),
-            applied => applied,
-        }
+    fn path(&self, object: &Value) -> Result<Option<String>> {
+        applied::path(&self.resources, self.release, object)
     }
 
     /// Two versions of an object for people, without what is secret. One that is null doesn't exist. `rendered` is what helm
@@ -479,7 +397,7 @@ fn is_like_a_digest(word: &str) -> bool {
 }
 
 /// An object without what the API server adds for itself.
-fn tidied(object: &Value) -> Value {
+pub(crate) fn tidied(object: &Value) -> Value {
     let mut object = object.clone();
     let Value::Object(fields) = &mut object else {
         return object;
@@ -531,7 +449,7 @@ fn structured(text: &str) -> Value {
 }
 
 /// `deployment/hub`, with the namespace in front where the object names one.
-fn name(object: &Value, is_visible: bool) -> String {
+pub(crate) fn name(object: &Value, is_visible: bool) -> String {
     let kind = text(&object["kind"]).to_lowercase();
     if !is_visible {
         return format!("{kind}/{HIDDEN}");

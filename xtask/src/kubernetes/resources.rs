@@ -1,6 +1,6 @@
 //! Where the API server has the objects of a kind.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Mutex};
 
 use anyhow::Result;
 
@@ -11,23 +11,23 @@ use crate::kubernetes::{
 
 /// What the API server knows of kinds of objects, as far as it was asked.
 pub(crate) struct Resources<'a> {
-    api: &'a Api,
+    pub(crate) api: &'a Api,
     /// The kinds of API groups' versions, by the paths of these.
-    known: BTreeMap<String, Vec<ApiResource>>,
+    known: Mutex<BTreeMap<String, Vec<ApiResource>>>,
 }
 
 impl<'a> Resources<'a> {
     pub(crate) fn new(api: &'a Api) -> Resources<'a> {
         Resources {
             api,
-            known: BTreeMap::new(),
+            known: Mutex::default(),
         }
     }
 
     /// The path of an object of this `apiVersion`, kind and name, in the namespace if it is in any; none if the API server
     /// does not know the kind.
     pub(crate) fn path(
-        &mut self,
+        &self,
         version: &str,
         kind: &str,
         namespace: &str,
@@ -36,9 +36,13 @@ impl<'a> Resources<'a> {
         let base = version_path(version)?;
         let namespace = api::step(namespace)?;
         let name = api::step(name)?;
-        let resources = self.below(&base)?;
+        let mut known = self.known.lock().expect("nobody panics with it");
+        if !known.contains_key(&base) {
+            let found: Option<ApiResourceList> = self.api.find_object(&base)?;
+            known.insert(base.clone(), found.unwrap_or_default().resources);
+        }
         // Subresources such as `deployments/status` are of their object's kind, too.
-        let resource = resources
+        let resource = known[&base]
             .iter()
             .find(|it| it.kind == kind && !it.name.contains('/'));
         Ok(resource.map(|resource| {
@@ -49,16 +53,6 @@ impl<'a> Resources<'a> {
                 format!("{base}/{plural}/{name}")
             }
         }))
-    }
-
-    /// The kinds of objects below a path such as `/apis/apps/v1`. The API server is asked once.
-    fn below(&mut self, base: &str) -> Result<&[ApiResource]> {
-        if !self.known.contains_key(base) {
-            let found: Option<ApiResourceList> = self.api.find_object(base)?;
-            let resources = found.unwrap_or_default().resources;
-            self.known.insert(base.to_owned(), resources);
-        }
-        Ok(&self.known[base])
     }
 }
 

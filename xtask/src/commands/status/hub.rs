@@ -13,11 +13,12 @@ use crate::{
     commands::status::{address::Address, kubernetes, releases, repository},
     kubernetes::{
         api::Api,
+        by_hand::{self, ByHand},
         credentials::{self, login::Login},
-        diff::{self, ByHand},
         history::{self, Revision},
         lease,
         objects::{Event, Pod},
+        resources::Resources,
         rollout,
         servers::{self, Servers},
     },
@@ -221,10 +222,11 @@ impl<'a> OneRelease<'a> {
         };
         let content = newest.content(api, name)?;
         state.chart = Some(releases::chart(&content));
+        let resources = Resources::new(api);
         thread::scope(|scope| {
             let manifest = history::manifest(&content);
             let inspected = scope.spawn(|| rollout::inspect(api, cluster, name, manifest));
-            let by_hand = scope.spawn(|| diff::changed_by_hand(api, name, &content));
+            let by_hand = scope.spawn(|| by_hand::changed_by_hand(&resources, name, &content));
             state.repository = self.differences(fleet, newest);
             state.add_rollout(joined(inspected));
             let by_hand = joined(by_hand);

@@ -1,0 +1,66 @@
+//! What somebody has done by hand to the objects of a release since helm made them.
+
+use std::fmt::{self, Display};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{
+    kubernetes::{
+        applied,
+        diff::{name, tidied},
+        history, manifests,
+        resources::Resources,
+    },
+    machine::parallel,
+};
+
+/// An object that somebody has deleted or changed since a revision made it.
+pub(crate) struct ByHand {
+    name: String,
+    pub(crate) is_gone: bool,
+}
+
+impl Display for ByHand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_gone { "gone" } else { "changed" };
+        write!(f, "{} is {what}", self.name)
+    }
+}
+
+/// The objects of a revision that are not as it made them. What the revision has is known to helm, so nothing has to be
+/// rendered.
+pub(crate) fn changed_by_hand(
+    resources: &Resources,
+    release: &str,
+    content: &Value,
+) -> Result<Vec<ByHand>> {
+    let objects = manifests::objects(history::manifest(content))?;
+    let changes = parallel::side_by_side(&(), &objects, |(), object| {
+        change(resources, release, object).with_context(|| format!("`{}`", name(object, true)))
+    });
+    let changes: Result<Vec<_>> = changes.into_iter().collect();
+    Ok(changes?.into_iter().flatten().collect())
+}
+
+fn change(resources: &Resources, release: &str, object: &Value) -> Result<Option<ByHand>> {
+    let api = resources.api;
+    let by_hand = |is_gone: bool| ByHand {
+        name: name(object, true),
+        is_gone,
+    };
+    // With its kind an object is gone, too.
+    let Some(path) = applied::path(resources, release, object)? else {
+        return Ok(Some(by_hand(true)));
+    };
+    let Some(live) = api.find(&path)? else {
+        return Ok(Some(by_hand(true)));
+    };
+    let wanted = applied::as_helm_has_it(object.clone(), release);
+    if applied::is_untouched(&live, &wanted) {
+        return Ok(None);
+    }
+    let applied = applied::try_apply(api, &path, wanted)?;
+    let is_changed = tidied(&live) != tidied(&applied);
+    Ok(is_changed.then(|| by_hand(false)))
+}
