@@ -483,7 +483,9 @@ fn key(files: &Content, parts: &[DependencySource]) -> Result<String> {
 fn add_dependency(digest: &mut PartsDigest, part: &DependencySource) -> Result<()> {
     match part {
         DependencySource::Folder(source) => {
-            digest.add(source.prepared.as_os_str().as_encoded_bytes());
+            // Not the whole path: another machine has its cache elsewhere.
+            let name = source.prepared.file_name().expect("it lies in the cache");
+            digest.add(name.as_encoded_bytes());
         }
         DependencySource::InCharts(vendored) => add_files(digest, &vendored.content),
         DependencySource::Remote(remote) => {

@@ -11,7 +11,7 @@ use crate::{
     commands::deploy::{
         options::Deploy,
         report::DeployReport,
-        run::{HubToDeploy, Run},
+        run::{HubToDeploy, Prepared, Run},
     },
     kubernetes::volumes,
     machine::{
@@ -23,10 +23,12 @@ use crate::{
 };
 
 mod diffs;
+mod given;
 pub mod options;
 mod report;
 mod run;
 pub mod support;
+mod unchanged;
 mod values;
 
 /// Deploys hubs. Fails if one of them did.
@@ -39,7 +41,8 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     let cluster = fleet.cluster(&args.cluster)?;
     cluster.select_hubs(&args.hubs)?;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let (sh, mut run) = Run::prepare(&tools, tree, fleet, &args.cluster, &args.options)?;
+    let prepared = Prepared::new(&tools, tree, fleet, &args.cluster, &args.options)?;
+    let (sh, mut run) = prepared.for_hubs(&tools, args)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
     }

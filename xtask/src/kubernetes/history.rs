@@ -60,6 +60,8 @@ pub(crate) struct Revision {
     pub(crate) descends_from_ours: bool,
     /// When helm last wrote it, in seconds since 1970.
     pub(crate) modified: Option<u64>,
+    /// The digest of what helm was given for it, if we recorded that.
+    given: Option<String>,
 }
 
 /// What we know of a revision. helm copies labels to the revision that comes next: only those that hold the revision's
@@ -155,6 +157,7 @@ impl Revision {
             is_retiring: labels.get("retiring") == labels.get("version"),
             descends_from_ours: had_our_labels || labels.contains_key("xtask"),
             modified: modified(&labels),
+            given: labels.get("given").and_then(|it| own_given(it, number)),
             actor: labels.remove("actor").filter(|_| !is_of_others),
         })
     }
@@ -187,6 +190,11 @@ impl Revision {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.outcome == Outcome::Ready
+    }
+
+    /// Whether helm deployed it, it was ready, and helm was given what has this digest.
+    pub(crate) fn was_ready_as_given(&self, digest: &str) -> bool {
+        self.is_ready() && self.status == "deployed" && self.given.as_deref() == Some(digest)
     }
 
     /// Whether this is the same revision: another one of its number may have come after an uninstallation.
@@ -255,6 +263,17 @@ impl Revision {
     pub(crate) fn content(&self, api: &Api, release: &str) -> Result<Value> {
         content(&api.get(&path(release, &self.secret))?)
     }
+}
+
+/// The label that records with a revision what helm was given for it.
+pub(crate) fn given_label(digest: &str, number: u32) -> String {
+    format!("{digest}-{number}")
+}
+
+/// The digest in such a label, unless it came from another revision.
+fn own_given(label: &str, number: u32) -> Option<String> {
+    let digest = label.strip_suffix(&format!("-{number}"));
+    digest.map(str::to_owned)
 }
 
 /// A commit as people read it.
@@ -424,7 +443,7 @@ pub(crate) fn content(secret: &Value) -> Result<Value> {
 }
 
 /// Records how a revision of one of our releases went. Unless one of us has made it already, `actor` does so now.
-/// `retires` tells that we begin to uninstall it.
+/// `more` is another label, with its value.
 pub(crate) fn mark(
     api: &Api,
     release: &str,
@@ -432,7 +451,7 @@ pub(crate) fn mark(
     cluster: &str,
     actor: &str,
     outcome: &Outcome,
-    retires: bool,
+    more: Option<(&'static str, String)>,
 ) -> Result<()> {
     let number = revision.number;
     let mut labels = outcome.labels(number);
@@ -442,9 +461,7 @@ pub(crate) fn mark(
         labels.insert("cluster", label(cluster));
         labels.insert("actor", label(recorded.unwrap_or(actor)));
     }
-    if retires {
-        labels.insert("retiring", number.to_string());
-    }
+    labels.extend(more);
     // With the uid, a Secret that is gone isn't made anew.
     let secret = json!({
         "apiVersion": "v1",

@@ -19,7 +19,7 @@ use crate::kubernetes::manifests::{
 
 pub(crate) use crate::kubernetes::manifests::{
     documents::documents,
-    trials::{Disguised, Trials, render},
+    trials::{Disguised, Trials, render, served},
     visible::{HIDDEN, Visible},
 };
 

@@ -6,7 +6,7 @@ use xshell::{Cmd, Shell, cmd};
 use crate::{
     kubernetes::{
         commits::{Commits, Order},
-        history::{Revision, label, short},
+        history::{Revision, given_label, label, short},
     },
     machine::{process, tree::Tree, workflow::variable},
 };
@@ -102,10 +102,17 @@ impl Record {
         shortened(parts.join(", "))
     }
 
-    /// For `helm upgrade`, which is to make another revision after this one on the cluster of this name.
-    pub(crate) fn flags(&self, before: Option<&Revision>, cluster: &str) -> Vec<String> {
+    /// For `helm upgrade`, which is to make another revision after this one on the cluster of this name. `given` is the
+    /// digest of what it is given, if somebody is to know that.
+    pub(crate) fn flags(
+        &self,
+        before: Option<&Revision>,
+        cluster: &str,
+        given: Option<&str>,
+    ) -> Vec<String> {
+        let number = before.map_or(1, |it| it.number + 1);
         let mut labels = vec![
-            format!("xtask={}", before.map_or(1, |it| it.number + 1)),
+            format!("xtask={number}"),
             format!("cluster={}", label(cluster)),
             format!("actor={}", label(&self.actor)),
         ];
@@ -116,6 +123,7 @@ impl Record {
             // That one would leave its own to this one.
             labels.extend(["commit=null".to_owned(), "tree=null".to_owned()]);
         }
+        labels.extend(given.map(|it| format!("given={}", given_label(it, number))));
         let flags = [
             "--description",
             &self.description("deployed"),

@@ -54,6 +54,8 @@ pub(crate) struct HelmRunner<'a> {
     pub(crate) timeout: Duration,
     /// What `helm upgrade` is told besides.
     pub(crate) flags: Vec<&'static str>,
+    /// A digest of all that helm is given of the release, which is recorded with its revision.
+    pub(crate) given: Option<&'a str>,
     /// Under which it changes a release. Once that is lost, helm is killed.
     pub(crate) lease: Option<&'a Lease>,
 }
@@ -190,6 +192,7 @@ impl<'a> HelmRunner<'a> {
             timeout,
             debug: false,
             flags: Vec::new(),
+            given: None,
             lease: None,
         }
     }
@@ -415,7 +418,9 @@ impl<'a> HelmRunner<'a> {
         let mut last = before.last();
         loop {
             let number = last.map_or(0, |it| it.number);
-            let flags = session.record.flags(last, &session.target.cluster);
+            let flags = session
+                .record
+                .flags(last, &session.target.cluster, self.given);
             let upgrade = self.upgrade_command(release, flags);
             let before = Before::new(number, &[]);
             let applied = self.run_with_hooks(session, release.name, before, upgrade);
@@ -467,6 +472,7 @@ impl<'a> HelmRunner<'a> {
             debug: self.debug,
             timeout: self.timeout,
             flags: self.flags.clone(),
+            given: self.given,
             lease: self.lease,
         }
     }

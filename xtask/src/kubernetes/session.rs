@@ -73,6 +73,11 @@ impl Session {
         Ok((sh, Session::start(login, record, &cluster.name)?))
     }
 
+    /// What of the login must not show.
+    pub(crate) fn keys(&self) -> &[InMemory] {
+        &self.keys
+    }
+
     /// Hides what of the login must not show.
     pub(crate) fn mask(&self) -> Mask {
         Mask::new(&self.keys)
@@ -80,12 +85,29 @@ impl Session {
 
     /// Records how a revision of a release went.
     pub(crate) fn mark(&self, release: &str, revision: &Revision, outcome: &Outcome) -> Result<()> {
-        self.record_outcome(release, revision, outcome, false)
+        self.record_outcome(release, revision, outcome, None)
     }
 
     /// Records that we begin to uninstall a revision of a release.
     pub(crate) fn mark_retiring(&self, release: &str, revision: &Revision) -> Result<()> {
-        self.record_outcome(release, revision, &revision.outcome, true)
+        let number = revision.number.to_string();
+        self.record_outcome(
+            release,
+            revision,
+            &revision.outcome,
+            Some(("retiring", number)),
+        )
+    }
+
+    /// Records that helm would make the same as this revision of what has this digest.
+    pub(crate) fn mark_given(
+        &self,
+        release: &str,
+        revision: &Revision,
+        digest: &str,
+    ) -> Result<()> {
+        let given = history::given_label(digest, revision.number);
+        self.record_outcome(release, revision, &revision.outcome, Some(("given", given)))
     }
 
     fn record_outcome(
@@ -93,12 +115,10 @@ impl Session {
         release: &str,
         revision: &Revision,
         outcome: &Outcome,
-        retires: bool,
+        more: Option<(&'static str, String)>,
     ) -> Result<()> {
         let (cluster, actor) = (&self.target.cluster, self.record.actor());
-        history::mark(
-            &self.api, release, revision, cluster, actor, outcome, retires,
-        )
+        history::mark(&self.api, release, revision, cluster, actor, outcome, more)
     }
 
     /// What was done to a release, with the state that it's left in if a signal cut that off.

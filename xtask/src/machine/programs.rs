@@ -178,6 +178,18 @@ pub(crate) fn provide(sh: &Shell, names: &[&str], build: bool) -> Result<Tools> 
     Ok(Tools(sh))
 }
 
+/// The version of one of these programs, by its name. None if it reports none.
+pub(crate) fn version_of(tools: &Tools, name: &str) -> Result<Option<Version>> {
+    let program = PROGRAMS.iter().find(|it| it.name == name);
+    let program = program.with_context(|| format!("`{name}` is none of the pinned programs"))?;
+    let file = which(tools.sh(), name).unwrap_or_default();
+    // What we built was asked then.
+    if file.parent() == Some(&program.folder()?) {
+        return Ok(Some(program.version));
+    }
+    Ok(Probed::load()?.look(tools.sh(), program).version)
+}
+
 /// Takes empty and relative entries off a `Shell`'s PATH. They mean the current folder or one below it, which may be that
 /// of a repository: a program that lies there is not ours.
 pub fn leave_relative_path(sh: &Shell) -> Result<()> {

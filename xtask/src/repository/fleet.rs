@@ -390,7 +390,7 @@ impl Fleet {
 
     /// Whether a file in jsonnet imports this one.
     pub(crate) fn is_imported(&self, path: &Path) -> bool {
-        self.made.values().any(|it| it.sources.contains(path))
+        self.made.values().any(|it| it.sources.contains_key(path))
     }
 
     /// Values that people set, all of a release's files together that can be read.

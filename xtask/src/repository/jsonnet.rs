@@ -13,7 +13,7 @@ use anyhow::Result;
 use xshell::Shell;
 
 use crate::{
-    machine::{paths::is_called_secret, tree::Tree},
+    machine::{digest::PartsDigest, paths::is_called_secret, tree::Tree},
     repository::{
         cluster::{Cluster, Hub},
         release_config::ReleaseConfig,
@@ -24,7 +24,7 @@ use crate::{
 
 use self::{
     cache::Cache,
-    evaluator::{Evaluated, Failure, Made, Places, Wanted, evaluate},
+    evaluator::{Evaluated, Failure, Made, Places, Sources, Wanted, evaluate},
 };
 
 mod cache;
@@ -49,7 +49,13 @@ pub(crate) struct MadeFile {
     /// The values as a file of JSON. Its places are those of the file in jsonnet.
     pub(crate) file: ValuesFile,
     /// All that it was made from, from the root: also files that an import looked for and that are not there.
-    pub(crate) sources: BTreeSet<PathBuf>,
+    pub(crate) sources: Sources,
+}
+
+/// What jsonnet makes with one of several domains, and from what.
+pub(crate) struct MadeWithDomain {
+    pub(crate) json: Result<String>,
+    sources: Sources,
 }
 
 impl MadeKey {
@@ -81,7 +87,7 @@ pub(crate) fn make(
             Ok(made) => values_of(made, &wanted.file, files),
             Err(failure) => failed(release, &wanted.file, &failure, files),
         };
-        let sources = evaluated.sources.into_keys().collect();
+        let sources = evaluated.sources;
         made.insert(
             MadeKey::new(release, &wanted.file),
             MadeFile { file, sources },
@@ -180,15 +186,39 @@ pub(crate) fn make_with_domains<const N: usize>(
     release: &ReleaseConfig,
     file: &Path,
     domains: &[&str; N],
-) -> Result<[Result<String>; N]> {
+) -> Result<[MadeWithDomain; N]> {
     let wanted = domains.map(|domain| Wanted::new(file, release, Some(domain)));
     let evaluated = evaluate(sh, tree, &wanted.each_ref())?;
-    let made = evaluated.into_iter().map(|it| it.made);
-    let mut made = made.map(|it| match it {
-        Ok(made) => Ok(made.json),
-        Err(failure) => Err(failure.error(file)),
+    let mut made = evaluated.into_iter().map(|it| MadeWithDomain {
+        json: match it.made {
+            Ok(made) => Ok(made.json),
+            Err(failure) => Err(failure.error(file)),
+        },
+        sources: it.sources,
     });
     Ok([(); N].map(|()| made.next().expect("each has a result")))
+}
+
+impl MadeFile {
+    /// A digest of what a file makes something of for a release, but for the hub's domain.
+    pub(crate) fn digest_of_sources(&self, release: &ReleaseConfig, file: &Path) -> String {
+        let mut digest = PartsDigest::default();
+        digest.add(cache::program().as_bytes());
+        for (name, value) in Wanted::new(file, release, None).variables {
+            digest.add(name.as_bytes());
+            digest.add(value.as_bytes());
+        }
+        for (path, content) in &self.sources {
+            digest.add(path.as_os_str().as_encoded_bytes());
+            digest.add(content.as_deref().unwrap_or_default().as_bytes());
+        }
+        digest.name()
+    }
+
+    /// Whether nothing else was read for another domain.
+    pub(crate) fn has_all_sources_of(&self, other: &MadeWithDomain) -> bool {
+        other.sources.keys().all(|it| self.sources.contains_key(it))
+    }
 }
 
 /// All that the values of a hub, or of `support` without one, are made from in jsonnet, from the root.
@@ -197,7 +227,7 @@ pub(crate) fn sources<'a>(
     cluster: &Cluster,
     hub: Option<&Hub>,
 ) -> impl Iterator<Item = &'a PathBuf> {
-    entries_of(made, cluster, hub).flat_map(|it| &it.sources)
+    entries_of(made, cluster, hub).flat_map(|it| it.sources.keys())
 }
 
 /// What belongs to a hub, or to `support` without one.

@@ -87,6 +87,12 @@ impl<'a> ReleaseConfig<'a> {
         format!("{} of `{}`", self.shown(), self.cluster.name)
     }
 
+    /// The paths of all files that it lists, from the root.
+    pub(crate) fn all_files(&self) -> impl Iterator<Item = &PathBuf> {
+        let listed = self.listed.iter().chain(&self.domain_override);
+        listed.map(|(path, _)| path)
+    }
+
     /// The paths of the values files from the root.
     pub(crate) fn values_files(&self) -> impl Iterator<Item = &Path> {
         self.listed.iter().map(|(path, _)| path.as_path())

@@ -69,6 +69,7 @@ mod support;
 mod terminal;
 mod tidy;
 
+mod unchanged;
 mod upstream;
 mod validate;
 mod workflows;

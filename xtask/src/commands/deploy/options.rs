@@ -139,6 +139,11 @@ pub struct Deploy {
 }
 
 impl Deploy {
+    /// Whether unchanged hubs are left out: also where differences are shown, but not of a dry run's manifests.
+    pub(crate) fn skips_unchanged(&self) -> bool {
+        self.skip_unchanged && (self.options.diff || !self.options.dry_run)
+    }
+
     /// What `helm upgrade` is told besides.
     pub(crate) fn flags(&self) -> Vec<&'static str> {
         let mut flags = self.options.flags();

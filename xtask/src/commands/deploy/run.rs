@@ -15,8 +15,10 @@ use crate::{
         prepare::{self, PreparedCharts},
     },
     commands::deploy::{
+        given::{Common, Given},
         options::{Deploy, DeployOptions},
         report::DeployedRelease,
+        unchanged::{self, Unchanged},
         values::OpenedFiles,
     },
     health::{
@@ -61,7 +63,22 @@ pub(crate) struct Run {
     pub(crate) mask: Mask,
     /// There is none in a dry run for a rehearsal cluster that is down: then manifests are rendered without it.
     pub(crate) session: Option<Session>,
+    given: Given,
+    unchanged: Unchanged,
     /// The chart or the cluster whose release may be taken over.
+    take_over: Option<String>,
+}
+
+/// What is ready before anything is decrypted but the login.
+pub(crate) struct Prepared {
+    settings: Settings,
+    charts: PreparedCharts,
+    fleet: Fleet,
+    kubernetes: Kubernetes,
+    decrypter: Decrypter,
+    /// Logged in, if there is a session.
+    sh: Shell,
+    session: Option<Session>,
     take_over: Option<String>,
 }
 
@@ -77,41 +94,77 @@ impl HubToDeploy<'_> {
     }
 }
 
-impl Run {
-    /// Checks what is to be deployed, prepares its charts, decrypts its files and logs in to the cluster. Returns also a
-    /// `Shell` that is logged in.
-    pub(crate) fn prepare(
+impl Prepared {
+    /// Checks what is to be deployed, prepares its charts and logs in to the cluster.
+    pub(crate) fn new(
         tools: &Tools,
         tree: &Tree,
         fleet: Fleet,
         cluster: &str,
         options: &DeployOptions,
-    ) -> Result<(Shell, Run)> {
+    ) -> Result<Prepared> {
         let settings = Settings::load(tree)?;
         let (fleet, charts) = check_and_prepare(tools.sh(), tree, &settings, fleet)?;
         let cluster = fleet.cluster(cluster)?;
         let kubernetes = cluster.kubernetes;
         let decrypter = credentials::decrypter(tools, tree, cluster)?;
-        let files = OpenedFiles::open(&decrypter, &fleet)?;
         let login = log_in(&decrypter, tree, cluster, options)?;
-        let keys = login.iter().flat_map(|it| &it.keys);
-        let mask = Mask::new(files.all().chain(keys));
-        mask.announce();
         let sh = login.as_ref().map_or(decrypter.sh(), |it| &it.sh).clone();
         let session = start_session(&sh, tree, cluster, login, options)?;
-        let run = Run {
+        Ok(Prepared {
             settings,
             charts,
             fleet,
             kubernetes,
-            files,
-            mask,
+            decrypter,
+            sh,
             session,
             take_over: options.take_over.clone(),
-        };
-        Ok((sh, run))
+        })
     }
 
+    /// Decrypts the files of the hubs that may have to be deployed. Returns also a `Shell` that is logged in.
+    pub(crate) fn for_hubs(self, tools: &Tools, args: &Deploy) -> Result<(Shell, Run)> {
+        let Some(session) = &self.session else {
+            return self.open(Given::new(), Unchanged::new());
+        };
+        let wanted = args.dask_gateway_version.as_deref();
+        let common = Common::find(tools, &session.api, &self.fleet, &self.charts, wanted);
+        // Without digests helm is asked of each hub.
+        let given = common.map_or_else(|_| Given::new(), |it| it.digests());
+        let unchanged = if args.skips_unchanged() {
+            unchanged::find(session, &self.fleet, &given)
+        } else {
+            Unchanged::new()
+        };
+        self.open(given, unchanged)
+    }
+
+    /// Decrypts the files of all releases but those that are unchanged. Returns also a `Shell` that is logged in.
+    pub(crate) fn open(self, given: Given, unchanged: Unchanged) -> Result<(Shell, Run)> {
+        let mut changed = self.fleet.releases();
+        changed.retain(|it| !unchanged.contains_key(it.name()));
+        let files = OpenedFiles::open(&self.decrypter, &self.fleet, &changed)?;
+        let keys = self.session.iter().flat_map(Session::keys);
+        let mask = Mask::new(files.all().chain(keys));
+        mask.announce();
+        let run = Run {
+            settings: self.settings,
+            charts: self.charts,
+            fleet: self.fleet,
+            kubernetes: self.kubernetes,
+            files,
+            mask,
+            session: self.session,
+            given,
+            unchanged,
+            take_over: self.take_over,
+        };
+        Ok((self.sh, run))
+    }
+}
+
+impl Run {
     /// The hubs to deploy, in the order of cluster.yaml.
     pub(crate) fn hubs(&self) -> Vec<HubToDeploy<'_>> {
         let mut hubs = Vec::new();
@@ -243,6 +296,9 @@ impl Run {
         hub: &HubToDeploy,
         args: &Deploy,
     ) -> Result<String> {
+        if self.unchanged.contains_key(hub.name()) {
+            return Ok(String::new());
+        }
         let helm = self.helm_for_hubs(sh, args);
         let release = self.release(&hub.config)?;
         let traits = HubTraits::find(&self.fleet, &hub.config)?;
@@ -265,7 +321,13 @@ impl Run {
         args: &Deploy,
         crds: &Mutex<BTreeSet<String>>,
     ) -> Result<DeployedRelease> {
-        let helm = self.helm_for_hubs(sh, args);
+        if let Some(revision) = self.unchanged.get(hub.name()) {
+            return Ok(DeployedRelease::unchanged(*revision));
+        }
+        let helm = HelmRunner {
+            given: self.given(hub),
+            ..self.helm_for_hubs(sh, args)
+        };
         let release = self.release(&hub.config)?;
         let traits = HubTraits::find(&self.fleet, &hub.config)?;
         let lacks = self.lacking(&traits)?;
@@ -273,8 +335,10 @@ impl Run {
             return self.show(&helm, &release, lacks);
         }
         let domain = self.domain(hub)?;
+        let wants_crds = traits.has_dask && args.dask_gateway_version.is_some();
         if args.skip_unchanged
             && lacks.is_none()
+            && !wants_crds
             && let Some(revision) = self.unchanged(&helm, &release)?
         {
             return Ok(DeployedRelease::unchanged(revision));
@@ -348,7 +412,20 @@ impl Run {
         let is_same = rendered.is_as_in(&newest.content(api, release.name)?)?
             && rollout::look(api, release.name, rendered.manifest.with_secrets())?.is_ready
             && self.has_no_differences(release, rendered)?;
+        if let Some(given) = helm.given.filter(|_| is_same && newest.is_ready()) {
+            // If it cannot be recorded, helm is asked the next time, too.
+            let _ = session.mark_given(release.name, newest, given);
+        }
         Ok(is_same.then_some(newest.number))
+    }
+
+    /// The digest of what helm is given for a hub, if that is known.
+    fn given(&self, hub: &HubToDeploy) -> Option<&str> {
+        let is_known = self.files.are_of_known_sources(&hub.config);
+        self.given
+            .get(hub.name())
+            .map(String::as_str)
+            .filter(|_| is_known)
     }
 
     /// Whether the cluster is as a release would make it. Nobody sees what differs.
@@ -358,7 +435,7 @@ impl Run {
             manifest: rendered.manifest,
             trials: Trials::Unneeded,
         };
-        let mut differ = Differ::new(self.api()?, &self.mask, release.name, &plain)?;
+        let differ = Differ::new(self.api()?, &self.mask, release.name, &plain)?;
         Ok(differ.diff(&rendering)?.is_empty())
     }
 
@@ -393,9 +470,8 @@ impl Run {
         if !traits.has_dask || self.session.is_none() {
             return Ok(None);
         }
-        let path =
-            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/daskclusters.gateway.dask.org";
-        Ok(self.api()?.find(path)?.is_none().then_some("dask-gateway"))
+        let has_crds = unchanged::has_dask_crds(self.api()?)?;
+        Ok((!has_crds).then_some("dask-gateway"))
     }
 
     /// Brings dask-gateway's CRDs to the wanted version, or to that of the chart: helm itself never touches CRDs that

@@ -16,9 +16,11 @@ use crate::{
     },
     commands::deploy::{
         diffs,
+        given::Given,
         options::DeployOptions,
         report::{DeployReport, DeployedRelease},
-        run::Run,
+        run::{Prepared, Run},
+        unchanged::Unchanged,
     },
     kubernetes::{
         api::Api,
@@ -80,7 +82,8 @@ pub fn deploy_support(sh: &Shell, tree: &Tree, args: &DeploySupport) -> Result<E
     refuse_old_cert_manager(&args.cert_manager_version)?;
     let wants_cert_manager = support.cert_manager;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let (sh, run) = Run::prepare(&tools, tree, fleet, &args.cluster, &args.options)?;
+    let prepared = Prepared::new(&tools, tree, fleet, &args.cluster, &args.options)?;
+    let (sh, run) = prepared.open(Given::new(), Unchanged::new())?;
 
     let releases = run.fleet.releases();
     let config = releases.first().context("`support` has no release")?;

@@ -2,7 +2,7 @@
 //! they are in jsonnet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -28,13 +28,23 @@ pub(crate) struct OpenedFiles {
     made: BTreeMap<MadeKey, Result<InMemory>>,
     /// Two others, with placeholders, for each one that depends on a secret, by the path that helm is given.
     placeholders: BTreeMap<PathBuf, [InMemory; 2]>,
+    /// What jsonnet made of other files for an encrypted domain than for the placeholder of that.
+    made_of_more: BTreeSet<MadeKey>,
 }
 
 impl OpenedFiles {
-    /// Opens all files that the fleet's releases list.
-    pub(crate) fn open(decrypter: &Decrypter, fleet: &Fleet) -> Result<OpenedFiles> {
+    /// Opens all files that these releases list.
+    pub(crate) fn open(
+        decrypter: &Decrypter,
+        fleet: &Fleet,
+        releases: &[ReleaseConfig],
+    ) -> Result<OpenedFiles> {
+        let listed = releases.iter().flat_map(ReleaseConfig::all_files);
+        let listed: BTreeSet<_> = listed.collect();
         let files = fleet.values.iter();
-        let files = files.filter(|(_, file)| !matches!(file.state, ValuesContent::Jsonnet));
+        let files = files.filter(|(path, file)| {
+            listed.contains(path) && !matches!(file.state, ValuesContent::Jsonnet)
+        });
         let files: Vec<_> = files.collect();
         let opened = parallel::side_by_side(decrypter, &files, |decrypter, (path, file)| {
             file.open(decrypter, path)
@@ -46,9 +56,10 @@ impl OpenedFiles {
             listed,
             made: BTreeMap::new(),
             placeholders,
+            made_of_more: BTreeSet::new(),
         };
-        for release in fleet.releases() {
-            opened.add_made(decrypter, fleet, &release);
+        for release in releases {
+            opened.add_made(decrypter, fleet, release);
         }
         Ok(opened)
     }
@@ -77,7 +88,11 @@ impl OpenedFiles {
         let domains = [&*domain, &*alike, &*different];
         let made =
             jsonnet::make_with_domains(decrypter.sh(), &fleet.tree, release, path, &domains)?;
-        let [made, with_alike, with_different] = made;
+        let made_key = MadeKey::new(release, path);
+        if !fleet.made[&made_key].has_all_sources_of(&made[0]) {
+            self.made_of_more.insert(made_key);
+        }
+        let [made, with_alike, with_different] = made.map(|it| it.json);
         let made = made.map_err(|_| not_made(path, &with_alike, &alike))?;
         let given = InMemory::plain(path, made.as_bytes())?;
         let placeholder = |made_with: Result<String>, placeholder: String| {
@@ -107,6 +122,12 @@ impl OpenedFiles {
     pub(crate) fn of(&self, release: &ReleaseConfig, path: &Path) -> Result<&InMemory> {
         let made = self.made.get(&MadeKey::new(release, path));
         opened(made.unwrap_or_else(|| &self.listed[path]))
+    }
+
+    /// Whether what jsonnet made for a release depends on no file that the placeholder of its domain leaves out.
+    pub(crate) fn are_of_known_sources(&self, release: &ReleaseConfig) -> bool {
+        let mut files = release.values_files();
+        files.all(|it| !self.made_of_more.contains(&MadeKey::new(release, it)))
     }
 
     /// All that could be opened.

@@ -156,7 +156,7 @@ fn like_cluster(api: &Api, release: &str) -> Result<(String, Vec<String>)> {
 }
 
 /// The API versions that a cluster has, with the kinds of each one.
-fn served(api: &Api) -> Result<BTreeSet<String>> {
+pub(crate) fn served(api: &Api) -> Result<BTreeSet<String>> {
     let mut served = BTreeSet::new();
     for group in api.discover::<Group>()? {
         let name = &group.metadata.name;

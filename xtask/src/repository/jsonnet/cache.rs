@@ -26,10 +26,14 @@ const PROGRAM: [&str; 5] = [
     include_str!("../../../tools/jsonnet/go.sum"),
 ];
 
+/// The digest of `PROGRAM`.
+pub(super) fn program() -> String {
+    digest_of(PROGRAM.iter().map(|it| it.as_bytes()))
+}
+
 pub(super) struct Cache<'a> {
     tree: &'a Tree,
     folder: PathBuf,
-    /// The digest of `PROGRAM`.
     program: String,
     /// Digests of files, by their paths from the root. A repository does not change meanwhile.
     digests: BTreeMap<PathBuf, Option<String>>,
@@ -48,7 +52,7 @@ impl<'a> Cache<'a> {
         Ok(Cache {
             tree,
             folder: paths::cache()?.join("jsonnet"),
-            program: digest_of(PROGRAM.iter().map(|it| it.as_bytes())),
+            program: program(),
             digests: BTreeMap::new(),
         })
     }

@@ -55,7 +55,7 @@ pub(super) struct Wanted {
 
 /// What a file was made of: digests by paths from the root, or none for what was looked for and is not there. Of a link it is
 /// also what that leads to.
-pub(super) type Sources = BTreeMap<PathBuf, Option<String>>;
+pub(crate) type Sources = BTreeMap<PathBuf, Option<String>>;
 
 /// What became of a file.
 #[derive(Clone)]
