@@ -16,8 +16,9 @@ use crate::{
     kubernetes::volumes,
     machine::{
         parallel, process, programs,
-        terminal::{self, list, number_of},
+        terminal::{list, number_of},
         tree::Tree,
+        workflow,
     },
     repository::{cluster::Nodes, fleet::Fleet, problem::What},
 };
@@ -55,7 +56,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         }
         let hubs = number_of(hubs.len(), "hub");
         let question = format!("Deploy {hubs} of `{}`", args.cluster);
-        terminal::confirm(&question, args.options.yes)?;
+        workflow::confirm(&question, args.options.yes, "deploy")?;
     }
     if let Some(session) = run.session.as_ref().filter(|_| !args.options.dry_run) {
         let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();

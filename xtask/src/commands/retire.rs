@@ -24,6 +24,7 @@ use crate::{
         terminal::{self, list, number_of},
         tree::Tree,
         until::Until,
+        workflow,
     },
     repository::cluster::Cluster,
 };
@@ -135,7 +136,7 @@ fn remove(
     ownership::check_removal(session, hub, &revisions, &content, own_chart, take_over)?;
     check(session, args, &content)?;
     let question = question(session, asked_about, args, ownership::chart_name(&content))?;
-    terminal::confirm_by_name(&question, hub, args.yes)?;
+    workflow::confirm_by_name(&question, hub, args.yes)?;
     let newest = history::last(api, hub)?.filter(|it| it.revision.is(asked_about));
     let newest = newest.context("somebody has changed it meanwhile: nothing was done")?;
 
@@ -198,7 +199,7 @@ fn finish(session: &Session, lease: &Lease, args: &Retire) -> Result<String> {
         number_of(left.servers.len(), "server"),
         deleted_claims(&left.claims)
     );
-    terminal::confirm_by_name(&question, hub, args.yes)?;
+    workflow::confirm_by_name(&question, hub, args.yes)?;
     ensure!(
         history::last(api, hub)?.is_none(),
         "somebody has deployed it meanwhile: nothing was done"

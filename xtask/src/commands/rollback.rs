@@ -19,6 +19,7 @@ use crate::{
         process,
         terminal::{self, list},
         tree::Tree,
+        workflow,
     },
     repository::{
         cluster::Cluster,
@@ -94,7 +95,7 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
         way_back.left().shown(),
         way_back.target().shown()
     );
-    terminal::confirm(&question, args.yes)?;
+    workflow::confirm(&question, args.yes, "rollback")?;
     ensure_unchanged(&session, &way_back).with_context(|| shown.clone())?;
     let result = helm.roll_back(&way_back, &session, &args.delete_volumes);
     session
@@ -125,10 +126,11 @@ fn way_back<'a>(
     let found = WayBack::find(session, release, revisions)?;
     let name = &cluster.name;
     found.with_context(|| {
+        let status = format!("cargo xtask status {name} {release}");
         format!(
             "no earlier revision was ready and differs from what is live\n\
-             hint: `cargo xtask status {name} {release}` shows the last ones; with one of their numbers, `rollback` returns \
-             to that"
+             hint: {} shows the last ones; with one of their numbers, `rollback` returns to that",
+            workflow::action(&status)
         )
     })
 }

@@ -9,7 +9,7 @@ use crate::{
         session::Session,
         volumes,
     },
-    machine::{process, terminal::list},
+    machine::{process, terminal::list, workflow},
 };
 
 /// What is said of a revision whose pods are not ready in time.
@@ -118,8 +118,9 @@ pub(crate) fn volumes_after(
     left.retain(|it| !deleted.contains(it));
     if !left.is_empty() {
         say!(
-            "{release}: volume claims that the release no longer has stay: {}; `--delete-volumes` deletes them",
-            list(&left)
+            "{release}: volume claims that the release no longer has stay: {}; {} deletes them",
+            list(&left),
+            workflow::at_terminal("--delete-volumes")
         );
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::{
         session::Session,
         volumes,
     },
-    machine::process,
+    machine::{process, workflow},
 };
 
 /// How long we wait for somebody else's helm.
@@ -153,7 +153,9 @@ pub(crate) fn wait_for_others(
         );
         ensure!(
             started.elapsed() < PATIENCE,
-            "{at_work}\nhint: if it is dead, `deploy --heal` repairs the release, and `retire --heal` removes it"
+            "{at_work}\nhint: if it is dead, {} repairs the release, and {} removes it",
+            workflow::option_of("deploy", "heal"),
+            workflow::at_terminal("retire --heal")
         );
         if !is_said {
             say!("{release}: {at_work}: waiting for it");

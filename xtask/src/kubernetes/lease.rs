@@ -22,7 +22,7 @@ use crate::{
         objects,
         record::Record,
     },
-    machine::{clock, paths, process, until::Until},
+    machine::{clock, paths, process, until::Until, workflow},
 };
 
 /// A Lease that isn't renewed for so long is nobody's.
@@ -375,7 +375,8 @@ fn loss(how: &str) -> String {
     format!(
         "the Lease was lost: {how}\n\
          nothing is rolled back, and what was applied until now may be in the cluster\n\
-         hint: `cargo xtask status` shows what is deployed; try again when nobody is at work on it"
+         hint: {} shows what is deployed; try again when nobody is at work on it",
+        workflow::action("cargo xtask status")
     )
 }
 

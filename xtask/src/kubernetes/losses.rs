@@ -8,11 +8,14 @@ use std::{collections::BTreeSet, fmt, ops::Range};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::kubernetes::{
-    api::{self, Api},
-    history,
-    manifests::{self, objects_with},
-    volumes::{self, CLAIM, Kind, Volume, claims, in_manifest},
+use crate::{
+    kubernetes::{
+        api::{self, Api},
+        history,
+        manifests::{self, objects_with},
+        volumes::{self, CLAIM, Kind, Volume, claims, in_manifest},
+    },
+    machine::workflow,
 };
 
 pub(crate) use crate::kubernetes::losses::chart_texts::ChartTexts;
@@ -130,13 +133,13 @@ pub(crate) fn refuse_losses(
     let names = losses.iter().map(|it| it.claim.shown(release));
     let names: Vec<_> = names.collect();
     bail!(
-        "volume claims would be deleted: {}\nhint: `--delete-volumes {}` names them, if they are to go",
+        "volume claims would be deleted: {}\nhint: {} names them, if they are to go",
         losses
             .iter()
             .map(Loss::to_string)
             .collect::<Vec<_>>()
             .join(", "),
-        names.join(",")
+        workflow::at_terminal(&format!("--delete-volumes {}", names.join(",")))
     )
 }
 

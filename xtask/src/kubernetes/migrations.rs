@@ -14,7 +14,7 @@ use crate::{
         api::{self, Api},
         manifests, objects,
     },
-    machine::process,
+    machine::{process, workflow},
     services::http::percent_encoded,
 };
 
@@ -95,8 +95,9 @@ pub(crate) fn refuse_way_back(
         ),
     };
     bail!(
-        "{}: {why}\nhint: README.md tells how to put it back; `rollback --force` returns to revision {} then",
+        "{}: {why}\nhint: README.md tells how to put it back; {} returns to revision {} then",
         hub.differs_from(&old, wanted),
+        workflow::at_terminal("rollback --force"),
         wanted["version"]
     )
 }
@@ -144,8 +145,9 @@ impl Hub {
         ensure!(
             self.major <= old.major,
             "{}: its database is not on a volume of the hub, and JupyterHub makes no backup of it\n\
-             hint: put back your own backup of the database of `{release}`, then pass `--force`",
-            self.differs_from(old, wanted)
+             hint: put back your own backup of the database of `{release}`, then pass {}",
+            self.differs_from(old, wanted),
+            workflow::at_terminal("--force")
         );
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
         session::{Session, Target},
         volumes,
     },
-    machine::{terminal::list, tree::Tree},
+    machine::{terminal::list, tree::Tree, workflow},
     repository::{cluster::Cluster, release_config::SUPPORT_CHART},
 };
 
@@ -47,8 +47,9 @@ pub(crate) fn objection(
         && take_over != Some(recorded)
     {
         return Ok(Some(format!(
-            "{}\nhint: `--take-over {recorded}` deploys it from here, if the cluster was renamed",
-            is_of(name, recorded, &session.target)
+            "{}\nhint: {} deploys it from here, if the cluster was renamed",
+            is_of(name, recorded, &session.target),
+            workflow::option(&format!("take-over {recorded}"))
         )));
     }
     if revisions.iter().any(|it| it.descends_from_ours) {
@@ -68,7 +69,8 @@ pub(crate) fn objection(
     };
     Ok(Some(format!(
         "somebody else has installed a release `{name}` of the chart `{chart}`, not `{own}`, with {claims}\n\
-         hint: `--take-over {chart}` replaces it, and leaves the claims"
+         hint: {} replaces it, and leaves the claims",
+        workflow::option(&format!("take-over {chart}"))
     )))
 }
 
@@ -86,8 +88,9 @@ pub(crate) fn check_removal(
         && take_over != Some(recorded)
     {
         bail!(
-            "{}\nhint: `--take-over {recorded}` removes it from here, if the cluster was renamed",
-            is_of(release, recorded, &session.target)
+            "{}\nhint: {} removes it from here, if the cluster was renamed",
+            is_of(release, recorded, &session.target),
+            workflow::at_terminal(&format!("--take-over {recorded}"))
         );
     }
     let chart = chart_name(content);
@@ -95,7 +98,8 @@ pub(crate) fn check_removal(
     ensure!(
         is_ours || own == Some(chart) || take_over == Some(chart),
         "somebody else has installed the release `{release}`, of the chart `{chart}`\n\
-         hint: `--take-over {chart}` removes it all the same"
+         hint: {} removes it all the same",
+        workflow::at_terminal(&format!("--take-over {chart}"))
     );
     Ok(())
 }
@@ -104,8 +108,9 @@ pub(crate) fn check_removal(
 pub(crate) fn check_cluster(target: &Target, release: &str, revisions: &[Revision]) -> Result<()> {
     if let Some(recorded) = other_cluster(target, revisions) {
         bail!(
-            "{}\nhint: `deploy --take-over {recorded}` makes it ours, if the cluster was renamed",
-            is_of(release, recorded, target)
+            "{}\nhint: {} makes it ours, if the cluster was renamed",
+            is_of(release, recorded, target),
+            workflow::option_of("deploy", &format!("take-over {recorded}"))
         );
     }
     Ok(())
@@ -129,9 +134,11 @@ pub(crate) fn check_chart(
     ensure!(
         chart == own,
         "somebody else has installed the release `{release}`, of the chart `{chart}` and not `{own}`\n\
-         hint: `cargo xtask use-cluster-credentials {} helm rollback {release} --namespace {release}` returns it to an \
-         earlier revision",
-        session.target.cluster
+         hint: {} returns it to an earlier revision",
+        workflow::at_terminal(&format!(
+            "cargo xtask use-cluster-credentials {} helm rollback {release} --namespace {release}",
+            session.target.cluster
+        ))
     );
     Ok(())
 }

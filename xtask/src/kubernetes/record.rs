@@ -8,7 +8,11 @@ use crate::{
         commits::{Commits, Order},
         history::{Revision, given_label, label, short},
     },
-    machine::{process, tree::Tree, workflow::variable},
+    machine::{
+        process,
+        tree::Tree,
+        workflow::{self, variable},
+    },
 };
 
 /// What one run leaves with every release that it upgrades.
@@ -60,7 +64,10 @@ impl Record {
     /// Refuses to deploy this commit over a newer one, or over one that may be newer. Returns what is to be said if the
     /// live commit is gone.
     pub(crate) fn check_not_older(&self, sh: &Shell, live: &Revision) -> Result<Option<String>> {
-        const HINT: &str = "`--force-older` deploys it all the same";
+        let hint = format!(
+            "{} deploys it all the same",
+            workflow::option("force-older")
+        );
         let Some(here) = &self.commit else {
             return Ok(None);
         };
@@ -70,11 +77,11 @@ impl Record {
         match self.commits.order(sh, here, commit)? {
             Order::NotOlder => Ok(None),
             Order::Older => bail!(
-                "it is deployed from commit {commit}, which is newer than this one\nhint: {HINT}"
+                "it is deployed from commit {commit}, which is newer than this one\nhint: {hint}"
             ),
             Order::Unknown(reason) => bail!(
                 "it is deployed from commit {commit}, and git cannot tell whether that is newer than this one: \
-                 {reason}\nhint: `git fetch` first, with `--unshallow` in a shallow clone; {HINT}"
+                 {reason}\nhint: `git fetch` first, with `--unshallow` in a shallow clone; {hint}"
             ),
             Order::Gone => Ok(Some(format!(
                 "it is deployed from {}, and no branch of a remote has that commit any more. If its branch was deleted \

@@ -681,8 +681,10 @@ fn hint_of_failure(log: &str) -> String {
     if log.contains("conflict with \"xtask\"") {
         "\nhint: the chart gives a volume claim another `helm.sh/resource-policy` than `keep`: leave it out there".to_owned()
     } else if is_conflict {
-        "\nhint: somebody set these fields by other means; `--force-conflicts` takes them over"
-            .to_owned()
+        format!(
+            "\nhint: somebody set these fields by other means; {} takes them over",
+            workflow::option("force-conflicts")
+        )
     } else {
         api::missing_right(log).unwrap_or_default()
     }

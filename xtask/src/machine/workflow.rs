@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::machine::{
     paths,
-    terminal::{is_in_workflow, only_text, say_as_it_is, with_hints_apart, workflow_command},
+    terminal::{self, is_in_workflow, only_text, say_as_it_is, with_hints_apart, workflow_command},
 };
 
 /// The first line of the comment with the plan, by which the comment is found again.
@@ -107,10 +107,96 @@ pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
     ensure!(
         text.encode_utf16().count() * 2 <= OUTPUTS && longest <= VARIABLE,
         "the lists of jobs are longer than a workflow can pass on: {longest} bytes, {} in all\n\
-         hint: change fewer clusters at a time, or run `cargo xtask deploy` for each of these",
-        text.len()
+         hint: change fewer clusters at a time, or run {} for each of these",
+        text.len(),
+        action("cargo xtask deploy")
     );
     append(variable, &text)
+}
+
+/// What runs us, if it is not a person.
+enum Ci {
+    GitHub,
+    GitLab,
+}
+
+impl Ci {
+    fn find() -> Option<Ci> {
+        if is_in_workflow() {
+            return Some(Ci::GitHub);
+        }
+        (variable("GITLAB_CI")? == "true").then_some(Ci::GitLab)
+    }
+}
+
+/// The options that `by-hand` takes only with a reason: they go past what protects a hub.
+pub(crate) const WITH_REASON: [&str; 4] = [
+    "ignore-staging",
+    "ignore-freeze",
+    "force-older",
+    "take-over",
+];
+
+/// How a person passes an option, with its value after a blank: the subject of a hint's sentence. Who reads it in CI may
+/// have no keys, and starts the workflow `by-hand` or a pipeline with variables.
+pub(crate) fn option(option: &str) -> String {
+    option_of("", option)
+}
+
+/// The same where the command has to be named.
+pub(crate) fn option_of(command: &str, option: &str) -> String {
+    let (name, value) = option.split_once(' ').unwrap_or((option, ""));
+    let passed = match value {
+        "" | "REASON" => name.to_owned(),
+        value => format!("{name}={value}"),
+    };
+    let reason = if WITH_REASON.contains(&name) {
+        " and a reason"
+    } else {
+        ""
+    };
+    match Ci::find() {
+        None => format!("`{}`", format!("{command} --{option}").trim_start()),
+        Some(Ci::GitHub) => format!("the workflow `by-hand` with the option `{passed}`{reason}"),
+        Some(Ci::GitLab) => format!("a pipeline with the variable `OPTIONS={passed}`{reason}"),
+    }
+}
+
+/// How a person runs a command of ours that is an action of `by-hand`: the subject of a hint's sentence.
+pub(crate) fn action(command: &str) -> String {
+    let action = command.split(' ').nth(2).unwrap_or_default();
+    match Ci::find() {
+        None => format!("`{command}`"),
+        Some(Ci::GitHub) => format!("the workflow `by-hand` with the action `{action}`"),
+        Some(Ci::GitLab) => format!("a pipeline with the variable `ACTION={action}`"),
+    }
+}
+
+/// Asks as `terminal::confirm` does. In CI nobody can answer, and the command's action of `by-hand` does not ask.
+pub(crate) fn confirm(question: &str, yes: bool, command: &str) -> Result<()> {
+    ensure!(
+        yes || Ci::find().is_none(),
+        "{question}: cannot ask in CI\nhint: {} does not ask",
+        action(&format!("cargo xtask {command}"))
+    );
+    terminal::confirm(question, yes)
+}
+
+/// Asks as `terminal::confirm_by_name` does, for what nobody can start from CI.
+pub(crate) fn confirm_by_name(question: &str, name: &str, yes: bool) -> Result<()> {
+    ensure!(
+        yes || Ci::find().is_none(),
+        "{question}: cannot ask in CI\nhint: this is for a terminal"
+    );
+    terminal::confirm_by_name(question, name, yes)
+}
+
+/// A command, or an option of one, that nobody can start from CI: the subject of a hint's sentence.
+pub(crate) fn at_terminal(command: &str) -> String {
+    match Ci::find() {
+        None => format!("`{command}`"),
+        Some(_) => format!("`{command}` at a terminal"),
+    }
 }
 
 /// Text as it is written in a cell of a Markdown table, so that nothing of it is taken for Markdown.

@@ -251,7 +251,8 @@ fn failures(outcomes: &[Outcome], all: &str, cluster: &str) -> Option<String> {
         }
     }
     if !held_back.is_empty() {
-        text += "\nhint: `--ignore-staging REASON` deploys them all the same";
+        let option = workflow::option("ignore-staging REASON");
+        text += &format!("\nhint: {option} deploys them all the same");
     }
     Some(text)
 }

@@ -485,9 +485,12 @@ impl Run {
     ) -> Result<()> {
         let found = prepare::dependency(release.chart, "dask-gateway")?;
         let own = found.as_ref().map(|(version, _)| version.as_str());
-        let version = wanted.or(own).context(
-            "the chart has no dependency `dask-gateway`\nhint: `--dask-gateway-version` says the version of its CRDs",
-        )?;
+        let version = wanted.or(own).with_context(|| {
+            format!(
+                "the chart has no dependency `dask-gateway`\nhint: {} says the version of its CRDs",
+                workflow::at_terminal("--dask-gateway-version")
+            )
+        })?;
         let mut applied = applied.lock().expect("nobody panics with it");
         if applied.contains(version) {
             return Ok(());

@@ -32,8 +32,8 @@ use crate::{
         name::Name,
         process,
         programs::{self, Tools},
-        terminal,
         tree::Tree,
+        workflow,
     },
     repository::{
         fleet::Fleet,
@@ -163,7 +163,7 @@ impl SupportReleases<'_> {
                 return Ok(args.options.exit_code(differs));
             }
             let question = format!("Deploy them to `{}`", args.cluster);
-            terminal::confirm(&question, args.options.yes)?;
+            workflow::confirm(&question, args.options.yes, "deploy-support")?;
         }
         self.deploy(args)?;
         Ok(ExitCode::SUCCESS)

@@ -22,7 +22,7 @@ use crate::{
         rollout,
         servers::{self, Servers},
     },
-    machine::{programs::Tools, terminal::Pods, tree::Tree},
+    machine::{programs::Tools, terminal::Pods, tree::Tree, workflow},
     repository::{
         cluster::{Cluster, SHARED},
         fleet::Fleet,
@@ -215,8 +215,8 @@ impl<'a> OneRelease<'a> {
             state.revisions.push(RevisionState::of(revision, behind));
         }
         let Some(newest) = revisions.last() else {
-            let command = &state.command;
-            let problem = format!("it is not deployed\nhint: `{command}`");
+            let deploy = workflow::action(&state.command);
+            let problem = format!("it is not deployed\nhint: {deploy}");
             state.problems.push(problem);
             return Ok(Value::Null);
         };
@@ -307,8 +307,8 @@ impl State {
         match changed {
             Ok(changed) => {
                 for it in changed.iter().filter(|it| it.is_gone) {
-                    let command = &self.command;
-                    let hint = format!("hint: `{command}` makes it again");
+                    let deploy = workflow::action(&self.command);
+                    let hint = format!("hint: {deploy} makes it again");
                     let problem = format!("{it}: somebody has deleted it\n{hint}");
                     self.problems.push(problem);
                 }

@@ -7,14 +7,17 @@ use std::{
 
 use anyhow::Result;
 
-use crate::kubernetes::{
-    api::Api,
-    objects::{Event, ObjectMeta, PartialObject, Pod, WorkloadObject},
-    rollout::{
-        pods, told,
-        watch::{Change, ListChange, Source, Update},
-        workloads::{self, RolloutStatus, Workload, WorkloadKind, WorkloadState},
+use crate::{
+    kubernetes::{
+        api::Api,
+        objects::{Event, ObjectMeta, PartialObject, Pod, WorkloadObject},
+        rollout::{
+            pods, told,
+            watch::{Change, ListChange, Source, Update},
+            workloads::{self, RolloutStatus, Workload, WorkloadKind, WorkloadState},
+        },
     },
+    machine::workflow,
 };
 
 /// Objects of one kind by their names, by the paths of their lists.
@@ -357,7 +360,8 @@ impl<'a> Observed<'a> {
 
 /// How to learn more about a release, with its line feed.
 pub(crate) fn hint(cluster: &str, release: &str) -> String {
-    format!("\nhint: `cargo xtask status {cluster} {release}` tells more")
+    let status = workflow::action(&format!("cargo xtask status {cluster} {release}"));
+    format!("\nhint: {status} tells more")
 }
 
 fn workload_name(object: &WorkloadObject) -> &str {
