@@ -110,7 +110,10 @@ fn deploy_hubs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Re
         if !missing.is_empty() {
             let missing = list(missing);
             match &args.ignore_staging {
-                Some(reason) => say!("{}: going on without {missing}: {reason}", hub.name()),
+                Some(reason) => {
+                    let reason = run.mask.hide(reason);
+                    say!("{}: going on without {missing}: {reason}", hub.name());
+                }
                 None => return report.hold_back(index, &missing),
             }
         }

@@ -9,11 +9,15 @@ use crate::{
         history::{Revision, given_label, label, short},
     },
     machine::{
-        process,
+        process, terminal,
         tree::Tree,
         workflow::{self, variable},
     },
+    secrets::Mask,
 };
+
+/// The variable that says why a person started this.
+pub(crate) const REASON: &str = "XTASK_REASON";
 
 /// What one run leaves with every release that it upgrades.
 pub(crate) struct Record {
@@ -27,6 +31,8 @@ pub(crate) struct Record {
     run: Option<String>,
     /// Why hubs are deployed although staging hubs are not ready.
     pub(crate) ignore_staging: Option<String>,
+    /// Why a person started this, in one line.
+    reason: Option<String>,
 }
 
 impl Record {
@@ -41,6 +47,7 @@ impl Record {
             actor: actor(sh),
             run: run_on_github().or_else(|| variable("CI_JOB_URL")),
             ignore_staging: None,
+            reason: variable(REASON).map(|it| in_one_line(&it)),
         })
     }
 
@@ -92,7 +99,8 @@ impl Record {
     }
 
     /// For people who look at the release's history: 256 characters at most, as helm wants it.
-    pub(crate) fn description(&self, what: &str) -> String {
+    /// What people wrote into it is shown without secrets.
+    pub(crate) fn description(&self, what: &str, mask: &Mask) -> String {
         let mut parts = vec![format!("{what} by {}", self.actor)];
         if let Some(commit) = &self.commit {
             let changed = if self.is_changed {
@@ -104,8 +112,15 @@ impl Record {
             parts.push(format!("commit {short}{changed}"));
         }
         parts.extend(self.run.clone());
-        let ignored = self.ignore_staging.as_ref();
-        parts.extend(ignored.map(|it| format!("staging ignored: {it}")));
+        let ignored = self.ignore_staging.as_deref().map(in_one_line);
+        let reason = self.reason.iter().filter(|it| ignored.as_ref() != Some(it));
+        let reason = reason.map(|it| format!("reason: {}", mask.hide(it)));
+        parts.extend(
+            ignored
+                .iter()
+                .map(|it| format!("staging ignored: {}", mask.hide(it))),
+        );
+        parts.extend(reason);
         shortened(parts.join(", "))
     }
 
@@ -116,6 +131,7 @@ impl Record {
         before: Option<&Revision>,
         cluster: &str,
         given: Option<&str>,
+        mask: &Mask,
     ) -> Vec<String> {
         let number = before.map_or(1, |it| it.number + 1);
         let mut labels = vec![
@@ -133,7 +149,7 @@ impl Record {
         labels.extend(given.map(|it| format!("given={}", given_label(it, number))));
         let flags = [
             "--description",
-            &self.description("deployed"),
+            &self.description("deployed", mask),
             "--labels",
             &labels.join(","),
         ];
@@ -166,9 +182,23 @@ fn shortened(text: String) -> String {
     }
 }
 
-/// The person who deploys, as far as the environment tells.
+/// A text without line breaks and other control characters, which a log or a terminal could heed.
+fn in_one_line(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
+    let words: Vec<_> = text.split_whitespace().collect();
+    terminal::visible(&words.join(" ")).into_owned()
+}
+
+/// The person who deploys, as far as the environment tells. On GitHub somebody may have run again what somebody else
+/// had started.
 fn actor(sh: &Shell) -> String {
-    let variables = ["GITHUB_ACTOR", "GITLAB_USER_LOGIN", "USER", "LOGNAME"];
+    let variables = [
+        "GITHUB_TRIGGERING_ACTOR",
+        "GITHUB_ACTOR",
+        "GITLAB_USER_LOGIN",
+        "USER",
+        "LOGNAME",
+    ];
     variables
         .into_iter()
         .find_map(variable)

@@ -418,9 +418,8 @@ impl<'a> HelmRunner<'a> {
         let mut last = before.last();
         loop {
             let number = last.map_or(0, |it| it.number);
-            let flags = session
-                .record
-                .flags(last, &session.target.cluster, self.given);
+            let (record, cluster) = (&session.record, &session.target.cluster);
+            let flags = record.flags(last, cluster, self.given, self.mask);
             let upgrade = self.upgrade_command(release, flags);
             let before = Before::new(number, &[]);
             let applied = self.run_with_hooks(session, release.name, before, upgrade);

@@ -115,7 +115,7 @@ impl HelmRunner<'_> {
         let what = format!("{OUR_ROLLBACK} to revision {revision}");
         let mut flags = vec![
             "--description".to_owned(),
-            session.record.description(&what),
+            session.record.description(&what, self.mask),
         ];
         if self.flags.contains(&FORCE_CONFLICTS) {
             flags.push(FORCE_CONFLICTS.to_owned());
