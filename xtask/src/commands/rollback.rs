@@ -101,7 +101,11 @@ pub fn rollback(sh: &Shell, tree: &Tree, args: &Rollback) -> Result<ExitCode> {
     session
         .unless_stopped(release, lease.unless_lost(result))
         .with_context(|| shown)?;
-    terminal::print(&outcome(&way_back))?;
+    let left = way_back.left_in_repository(&sh, &session.record);
+    let number = way_back.target().number;
+    terminal::print(&format!(
+        "{release} is as in revision {number}, and ready\n{left}\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -178,21 +182,4 @@ fn ensure_unchanged(session: &Session, way_back: &WayBack) -> Result<()> {
         "somebody has changed it meanwhile: nothing was done"
     );
     Ok(())
-}
-
-/// The last line: a rollback does not change the repository.
-fn outcome(way_back: &WayBack) -> String {
-    let brought = match way_back.brought() {
-        Some((number, commit)) => {
-            let commit = history::short(commit);
-            format!("what revision {number} brought (commit {commit})")
-        }
-        None => "another version".to_owned(),
-    };
-    format!(
-        "{} is as in revision {}, and ready\n\
-         The repository still has {brought}, and the next deploy brings that\n",
-        way_back.release,
-        way_back.target().number,
-    )
 }

@@ -10,9 +10,12 @@ use std::{
 use anyhow::{Result, ensure};
 use xshell::{Cmd, Shell, cmd};
 
-use crate::machine::{
-    process::{self, Output},
-    tree::Tree,
+use crate::{
+    kubernetes::history::short,
+    machine::{
+        process::{self, Output},
+        tree::Tree,
+    },
 };
 
 /// How long one remote may take.
@@ -135,6 +138,26 @@ impl Commits {
             _ if self.is_shallow(sh)? => Ok(None),
             _ => Ok(Some(Order::NotOlder)),
         }
+    }
+
+    /// How to take back what came after one commit until another one. None if git cannot tell, or if it is the same one.
+    pub(crate) fn way_to_revert(&self, sh: &Shell, before: &str, commit: &str) -> Option<String> {
+        let root = &self.root;
+        let sh = &alone(sh);
+        let range = format!("{before}..{commit}");
+        let list = cmd!(
+            sh,
+            "git -C {root} rev-list --first-parent --parents {range}"
+        );
+        let list = process::read(sh, list).ok()?;
+        let mut lines = list.lines();
+        let parents = lines.next()?.split(' ').skip(1).count();
+        let (before, commit) = (short(before), short(commit));
+        Some(match (lines.next(), parents) {
+            (Some(_), _) => format!("revert what brought it (`git log {before}..{commit}`)"),
+            (None, 0 | 1) => format!("`git revert {commit}`"),
+            (None, _) => format!("`git revert -m 1 {commit}`"),
+        })
     }
 
     fn knows(&self, sh: &Shell, commit: &str) -> Result<bool> {

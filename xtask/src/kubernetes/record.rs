@@ -98,6 +98,17 @@ impl Record {
         }
     }
 
+    /// What a person can do to take back what a commit brought since the commit `before`, as far as git can tell.
+    pub(crate) fn way_to_revert(
+        &self,
+        sh: &Shell,
+        before: Option<&str>,
+        commit: &str,
+    ) -> Option<String> {
+        let before = before.filter(|it| is_hash(it) && is_hash(commit))?;
+        self.commits.way_to_revert(sh, before, commit)
+    }
+
     /// For people who look at the release's history: 256 characters at most, as helm wants it.
     /// What people wrote into it is shown without secrets.
     pub(crate) fn description(&self, what: &str, mask: &Mask) -> String {

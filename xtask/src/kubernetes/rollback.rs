@@ -49,7 +49,10 @@ impl HelmRunner<'_> {
             return format!("it was not rolled back to revision {number}: {err:#}");
         }
         match self.roll_back(&way_back, session, &[]) {
-            Ok(()) => format!("rolled back to revision {number}, which is ready again"),
+            Ok(()) => format!(
+                "rolled back to revision {number}, which is ready again\n{}",
+                way_back.left_in_repository(self.sh, &session.record)
+            ),
             Err(err) => format!("rolling back to revision {number} failed: {err:#}"),
         }
     }

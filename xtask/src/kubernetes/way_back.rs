@@ -5,11 +5,13 @@
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use xshell::Shell;
 
 use crate::{
     kubernetes::{
         api::Api,
         history::{self, Outcome, Revision},
+        record::Record,
         session::Session,
         volumes,
     },
@@ -23,8 +25,8 @@ pub(crate) struct WayBack<'a> {
     /// Where among them the one is that is left, and the one that is returned to.
     left: usize,
     target: usize,
-    /// Whether the one that is left was itself made of an earlier one.
-    left_is_rollback: bool,
+    /// Where the newest one up to that is which is no rollback: the repository still has what it brought.
+    brought: Option<usize>,
     /// What helm keeps of that revision.
     pub(crate) content: Value,
     /// What helm keeps of the newest one.
@@ -57,10 +59,10 @@ impl<'a> WayBack<'a> {
                 if !is_same(&content, &left_content)? {
                     return Ok(Some(WayBack {
                         release,
+                        brought: brought(api, release, &revisions[..=left], &left_content)?,
                         revisions,
                         left,
                         target,
-                        left_is_rollback: rolled_back_to(&left_content).is_some(),
                         content,
                         live_content,
                     }));
@@ -89,7 +91,7 @@ impl<'a> WayBack<'a> {
         Ok(WayBack {
             release,
             left,
-            left_is_rollback: rolled_back_to(&left_content).is_some(),
+            brought: brought(api, release, &revisions[..=left], &left_content)?,
             content: revisions[target].content(api, release)?,
             live_content,
             revisions,
@@ -106,12 +108,30 @@ impl<'a> WayBack<'a> {
         &self.revisions[self.left]
     }
 
-    /// The number and the commit of the revision that is left, if a deploy of ours brought it.
-    pub(crate) fn brought(&self) -> Option<(u32, &str)> {
-        let left = self.left();
-        let is_deployed_by_us = left.outcome != Outcome::Unknown && !self.left_is_rollback;
-        let commit = left.commit.as_deref().filter(|_| is_deployed_by_us)?;
-        Some((left.number, commit))
+    /// What to say of the repository once the release is back: it is not changed.
+    pub(crate) fn left_in_repository(&self, sh: &Shell, record: &Record) -> String {
+        let brought = self.brought.map(|it| &self.revisions[it]);
+        let brought = brought.filter(|it| it.outcome != Outcome::Unknown);
+        let Some((revision, commit)) = brought.and_then(|it| Some((it, it.commit.as_deref()?)))
+        else {
+            return "The repository still has another version, of a commit that is not recorded, and the next deploy brings \
+                    that"
+                .to_owned();
+        };
+        let what = format!(
+            "The repository still has what revision {} brought (commit {}",
+            revision.number,
+            history::short(commit)
+        );
+        if revision.has_changes {
+            return format!(
+                "{what} with changes that were in no commit), unless somebody has taken them back, and the next deploy \
+                 brings that"
+            );
+        }
+        let way = record.way_to_revert(sh, self.target().own_commit(), commit);
+        let way = way.unwrap_or_else(|| "revert it".to_owned());
+        format!("{what}): {way}, or the next deploy brings it again")
     }
 
     /// The number of a ready revision that is the same as the one that is left.
@@ -161,6 +181,25 @@ fn left(api: &Api, release: &str, revisions: &[Revision], live: &Value) -> Resul
         }
     }
     Ok((last, live.clone()))
+}
+
+/// Where the newest of these revisions is that was not made of an earlier one. `newest` is what helm keeps of the last one.
+fn brought(
+    api: &Api,
+    release: &str,
+    revisions: &[Revision],
+    newest: &Value,
+) -> Result<Option<usize>> {
+    let mut is_rollback = rolled_back_to(newest).is_some();
+    for (position, revision) in revisions.iter().enumerate().rev() {
+        if position + 1 < revisions.len() {
+            is_rollback = rolled_back_to(&revision.content(api, release)?).is_some();
+        }
+        if !is_rollback {
+            return Ok(Some(position));
+        }
+    }
+    Ok(None)
 }
 
 /// The number of the revision that a revision was made of, if it is a rollback.
