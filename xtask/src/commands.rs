@@ -1,5 +1,6 @@
 //! The commands, each in a file or folder of its own. None of them uses another one.
 
+pub mod by_hand;
 pub mod ci;
 pub mod completion;
 pub mod config;

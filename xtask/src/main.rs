@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use xshell::Shell;
 use xtask::{
     commands::{
-        ci,
+        by_hand, ci,
         completion::{self, Complete, Completion},
         config, decrypt_age, deploy, exec,
         generate::{self, helm_upgrade_jobs},
@@ -69,6 +69,8 @@ enum Command {
     GenerateHelmUpgradeJobs(helm_upgrade_jobs::GenerateHelmUpgradeJobs),
     /// Check the deployer's own code: formatting, lints, docs and all tests
     Ci,
+    #[command(hide = true)]
+    ByHand(by_hand::ByHand),
     #[command(hide = true)]
     Complete(Complete),
 }
@@ -150,6 +152,7 @@ fn run_in(sh: &Shell, tree: &Tree, command: &Command) -> Result<ExitCode> {
         Command::UseClusterCredentials(args) => {
             use_cluster_credentials::use_cluster_credentials(sh, tree, args)
         }
+        Command::ByHand(args) => by_hand::by_hand(sh, tree, args),
         Command::Ci => ci::ci(sh),
         Command::Complete(_) => unreachable!("it needs no repository"),
     }

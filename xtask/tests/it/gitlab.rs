@@ -304,8 +304,13 @@ fn push(
         passed
     };
     let mut of_push = jobs(&main);
-    let condition = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH";
-    of_push.retain(|_, it| it["rules"].is_null() || it["rules"] == json!([{"if": condition}]));
+    let condition = json!({"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"});
+    let is_of_push = |rules: &Value| {
+        rules
+            .as_array()
+            .is_none_or(|it| it.last() == Some(&condition))
+    };
+    of_push.retain(|_, it| is_of_push(&it["rules"]));
     let mut child = BTreeMap::new();
     let owned = |it: BTreeMap<&str, Outcome>| {
         it.into_iter()

@@ -8,6 +8,7 @@
 
 mod a_real_node;
 mod browser;
+mod by_hand;
 mod cases;
 mod chart_files;
 mod charts;
