@@ -135,7 +135,7 @@ fn run_in(sh: &Shell, tree: &Tree, command: &Command) -> Result<ExitCode> {
         Command::Deploy(args) => deploy::deploy(sh, tree, args),
         Command::DeploySupport(args) => deploy::support::deploy_support(sh, tree, args),
         Command::Status(args) => status::status(sh, tree, args),
-        Command::Config(command) => config::config(tree, command),
+        Command::Config(command) => config::config(sh, tree, command),
         Command::Generate(command) => generate::generate(sh, tree, command),
         Command::Github(command) => github::github(command),
         Command::GenerateHelmUpgradeJobs(args) => {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 pub(crate) use self::{
     documents::split_documents,
+    key_path::{KeyPath, Step},
     node::{Data, Files, Finding, Map, Node, Place, merge, unquoted},
     scalar::is_of_version,
     shape::Shape,
@@ -17,6 +18,7 @@ use self::{
 };
 
 mod documents;
+mod key_path;
 mod mistakes;
 mod node;
 mod reader;

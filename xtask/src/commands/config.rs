@@ -1,10 +1,12 @@
-//! Prints names for scripts.
+//! Prints names for scripts, and finds and sets values.
 
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use xshell::Shell;
 
+use self::get_values::{GetValues, get_values};
 use crate::{
     machine::{
         terminal::{self, did_you_mean, list},
@@ -13,10 +15,13 @@ use crate::{
     repository::cluster::{Cluster, PROVIDERS, provider_meant},
 };
 
-/// Print the names of clusters or hubs, one on each line
+mod get_values;
+
+/// Print the names of clusters and hubs, and find and set their values
 ///
-/// A cluster whose cluster.yaml has problems is a warning, and the names of the others are printed.
+/// A cluster whose cluster.yaml has problems is a warning, and the others are printed.
 #[derive(clap::Subcommand)]
+#[allow(missing_docs, reason = "clap takes the help of what some of them hold")]
 pub enum Config {
     /// Print the names of all clusters
     GetClusters {
@@ -34,6 +39,7 @@ pub enum Config {
         /// Cluster, by its folder in config/clusters/
         cluster: Option<String>,
     },
+    GetValues(GetValues),
 }
 
 fn provider(name: &str) -> Result<String> {
@@ -51,8 +57,8 @@ fn providers() -> Vec<CompletionCandidate> {
     PROVIDERS.map(CompletionCandidate::new).into()
 }
 
-/// Prints names.
-pub fn config(tree: &Tree, command: &Config) -> Result<ExitCode> {
+/// Prints names or values, or sets a value.
+pub fn config(sh: &Shell, tree: &Tree, command: &Config) -> Result<ExitCode> {
     let names = match command {
         Config::GetClusters { provider } => clusters(tree, provider.as_deref())?,
         Config::GetHubs { cluster: None } => all_hubs(tree)?,
@@ -63,6 +69,7 @@ pub fn config(tree: &Tree, command: &Config) -> Result<ExitCode> {
             .into_iter()
             .map(|it| it.name)
             .collect(),
+        Config::GetValues(args) => return get_values(sh, tree, args),
     };
     let lines: String = names.iter().map(|it| format!("{it}\n")).collect();
     terminal::print(&lines)?;

@@ -74,6 +74,11 @@ impl<'a> ReleaseConfig<'a> {
         self.hub.map_or("support", |hub| &hub.name)
     }
 
+    /// With its cluster, as people write it: "lake/prod".
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}", self.cluster.name, self.name())
+    }
+
     /// For messages: "hub `prod`".
     pub(crate) fn shown(&self) -> String {
         match self.hub {

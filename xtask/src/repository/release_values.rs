@@ -7,7 +7,7 @@ use crate::{
     machine::parallel,
     repository::{fleet::Fleet, hub_traits::text_at, release_config::ReleaseConfig},
     secrets::Decrypter,
-    yaml::{self, Data, Map, Node},
+    yaml::{self, Data, KeyPath, Map, Node, Step},
 };
 
 /// What helm would compute, as far as the release's chart can be read.
@@ -64,4 +64,23 @@ impl<'a> ReleaseValues<'a> {
             .or_else(|| self.values.text(path))
             .or_else(|| of_basehub?.text(path))
     }
+}
+
+/// Where a key leads among the values of a release. One that has nothing there is one of its subcharts', or of theirs: a
+/// chart that is built on another one has that one's values below its name.
+pub(crate) fn paths_of_key(key: &KeyPath, values: &Node, enabled: &EnabledChart) -> Vec<KeyPath> {
+    if key.find(values).is_some() {
+        return vec![key.clone()];
+    }
+    let mut paths = Vec::new();
+    for part in &enabled.parts {
+        let Some(below) = values.get(&[part.name]) else {
+            continue;
+        };
+        for path in paths_of_key(key, below, part) {
+            let first = Step::Key(part.name.to_owned());
+            paths.push(KeyPath([vec![first], path.0].concat()));
+        }
+    }
+    paths
 }
