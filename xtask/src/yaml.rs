@@ -18,6 +18,7 @@ use self::{
 };
 
 mod documents;
+pub(crate) mod edit;
 mod key_path;
 mod mistakes;
 mod node;
@@ -85,6 +86,20 @@ fn second_document(first: &Node, at: Option<Place>) -> Finding {
     let message =
         format!("helm merges this second document over the one in line {line}: join them");
     Finding::problem("second-document", at, message)
+}
+
+/// A value that stands alone, as somebody writes it on a command line.
+pub(crate) fn read_value(value: &str) -> Result<Node, Finding> {
+    let document = Document {
+        text: value.to_owned(),
+        lines_before: 0,
+    };
+    let read = read_document(&document, 0, Content::Values)?;
+    let Some(ReadDocument { node, findings }) = read else {
+        return Ok(Node::nowhere(Data::Null));
+    };
+    let dropped = findings.into_iter().find(|it| !it.is_warning);
+    dropped.map_or(Ok(node), Err)
 }
 
 /// A file as a type. Like sigs.k8s.io/yaml's Unmarshal, which helm reads all but values with, this takes the first

@@ -6,7 +6,10 @@ use anyhow::{Result, ensure};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use xshell::Shell;
 
-use self::get_values::{GetValues, get_values};
+use self::{
+    get_values::{GetValues, get_values},
+    set::{Set, set},
+};
 use crate::{
     machine::{
         terminal::{self, did_you_mean, list},
@@ -16,6 +19,7 @@ use crate::{
 };
 
 mod get_values;
+mod set;
 
 /// Print the names of clusters and hubs, and find and set their values
 ///
@@ -40,6 +44,7 @@ pub enum Config {
         cluster: Option<String>,
     },
     GetValues(GetValues),
+    Set(Set),
 }
 
 fn provider(name: &str) -> Result<String> {
@@ -70,6 +75,7 @@ pub fn config(sh: &Shell, tree: &Tree, command: &Config) -> Result<ExitCode> {
             .map(|it| it.name)
             .collect(),
         Config::GetValues(args) => return get_values(sh, tree, args),
+        Config::Set(args) => return set(sh, tree, args),
     };
     let lines: String = names.iter().map(|it| format!("{it}\n")).collect();
     terminal::print(&lines)?;

@@ -189,6 +189,36 @@ pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
     written.with_context(|| format!("cannot write `{}`", file.display()))
 }
 
+/// Replaces the content of files that are there, all of them or none as far as that can be known before: each is written
+/// beside its file, with that one's mode, before the first is renamed.
+pub(crate) fn replace_all(files: &[(PathBuf, &[u8])]) -> Result<()> {
+    let mut parts = Vec::new();
+    let mut written = Ok(());
+    for (number, (file, content)) in files.iter().enumerate() {
+        let part = file.with_extension(format!("{PART}{}-{number}", std::process::id()));
+        written = written.and_then(|()| write_part(file, &part, content));
+        parts.push((part, file));
+    }
+    for (part, file) in &parts {
+        written = written.and_then(|()| {
+            fs::rename(part, file).with_context(|| format!("cannot write `{}`", file.display()))
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(part);
+        }
+    }
+    written
+}
+
+fn write_part(file: &Path, part: &Path, content: &[u8]) -> Result<()> {
+    let mode = fs::metadata(file).map(|it| it.permissions());
+    mode.and_then(|mode| {
+        fs::write(part, content)?;
+        fs::set_permissions(part, mode)
+    })
+    .with_context(|| format!("cannot write `{}`", part.display()))
+}
+
 /// What the extension of half a file begins with.
 const PART: &str = "part-";
 

@@ -393,6 +393,12 @@ impl Fleet {
         self.made.values().any(|it| it.sources.contains_key(path))
     }
 
+    /// Whether a file in jsonnet imports this one for a release.
+    pub(crate) fn imports(&self, release: &ReleaseConfig, path: &Path) -> bool {
+        let mut sources = jsonnet::sources(&self.made, release.cluster, release.hub);
+        sources.any(|it| it == path)
+    }
+
     /// Values that people set, all of a release's files together that can be read.
     pub(crate) fn set(&self, release: &ReleaseConfig) -> Map {
         let mut set = Map::new();

@@ -82,11 +82,7 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     }
     found.extend(one_cluster_twice(fleet));
     let releases = fleet.releases();
-    let checked = parallel::side_by_side(sh, &releases, |_, release| {
-        let mut problems = fleet.problems_of(release);
-        let named = check_release(fleet, release, &mut problems);
-        (problems.found, named)
-    });
+    let checked = check_releases(fleet, sh, &releases);
     let mut hosts = Vec::new();
     let mut images = BTreeSet::new();
     for (problems, named) in checked {
@@ -97,6 +93,29 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     found.extend(ingress::hosts_of_two_hubs(fleet, &hosts));
     found.extend(images::told(fleet, &images));
     found
+}
+
+/// The problems of these releases, without those that several of them have together.
+pub(crate) fn problems_of_releases(
+    fleet: &Fleet,
+    sh: &Shell,
+    releases: &[ReleaseConfig],
+) -> Vec<Problem> {
+    let checked = check_releases(fleet, sh, releases);
+    checked.into_iter().flat_map(|(found, _)| found).collect()
+}
+
+/// The problems of each of these releases, and what it names.
+fn check_releases<'a>(
+    fleet: &Fleet,
+    sh: &Shell,
+    releases: &[ReleaseConfig<'a>],
+) -> Vec<(Vec<Problem>, Named<'a>)> {
+    parallel::side_by_side(sh, releases, |_, release| {
+        let mut problems = fleet.problems_of(release);
+        let named = check_release(fleet, release, &mut problems);
+        (problems.found, named)
+    })
 }
 
 fn problems_of_finding(fleet: &Fleet, read: &ReadFinding) -> Vec<Problem> {

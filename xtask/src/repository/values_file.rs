@@ -55,14 +55,7 @@ impl ValuesFile {
     pub(crate) fn read(tree: &Tree, path: &Path, number: u32) -> ValuesFile {
         let shown = path.display();
         let (content, state) = match tree.read_if_there(path) {
-            Ok(Some(content)) => {
-                let state = if is_jsonnet(path) {
-                    ValuesContent::of_jsonnet(path, &content, number)
-                } else {
-                    ValuesContent::of(path, &content, number)
-                };
-                (content, state)
-            }
+            Ok(Some(content)) => return ValuesFile::of(path, content, number),
             Ok(None) => {
                 let why = format!("`{shown}` {}", tree.missing());
                 (Vec::new(), ValuesContent::Unreadable(why))
@@ -71,6 +64,20 @@ impl ValuesFile {
                 let why = format!("`{shown}`: {err:#}");
                 (Vec::new(), ValuesContent::Unreadable(why))
             }
+        };
+        ValuesFile {
+            number,
+            content,
+            state,
+        }
+    }
+
+    /// A file with this content.
+    pub(crate) fn of(path: &Path, content: Vec<u8>, number: u32) -> ValuesFile {
+        let state = if is_jsonnet(path) {
+            ValuesContent::of_jsonnet(path, &content, number)
+        } else {
+            ValuesContent::of(path, &content, number)
         };
         ValuesFile {
             number,

@@ -47,6 +47,11 @@ impl KeyPath {
         path
     }
 
+    /// The path of as many of its first steps.
+    pub(crate) fn first(&self, count: usize) -> KeyPath {
+        KeyPath(self.0[..count].to_vec())
+    }
+
     /// Calls `f` with each value at or below a node that has none below it, and its path. `self` is the node's.
     pub(crate) fn visit_leaves<'a>(&self, node: &'a Node, f: &mut impl FnMut(KeyPath, &'a Node)) {
         match &node.data {

@@ -313,6 +313,21 @@ fn key_text(key: Scalar) -> Result<Arc<str>, &'static str> {
     }
 }
 
+/// The text of a key that says it itself, and is none of `<<`.
+pub(crate) fn name_of_key(key: &Raw) -> Option<Arc<str>> {
+    let Raw::Scalar(scalar) = key else {
+        return None;
+    };
+    if is_merge(key) {
+        return None;
+    }
+    if scalar.tag.is_none() && !scalar.is_plain {
+        return Some(scalar.text.as_str().into());
+    }
+    let tag = scalar.tag.as_deref().unwrap_or_default();
+    key_text(scalar::resolve(tag, &scalar.text).ok()?).ok()
+}
+
 fn is_merge(key: &Raw) -> bool {
     let Raw::Scalar(scalar) = key else {
         return false;

@@ -30,7 +30,10 @@ pub(crate) struct Tree {
 
 pub(crate) struct RawNode {
     pub(crate) raw: Raw,
-    mark: Mark,
+    /// The beginning of its anchor or tag, if it has one.
+    pub(crate) mark: Mark,
+    /// Behind its last character. That of a block is where something else begins.
+    pub(crate) end: Mark,
 }
 
 pub(crate) enum Raw {
@@ -48,6 +51,7 @@ pub(crate) struct RawScalar {
     pub(crate) text: String,
     pub(crate) tag: Option<String>,
     pub(crate) is_plain: bool,
+    pub(crate) style: ScalarStyle,
 }
 
 /// What is known while a document is parsed.
@@ -66,7 +70,7 @@ struct OpenCollection {
 }
 
 impl Building {
-    /// Whether `\/` could be an escape between these characters.
+    /// Whether `\/` could be an escape between these bytes.
     fn has_escaped_slash(&self, between: Range<u64>) -> bool {
         let slashes = &self.escaped_slashes;
         let next = slashes.partition_point(|it| *it < between.start);
@@ -101,7 +105,10 @@ impl Tree {
                     return Err(tree.problem(event.start_mark, message));
                 }
                 EventData::StreamStart { .. } | EventData::DocumentStart { .. } => {}
-                EventData::SequenceEnd | EventData::MappingEnd => _ = building.open.pop(),
+                EventData::SequenceEnd | EventData::MappingEnd => {
+                    let closed = building.open.pop().expect("it was opened");
+                    tree.nodes[closed.index].end = event.end_mark;
+                }
                 _ => tree.add(event, &mut building)?,
             }
         }
@@ -134,10 +141,11 @@ impl Tree {
     /// Adds the node that an event begins.
     fn add(&mut self, event: Event, building: &mut Building) -> Result<(), Finding> {
         let mark = event.start_mark;
+        let end = event.end_mark;
         let index = self.nodes.len();
         let (raw, anchor) = self.raw(event, building)?;
         let is_collection = matches!(raw, Raw::List(_) | Raw::Map(_));
-        self.nodes.push(RawNode { raw, mark });
+        self.nodes.push(RawNode { raw, mark, end });
         if let Some(anchor) = anchor {
             building.anchors.insert(anchor, index);
         }
@@ -189,6 +197,7 @@ impl Tree {
                     text,
                     tag,
                     is_plain,
+                    style,
                 };
                 Ok((Raw::Scalar(scalar), anchor))
             }
@@ -312,7 +321,7 @@ fn next(parser: &mut Parser<&mut &[u8]>) -> Option<libyaml_safer::Result<Event>>
     event.ok()
 }
 
-/// Where `\/` could be an escape, in characters from the beginning: YAML 1.2 has it in double-quoted scalars, and Go's
+/// Where `\/` could be an escape, in bytes from the beginning, as the parser counts: YAML 1.2 has it in double-quoted scalars, and Go's
 /// parser of YAML 1.1 does not.
 fn escaped_slashes(text: &str) -> Vec<u64> {
     let mut found = Vec::new();
@@ -320,9 +329,9 @@ fn escaped_slashes(text: &str) -> Vec<u64> {
         return found;
     }
     let mut is_escaped = false;
-    for (index, char) in (0..).zip(text.chars()) {
+    for (index, char) in text.char_indices() {
         if is_escaped && char == '/' {
-            found.push(index);
+            found.push(index as u64);
         }
         is_escaped = char == '\\' && !is_escaped;
     }
