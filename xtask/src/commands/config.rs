@@ -21,6 +21,9 @@ use crate::{
 mod get_values;
 mod set;
 
+#[doc(hidden)]
+pub use self::set::set_in;
+
 /// Print the names of clusters and hubs, and find and set their values
 ///
 /// A cluster whose cluster.yaml has problems is a warning, and the others are printed.

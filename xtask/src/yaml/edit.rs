@@ -366,16 +366,6 @@ impl<'a> Source<'a> {
             }
             Raw::Scalar(_) => bail!("line {line}: there is a value already, with no keys below it"),
         };
-        if let Some(item) = rest
-            .iter()
-            .skip(usize::from(is_list))
-            .find(|it| matches!(it, Step::Item(_)))
-        {
-            bail!(
-                "line {line}: there is no list that could get the item `{}`",
-                named(item)
-            );
-        }
         if !self.is_flow(index) {
             return Ok(self.additions_to_block(index, last.unwrap_or(index), rest, value));
         }

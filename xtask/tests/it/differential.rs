@@ -39,7 +39,7 @@ const SCALARS: &str = include_str!("differential/scalars.txt");
 const KEYS: &str = include_str!("differential/keys.txt");
 
 /// Each is a whole values file.
-const DOCUMENTS: &str = include_str!("differential/documents.txt");
+pub(crate) const DOCUMENTS: &str = include_str!("differential/documents.txt");
 
 /// A schema and, after it, values files for it. `@7` stands for the `$schema` of draft 7.
 const SCHEMAS: &str = include_str!("differential/schemas.txt");
@@ -139,6 +139,119 @@ fn validate_refuses_what_helm_refuses() {
     );
 }
 
+/// What `config get-values` prints of each case, put together again, is all that helm computes.
+#[test]
+fn get_values_prints_what_helm_computes() {
+    let repo = Repo::new();
+    let mut seen = BTreeSet::new();
+    let mut cases = cases();
+    // LAYOUTS come several times, and helm takes its time.
+    let mut number = 0;
+    cases.retain(|it| {
+        number += 1;
+        match it.table {
+            "CHARTS" => number % 3 == 0,
+            "DOCUMENTS" => number % 5 == 0 && it.pinned == Pinned::Wanted,
+            "LAYOUTS" => seen.insert(it.files.get("Chart.yaml").cloned()),
+            _ => false,
+        }
+    });
+    let numbered: Vec<_> = cases.iter().enumerate().collect();
+    let helms = each(&numbered, |(number, case)| {
+        case.write(&repo, *number);
+        helm(&repo, *number, &["--skip-schema-validation"])
+    });
+    repo.write("config/clusters/lake/cluster.yaml", &cluster(&cases));
+    let ran = repo.run("config get-values lake --all --format json");
+    let not_shown = ran
+        .stderr
+        .lines()
+        .filter_map(|it| it.trim().strip_prefix("not shown: "));
+    let not_shown: BTreeSet<_> = not_shown.flat_map(|it| it.split(", ")).collect();
+    let rows: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
+    let mut ours: BTreeMap<String, Value> = BTreeMap::new();
+    for row in rows {
+        let hub = row["hub"].as_str().unwrap().to_owned();
+        let values = ours.entry(hub).or_insert_with(|| json!({}));
+        *at_key(values, row["key"].as_str().unwrap()) = row["value"].clone();
+    }
+    let mut compared = 0;
+    for (number, helm) in helms.iter().enumerate() {
+        let Ok(output) = helm else { continue };
+        // Where we are stricter.
+        if not_shown.contains(&format!("lake/c{number}").as_str()) {
+            continue;
+        }
+        let helms = values_of(output);
+        let ours = ours.remove(&format!("c{number}"));
+        let ours = ours.unwrap_or_else(|| json!({}));
+        assert!(
+            same(&ours, &helms),
+            "{}ours: {ours}\nhelm: {helms}",
+            cases[number].show()
+        );
+        compared += 1;
+    }
+    assert!(compared > 40, "{compared}");
+}
+
+/// The place of a key that `config get-values` prints.
+fn at_key<'a>(mut value: &'a mut Value, key: &str) -> &'a mut Value {
+    let mut step = String::new();
+    let mut chars = key.chars();
+    let enter = |value: &'a mut Value, step: &mut String| {
+        if step.is_empty() {
+            return value;
+        }
+        let step = std::mem::take(step);
+        if let Some(index) = step.strip_prefix('[') {
+            if !value.is_array() {
+                *value = json!([]);
+            }
+            let index = index.parse::<usize>().unwrap();
+            let items = value.as_array_mut().unwrap();
+            items.resize(items.len().max(index + 1), Value::Null);
+            return &mut items[index];
+        }
+        if !value.is_object() {
+            *value = json!({});
+        }
+        value
+            .as_object_mut()
+            .unwrap()
+            .entry(step)
+            .or_insert(Value::Null)
+    };
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => step.push(chars.next().unwrap()),
+            '.' | ']' => value = enter(value, &mut step),
+            '[' => {
+                value = enter(value, &mut step);
+                step.push('[');
+            }
+            _ => step.push(char),
+        }
+    }
+    enter(value, &mut step)
+}
+
+/// Whether two values are the same, however their numbers are written.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
 fn difference(case: &Case, helm: &Result<(), String>, told: &[Value]) -> Option<&'static str> {
     if case.pinned == Pinned::Yes && helm.is_err() {
         return Some("helm computes now this, now that");
@@ -217,12 +330,7 @@ fn helm(repo: &Repo, number: usize, args: &[&str]) -> Verdict {
 /// Makes schemas of all that helm computed, and now and then adds a twin with a wrong one. What helm says is known then
 /// where it has nothing to compute; even so it's asked now and then.
 fn pin(cases: &mut Vec<Case>, number: usize, output: &str) -> Option<(usize, Verdict)> {
-    let (_, base64) = output
-        .split_once("values: ")
-        .unwrap_or_else(|| panic!("c{number}: {output}"));
-    let text = BASE64_STANDARD
-        .decode(base64.lines().next().unwrap())
-        .unwrap();
+    let text = text_of_values(output);
     let computed: Value = serde_json::from_slice(&text).unwrap();
     let case = &mut cases[number];
     case.pinned = Pinned::Yes;
@@ -252,6 +360,20 @@ fn pin(cases: &mut Vec<Case>, number: usize, output: &str) -> Option<(usize, Ver
         });
     }
     (!is_chart && !number.is_multiple_of(32)).then(|| (number, Ok(String::new())))
+}
+
+/// The values that a template of these tests prints, as JSON.
+fn text_of_values(output: &str) -> Vec<u8> {
+    let (_, base64) = output
+        .split_once("values: ")
+        .unwrap_or_else(|| panic!("{output}"));
+    BASE64_STANDARD
+        .decode(base64.lines().next().unwrap())
+        .unwrap()
+}
+
+pub(crate) fn values_of(output: &str) -> Value {
+    serde_json::from_slice(&text_of_values(output)).unwrap()
 }
 
 /// Changes one leaf in each of these.

@@ -14,6 +14,8 @@ mod chart_files;
 mod charts;
 mod claims;
 mod completion;
+mod config;
+mod config_set;
 mod deploy;
 mod diff;
 mod differential;

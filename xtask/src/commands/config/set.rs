@@ -113,12 +113,7 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
     let [names @ .., key, spelt] = &args.releases[..] else {
         unreachable!("there are three words at least")
     };
-    let wish = Wish {
-        key: KeyPath::parse(key)?,
-        value: read_value(spelt)?,
-        spelt: spelt.trim(),
-        file: args.file.as_deref(),
-    };
+    let wish = Wish::read(key, spelt, args.file.as_deref())?;
     let mut fleet =
         Fleet::load(sh, tree, &EVERYTHING, None, &[])?.with_charts(fetch::cached_schemas());
     let changes = wish.changes(&fleet, names)?;
@@ -152,6 +147,19 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The text of a values file with another value, for tests that try many in their own process.
+#[doc(hidden)]
+pub fn set_in(content: &str, key: &str, spelt: &str) -> Result<String> {
+    let wish = Wish::read(key, spelt, None)?;
+    let file = ValuesFile::of(Path::new("values.yaml"), content.into(), 0);
+    let old = file.plain().and_then(|it| wish.key.find(it));
+    let value = NewValue {
+        node: wish.typed_as(old),
+        spelt: wish.spelt.to_owned(),
+    };
+    edit::set(content, &wish.key, &value)
+}
+
 /// What was typed as a value.
 fn read_value(spelt: &str) -> Result<Node> {
     let quoted = serde_json::Value::from(spelt).to_string();
@@ -168,6 +176,17 @@ fn read_value(spelt: &str) -> Result<Node> {
         bail!("`{spelt}` has a comment, which is no part of the value\n{hint}");
     }
     Ok(node)
+}
+
+impl<'a> Wish<'a> {
+    fn read(key: &str, spelt: &'a str, file: Option<&'a Path>) -> Result<Wish<'a>> {
+        Ok(Wish {
+            key: KeyPath::parse(key)?,
+            value: read_value(spelt)?,
+            spelt: spelt.trim(),
+            file,
+        })
+    }
 }
 
 impl Wish<'_> {
