@@ -1,6 +1,6 @@
 //! What a deploy of unchanged hubs costs beside the programs that it runs: `cargo bench --bench deploy` in the repository,
-//! with the two hubs of this checkout's rehearsal cluster, and then with 24 side by side on one of its own. Ours and the
-//! bare programs take turns; the ratio of the medians is what counts, since machines are noisy.
+//! with the two hubs of this checkout's rehearsal cluster, and then with 24 and 104 side by side on one of their own. Ours and
+//! the bare programs take turns; the ratio of the medians is what counts, since machines are noisy.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -22,14 +22,15 @@ use measure::{median, run};
 const ROUNDS: usize = 15;
 const HUBS: [&str; 2] = ["staging", "demo"];
 
-/// Those on a cluster of their own, and how many at once.
-const MANY: usize = 24;
+/// How many hubs on a cluster of their own, each with how many rounds, and how many hubs at once.
+const MANY: [(usize, usize); 2] = [(24, 5), (104, 1)];
 const JOBS: usize = 8;
-const ROUNDS_OF_MANY: usize = 5;
 
 fn main() {
     two_hubs();
-    many_hubs();
+    for (hubs, rounds) in MANY {
+        many_hubs(hubs, rounds);
+    }
 }
 
 fn two_hubs() {
@@ -91,7 +92,7 @@ fn two_hubs() {
     println!("--help                            {:?}", median(starts));
 }
 
-fn many_hubs() {
+fn many_hubs(many: usize, rounds: usize) {
     let repo = tempdir();
     let folder = repo.join("config/clusters/many");
     std::fs::create_dir_all(&folder).unwrap();
@@ -102,7 +103,7 @@ fn many_hubs() {
     // A link to them would lead out of the repository.
     let mut copy = Command::new("cp");
     run(copy.arg("-r").arg(&charts).arg(repo.join("helm-charts")));
-    let hubs = (1..=MANY).map(|hub| {
+    let hubs = (1..=many).map(|hub| {
         format!("- {{name: hub-{hub}, domain: {hub}.example.org, helm_chart: minihub, helm_chart_values_files: []}}\n")
     });
     let yaml = format!(
@@ -117,6 +118,7 @@ fn many_hubs() {
     };
     let deploy = ["deploy", "many", "--jobs", &JOBS.to_string()];
     run(&mut xtask(&deploy));
+    let skip = [&deploy[..], &["--skip-unchanged"]].concat();
     let kubeconfig = kubeconfig(xtask);
     let path = path(xtask);
     let one = format!(
@@ -126,7 +128,7 @@ fn many_hubs() {
     );
     let shell = |jobs: usize| {
         let mut command = Command::new("sh");
-        let script = format!("seq {MANY} | xargs -P{jobs} -I_ sh -euc '{one}'");
+        let script = format!("seq {many} | xargs -P{jobs} -I_ sh -euc '{one}'");
         command
             .args(["-euc", &script])
             .env("PATH", &path)
@@ -134,7 +136,8 @@ fn many_hubs() {
         command
     };
     let (mut ours, mut theirs, mut most) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..ROUNDS_OF_MANY {
+    let mut skipping = Vec::new();
+    for _ in 0..rounds {
         let started = Instant::now();
         let mut child = xtask(&deploy)
             .stdout(Stdio::null())
@@ -152,19 +155,22 @@ fn many_hubs() {
         }
         assert!(child.wait().unwrap().success());
         ours.push(started.elapsed());
+        // Before the others, of whose revisions it knows nothing.
+        skipping.push(run(&mut xtask(&skip)));
         theirs.push(run(&mut shell(JOBS)));
     }
     let alone = run(&mut shell(1));
     run(&mut xtask(&["local", "down"]));
     std::fs::remove_dir_all(&repo).unwrap();
-    let (ours, theirs) = (median(ours), median(theirs));
-    println!("deploy of {MANY} unchanged hubs, --jobs {JOBS}  {ours:?}, at most {most} kB");
+    let (ours, theirs, skipping) = (median(ours), median(theirs), median(skipping));
+    println!("deploy of {many} unchanged hubs, --jobs {JOBS}  {ours:?}, at most {most} kB");
+    println!("with --skip-unchanged                {skipping:?}");
     println!("xargs -P{JOBS} helm and rollout status    {theirs:?}");
     println!("the same one after another           {alone:?}");
-    println!(
-        "ratio to xargs                       {:.2}",
-        ours.as_secs_f64() / theirs.as_secs_f64()
-    );
+    for (what, time) in [("", ours), ("with --skip-unchanged", skipping)] {
+        let ratio = time.as_secs_f64() / theirs.as_secs_f64();
+        println!("ratio to xargs {what:<21} {ratio:.2}");
+    }
 }
 
 /// The kubeconfig of the one rehearsal cluster, which is up.

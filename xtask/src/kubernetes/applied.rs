@@ -4,12 +4,13 @@
 //! it to another value: <https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>
 
 use anyhow::Result;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::kubernetes::{
     api::{self, Api},
     manifests,
     resources::Resources,
+    volumes,
 };
 
 /// The field manager under which helm keeps what it set, and in whose name we ask:
@@ -57,16 +58,18 @@ pub(crate) fn is_untouched(live: &Value, applied: &Value) -> bool {
             && it["subresource"].is_null()
             && it["apiVersion"] == applied["apiVersion"]
     });
-    own.is_some_and(|own| holds(&own["fieldsV1"], &without_identity(applied)))
+    own.is_some_and(|own| holds(&own["fieldsV1"], &without_others(applied)))
         && has_all_of(live, applied)
 }
 
-/// An object without the fields that nobody can change, which the API server does not keep.
-fn without_identity(object: &Value) -> Value {
+/// An object without the fields of which the API server does not say that helm set them: nobody can change them, or we set
+/// them on volume claims.
+fn without_others(object: &Value) -> Value {
     let mut object = object.clone();
     for (path, keys) in [
-        ("", ["apiVersion", "kind"]),
-        ("/metadata", ["name", "namespace"]),
+        ("", &["apiVersion", "kind"][..]),
+        ("/metadata", &["name", "namespace"]),
+        ("/metadata/annotations", &[volumes::POLICY]),
     ] {
         if let Some(Value::Object(fields)) = object.pointer_mut(path) {
             fields.retain(|key, _| !keys.contains(&key.as_str()));
@@ -110,17 +113,24 @@ fn holds(fields: &Value, value: &Value) -> bool {
     }
 }
 
-/// The field of a list's item: `v:` and the item itself, or `k:` and those of its fields by which the list is merged, some of
-/// which the API server may have added.
+/// The field of a list's item.
 fn item_in<'a>(fields: &'a Map<String, Value>, item: &Value) -> Option<&'a Value> {
-    let is_of_item = |key: &str| match key.split_at_checked(2) {
-        Some(("v:", value)) => serde_json::from_str(value).is_ok_and(|it: Value| it == *item),
-        Some(("k:", keys)) => serde_json::from_str(keys).is_ok_and(|keys: Map<String, Value>| {
-            let mut keys = keys.iter();
-            keys.all(|(key, value)| [value, &json!(null)].contains(&&item[key]))
-        }),
-        _ => false,
-    };
-    let (_, field) = fields.iter().find(|(key, _)| is_of_item(key))?;
+    let mut fields = fields.iter();
+    let (_, field) = fields.find(|(key, _)| is_of_item(key, item))?;
     Some(field)
+}
+
+/// Whether the key of a field is that of a list's item: `v:` and the item itself, or `k:` and those of its fields by which the
+/// list is merged, some of which the API server may have added.
+fn is_of_item(key: &str, item: &Value) -> bool {
+    let Some((kind, json)) = key.split_once(':') else {
+        return false;
+    };
+    match (kind, serde_json::from_str(json)) {
+        ("v", Ok(value)) => value == *item,
+        ("k", Ok(Value::Object(keys))) => keys
+            .iter()
+            .all(|(key, value)| item[key].is_null() || item[key] == *value),
+        _ => false,
+    }
 }

@@ -45,16 +45,13 @@ pub(crate) fn changed_by_hand(
 
 fn change(resources: &Resources, release: &str, object: &Value) -> Result<Option<ByHand>> {
     let api = resources.api;
-    let by_hand = |is_gone: bool| ByHand {
-        name: name(object, true),
-        is_gone,
-    };
+    let path = applied::path(resources, release, object)?;
     // With its kind an object is gone, too.
-    let Some(path) = applied::path(resources, release, object)? else {
-        return Ok(Some(by_hand(true)));
-    };
-    let Some(live) = api.find(&path)? else {
-        return Ok(Some(by_hand(true)));
+    let live = path.as_ref().map_or(Ok(None), |it| api.find(it))?;
+    let name = name(object, true);
+    let (Some(path), Some(live)) = (path, live) else {
+        let is_gone = true;
+        return Ok(Some(ByHand { name, is_gone }));
     };
     let wanted = applied::as_helm_has_it(object.clone(), release);
     if applied::is_untouched(&live, &wanted) {
@@ -62,5 +59,6 @@ fn change(resources: &Resources, release: &str, object: &Value) -> Result<Option
     }
     let applied = applied::try_apply(api, &path, wanted)?;
     let is_changed = tidied(&live) != tidied(&applied);
-    Ok(is_changed.then(|| by_hand(false)))
+    let is_gone = false;
+    Ok(is_changed.then_some(ByHand { name, is_gone }))
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// <https://helm.sh/docs/howto/charts_tips_and_tricks/#tell-helm-not-to-uninstall-a-resource>
-const POLICY: &str = "helm.sh/resource-policy";
+pub(crate) const POLICY: &str = "helm.sh/resource-policy";
 
 pub(crate) const CLAIM: &str = "PersistentVolumeClaim";
 

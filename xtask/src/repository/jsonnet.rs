@@ -200,10 +200,11 @@ pub(crate) fn make_with_domains<const N: usize>(
 }
 
 impl MadeFile {
-    /// A digest of what a file makes something of for a release, but for the hub's domain.
+    /// A digest of all that a file makes its values of for a release, but for the hub's domain.
     pub(crate) fn digest_of_sources(&self, release: &ReleaseConfig, file: &Path) -> String {
         let mut digest = PartsDigest::default();
         digest.add(cache::program().as_bytes());
+        digest.add(file.as_os_str().as_encoded_bytes());
         for (name, value) in Wanted::new(file, release, None).variables {
             digest.add(name.as_bytes());
             digest.add(value.as_bytes());

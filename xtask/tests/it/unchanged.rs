@@ -298,3 +298,14 @@ fn what_a_chart_makes_at_random_is_not_given() {
     hub.repo.ok("deploy lake");
     hub.is_unchanged_at(1);
 }
+
+#[test]
+fn what_another_cluster_has_deployed_is_refused() {
+    let hub = Hub::deployed("moved");
+    let clusters = hub.repo.root.join("config/clusters");
+    fs::rename(clusters.join("lake"), clusters.join("sea")).unwrap();
+    let yaml = "config/clusters/sea/cluster.yaml";
+    hub.repo.edit(yaml, "name: lake\n", "name: sea\n");
+    let said = hub.repo.fails("deploy sea --skip-unchanged");
+    assert!(said.contains("hint: `--take-over lake`"), "{said}");
+}

@@ -63,7 +63,9 @@ pub(crate) struct Run {
     pub(crate) mask: Mask,
     /// There is none in a dry run for a rehearsal cluster that is down: then manifests are rendered without it.
     pub(crate) session: Option<Session>,
+    /// Digests of what helm is given for hubs.
     given: Given,
+    /// The hubs that need no helm to be known as unchanged.
     unchanged: Unchanged,
     /// The chart or the cluster whose release may be taken over.
     take_over: Option<String>,
@@ -325,7 +327,7 @@ impl Run {
             return Ok(DeployedRelease::unchanged(*revision));
         }
         let helm = HelmRunner {
-            given: self.given(hub),
+            given: self.digest(hub),
             ..self.helm_for_hubs(sh, args)
         };
         let release = self.release(&hub.config)?;
@@ -339,7 +341,7 @@ impl Run {
         if args.skip_unchanged
             && lacks.is_none()
             && !wants_crds
-            && let Some(revision) = self.unchanged(&helm, &release)?
+            && let Some(revision) = self.unchanged_by_helm(&helm, &release)?
         {
             return Ok(DeployedRelease::unchanged(revision));
         }
@@ -397,8 +399,8 @@ impl Run {
         Ok(overridden.unwrap_or_else(|| hub.hub.domain.clone()))
     }
 
-    /// The revision of a release that is deployed and ready, if a deploy would make the same of it.
-    fn unchanged(&self, helm: &HelmRunner, release: &Release) -> Result<Option<u32>> {
+    /// The revision of a release that is deployed and ready, if helm would make the same of it now.
+    fn unchanged_by_helm(&self, helm: &HelmRunner, release: &Release) -> Result<Option<u32>> {
         let session = self.session.as_ref().context("there is no login")?;
         let (api, target) = (&*session.api, &session.target);
         let revisions = history::revisions(api, release.name)?;
@@ -420,7 +422,7 @@ impl Run {
     }
 
     /// The digest of what helm is given for a hub, if that is known.
-    fn given(&self, hub: &HubToDeploy) -> Option<&str> {
+    fn digest(&self, hub: &HubToDeploy) -> Option<&str> {
         let is_known = self.files.are_of_known_sources(&hub.config);
         self.given
             .get(hub.name())

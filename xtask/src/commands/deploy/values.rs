@@ -89,7 +89,8 @@ impl OpenedFiles {
         let made =
             jsonnet::make_with_domains(decrypter.sh(), &fleet.tree, release, path, &domains)?;
         let made_key = MadeKey::new(release, path);
-        if !fleet.made[&made_key].has_all_sources_of(&made[0]) {
+        let for_placeholder = fleet.made.get(&made_key);
+        if for_placeholder.is_none_or(|it| !it.has_all_sources_of(&made[0])) {
             self.made_of_more.insert(made_key);
         }
         let [made, with_alike, with_different] = made.map(|it| it.json);
