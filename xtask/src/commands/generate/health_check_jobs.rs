@@ -16,7 +16,7 @@ use crate::{
     charts::fetch,
     commands::generate::{
         changed::{ChangeSource, Changed},
-        jobs::{Table, Todo, as_json, clusters, jobs, names, tell_left_out},
+        jobs::{OfCluster, Share, Table, Todo, as_json, clusters, names, shares, tell_left_out},
     },
     machine::{
         terminal::{self, Format},
@@ -82,12 +82,12 @@ pub(crate) fn health_check_jobs(
             of_cluster.leave_out(&unchecked);
         }
     }
-    let staging = checks.iter().map(|it| (it.cluster, &it.staging[..]));
-    let prod = checks.iter().map(|it| (it.cluster, &it.prod[..]));
-    let lists: [(&str, Value); 3] = [
+    let staging = checks.iter().map(|it| of_cluster(it, &it.staging));
+    let prod = checks.iter().map(|it| of_cluster(it, &it.prod));
+    let lists = [
         ("cluster-jobs", live),
-        ("staging-jobs", jobs(staging, "reason")?),
-        ("prod-jobs", jobs(prod, "reason")?),
+        ("staging-jobs", jobs(&shares(staging))),
+        ("prod-jobs", jobs(&shares(prod))),
     ];
     workflow::set("GITHUB_OUTPUT", &lists)?;
     terminal::print(&match args.format {
@@ -95,6 +95,20 @@ pub(crate) fn health_check_jobs(
         Format::Text => table(&checks).text(),
     })?;
     Ok(tell_left_out(tree, &unusable))
+}
+
+fn jobs(shares: &[Share]) -> Value {
+    let jobs = shares.iter().map(|share| {
+        let mut job = share.job("reason", shares.len());
+        job.insert("releases".to_owned(), share.releases().into());
+        job
+    });
+    jobs.collect()
+}
+
+fn of_cluster<'a>(checks: &'a Checks, todos: &'a [Todo]) -> OfCluster<'a> {
+    let cluster = checks.cluster;
+    OfCluster { cluster, todos }
 }
 
 /// Takes away the clusters and hubs that are paused, and says so.

@@ -2,6 +2,9 @@
 
 mod edits;
 mod gitlab;
+mod held;
+mod lists;
+mod part;
 mod plan;
 
 use std::{
@@ -13,20 +16,25 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{ArgGroup, ValueEnum};
-use serde_json::{Value, json};
 use xshell::Shell;
 
 use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed, Step, refuse_unknown},
-        helm_upgrade_jobs::edits::EditFinder,
-        helm_upgrade_jobs::plan::{Change, Labels, Upgrades, plan, release_names, sources},
-        jobs::{
-            Table, as_json, clusters, jobs, names, reasons, refuse_too_many, shortened,
-            tell_left_out,
+        helm_upgrade_jobs::{
+            edits::EditFinder,
+            held::Held,
+            lists::lists,
+            part::Part,
+            plan::{Change, Labels, Plan, Upgrades, plan, release_names, sources},
         },
+        jobs::{Table, as_json, clusters, names, reasons, tell_left_out},
     },
-    machine::{terminal, tree::Tree, workflow},
+    machine::{
+        terminal::{self, number_of},
+        tree::Tree,
+        workflow,
+    },
     repository::{cluster::Cluster, cluster_yaml::UnusableCluster},
     services::github,
     settings::Settings,
@@ -55,6 +63,10 @@ pub struct HelmUpgradeJobs {
     /// clusters. With `merged`, GitHub is asked for the labels of the pull request that brought each commit
     #[arg(long, value_name = "JSON", default_value = "[]")]
     labels: String,
+    /// The branch that is deployed, or that a pull request is for. From `staging` only support charts and staging hubs are
+    /// deployed, from `production` only the other hubs, as promote.yaml does
+    #[arg(long, value_name = "BRANCH")]
+    branch: Option<String>,
     /// How to print the jobs
     #[arg(long, default_value = "text")]
     format: JobsFormat,
@@ -100,7 +112,8 @@ pub(crate) fn helm_upgrade_jobs(
         }
         changes.push(change);
     }
-    print(sh, tree, &clusters, &changes, args.format)
+    let part = Part::of_branch(args.branch.as_deref());
+    print(sh, tree, &clusters, &changes, part, args.format)
 }
 
 /// The labels in `--labels`; `None` for `merged`.
@@ -143,7 +156,8 @@ pub fn generate_helm_upgrade_jobs(
     let step = Step::of(changed);
     let edits = EditFinder::new(sh, tree, &clusters.0).edits(&step);
     change.add(&step.changed, &edits, Labels::default());
-    print(sh, tree, &clusters, &[change], JobsFormat::Text)
+    let part = Part::Everything;
+    print(sh, tree, &clusters, &[change], part, JobsFormat::Text)
 }
 
 /// Prints the jobs for a change. In a GitHub workflow they are also its outputs, and comment-body.txt is written.
@@ -152,66 +166,33 @@ fn print(
     tree: &Tree,
     (clusters, unusable): &(Vec<Cluster>, Vec<UnusableCluster>),
     changes: &[Change],
+    part: Part,
     format: JobsFormat,
 ) -> Result<ExitCode> {
     let settings = Settings::load(tree)?;
     let sources = sources(sh, tree, clusters)?;
-    let plan = plan(tree, &settings, clusters, &sources, changes)?;
+    let plan = plan(tree, &settings, clusters, &sources, changes, part)?;
     // GitLab sets `CI` as well, and has none of GitHub's limits.
     let is_ci = env::var_os("CI").is_some_and(|it| !it.is_empty());
     if is_ci && format != JobsFormat::Gitlab {
-        let lists = lists(&plan)?;
+        let lists = lists(&plan);
         workflow::set("GITHUB_OUTPUT", &lists)?;
         workflow::set("GITHUB_ENV", &lists[..2])?;
-        fs::write("comment-body.txt", comment(&plan, unusable))
+        fs::write("comment-body.txt", comment(&plan, part, unusable))
             .context("cannot write `comment-body.txt`")?;
     }
     terminal::print(&match format {
         JobsFormat::Gitlab => gitlab::pipeline(&plan, unusable)?,
-        JobsFormat::Json => as_json(&lists(&plan)?)?,
+        JobsFormat::Json => as_json(&lists(&plan))?,
         JobsFormat::Text => {
-            let first = support_and_staging_table(&plan).text();
-            let second = prod_table(&plan).text();
-            format!("{first}\n{second}")
+            let first = support_and_staging_table(&plan.upgrades).text();
+            let second = prod_table(&plan.upgrades).text();
+            let held = held_table(&plan.held);
+            let held = held.map_or_else(String::new, |it| format!("\n{}", it.text()));
+            format!("{first}\n{second}{held}")
         }
     })?;
     Ok(tell_left_out(tree, unusable))
-}
-
-/// The lists for a workflow's matrices by name: first two in the form of the deployer's first version, then one for each kind
-/// of job.
-fn lists(plan: &[Upgrades]) -> Result<Vec<(&'static str, Value)>> {
-    refuse_too_many(plan.len())?;
-    let both = plan.iter().map(|it| {
-        json!({
-            "cluster_name": it.cluster.name,
-            "provider": it.cluster.provider_name(),
-            "upgrade_support": it.support.is_some(),
-            "reason_for_support_redeploy": it.support.as_deref().unwrap_or_default(),
-            "upgrade_staging": !it.staging.is_empty(),
-            "reason_for_staging_redeploy": shortened(&reasons(&it.staging), plan.len()),
-            "staging_hubs": names(&it.staging),
-        })
-    });
-    let supports = plan.iter().filter_map(support_job);
-    let staging = || plan.iter().map(|it| (it.cluster, &it.staging[..]));
-    let prod = || plan.iter().map(|it| (it.cluster, &it.prod[..]));
-    Ok(vec![
-        ("support-and-staging-matrix-jobs", both.collect()),
-        ("prod-hub-matrix-jobs", jobs(prod(), "reason_for_redeploy")?),
-        ("support-jobs", supports.collect()),
-        ("staging-jobs", jobs(staging(), "choice_reason")?),
-        ("prod-jobs", jobs(prod(), "choice_reason")?),
-    ])
-}
-
-fn support_job(upgrades: &Upgrades) -> Option<Value> {
-    let reason = upgrades.support.as_ref()?;
-    Some(json!({
-        "cluster_name": upgrades.cluster.name,
-        "provider": upgrades.cluster.provider_name(),
-        "choice_reason": reason,
-    }))
 }
 
 /// A row for each cluster.
@@ -322,26 +303,77 @@ fn table_of_first_releases(plan: &[Upgrades]) -> Table<'static> {
     }
 }
 
+/// A row for each cluster and reason, if something is held.
+fn held_table(held: &[Held]) -> Option<Table<'static>> {
+    let rows: Vec<_> = held.iter().map(row_of_held).collect();
+    (!rows.is_empty()).then_some(Table {
+        title: "Held back",
+        head: &[
+            "Cloud Provider",
+            "Cluster Name",
+            "Support or Hub Names",
+            "Reason",
+        ],
+        rows,
+        none: "",
+    })
+}
+
+fn row_of_held(held: &Held) -> Vec<String> {
+    let provider = held.cluster.provider_name().unwrap_or_default();
+    let releases = held.releases.join(", ");
+    let cells = [provider, &held.cluster.name, &releases, &held.reason];
+    cells.map(str::to_owned).to_vec()
+}
+
 /// The comment on a pull request. What is too long for GitHub is shortened to a row for each cluster, and then to a count.
-fn comment(plan: &[Upgrades], unusable: &[UnusableCluster]) -> String {
-    let long = [table_of_first_releases(plan), prod_table(plan)];
-    let shorter = [support_and_staging_table(plan), prod_table(plan)];
-    let short = [support_and_staging_table(plan), short_prod_table(plan)];
+fn comment(plan: &Plan, part: Part, unusable: &[UnusableCluster]) -> String {
+    let upgrades = &plan.upgrades;
+    let long = [table_of_first_releases(upgrades), prod_table(upgrades)];
+    let shorter = [support_and_staging_table(upgrades), prod_table(upgrades)];
+    let short = [
+        support_and_staging_table(upgrades),
+        short_prod_table(upgrades),
+    ];
+    let held = held_table(&plan.held).map_or_else(String::new, |it| markdown(&it));
     for [first, second] in [long, shorter, short] {
-        let text = comment_of(unusable, &markdown(&first), &markdown(&second));
+        let first = section(&first, part, true, &held);
+        let second = section(&second, part, false, &held);
+        let text = comment_of(unusable, &first, &second, &held);
         if text.len() <= workflow::LONGEST_PLAN {
             return text;
         }
     }
-    let hubs: usize = plan.iter().map(|it| it.staging.len() + it.prod.len()).sum();
-    let count = format!(
-        "{hubs} hubs on {} clusters: the run of this workflow lists them",
-        plan.len()
-    );
-    comment_of(unusable, &count, &count)
+    let hubs: usize = upgrades
+        .iter()
+        .map(|it| it.staging.len() + it.prod.len())
+        .sum();
+    let clusters = upgrades.len();
+    let count = format!("{hubs} hubs on {clusters} clusters: the run of this workflow lists them");
+    let held = match plan.held.iter().map(|it| it.releases.len()).sum() {
+        0 => String::new(),
+        held => format!("{} in all", number_of(held, "release")),
+    };
+    comment_of(unusable, &count, &count, &held)
 }
 
-fn comment_of(unusable: &[UnusableCluster], first: &str, second: &str) -> String {
+/// What the comment says of support charts and staging hubs, or else of production hubs.
+fn section(table: &Table, part: Part, is_first: bool, held: &str) -> String {
+    if !part.has(is_first) {
+        let from = if is_first {
+            "they were deployed from `staging`"
+        } else {
+            "a pull request to `production` does that"
+        };
+        return format!("{}: {from}", table.none);
+    }
+    if table.rows.is_empty() && !held.is_empty() {
+        return "None for now".to_owned();
+    }
+    markdown(table)
+}
+
+fn comment_of(unusable: &[UnusableCluster], first: &str, second: &str, held: &str) -> String {
     let names: Vec<_> = unusable
         .iter()
         .map(|it| workflow::escaped(&it.name))
@@ -352,9 +384,13 @@ fn comment_of(unusable: &[UnusableCluster], first: &str, second: &str) -> String
             "### Left out\n\nNothing of these clusters is deployed, since their cluster.yaml has problems: {names}\n\n"
         ),
     };
+    let held = match held {
+        "" => String::new(),
+        held => format!("\n### Held back\n\nThe first run afterwards deploys them.\n\n{held}\n"),
+    };
     format!(
         "{}\nMerging this PR will trigger the following deployment actions.\n\n\
-         {left_out}### Support and Staging deployments\n\n{first}\n\n### Production deployments\n\n{second}\n",
+         {left_out}### Support and Staging deployments\n\n{first}\n\n### Production deployments\n\n{second}\n{held}",
         workflow::PLAN
     )
 }

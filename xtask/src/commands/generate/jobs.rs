@@ -1,10 +1,10 @@
 //! The jobs of a workflow, as JSON for its matrices and as tables for people.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     machine::{terminal, tree::Tree},
@@ -18,8 +18,8 @@ use crate::{
 /// <https://docs.github.com/actions/reference/limits>
 const JOBS: usize = 256;
 
-/// How many characters the reasons of one list may have together: half of what a list may have (`workflow::set`).
-const REASONS: usize = 64 << 10;
+/// How many characters the reasons of one list may have together: an eighth of what a list may have (`workflow::set`).
+const REASONS: usize = 16 << 10;
 
 /// The clusters that a workflow's jobs can reach, their hubs sorted by name, and those that cannot be used. A rehearsal
 /// cluster is not among them: each machine has its own.
@@ -54,53 +54,105 @@ pub(crate) struct Todo<'a> {
     pub(crate) reason: String,
 }
 
-/// A job for each hub, with the reason under the key `reason`. If there are more hubs than GitHub takes in a matrix, several
-/// hubs of a cluster share a job, and `hub_name` has all their names.
-pub(crate) fn jobs<'a>(
-    todos: impl Iterator<Item = (&'a Cluster, &'a [Todo<'a>])>,
-    reason: &str,
-) -> Result<Value> {
-    let by_cluster: Vec<_> = todos.filter(|(_, todos)| !todos.is_empty()).collect();
-    refuse_too_many(by_cluster.len())?;
-    let size = hubs_per_job(&by_cluster);
-    let mut shares = Vec::new();
-    for (cluster, todos) in by_cluster {
-        shares.extend(todos.chunks(size).map(|share| (cluster, share)));
-    }
-    let jobs = shares.iter().map(|(cluster, share)| {
-        let names = names(share).join(" ");
-        json!({
-            "cluster_name": cluster.name,
-            "provider": cluster.provider_name(),
-            "hub_name": names,
-            "hub_names": names,
-            reason: shortened(&reasons(share), shares.len()),
-        })
-    });
-    Ok(jobs.collect())
+/// What one job is for: hubs of one cluster, or of several clusters of one provider. There are several only if there are more
+/// clusters than jobs in a matrix.
+pub(crate) struct Share<'a>(pub(crate) Vec<OfCluster<'a>>);
+
+/// The hubs of a cluster that have something to be done, and why.
+#[derive(Clone, Copy)]
+pub(crate) struct OfCluster<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) todos: &'a [Todo<'a>],
 }
 
-/// An error if there are more clusters than jobs in a matrix.
-pub(crate) fn refuse_too_many(clusters: usize) -> Result<()> {
-    ensure!(
-        clusters <= JOBS,
-        "{clusters} clusters need a job each, and GitHub takes {JOBS} in a matrix\n\
-         hint: change fewer clusters at a time, or run `cargo xtask deploy` for each of these"
-    );
-    Ok(())
+/// A share for each hub, or for several hubs if there are more than jobs in a matrix.
+pub(crate) fn shares<'a>(all: impl Iterator<Item = OfCluster<'a>>) -> Vec<Share<'a>> {
+    let all: Vec<_> = all.filter(|it| !it.todos.is_empty()).collect();
+    if all.len() > JOBS {
+        let groups = by_provider(all, |it| it.cluster);
+        return groups.into_iter().map(Share).collect();
+    }
+    let size = hubs_per_job(&all);
+    let mut shares = Vec::new();
+    for OfCluster { cluster, todos } in all {
+        let parts = todos.chunks(size);
+        shares.extend(parts.map(|todos| Share(vec![OfCluster { cluster, todos }])));
+    }
+    shares
+}
+
+/// Clusters in as many groups as there may be jobs at most, each of one provider. Without need no group has several.
+pub(crate) fn by_provider<T>(all: Vec<T>, cluster: impl Fn(&T) -> &Cluster) -> Vec<Vec<T>> {
+    let mut by_provider: BTreeMap<_, Vec<T>> = BTreeMap::new();
+    for one in all {
+        let provider = cluster(&one).provider_name().map(str::to_owned);
+        by_provider.entry(provider).or_default().push(one);
+    }
+    let jobs = |size: usize| -> usize {
+        let of_providers = by_provider.values().map(|it| it.len().div_ceil(size));
+        of_providers.sum()
+    };
+    let size = (1..)
+        .find(|size| jobs(*size) <= JOBS)
+        .expect("one group for each provider is few enough");
+    let mut groups = Vec::new();
+    for of_provider in by_provider.into_values() {
+        let mut rest = of_provider.into_iter().peekable();
+        while rest.peek().is_some() {
+            groups.push(rest.by_ref().take(size).collect());
+        }
+    }
+    groups
 }
 
 /// How many hubs share a job, at least, so that no more than `JOBS` jobs are needed.
-fn hubs_per_job(by_cluster: &[(&Cluster, &[Todo])]) -> usize {
-    let jobs = |size: usize| -> usize {
-        let of_clusters = by_cluster
-            .iter()
-            .map(|(_, todos)| todos.len().div_ceil(size));
-        of_clusters.sum()
-    };
+fn hubs_per_job(all: &[OfCluster]) -> usize {
+    let jobs = |size: usize| -> usize { all.iter().map(|it| it.todos.len().div_ceil(size)).sum() };
     (1..)
         .find(|size| jobs(*size) <= JOBS)
         .expect("one job for each cluster is few enough")
+}
+
+impl Share<'_> {
+    /// Its releases as jobs are named after them: `lake/a lake/b`.
+    pub(crate) fn releases(&self) -> String {
+        let releases = self.0.iter().flat_map(|it| {
+            let names = names(it.todos).into_iter();
+            names.map(|name| release(it.cluster, name))
+        });
+        releases.collect::<Vec<_>>().join(" ")
+    }
+
+    /// A line for each cluster with its name and those of its hubs, as `deploy` takes them.
+    pub(crate) fn lines(&self) -> String {
+        let lines = self
+            .0
+            .iter()
+            .map(|it| format!("{} {}", it.cluster.name, names(it.todos).join(" ")));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The job, which is one of so many, with the reason under the key `reason`. `hub_name` has all names as well.
+    pub(crate) fn job(&self, reason: &str, jobs: usize) -> Map<String, Value> {
+        let clusters: Vec<_> = self.0.iter().map(|it| it.cluster.name.as_str()).collect();
+        let hubs: Vec<_> = self.0.iter().flat_map(|it| names(it.todos)).collect();
+        let hubs = hubs.join(" ");
+        let reasons: Vec<_> = self.0.iter().map(|it| reasons(it.todos)).collect();
+        let job = [
+            ("cluster_name", json!(clusters.join(" "))),
+            ("provider", json!(self.0[0].cluster.provider_name())),
+            ("hub_name", json!(hubs)),
+            ("hub_names", json!(hubs)),
+            (reason, json!(shortened(&reasons.join("; "), jobs))),
+        ];
+        let job = job.map(|(key, value)| (key.to_owned(), value));
+        job.into_iter().collect()
+    }
+}
+
+/// The name of a hub or support chart among those of all clusters.
+pub(crate) fn release(cluster: &Cluster, name: &str) -> String {
+    format!("{}/{name}", cluster.name)
 }
 
 /// The names of the hubs.

@@ -1,13 +1,16 @@
 //! The jobs as a child pipeline of GitLab. JSON is YAML, too.
 //! <https://docs.gitlab.com/ci/pipelines/downstream_pipelines/#dynamic-child-pipelines>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    commands::generate::{helm_upgrade_jobs::plan::Upgrades, jobs::Todo},
+    commands::generate::{
+        helm_upgrade_jobs::plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
+        jobs::{Todo, release},
+    },
     repository::cluster_yaml::UnusableCluster,
 };
 
@@ -28,36 +31,112 @@ const BROKEN_BY_RUNNER: [&str; 4] = [
     "stuck_or_timeout_failure",
 ];
 
+/// The environment of the commit of which nothing was left out, which `--base last-deployed` looks for.
+const ENVIRONMENT: &str = "hubs";
+
 /// A pipeline with a job for each support chart and each hub, and one for each cluster that waits for a person's approval
-/// before production. Jobs need only jobs of their own cluster, so that a failure holds back no other cluster. If there are
-/// clusters that cannot be used, one job fails with what is wrong with them.
-pub(crate) fn pipeline(plan: &[Upgrades], unusable: &[UnusableCluster]) -> Result<String> {
-    let mut jobs = BTreeMap::new();
-    for upgrades in plan {
-        add_support(&mut jobs, upgrades);
-        add_staging(&mut jobs, upgrades);
-        if !upgrades.prod.is_empty() {
-            add_approval(&mut jobs, upgrades);
-            add_prod(&mut jobs, upgrades);
-        }
+/// before production. Jobs need only jobs of their own cluster, so that a failure holds back no other cluster of the wave, and
+/// all jobs of the waves before. If there are clusters that cannot be used, one job fails with what is wrong with them.
+pub(crate) fn pipeline(plan: &Plan, unusable: &[UnusableCluster]) -> Result<String> {
+    let mut jobs = Jobs::new();
+    let mut stages = Vec::new();
+    let mut last = None;
+    let waves: BTreeSet<_> = plan.upgrades.iter().map(|it| it.cluster.wave).collect();
+    for wave in waves {
+        let names = add_wave(&mut jobs, plan, wave, last.as_ref());
+        stages.extend(STAGES.map(|it| stage(it, wave)));
+        let name = format!("wave {wave}");
+        let needs = gathered(&mut jobs, &name, &name, names);
+        let job = json!({"stage": name, "script": ["echo all went well"], "needs": needs});
+        jobs.insert(name.clone(), job);
+        stages.push(name.clone());
+        last = Some(name);
     }
+    stages.push(DEPLOYED.to_owned());
+    let mut needs = Vec::from_iter(last);
     if !unusable.is_empty() {
         let script = "xtask validate cluster-config".to_owned();
-        let job = deploy("support", script, "cluster-config".to_owned(), vec![]);
-        jobs.insert("clusters that are left out".to_owned(), job);
+        let name = "clusters that are left out".to_owned();
+        let job = deploy(DEPLOYED.to_owned(), script, "cluster-config", vec![]);
+        jobs.insert(name.clone(), job);
+        needs.push(name);
     }
-    if jobs.is_empty() {
-        // GitLab refuses a pipeline without jobs.
-        let job = json!({"stage": "production", "script": ["echo nothing to deploy"]});
-        jobs.insert("nothing to deploy".to_owned(), job);
+    if plan.held.is_empty() {
+        jobs.insert(DEPLOYED.to_owned(), deployed(needs));
+    } else {
+        jobs.insert("held back".to_owned(), held_back(plan));
     }
     jobs.insert("include".to_owned(), json!([{"local": SHARED}]));
     jobs.insert("default".to_owned(), json!({"image": "$DEPLOYER_IMAGE"}));
-    jobs.insert(
-        "stages".to_owned(),
-        json!(["support", "staging", "approval", "production"]),
-    );
+    jobs.insert("stages".to_owned(), json!(stages));
     Ok(serde_json::to_string_pretty(&jobs)? + "\n")
+}
+
+/// The stages of each wave. A job can only need those of its own stage and of earlier ones.
+const STAGES: [&str; 4] = ["support", "staging", "approval", "production"];
+
+/// The last stage, and its job that tells GitLab that nothing was left out.
+const DEPLOYED: &str = "deployed";
+
+/// A stage of a wave.
+fn stage(name: &str, wave: u8) -> String {
+    match wave {
+        1 => name.to_owned(),
+        _ => format!("{name} of wave {wave}"),
+    }
+}
+
+/// Adds the jobs of a wave, which need those of the wave before. Returns their names.
+fn add_wave(jobs: &mut Jobs, plan: &Plan, wave: u8, before: Option<&String>) -> Vec<String> {
+    let mut own = Jobs::new();
+    for upgrades in plan.upgrades.iter().filter(|it| it.cluster.wave == wave) {
+        add_support(&mut own, upgrades);
+        add_staging(&mut own, upgrades);
+        if !upgrades.prod.is_empty() {
+            add_approval(&mut own, upgrades);
+            add_prod(&mut own, upgrades);
+        }
+    }
+    for job in own.values_mut() {
+        wait_for(job, before);
+    }
+    let names = own.keys().cloned().collect();
+    jobs.extend(own);
+    names
+}
+
+/// Makes a job that needs no other one of its wave wait for the wave before.
+fn wait_for(job: &mut Value, before: Option<&String>) {
+    if let (Some(before), Some(needs)) = (before, job["needs"].as_array_mut())
+        && !needs.iter().any(Value::is_string)
+    {
+        needs.push(json!(before));
+    }
+}
+
+/// The job that tells GitLab that nothing was left out.
+fn deployed(needs: Vec<String>) -> Value {
+    json!({
+        "stage": DEPLOYED,
+        "script": ["echo deployed $CI_COMMIT_SHA"],
+        "needs": needs,
+        "environment": {"name": ENVIRONMENT},
+        "variables": {"GIT_STRATEGY": "none"},
+        "cache": [],
+    })
+}
+
+/// The job that says what was left out, and until when.
+fn held_back(plan: &Plan) -> Value {
+    let mut variables = BTreeMap::new();
+    for (index, held) in plan.held.iter().enumerate() {
+        let text = format!("{}: {}", held.shown(), held.reason);
+        let variable = json!({"value": text, "expand": false});
+        variables.insert(format!("HELD_{index:03}"), variable);
+    }
+    let lines = variables.keys().map(|it| format!("echo \"${it}\""));
+    let script: Vec<_> = lines.collect();
+    json!({"stage": DEPLOYED, "script": script, "needs": [], "variables": variables, "cache": []})
 }
 
 /// Jobs by their names.
@@ -65,10 +144,9 @@ type Jobs = BTreeMap<String, Value>;
 
 fn add_support(jobs: &mut Jobs, upgrades: &Upgrades) {
     if let Some(name) = support_job(upgrades) {
-        let cluster = &upgrades.cluster.name;
-        let script = format!("xtask deploy-support {cluster}");
-        let group = format!("{cluster}/support");
-        jobs.insert(name, deploy("support", script, group, vec![]));
+        let script = format!("xtask deploy-support {}", upgrades.cluster.name);
+        let job = deploy_release("support", script, upgrades, SUPPORT, vec![]);
+        jobs.insert(name, job);
     }
 }
 
@@ -90,9 +168,10 @@ fn add_approval(jobs: &mut Jobs, upgrades: &Upgrades) {
             needs.push(staging_job(upgrades, gate));
         }
     }
-    let needs = gathered(jobs, &name, needs);
+    let stage = stage("approval", upgrades.cluster.wave);
+    let needs = gathered(jobs, &name, &stage, needs);
     let job = json!({
-        "stage": "approval",
+        "stage": stage,
         "script": ["echo \"approved by $GITLAB_USER_LOGIN\""],
         "when": "manual",
         "allow_failure": false,
@@ -111,7 +190,8 @@ fn add_prod(jobs: &mut Jobs, upgrades: &Upgrades) {
                 needs.push(staging_job(upgrades, gate));
             }
         }
-        let needs = gathered(jobs, &name, needs);
+        let stage = stage("approval", upgrades.cluster.wave);
+        let needs = gathered(jobs, &name, &stage, needs);
         jobs.insert(name, deploy_hub("production", upgrades, todo, needs));
     }
 }
@@ -134,12 +214,34 @@ fn approval_job(upgrades: &Upgrades) -> String {
 fn deploy_hub(stage: &str, upgrades: &Upgrades, todo: &Todo, needs: Vec<String>) -> Value {
     let cluster = &upgrades.cluster.name;
     let hub = &todo.hub.name;
-    let script = format!("xtask deploy {cluster} {hub}");
-    deploy(stage, script, format!("{cluster}/{hub}"), needs)
+    let script = format!("xtask deploy {cluster} {hub} --skip-unchanged");
+    deploy_release(stage, script, upgrades, hub, needs)
+}
+
+/// A job that deploys a release. GitLab keeps which commit was deployed in an environment of the release's own.
+fn deploy_release(
+    name_of_stage: &str,
+    mut script: String,
+    upgrades: &Upgrades,
+    name: &str,
+    needs: Vec<String>,
+) -> Value {
+    let release = release(upgrades.cluster, name);
+    let is_past_freeze = upgrades.past_freeze.contains(name);
+    if is_past_freeze {
+        script += " --ignore-freeze \"$IGNORE_FREEZE\"";
+    }
+    let stage = stage(name_of_stage, upgrades.cluster.wave);
+    let mut job = deploy(stage, script, &release, needs);
+    job["environment"] = json!({"name": release});
+    if is_past_freeze {
+        job["variables"] = json!({"IGNORE_FREEZE": IGNORE_FREEZE});
+    }
+    job
 }
 
 /// A job that runs this script after the jobs that it needs. The program comes from the pipeline that starts this one.
-fn deploy(stage: &str, script: String, resource_group: String, needs: Vec<String>) -> Value {
+fn deploy(stage: String, script: String, resource_group: &str, needs: Vec<String>) -> Value {
     let program = json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"});
     let mut all = vec![program];
     all.extend(needs.into_iter().map(Value::from));
@@ -152,17 +254,18 @@ fn deploy(stage: &str, script: String, resource_group: String, needs: Vec<String
     })
 }
 
-/// What a job needs besides the program. If that is more than GitLab takes, jobs that do nothing are added, each of which needs
-/// a part of it, and the job needs those.
-fn gathered(jobs: &mut Jobs, name: &str, needs: Vec<String>) -> Vec<String> {
+/// What a job needs besides the program. If that is more than GitLab takes, jobs of this stage are added that do nothing, each
+/// of which needs a part of it, and the job needs those.
+fn gathered(jobs: &mut Jobs, name: &str, stage: &str, needs: Vec<String>) -> Vec<String> {
     if needs.len() < NEEDS {
         return needs;
     }
-    let parts = needs.chunks(NEEDS).zip(1..).map(|(part, number)| {
+    let mut gates = Vec::new();
+    for (part, number) in needs.chunks(NEEDS).zip(1..) {
         let gate = format!("{name}, needs {number}");
-        let job = json!({"stage": "approval", "script": ["echo all went well"], "needs": part});
+        let job = json!({"stage": stage, "script": ["echo all went well"], "needs": part});
         jobs.insert(gate.clone(), job);
-        gate
-    });
-    parts.collect()
+        gates.push(gate);
+    }
+    gathered(jobs, &format!("{name} again"), stage, gates)
 }

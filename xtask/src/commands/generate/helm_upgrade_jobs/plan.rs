@@ -13,7 +13,11 @@ use crate::{
     charts::{ChartPath, source},
     commands::generate::{
         changed::Changed,
-        helm_upgrade_jobs::edits::{Edits, target},
+        helm_upgrade_jobs::{
+            edits::{Edits, target},
+            held::Held,
+            part::Part,
+        },
         jobs::Todo,
     },
     machine::{terminal::list, tree::Tree},
@@ -27,7 +31,7 @@ use crate::{
 };
 
 /// The release of a support chart.
-const SUPPORT: &str = SHARED[0];
+pub(crate) const SUPPORT: &str = SHARED[0];
 
 /// What is upgraded on a cluster.
 pub(crate) struct Upgrades<'a> {
@@ -36,6 +40,15 @@ pub(crate) struct Upgrades<'a> {
     pub(crate) support: Option<String>,
     pub(crate) staging: Vec<Todo<'a>>,
     pub(crate) prod: Vec<Todo<'a>>,
+    /// The names of the releases that a label lets through a freeze.
+    pub(crate) past_freeze: BTreeSet<&'a str>,
+}
+
+/// What is upgraded, and what would be if nothing held it.
+pub(crate) struct Plan<'a> {
+    /// Of each cluster on which something is upgraded.
+    pub(crate) upgrades: Vec<Upgrades<'a>>,
+    pub(crate) held: Vec<Held<'a>>,
 }
 
 /// What the labels of one pull request ask for.
@@ -45,17 +58,22 @@ pub(crate) struct Labels {
     pub(crate) skip_deploy_hubs: bool,
     pub(crate) deploy_support: bool,
     pub(crate) deploy_hubs: bool,
+    pub(crate) ignore_freeze: bool,
 }
 
 /// The beginning of the labels that are ours.
 const PREFIX: &str = "deployer:";
 
-const LABELS: [&str; 4] = [
+const LABELS: [&str; 5] = [
     "skip-deploy",
     "skip-deploy-hubs",
     "deploy-support",
     "deploy-hubs",
+    "ignore-freeze",
 ];
+
+/// Why a freeze is ignored.
+pub(crate) const IGNORE_FREEZE: &str = "label deployer:ignore-freeze";
 
 /// The change that jobs of some releases are made for: it begins where they were deployed last.
 #[derive(Default)]
@@ -69,6 +87,8 @@ pub(crate) struct Change<'a> {
     deploy_support: bool,
     /// Whether all hubs are redeployed.
     deploy_hubs: bool,
+    /// What of it a freeze does not hold.
+    past_freeze: Option<Box<Change<'a>>>,
 }
 
 /// The files that changed, and what of each cluster.yaml.
@@ -107,6 +127,16 @@ impl<'a> Change<'a> {
         }
         self.deploy_support |= labels.deploy_support;
         self.deploy_hubs |= labels.deploy_hubs;
+        if labels.ignore_freeze {
+            let releases = self.releases.clone();
+            let new = || Box::new(Change::of(releases));
+            let past_freeze = self.past_freeze.get_or_insert_with(new);
+            let labels = Labels {
+                ignore_freeze: false,
+                ..labels
+            };
+            past_freeze.add(files, edits, labels);
+        }
     }
 }
 
@@ -123,6 +153,7 @@ impl Labels {
                 "skip-deploy-hubs" => &mut labels.skip_deploy_hubs,
                 "deploy-support" => &mut labels.deploy_support,
                 "deploy-hubs" => &mut labels.deploy_hubs,
+                "ignore-freeze" => &mut labels.ignore_freeze,
                 _ => bail!(
                     "there is no label `{name}`; there are: {}",
                     list(LABELS.map(|it| format!("{PREFIX}{it}")))
@@ -163,44 +194,38 @@ pub(crate) fn release_names(clusters: &[Cluster]) -> Vec<ReleaseName<'_>> {
     names
 }
 
-/// The clusters on which something is upgraded, in the order of `clusters`. Each release is in one of the `changes`.
+/// What is upgraded on clusters, in the order of `clusters`, as far as it belongs to that part. Each release is in one of the
+/// `changes`.
 pub(crate) fn plan<'a>(
     tree: &Tree,
     settings: &Settings,
     clusters: &'a [Cluster],
     sources: &AllSources,
     changes: &[Change],
-) -> Result<Vec<Upgrades<'a>>> {
-    let reasons = changes.iter().map(|change| {
-        Ok(Reasons {
-            change,
-            for_support: Touched::find(&change.for_support, tree, settings, clusters, sources)?,
-            for_hubs: Touched::find(&change.for_hubs, tree, settings, clusters, sources)?,
-        })
-    });
-    let reasons = reasons.collect::<Result<Vec<_>>>()?;
-    let mut by_release = BTreeMap::new();
-    for reasons in &reasons {
-        let releases = reasons.change.releases.iter();
-        by_release.extend(releases.map(|it| ((it.cluster, it.release), reasons)));
-    }
-    let mut plan = Vec::new();
+    part: Part,
+) -> Result<Plan<'a>> {
+    let find = |change| Reasons::find(tree, settings, clusters, sources, change);
+    let all = changes.iter().map(find).collect::<Result<Vec<_>>>()?;
+    let past_freeze = changes.iter().filter_map(|it| it.past_freeze.as_deref());
+    let past_freeze = past_freeze.map(find).collect::<Result<Vec<_>>>()?;
+    let all = by_release(&all);
+    let past_freeze = by_release(&past_freeze);
+    let mut plan = Plan {
+        upgrades: Vec::new(),
+        held: Vec::new(),
+    };
     for cluster in clusters {
-        let reasons = |release: &'a str| by_release.get(&(cluster.name.as_str(), release));
-        let todos = cluster.hubs.iter().filter_map(|hub| {
-            let reason = reasons(&hub.name)?.of_hub(cluster, hub)?;
-            Some(Todo { hub, reason })
-        });
-        let (staging, prod) = todos.partition(|it| it.hub.is_staging());
-        let mut upgrades = Upgrades {
-            cluster,
-            support: reasons(SUPPORT).and_then(|it| it.of_support(cluster)),
-            staging,
-            prod,
-        };
-        upgrades.add_gates();
+        let mut upgrades = Upgrades::of(cluster, &all, part);
+        let freeze = settings.freeze_of(&cluster.name);
+        if freeze.is_some() {
+            upgrades.past_freeze = Upgrades::of(cluster, &past_freeze, part).names();
+        }
+        plan.held.extend(upgrades.hold(freeze));
+        if part != Part::Production {
+            upgrades.add_gates();
+        }
         if !upgrades.is_empty() {
-            plan.push(upgrades);
+            plan.upgrades.push(upgrades);
         }
     }
     Ok(plan)
@@ -213,7 +238,22 @@ struct Reasons<'a> {
     for_hubs: Touched<'a>,
 }
 
-impl Reasons<'_> {
+impl<'a> Reasons<'a> {
+    fn find(
+        tree: &'a Tree,
+        settings: &Settings,
+        clusters: &[Cluster],
+        sources: &'a AllSources,
+        change: &'a Change<'a>,
+    ) -> Result<Reasons<'a>> {
+        let find = |changed| Touched::find(changed, tree, settings, clusters, sources);
+        Ok(Reasons {
+            change,
+            for_support: find(&change.for_support)?,
+            for_hubs: find(&change.for_hubs)?,
+        })
+    }
+
     /// Why a cluster's support chart is upgraded, if it is.
     fn of_support(&self, cluster: &Cluster) -> Option<String> {
         let support = cluster.support.as_ref()?;
@@ -225,6 +265,18 @@ impl Reasons<'_> {
     fn of_hub(&self, cluster: &Cluster, hub: &Hub) -> Option<String> {
         forced(self.change.deploy_hubs, "deploy-hubs").or_else(|| self.for_hubs.hub(cluster, hub))
     }
+}
+
+/// The reasons by the names of a cluster and of its release.
+type ByRelease<'a> = BTreeMap<(&'a str, &'a str), &'a Reasons<'a>>;
+
+fn by_release<'a>(all: &'a [Reasons<'a>]) -> ByRelease<'a> {
+    let mut by_release = BTreeMap::new();
+    for reasons in all {
+        let releases = reasons.change.releases.iter();
+        by_release.extend(releases.map(|it| ((it.cluster, it.release), reasons)));
+    }
+    by_release
 }
 
 /// The reason that a label gives.
@@ -402,10 +454,40 @@ fn is_changed(
     })
 }
 
-impl Upgrades<'_> {
+impl<'a> Upgrades<'a> {
+    /// What is to be upgraded on a cluster, as far as it belongs to that part.
+    fn of<'b>(cluster: &'a Cluster, reasons: &ByRelease<'b>, part: Part) -> Upgrades<'a>
+    where
+        'a: 'b,
+    {
+        let reasons = |release: &'a str| reasons.get(&(cluster.name.as_str(), release));
+        let hubs = cluster.hubs.iter().filter(|it| part.has(it.is_staging()));
+        let todos = hubs.filter_map(|hub| {
+            let reason = reasons(&hub.name)?.of_hub(cluster, hub)?;
+            Some(Todo { hub, reason })
+        });
+        let (staging, prod) = todos.partition(|it| it.hub.is_staging());
+        let support = reasons(SUPPORT).and_then(|it| it.of_support(cluster));
+        Upgrades {
+            cluster,
+            support: support.filter(|_| part.has(true)),
+            staging,
+            prod,
+            past_freeze: BTreeSet::new(),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.support.is_none() && self.staging.is_empty() && self.prod.is_empty()
     }
+
+    /// The names of its releases.
+    fn names(&self) -> BTreeSet<&'a str> {
+        let hubs = self.staging.iter().chain(&self.prod);
+        let support = self.support.iter().map(|_| SUPPORT);
+        hubs.map(|it| it.hub.name.as_str()).chain(support).collect()
+    }
+
     /// Adds the staging hubs that are not redeployed themselves, but that must be ready before a production hub is upgraded.
     fn add_gates(&mut self) {
         for gate in self.cluster.hubs.iter().filter(|it| it.is_staging()) {
