@@ -20,10 +20,16 @@ use crate::{
         tree::Tree,
         workflow,
     },
-    repository::{cluster::Nodes, fleet::Fleet, problem::What},
+    repository::{
+        cluster::{Cluster, Hub, Nodes},
+        fleet::Fleet,
+        problem::What,
+    },
+    settings::Settings,
 };
 
 mod diffs;
+mod freeze;
 mod given;
 pub mod options;
 mod report;
@@ -38,14 +44,24 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         process::end_in_order();
     }
     let what = [What::Hubs, What::Authenticators];
-    let fleet = Fleet::load(sh, tree, &what, Some(&args.cluster), &args.hubs)?;
+    let Some(names) = names(tree, args)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let fleet = Fleet::load(sh, tree, &what, Some(&args.cluster), &names)?;
     let cluster = fleet.cluster(&args.cluster)?;
-    cluster.select_hubs(&args.hubs)?;
+    let hubs = cluster.select_hubs(&names)?;
+    let settings = Settings::load(tree)?;
+    if !args.options.diff {
+        args.options
+            .refuse_frozen(&settings, cluster, &production(hubs))?;
+    }
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
     let prepared = Prepared::new(&tools, tree, fleet, &args.cluster, &args.options)?;
     let (sh, mut run) = prepared.for_hubs(&tools, args)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
+        args.options
+            .record_ignored_freeze(&settings, &args.cluster, &mut session.record);
     }
     let hubs = run.hubs();
 
@@ -54,6 +70,9 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         if args.options.dry_run {
             return Ok(args.options.exit_code(differs));
         }
+        let cluster = run.fleet.cluster(&args.cluster)?;
+        let frozen = production(hubs.iter().map(|it| it.hub));
+        args.options.refuse_frozen(&settings, cluster, &frozen)?;
         let hubs = number_of(hubs.len(), "hub");
         let question = format!("Deploy {hubs} of `{}`", args.cluster);
         workflow::confirm(&question, args.options.yes, "deploy")?;
@@ -67,6 +86,40 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         tell_what_next(&args.cluster, nodes);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The hubs that are named, or else all that are not paused; empty for all. None if there is nothing else, and the person is
+/// told.
+fn names(tree: &Tree, args: &Deploy) -> Result<Option<Vec<String>>> {
+    if !args.hubs.is_empty() {
+        return Ok(Some(args.hubs.clone()));
+    }
+    let cluster = Cluster::load(tree, &args.cluster)?;
+    let mut names = Vec::new();
+    for hub in &cluster.hubs {
+        match cluster.pause_of(hub) {
+            None => names.push(hub.name.clone()),
+            Some(pause) => say!(
+                "{}: {}: left out, since it is not named",
+                hub.name,
+                pause.shown()
+            ),
+        }
+    }
+    if names.len() == cluster.hubs.len() {
+        return Ok(Some(Vec::new()));
+    }
+    if names.is_empty() {
+        say!("every hub of `{}` is paused: nothing to do", cluster.name);
+        return Ok(None);
+    }
+    Ok(Some(names))
+}
+
+/// The names of those that are no staging hubs.
+fn production<'a>(hubs: impl IntoIterator<Item = &'a Hub>) -> Vec<&'a str> {
+    let hubs = hubs.into_iter().filter(|it| !it.is_staging());
+    hubs.map(|it| it.name.as_str()).collect()
 }
 
 /// Says what a person can do now with a rehearsal cluster.

@@ -16,9 +16,10 @@ pub enum Github {
     /// The plan is in the folder `PLAN_FOLDER`, and comes from the pull request's workflow run `RUN_ID`. It is taken for text:
     /// nobody is mentioned in it, and nothing is linked.
     CommentPlan,
-    /// Keep only the jobs of clusters whose job for support and staging succeeded
+    /// Keep only the jobs whose needs went well in this run
     ///
-    /// Sets the output `jobs` to what is left of the list in `JOBS`.
+    /// Sets the output `jobs` to what is left of the list in `JOBS`, and `held` to the releases of the others and those in
+    /// `HELD`. Asks for `PATIENCE` seconds, 300 by default, if GitHub does not know yet how a needed job ended.
     FilterJobs,
     /// Tell the webhook in `WEBHOOK_URL` which jobs of this run failed
     Notify,

@@ -31,6 +31,8 @@ pub(crate) struct Record {
     run: Option<String>,
     /// Why hubs are deployed although staging hubs are not ready.
     pub(crate) ignore_staging: Option<String>,
+    /// Why releases are deployed although production is frozen.
+    pub(crate) ignore_freeze: Option<String>,
     /// Why a person started this, in one line.
     reason: Option<String>,
 }
@@ -47,6 +49,7 @@ impl Record {
             actor: actor(sh),
             run: run_on_github().or_else(|| variable("CI_JOB_URL")),
             ignore_staging: None,
+            ignore_freeze: None,
             reason: variable(REASON).map(|it| in_one_line(&it)),
         })
     }
@@ -123,15 +126,15 @@ impl Record {
             parts.push(format!("commit {short}{changed}"));
         }
         parts.extend(self.run.clone());
-        let ignored = self.ignore_staging.as_deref().map(in_one_line);
-        let reason = self.reason.iter().filter(|it| ignored.as_ref() != Some(it));
-        let reason = reason.map(|it| format!("reason: {}", mask.hide(it)));
-        parts.extend(
-            ignored
-                .iter()
-                .map(|it| format!("staging ignored: {}", mask.hide(it))),
-        );
-        parts.extend(reason);
+        let staging = self.ignore_staging.as_deref().map(in_one_line);
+        let freeze = self.ignore_freeze.as_deref().map(in_one_line);
+        let is_told = [&staging, &freeze].contains(&&self.reason);
+        let ignored = [("staging", staging), ("freeze", freeze)];
+        for (what, why) in ignored {
+            parts.extend(why.map(|it| format!("{what} ignored: {}", mask.hide(&it))));
+        }
+        let reason = self.reason.iter().filter(|_| !is_told);
+        parts.extend(reason.map(|it| format!("reason: {}", mask.hide(it))));
         shortened(parts.join(", "))
     }
 

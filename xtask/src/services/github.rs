@@ -1,5 +1,7 @@
 //! GitHub's API, with the token of a workflow's run: <https://docs.github.com/rest>.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
@@ -16,6 +18,19 @@ pub(crate) struct Api {
     /// `https://api.github.com/repos/OWNER/REPOSITORY`
     url: String,
     token: Secret,
+}
+
+/// Pages of lists that were got before, by their addresses.
+#[derive(Default)]
+pub(crate) struct Pages(BTreeMap<String, Page>);
+
+#[derive(Clone)]
+struct Page {
+    /// GitHub's mark of what it holds.
+    etag: String,
+    /// The address of the next page.
+    next: Option<String>,
+    json: Value,
 }
 
 /// A variable that GitHub or our workflow sets for each step. An error if it is empty or missing.
@@ -44,22 +59,53 @@ impl Api {
 
     /// Gets all items of a list that comes in pages. Each answer is a list, or has one under `key`.
     pub(crate) fn all(&self, path: &str, key: Option<&str>) -> Result<Vec<Value>> {
+        self.all_again(path, key, &mut Pages::default())
+    }
+
+    /// The same for a list that is asked for several times: GitHub's limit does not count pages that are as they were.
+    pub(crate) fn all_again(
+        &self,
+        path: &str,
+        key: Option<&str>,
+        known: &mut Pages,
+    ) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut next = Some(format!("{}/{path}", self.url));
         while let Some(url) = next {
-            let mut answer = self.ask("GET", &url, None)?;
-            next = http::next_page(&answer);
-            let mut page = http::json(&mut answer, "GitHub")?;
-            let page = match key {
-                Some(key) => page[key].take(),
-                None => page,
+            let page = self.page(&url, known)?;
+            next = page.next;
+            let list = match key {
+                Some(key) => &page.json[key],
+                None => &page.json,
             };
-            let Value::Array(page) = page else {
+            let Value::Array(list) = list else {
                 bail!("GET {url}: GitHub's answer has no list")
             };
-            items.extend(page);
+            items.extend(list.iter().cloned());
         }
         Ok(items)
+    }
+
+    fn page(&self, url: &str, known: &mut Pages) -> Result<Page> {
+        let before = known.0.get(url);
+        let etag = before.map(|it| it.etag.as_str());
+        let mut answer = self.ask_unless("GET", url, None, etag)?;
+        if let Some(page) = before.filter(|_| answer.status() == 304) {
+            return Ok(page.clone());
+        }
+        let etag = answer.headers().get("etag");
+        let page = Page {
+            etag: etag
+                .and_then(|it| it.to_str().ok())
+                .unwrap_or_default()
+                .to_owned(),
+            next: http::next_page(&answer),
+            json: http::json(&mut answer, "GitHub")?,
+        };
+        if !page.etag.is_empty() {
+            known.0.insert(url.to_owned(), page.clone());
+        }
+        Ok(page)
     }
 
     /// Creates or changes what is at a path, and returns GitHub's answer.
@@ -70,7 +116,22 @@ impl Api {
 
     /// Asks GitHub. An answer that is not a success is an error.
     fn ask(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Response<Body>> {
-        let request = ureq::http::Request::builder()
+        self.ask_unless(method, url, body, None)
+    }
+
+    /// The same, but the answer is only the status 304 if it would be what has this mark.
+    fn ask_unless(
+        &self,
+        method: &str,
+        url: &str,
+        body: Option<&Value>,
+        etag: Option<&str>,
+    ) -> Result<Response<Body>> {
+        let mut request = ureq::http::Request::builder();
+        if let Some(etag) = etag {
+            request = request.header("If-None-Match", etag);
+        }
+        let request = request
             .method(method)
             .uri(url)
             .header("Accept", "application/vnd.github+json")

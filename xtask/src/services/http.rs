@@ -127,7 +127,8 @@ pub(crate) fn success(
     service: &str,
 ) -> Result<Response<Body>> {
     let status = answer.status();
-    if status.is_success() {
+    // 304 is only for who knows the answer already.
+    if status.is_success() || status == 304 {
         return Ok(answer);
     }
     // The page of a proxy says nothing that its status does not.

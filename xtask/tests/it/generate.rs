@@ -817,11 +817,18 @@ fn a_workflow_gets_its_lists_and_a_comment() {
         output.keys().collect::<Vec<_>>(),
         [
             "before",
+            "held",
             "prod-hub-matrix-jobs",
             "prod-jobs",
             "staging-jobs",
             "support-and-staging-matrix-jobs",
-            "support-jobs"
+            "support-jobs",
+            "wave-1",
+            "wave-2",
+            "wave-3",
+            "wave-4",
+            "wave-5",
+            "waves"
         ]
     );
     assert_eq!(
@@ -1072,10 +1079,96 @@ fn a_large_fleet_shares_jobs_and_loses_none() {
     assert_succeeded(&output);
     let jobs = serde_json::from_str(&set(&repo.read("output"))["prod-jobs"]).unwrap();
     assert_eq!(pairs(&jobs, "hub_names").len(), 60 * 12);
-    let said =
-        many(257, 1).fails("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs --format json");
+}
+
+/// More clusters than that share jobs, too.
+#[test]
+fn clusters_share_jobs_where_there_are_too_many() {
+    let repo = many(299, 2);
+    let lists = lists(&repo, &["xtask/src/kubernetes/helm.rs".to_owned()], &[]);
+    let wave = &lists["wave-1"];
+    let jobs = wave["prod"].as_array().unwrap();
+    assert!(jobs.len() <= 256, "{}", jobs.len());
+    let words = |key: &str| -> Vec<&str> {
+        let all = jobs.iter().map(|it| it[key].as_str().unwrap());
+        all.flat_map(str::split_whitespace).collect()
+    };
+    let releases: BTreeSet<_> = words("releases").into_iter().collect();
+    assert_eq!(releases.len(), 299 * 2 + 2);
+    let shared = jobs
+        .iter()
+        .find(|it| it["releases"].as_str().unwrap().contains("c1/"));
+    let shared = shared.unwrap()["deploys"].as_str().unwrap();
     assert!(
-        said.contains("259 clusters need a job each, and GitHub takes 256"),
-        "{said}"
+        shared.lines().count() == 2 && shared.contains("c1 "),
+        "{shared}"
+    );
+    assert!(lists["prod-jobs"].as_array().unwrap().len() <= 256);
+}
+
+/// A staging hub is broken for a week.
+#[test]
+fn a_paused_hub_holds_nobody_and_is_named() {
+    let repo = Repo::new();
+    let file = "config/clusters/lake/cluster.yaml";
+    let paused = "paused: {until: 2999-01-01, reason: new nodes}";
+    repo.edit(
+        file,
+        "- name: staging",
+        &format!("- name: staging\n    {paused}"),
+    );
+    let changed = ["config/clusters/lake/common.values.yaml".to_owned()];
+    let both = lists(&repo, &changed, &[]);
+    assert_eq!(both["staging-jobs"], json!([]));
+    assert_eq!(both["prod-jobs"][0]["releases"], "lake/prod");
+    assert_eq!(both["prod-jobs"][0]["needs"], json!([]));
+    let held =
+        json!([{"releases": "lake/staging", "reason": "paused until 2999-01-01: new nodes"}]);
+    assert_eq!(both["held"], held);
+    // It would not have been deployed.
+    let changed = ["config/clusters/lake/prod.values.yaml".to_owned()];
+    assert_eq!(lists(&repo, &changed, &[])["held"], json!([]));
+    repo.edit(
+        file,
+        paused,
+        "paused: {until: 2020-01-01, reason: new nodes}",
+    );
+    assert_eq!(
+        lists(&repo, &changed, &[])["staging-jobs"][0]["releases"],
+        "lake/staging"
+    );
+}
+
+/// Each of the branches that groups promote between deploys its part.
+#[test]
+fn a_branch_deploys_its_part() {
+    let repo = Repo::new();
+    let changed = ["config/clusters/lake/common.values.yaml".to_owned()];
+    let of = |branch: &str| {
+        let lists = lists(&repo, &changed, &["--branch", branch]);
+        ["staging-jobs", "prod-jobs"].map(|it| lists[it].as_array().unwrap().len())
+    };
+    assert_eq!(of("main"), [1, 1]);
+    assert_eq!(of("staging"), [1, 0]);
+    assert_eq!(of("production"), [0, 1]);
+}
+
+/// Its comment names what is held, though nothing is deployed.
+#[test]
+fn a_comment_names_what_a_freeze_holds() {
+    let repo = in_a_workflow();
+    let freeze =
+        "freeze: [{from: 2020-01-01, until: 2999-01-01, reason: exams, clusters: [river]}]\n";
+    repo.write("config/xtask.yaml", freeze);
+    repo.ok("generate helm-upgrade-jobs config/clusters/river/river.values.yaml");
+    let comment = repo.read("comment-body.txt");
+    let row = "| river | river | frozen until 2999-01-01: exams |";
+    assert!(
+        comment.contains("### Held back") && comment.contains(row),
+        "{comment}"
+    );
+    assert!(
+        !comment.contains("No production hub upgrades will be triggered"),
+        "{comment}"
     );
 }

@@ -164,13 +164,18 @@ fn what_a_job_waits_for() {
         ("support lake", "xtask deploy-support lake", "lake/support"),
         (
             "staging lake staging-1",
-            "xtask deploy lake staging-1",
+            "xtask deploy lake staging-1 --skip-unchanged",
             "lake/staging-1",
         ),
-        ("production lake all", "xtask deploy lake all", "lake/all"),
+        (
+            "production lake all",
+            "xtask deploy lake all --skip-unchanged",
+            "lake/all",
+        ),
     ] {
         assert_eq!(jobs[name]["script"], json!([script]));
         assert_eq!(jobs[name]["resource_group"], group);
+        assert_eq!(jobs[name]["environment"], json!({"name": group}));
         assert_eq!(
             jobs[name]["needs"][0],
             json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"})
@@ -197,6 +202,70 @@ fn what_a_job_waits_for() {
             "config/clusters/la ke/cluster.yaml:1:1: the folder's name is the cluster's: `la ke` is not a name"
         ),
         "{said}"
+    );
+}
+
+/// Every job of a later wave waits for all of the earlier ones, and for no job of a later stage.
+#[test]
+fn waves_wait_for_each_other() {
+    let repo = lake(1);
+    let lake = repo.read("config/clusters/lake/cluster.yaml");
+    for (name, wave) in [("river", "2"), ("sea", "5"), ("pond", "1")] {
+        let yaml = lake.replace("lake", name);
+        let yaml = yaml.replacen('{', &format!("{{\"wave\": {wave}, "), 1);
+        repo.write(&format!("config/clusters/{name}/cluster.yaml"), &yaml);
+    }
+    let file = pipeline(
+        &repo,
+        "xtask/src/kubernetes/helm.rs,helm-charts/support/values.yaml",
+    );
+    let jobs = jobs(&file);
+    let of = |cluster: &'static str| {
+        let names = jobs.keys().copied();
+        names.filter(move |it| it.split(' ').nth(1) == Some(cluster))
+    };
+    for (later, earlier) in [
+        ("river", "lake"),
+        ("river", "pond"),
+        ("sea", "river"),
+        ("sea", "lake"),
+    ] {
+        for job in of(later) {
+            let waits = all_needs(&jobs, job);
+            assert!(of(earlier).all(|it| waits.contains(it)), "{job}: {waits:?}");
+        }
+    }
+    assert!(of("lake").all(|it| all_needs(&jobs, it).iter().all(|it| !it.contains("river"))));
+    let stages = lines(&file["stages"]);
+    let stage = |job: &str| {
+        let stage = jobs[job]["stage"].as_str().unwrap();
+        stages.iter().position(|it| *it == stage).unwrap()
+    };
+    for (name, job) in &jobs {
+        assert!(
+            needs(job).iter().all(|it| stage(it) <= stage(name)),
+            "{name}"
+        );
+    }
+}
+
+/// Then the environment of all is not given to this commit.
+#[test]
+fn a_pipeline_names_what_is_held() {
+    let repo = lake(1);
+    let freeze = "freeze: [{from: 2020-01-01, until: 2999-01-01, reason: it costs $5}]\n";
+    repo.write("config/xtask.yaml", freeze);
+    let file = pipeline(&repo, "xtask/src/kubernetes/helm.rs");
+    let jobs = jobs(&file);
+    assert!(!jobs.contains_key("deployed"));
+    let held = jobs["held back"]["variables"]["HELD_000"]["value"].as_str();
+    let wanted = "lake/all lake/some: frozen until 2999-01-01: it costs $5";
+    assert_eq!(held, Some(wanted));
+    assert_eq!(
+        jobs.keys()
+            .filter(|it| it.starts_with("production"))
+            .count(),
+        0
     );
 }
 
@@ -438,12 +507,7 @@ fn a_failed_staging_holds_its_production(cluster: &Shared, lab: &Lab) {
     let (parent, child) = push(&lab.repo, &lab.deployed);
     lab.has(
         &parent,
-        &[
-            ("build", Passed),
-            ("plan", Passed),
-            ("deploy", Failed),
-            ("deployed", Skipped),
-        ],
+        &[("build", Passed), ("plan", Passed), ("deploy", Failed)],
     );
     lab.has(
         &child,
@@ -454,6 +518,8 @@ fn a_failed_staging_holds_its_production(cluster: &Shared, lab: &Lab) {
             ("staging river laby-staging", Passed),
             ("approve river", Passed),
             ("production river laby-prod", Passed),
+            ("wave 1", Skipped),
+            ("deployed", Skipped),
         ],
     );
     let namespaces = cluster.kubectl("get namespaces -o name");
@@ -470,7 +536,7 @@ fn all_comes_again_until_all_went_well(cluster: &Shared, lab: &Lab) {
     lab.repo.write(STAGING, "{}\n");
     commit(&lab.repo, "with water");
     let (parent, child) = push(&lab.repo, &lab.deployed);
-    assert_eq!(child.len(), 6, "{child:?}");
+    assert_eq!(child.len(), 5, "{child:?}");
     assert!(
         parent
             .values()
@@ -481,9 +547,8 @@ fn all_comes_again_until_all_went_well(cluster: &Shared, lab: &Lab) {
     );
     assert!(cluster.history("lab-prod").contains("deployed by ann"));
     commit(&lab.repo, "nothing of a hub");
-    let (parent, child) = push(&lab.repo, &lab.deployed);
-    assert_eq!(parent["deployed"], Passed);
-    lab.has(&child, &[("nothing to deploy", Passed)]);
+    let (_, child) = push(&lab.repo, &lab.deployed);
+    lab.has(&child, &[("deployed", Passed)]);
 }
 
 fn only_what_changed_is_planned(lab: &Lab) {
@@ -503,7 +568,7 @@ fn a_bad_cluster_yaml_stops_no_other_cluster(lab: &Lab) {
     let (parent, child) = push(&lab.repo, &lab.deployed);
     check(&[&lab.repo.root.join("pipeline.yml")]);
     assert_eq!(
-        (parent["plan"], parent["deploy"], parent["deployed"]),
+        (parent["plan"], parent["deploy"], child["deployed"]),
         (Passed, Failed, Skipped)
     );
     assert_eq!(child["clusters that are left out"], Failed);

@@ -60,6 +60,8 @@ pub(crate) enum Answer {
     Refused(u16, String),
     /// One page of a list, with the address of the next one.
     Linked(serde_json::Value, String),
+    /// With a mark of what it holds.
+    Marked(serde_json::Value, String),
     Redirect(String),
     Status(u16),
     /// Nothing, ever.
@@ -109,6 +111,10 @@ impl Server {
                             more = format!("{header}\r\n");
                             let body = serde_json::json!({"message": "Not now"});
                             (status, "application/json", body.to_string().into())
+                        }
+                        Answer::Marked(body, mark) => {
+                            more = format!("ETag: {mark}\r\n");
+                            (200, "application/json", body.to_string().into())
                         }
                         Answer::Redirect(to) => {
                             more = format!("Location: {to}\r\n");

@@ -11,6 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    expressions::{evaluate, is_true},
     generate::{Runs, commit, git, job, set},
     repo::{Repo, Shared, persons_cache, workspace},
     upstream::{Answer, Request, Server},
@@ -172,6 +173,19 @@ fn they_are_careful() {
     );
 }
 
+/// A branch that somebody may push gets none: the environment's rules say which do.
+#[test]
+fn secrets_are_those_of_an_environment() {
+    for file in ["deploy-hubs.yaml", "promote.yaml", "wave.yaml"] {
+        let text = fs::read_to_string(workspace().join(".github/workflows").join(file)).unwrap();
+        let workflow: Value = serde_yaml::from_str(&text).unwrap();
+        for (name, job) in workflow["jobs"].as_object().unwrap() {
+            let has_secret = job["steps"].to_string().contains("secrets.");
+            assert_eq!(job["environment"] == "hubs", has_secret, "{file}: {name}");
+        }
+    }
+}
+
 /// A change of the deployer's code builds none of the programs that it runs, and no job builds those of a rehearsal cluster.
 #[test]
 fn programs_are_cached_apart_from_the_deployer() {
@@ -189,46 +203,6 @@ fn programs_are_cached_apart_from_the_deployer() {
     let setup = steps.iter().filter_map(|it| it["run"].as_str());
     let setup: Vec<_> = setup.filter(|it| it.contains("setup")).collect();
     assert_eq!(setup, ["target/release/xtask setup --for deploy"]);
-}
-
-/// What an expression of a workflow gives: names, texts, `!`, `!=`, `==`, `&&` and some functions are enough.
-fn evaluate(text: &str, context: &Value) -> Value {
-    let text = text.trim();
-    let is_true = |text: &str| !matches!(evaluate(text, context), Value::Null | Value::Bool(false));
-    if let Some((first, rest)) = text.split_once("&&") {
-        return (is_true(first) && is_true(rest)).into();
-    }
-    if let Some((one, other)) = text.split_once("!=") {
-        return (evaluate(one, context) != evaluate(other, context)).into();
-    }
-    if let Some((one, other)) = text.split_once("==") {
-        return (evaluate(one, context) == evaluate(other, context)).into();
-    }
-    if let Some(rest) = text.strip_prefix('!') {
-        return (!is_true(rest)).into();
-    }
-    if let Some(text) = text.strip_prefix('\'').and_then(|it| it.strip_suffix('\'')) {
-        return text.into();
-    }
-    if let Some((name, args)) = text.strip_suffix(')').and_then(|it| it.split_once('(')) {
-        let args: Vec<_> = args.split(", ").map(|it| evaluate(it, context)).collect();
-        return match name {
-            "cancelled" => false.into(),
-            "failure" => context["failure"].clone(),
-            "fromJson" => serde_json::from_str(args[0].as_str().unwrap()).unwrap(),
-            "join" => {
-                let items: Vec<_> = args[0]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|it| it.as_str().unwrap())
-                    .collect();
-                items.join(args[1].as_str().unwrap()).into()
-            }
-            _ => panic!("{name}"),
-        };
-    }
-    text.split('.').fold(context, |it, key| &it[key]).clone()
 }
 
 /// A text with its `${{ … }}`.
@@ -257,7 +231,10 @@ struct Play<'a> {
     repo: &'a Repo,
     github: &'a GitHub,
     branch: &'a str,
-    /// What each job came to.
+    /// What the shown names of a called workflow's jobs begin with.
+    prefix: String,
+    inputs: Value,
+    /// What each job came to; those of a called workflow after the name of the job that calls it.
     results: BTreeMap<String, &'static str>,
     outputs: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -299,19 +276,21 @@ impl Play<'_> {
                 "workflow": "deploy-hubs", "repository": "ada/hubs", "server_url": "https://github.example.org", "run_id": 7,
             },
             "secrets": {"WEBHOOK_URL": format!("{}/hook", self.github.address)},
+            "vars": {"PROMOTE": self.github.state().promotes.then_some("true")}, "inputs": self.inputs,
         });
         let condition = job["if"].as_str().unwrap_or("true");
         let by_itself = condition.contains("cancelled()") || condition.contains("failure()");
         let goes_on = by_itself || needs.iter().all(|it| self.results[*it] == "success");
-        let holds = condition == "true"
-            || !matches!(
-                evaluate(condition, &context),
-                Value::Bool(false) | Value::Null
-            );
+        let holds = condition == "true" || is_true(&evaluate(condition, &context));
+        let shown = job["name"].as_str().filter(|it| !it.contains("${{"));
+        let shown = format!("{}{}", self.prefix, shown.unwrap_or(name));
         if !goes_on || !holds {
             self.results.insert(name.to_owned(), "skipped");
-            self.github.state().jobs.push(ended(name, "skipped"));
+            self.github.state().jobs.push(ended(&shown, "skipped"));
             return;
+        }
+        if let Some(file) = job["uses"].as_str() {
+            return self.call(name, file, &shown, &job["with"], &context);
         }
         let matrix = job["strategy"]["matrix"]["jobs"].as_str();
         let matrix = matrix.map(|it| {
@@ -325,6 +304,7 @@ impl Play<'_> {
         for one in all {
             context["matrix"] = json!({"jobs": one});
             let shown = filled(job["name"].as_str().unwrap_or(name), &context);
+            let shown = format!("{}{shown}", self.prefix);
             let conclusion = if self.steps(name, job, &mut context) {
                 "success"
             } else {
@@ -338,6 +318,30 @@ impl Play<'_> {
         self.results.insert(name.to_owned(), result);
     }
 
+    /// The jobs of another workflow, as those of one job.
+    fn call(&mut self, name: &str, file: &str, shown: &str, with: &Value, context: &Value) {
+        let with = with.as_object().into_iter().flatten();
+        let inputs =
+            with.map(|(name, it)| (name.clone(), filled(it.as_str().unwrap(), context).into()));
+        let mut called = Play {
+            prefix: format!("{shown} / "),
+            inputs: Value::Object(inputs.collect()),
+            results: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            ..*self
+        };
+        called.workflow(file.strip_prefix("./.github/workflows/").unwrap());
+        let failed = called.results.values().any(|it| *it == "failure");
+        let results = called.results;
+        self.results.extend(
+            results
+                .into_iter()
+                .map(|(job, it)| (format!("{name}/{job}"), it)),
+        );
+        let result = if failed { "failure" } else { "success" };
+        self.results.insert(name.to_owned(), result);
+    }
+
     /// Whether all steps of a job went well; after the first that doesn't, only those are left that are for it.
     fn steps(&mut self, name: &str, job: &Value, context: &mut Value) -> bool {
         context["failure"] = false.into();
@@ -347,12 +351,8 @@ impl Play<'_> {
                 continue;
             };
             let is_for_failures = condition.contains("failure()");
-            if context["failure"] == !is_for_failures
-                || matches!(
-                    evaluate(condition, context),
-                    Value::Bool(false) | Value::Null
-                )
-            {
+            let holds = is_true(&evaluate(condition, context));
+            if context["failure"] == !is_for_failures || !holds {
                 continue;
             }
             let output = self.repo.root.join("output");
@@ -372,6 +372,7 @@ impl Play<'_> {
                 .env("XDG_CACHE_HOME", self.repo.cache());
             command.env("CI", "true").env("GITHUB_OUTPUT", &output);
             command.envs(self.github.variables());
+            command.env("GITHUB_REF_NAME", self.branch);
             for (name, value) in [&job["env"], &step["env"]]
                 .into_iter()
                 .filter_map(Value::as_object)
@@ -410,6 +411,8 @@ struct State {
     /// Those before it.
     runs: Runs,
     is_down: bool,
+    /// Whether the repository's variable PROMOTE is set.
+    promotes: bool,
     /// What the webhook was told.
     told: Vec<Value>,
     /// What the steps said.
@@ -563,24 +566,41 @@ fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
     }
 }
 
-/// What the jobs of a push to this branch came to: the plan, support and staging, the filter, production, and the news.
-fn push(repo: &Repo, github: &GitHub, branch: &str) -> [&'static str; 5] {
+/// What the jobs of a push to this branch came to, in deploy-hubs.yaml or another workflow.
+fn run(repo: &Repo, github: &GitHub, branch: &str, file: &str) -> BTreeMap<String, &'static str> {
     github.state().jobs.clear();
     let mut play = Play {
         repo,
         github,
         branch,
+        prefix: String::new(),
+        inputs: Value::Null,
         results: BTreeMap::new(),
         outputs: BTreeMap::new(),
     };
-    play.workflow("deploy-hubs.yaml");
+    play.workflow(file);
     let failed = play.results.values().any(|it| *it == "failure");
     let conclusion = if failed { "failure" } else { "success" };
     let mut state = github.state();
     let jobs = state.jobs.clone();
     let commit = git(&repo.root, &["rev-parse", "HEAD"]);
     state.runs.add(&commit, conclusion, &jobs);
-    ["plan", "support-and-staging", "filter", "prod", "notify"].map(|it| play.results[it])
+    play.results
+}
+
+/// The same of those of a wave: the plan, its staging hubs, the filter before production, production, and the news.
+fn push_of_wave(repo: &Repo, github: &GitHub, branch: &str, wave: u8) -> [&'static str; 5] {
+    let results = run(repo, github, branch, "deploy-hubs.yaml");
+    let of_wave = |job: &str| {
+        let job = format!("wave-{wave}/{job}");
+        results.get(&job).copied().unwrap_or("skipped")
+    };
+    let [staging, filter, prod] = ["staging", "filter-prod", "prod"].map(of_wave);
+    [results["plan"], staging, filter, prod, results["notify"]]
+}
+
+fn push(repo: &Repo, github: &GitHub, branch: &str) -> [&'static str; 5] {
+    push_of_wave(repo, github, branch, 1)
 }
 
 /// A repository in git, whose work tree has what workflows write.
@@ -595,6 +615,18 @@ fn a_branch_deploys_nothing() {
     let repo = Repo::new();
     with_history(&repo);
     assert_eq!(push(&repo, &GitHub::start(), "a-branch"), ["skipped"; 5]);
+}
+
+/// Nobody's branch of that name deploys anything.
+#[test]
+fn promotion_is_off_unless_it_is_wanted() {
+    let repo = Repo::new();
+    with_history(&repo);
+    let github = GitHub::start();
+    let results = run(&repo, &github, "production", "promote.yaml");
+    assert!(results.values().all(|it| *it == "skipped"), "{results:?}");
+    github.state().promotes = true;
+    assert_eq!(push(&repo, &github, "main"), ["skipped"; 5]);
 }
 
 /// Somebody learns of it also where nothing of ours runs.
@@ -631,6 +663,8 @@ fn pushes_deploy_what_changed() {
     pull_requests_that_are_not_to_be_deployed(&pushes);
     a_bad_cluster_yaml_holds_back_its_own_cluster(&pushes);
     a_label_deploys_all_hubs(&pushes);
+    a_failure_holds_back_later_waves(&pushes);
+    a_freeze_holds_production(&pushes);
     a_label_where_nothing_was_deployed(&pushes);
 }
 
@@ -695,11 +729,11 @@ fn a_failed_staging_hub_holds_back_its_own_cluster(pushes: &Pushes) {
         "{said}"
     );
     assert!(
-        said.contains("lake: wf-lake: held back, since support or staging failed"),
+        said.contains("lake/wf-lake: held back, since `lake/wf-lake-staging` did not go well"),
         "{said}"
     );
     let told = pushes.github.state().told.clone();
-    let text = "deploy-hubs of ada/hubs failed: Support and staging of lake\nhttps://github.example.org/ada/hubs/actions/runs/7";
+    let text = "deploy-hubs of ada/hubs failed: wave 1 / lake/wf-lake-staging\nhttps://github.example.org/ada/hubs/actions/runs/7";
     assert_eq!(told, [json!({"text": text})]);
 }
 
@@ -710,7 +744,7 @@ fn only_what_failed_comes_back(pushes: &Pushes) {
     commit(repo, "water");
     assert_eq!(
         pushes.play(),
-        ["success", "success", "success", "success", "skipped"],
+        ["success", "success", "skipped", "success", "skipped"],
         "{}",
         pushes.log()
     );
@@ -785,7 +819,7 @@ fn a_bad_cluster_yaml_holds_back_its_own_cluster(pushes: &Pushes) {
     let results = pushes.play();
     assert_eq!(
         results,
-        ["failure", "success", "success", "success", "success"],
+        ["failure", "success", "skipped", "success", "success"],
         "{}",
         pushes.log()
     );
@@ -803,17 +837,116 @@ fn a_label_deploys_all_hubs(pushes: &Pushes) {
     let Pushes { cluster, repo, .. } = pushes;
     let forced = commit(repo, "all of them");
     pushes.label(forced, vec!["deployer:deploy-hubs"]);
+    pushes.github.state().log.clear();
     assert_eq!(
         pushes.play(),
-        ["success", "success", "success", "success", "skipped"],
+        ["success", "success", "skipped", "success", "skipped"],
         "{}",
         pushes.log()
     );
     assert!(
-        cluster.history("wf-river").contains("\n2 "),
+        pushes.log().contains("wf-river: unchanged"),
         "{}",
-        cluster.history("wf-river")
+        pushes.log()
     );
+    assert!(!cluster.history("wf-river").contains("\n2 "));
+}
+
+/// The clusters of the second wave wait for production of the first one.
+fn a_failure_holds_back_later_waves(pushes: &Pushes) {
+    let Pushes {
+        cluster,
+        repo,
+        github,
+    } = pushes;
+    let river = "config/clusters/river/cluster.yaml";
+    repo.edit(river, "hubs:", "wave: 3\nhubs:");
+    let values = |hub: &str, text: &str| {
+        let lake = format!("config/clusters/lake/{hub}.values.yaml");
+        repo.write(&lake, text);
+    };
+    values("wf-lake", "fail: no sun\n");
+    repo.write(
+        "config/clusters/river/wf-river.values.yaml",
+        "note: third\n",
+    );
+    commit(repo, "waves");
+    let results = push_of_wave(repo, github, "main", 3);
+    let skipped = "skipped";
+    assert_eq!(
+        results,
+        ["success", skipped, skipped, skipped, "success"],
+        "{}",
+        pushes.log()
+    );
+    assert!(!cluster.history("wf-river").contains("\n2 "));
+    values("wf-lake", "note: sun again\n");
+    commit(repo, "sun");
+    let results = push_of_wave(repo, github, "main", 3);
+    assert_eq!(
+        results,
+        ["success", "success", skipped, "success", skipped],
+        "{}",
+        pushes.log()
+    );
+    assert!(cluster.history("wf-river").contains("\n2 "));
+}
+
+/// What was merged meanwhile is deployed by the first run after its end, but for a pull request that says so.
+fn a_freeze_holds_production(pushes: &Pushes) {
+    let Pushes {
+        cluster,
+        repo,
+        github,
+    } = pushes;
+    let settings = "config/xtask.yaml";
+    let text = format!(
+        "freeze: [{{from: {0}, until: {0}, reason: exams}}]\n",
+        day("now")
+    );
+    repo.write(settings, &text);
+    repo.write("config/clusters/lake/wf-lake.values.yaml", "note: frozen\n");
+    commit(repo, "in the freeze");
+    let results = run(repo, github, "main", "deploy-hubs.yaml");
+    let log = pushes.log();
+    assert_eq!(
+        [results["held-back"], results["wave-1"]],
+        ["success", "skipped"],
+        "{log}"
+    );
+    // Nor is it forgotten by a run of others.
+    repo.write(
+        "config/clusters/river/wf-river.values.yaml",
+        "note: urgent\n",
+    );
+    let urgent = commit(repo, "urgent");
+    pushes.label(urgent, vec!["deployer:ignore-freeze"]);
+    run(repo, github, "main", "deploy-hubs.yaml");
+    let history = cluster.history("wf-river");
+    assert!(
+        history.contains("freeze ignored: label deployer:ignore-freeze"),
+        "{history}"
+    );
+    let before = cluster.history("wf-lake").lines().count();
+    repo.write(settings, &text.replace(&day("now"), &day("yesterday")));
+    commit(repo, "after it");
+    let results = run(repo, github, "main", "deploy-hubs.yaml");
+    let log = pushes.log();
+    assert_eq!(
+        [results["held-back"], results["wave-1/prod"]],
+        ["skipped", "success"],
+        "{log}"
+    );
+    assert_eq!(cluster.history("wf-lake").lines().count(), before + 1);
+}
+
+/// Today, for example.
+pub(crate) fn day(which: &str) -> String {
+    let output = Command::new("date")
+        .args(["-u", "+%F", "-d", which])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// It says that all is deployed.

@@ -2,6 +2,8 @@
 
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
+use clap::builder::NonEmptyStringValueParser;
+
 use crate::{
     kubernetes::{
         release::{CLEANUP, FORCE_CONFLICTS, UpgradePolicy},
@@ -55,6 +57,9 @@ pub struct DeployOptions {
     /// Overwrite fields that somebody set by other means, such as `kubectl edit`
     #[arg(long, help_heading = OVERRIDES)]
     pub(crate) force_conflicts: bool,
+    /// Deploy production although it is frozen, and record the reason in helm's history
+    #[arg(long, value_name = "REASON", value_parser = NonEmptyStringValueParser::new(), help_heading = OVERRIDES)]
+    pub(crate) ignore_freeze: Option<String>,
     /// Roll a release that fails back to the newest revision that was ready
     #[arg(long, help_heading = ON_FAILURE)]
     pub(crate) rollback_on_failure: bool,
@@ -97,7 +102,8 @@ impl DeployOptions {
 /// Checks the configuration, decrypts secrets in memory, logs in to the cluster and prepares the charts. Then helm
 /// upgrades the hubs in parallel, staging hubs first; the others follow once those are ready. Each rollout is followed
 /// until its pods are ready, and then a test user works on the hub (see `run-hub-health-check`). A hub that fails does
-/// not stop the others, but the exit status is 1. With `provider: local` the rehearsal cluster is started first.
+/// not stop the others, but the exit status is 1. With `provider: local` the rehearsal cluster is started first. A hub that
+/// is `paused` is deployed only if it is named.
 ///
 /// Ctrl-C stops in order and reports the state of each hub. The next deploy repairs whatever was interrupted.
 #[derive(clap::Args)]

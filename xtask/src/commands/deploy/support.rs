@@ -36,6 +36,7 @@ use crate::{
         workflow,
     },
     repository::{
+        cluster::SHARED,
         fleet::Fleet,
         hub_traits::{self, PlainValues},
         problem::What,
@@ -80,10 +81,18 @@ pub fn deploy_support(sh: &Shell, tree: &Tree, args: &DeploySupport) -> Result<E
         return Ok(ExitCode::SUCCESS);
     };
     refuse_old_cert_manager(&args.cert_manager_version)?;
+    let settings = Settings::load(tree)?;
+    if !args.options.diff {
+        args.options.refuse_frozen(&settings, cluster, &SHARED)?;
+    }
     let wants_cert_manager = support.cert_manager;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
     let prepared = Prepared::new(&tools, tree, fleet, &args.cluster, &args.options)?;
-    let (sh, run) = prepared.open(Given::new(), Unchanged::new())?;
+    let (sh, mut run) = prepared.open(Given::new(), Unchanged::new())?;
+    if let Some(session) = &mut run.session {
+        args.options
+            .record_ignored_freeze(&settings, &args.cluster, &mut session.record);
+    }
 
     let releases = run.fleet.releases();
     let config = releases.first().context("`support` has no release")?;
@@ -162,6 +171,9 @@ impl SupportReleases<'_> {
             if args.options.dry_run {
                 return Ok(args.options.exit_code(differs));
             }
+            let cluster = self.run.fleet.cluster(&args.cluster)?;
+            let settings = &self.run.settings;
+            args.options.refuse_frozen(settings, cluster, &SHARED)?;
             let question = format!("Deploy them to `{}`", args.cluster);
             workflow::confirm(&question, args.options.yes, "deploy-support")?;
         }
