@@ -107,6 +107,17 @@ struct Request {
     options: BTreeMap<String, Option<String>>,
     revision: Option<u32>,
     reason: Option<String>,
+    stage: Stage,
+}
+
+/// The branch that this runs on, if groups promote by pull requests between `staging` and `production`. Else empty.
+struct Stage(String);
+
+impl Stage {
+    /// Whether staging hubs, or the others, are deployed from here.
+    fn is_of(&self, is_staging: bool) -> bool {
+        self.0.is_empty() || (self.0 == "staging") == is_staging
+    }
 }
 
 /// Does what the variables ask for. Ends with the status of the command that fails.
@@ -155,6 +166,7 @@ impl Request {
             options: options()?,
             revision: revision()?,
             reason: variable("REASON").filter(|it| !it.trim().is_empty()),
+            stage: Stage(variable("STAGE").unwrap_or_default()),
         })
     }
 
@@ -199,7 +211,7 @@ impl Request {
         Ok(())
     }
 
-    /// The clusters that are meant; of all, those whose cluster.yaml has problems as well.
+    /// The clusters that are meant; of all, those whose cluster.yaml has problems as well. Earlier waves come first.
     fn clusters(&self, tree: &Tree) -> Result<(Vec<Cluster>, Vec<UnusableCluster>)> {
         if let Some(cluster) = &self.cluster {
             return Ok((vec![Cluster::load(tree, cluster)?], Vec::new()));
@@ -212,38 +224,80 @@ impl Request {
         );
         let (mut clusters, unusable) = Cluster::all(tree)?;
         clusters.retain(|it| !it.is_local());
+        if self.action != Action::Status {
+            for (cluster, pause) in clusters.iter().filter_map(|it| Some((it, it.pause()?))) {
+                say!("{}: {}", cluster.name, pause.shown());
+            }
+            clusters.retain(|it| it.pause().is_none());
+        }
+        clusters.sort_by_key(|it| it.wave);
         Ok((clusters, unusable))
     }
 
     /// The command lines for a cluster.
     fn commands(&self, cluster: &Cluster) -> Result<Vec<Vec<String>>> {
         let hubs = self.hubs_of(cluster)?;
-        if self.action == Action::HealthCheck {
-            let one_each = hubs.iter().map(|it| vec![it.clone()]);
-            return Ok(one_each
-                .map(|hub| self.command("run-hub-health-check", cluster, &hub))
-                .collect());
+        let mut commands = Vec::new();
+        for command in self.action.commands() {
+            match *command {
+                "run-hub-health-check" => {
+                    let one_each = hubs.chunks(1);
+                    commands.extend(one_each.map(|hub| self.command(command, cluster, hub)));
+                }
+                "deploy" if hubs.is_empty() => {}
+                "deploy-support" if self.stage.is_of(true) => {
+                    commands.push(self.command(command, cluster, &[]));
+                }
+                "deploy-support" => ensure!(
+                    self.action == Action::DeployEverything,
+                    "support is deployed from the branch `staging`"
+                ),
+                _ => commands.push(self.command(command, cluster, &hubs)),
+            }
         }
-        let commands = self.action.commands().iter();
-        Ok(commands
-            .map(|it| self.command(it, cluster, &hubs))
-            .collect())
+        Ok(commands)
     }
 
     /// The names that are given to the commands. All are those of hubs or releases that cluster.yaml has.
     fn hubs_of(&self, cluster: &Cluster) -> Result<Vec<String>> {
-        for hub in &self.hubs {
-            match self.action {
-                Action::Rollback | Action::Status => _ = cluster.release(hub)?,
-                _ => _ = cluster.select_hubs(std::slice::from_ref(hub))?,
+        match self.action {
+            Action::DeploySupport => Ok(Vec::new()),
+            Action::Rollback | Action::Status => {
+                for name in &self.hubs {
+                    cluster.release(name)?;
+                }
+                Ok(self.hubs.clone())
+            }
+            _ if self.hubs.is_empty() => Ok(self.hubs_without_names(cluster)),
+            _ => {
+                for hub in cluster.select_hubs(&self.hubs)? {
+                    let name = &hub.name;
+                    ensure!(
+                        !self.action.changes() || self.stage.is_of(hub.is_staging()),
+                        "hub `{name}` is not deployed from the branch `{}`",
+                        self.stage.0
+                    );
+                }
+                Ok(self.hubs.clone())
             }
         }
-        if self.action != Action::HealthCheck || !self.hubs.is_empty() {
-            return Ok(self.hubs.clone());
+    }
+
+    /// The hubs that are deployed or checked where none is named.
+    fn hubs_without_names(&self, cluster: &Cluster) -> Vec<String> {
+        let mut hubs = Vec::new();
+        for hub in &cluster.hubs {
+            let is_wanted = match self.action {
+                Action::HealthCheck => hub.health_check != Some(false),
+                _ => self.stage.is_of(hub.is_staging()),
+            };
+            match hub.pause() {
+                _ if !is_wanted => {}
+                Some(pause) => say!("{}/{}: {}", cluster.name, hub.name, pause.shown()),
+                None => hubs.push(hub.name.clone()),
+            }
         }
-        let checked = cluster.hubs.iter();
-        let checked = checked.filter(|it| it.health_check != Some(false));
-        Ok(checked.map(|it| it.name.clone()).collect())
+        hubs
     }
 
     fn command(&self, command: &str, cluster: &Cluster, hubs: &[String]) -> Vec<String> {
@@ -263,7 +317,7 @@ impl Request {
             }
         }
         match self.action {
-            Action::Deploy if hubs.is_empty() => args.push("--skip-unchanged".to_owned()),
+            Action::Deploy if self.hubs.is_empty() => args.push("--skip-unchanged".to_owned()),
             Action::Rollback => args.push("--yes".to_owned()),
             _ => {}
         }

@@ -58,6 +58,8 @@ fn step_of(job: &Value, inputs: &[(&str, &str)], cluster: &str) -> (String, Vec<
             .strip_prefix("${{ ")
             .and_then(|it| it.strip_suffix(" }}"));
         let value = match value.unwrap().split_once('.').unwrap() {
+            // Promotion by branches is off.
+            ("vars", _) => "",
             ("inputs", input) => inputs.iter().find(|it| it.0 == input).map_or("", |it| it.1),
             ("matrix", "jobs.cluster_name") => cluster,
             ("secrets", _) => "",
@@ -493,6 +495,92 @@ fn a_cluster_with_problems_among_all() {
     has(
         &jobs,
         &["[{\"cluster_name\":\"lake\",\"provider\":\"kubeconfig\"}]"],
+    );
+}
+
+/// What is paused is named and left out, unless a person names it. Earlier waves come first.
+#[test]
+fn pauses_and_waves() {
+    let repo = Repo::new();
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "hubs:\n",
+        "wave: 2\nhubs:\n",
+    );
+    let paused = "paused: {until: 2999-12-01, reason: new nodes}";
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "  - name: prod",
+        &format!(
+            "  - name: old\n    {paused}\n    domain: old.example.org\n    helm_chart: pond\n    \
+                  helm_chart_values_files: []\n  - name: prod"
+        ),
+    );
+    let all = [("ACTION", "health-check")];
+    let said = fails(on_gitlab(&repo, &all));
+    let [river, lake] =
+        ["check -- river", "check -- lake staging"].map(|it| said.find(it).unwrap());
+    assert!(river < lake, "{said}");
+    has(&said, &["lake/old: paused until 2999-12-01: new nodes\n"]);
+    assert!(!said.contains("check -- lake old"), "{said}");
+    let named = [
+        ("ACTION", "health-check"),
+        ("CLUSTER", "lake"),
+        ("HUBS", "old"),
+    ];
+    has(
+        &fails(on_gitlab(&repo, &named)),
+        &["xtask run-hub-health-check -- lake old\n"],
+    );
+    repo.edit(
+        "config/clusters/river/cluster.yaml",
+        "hubs:\n",
+        &format!("{paused}\nhubs:\n"),
+    );
+    let said = fails(on_gitlab(&repo, &all));
+    has(&said, &["river: paused until 2999-12-01: new nodes\n"]);
+    assert!(!said.contains("check -- river"), "{said}");
+}
+
+/// Where groups promote by branches, each deploys its own hubs.
+#[test]
+fn a_branch_deploys_its_own_hubs() {
+    let mut repo = Repo::new();
+    let mut run = |stage: &str, action: &str, hubs: &str| {
+        let variables = [
+            ("STAGE", stage),
+            ("ACTION", action),
+            ("CLUSTER", "lake"),
+            ("HUBS", hubs),
+        ];
+        repo.env = variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        fails(repo.run("by-hand"))
+    };
+    has(
+        &run("staging", "deploy", "prod"),
+        &["hub `prod` is not deployed from the branch `staging`"],
+    );
+    has(
+        &run("production", "deploy", "staging"),
+        &["hub `staging` is not deployed from the branch `production`"],
+    );
+    has(
+        &run("production", "deploy-support", ""),
+        &["support is deployed from the branch `staging`"],
+    );
+    has(
+        &run("staging", "deploy", ""),
+        &["xtask deploy --skip-unchanged -- lake staging\n"],
+    );
+    has(
+        &run("production", "deploy", ""),
+        &["xtask deploy --skip-unchanged -- lake prod\n"],
+    );
+    has(
+        &run("staging", "rollback", "prod"),
+        &["xtask rollback --yes -- lake prod\n"],
     );
 }
 
