@@ -327,7 +327,8 @@ impl Request {
         args
     }
 
-    /// Runs our own program with each of these command lines. What changes something ends with the first that fails.
+    /// Runs our own program with each of these command lines. What changes something ends with the first that fails, and
+    /// all ends with a signal.
     fn run(&self, sh: &Shell, tree: &Tree, commands: &[Vec<String>]) -> Result<ExitCode> {
         let program = env::current_exe().context("cannot find this program")?;
         let root = tree.root();
@@ -336,12 +337,12 @@ impl Request {
         for (number, args) in commands.iter().enumerate() {
             say!("xtask {}", args.join(" "));
             let command = cmd!(sh, "{program} --root {root} {args...}");
-            let code = process::in_front(sh, command, Whose::Ours)?;
+            let code = process::in_front(sh, command, Whose::Apart)?;
             if code == ExitCode::SUCCESS {
                 continue;
             }
             result = code;
-            if self.action.changes() {
+            if self.action.changes() || process::has_passed_on_signal() {
                 for args in &commands[number + 1..] {
                     say!("not begun: xtask {}", args.join(" "));
                 }

@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use duct::{Expression, Handle, unix::HandleExt};
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getpgrp, getrlimit, kill_process_group, setrlimit,
+    Pid, Resource, Rlimit, Signal, getpgid, getpgrp, getrlimit, kill_process_group, setrlimit,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
@@ -320,6 +320,8 @@ static IN_FRONT: Mutex<Option<Arc<Handle>>> = Mutex::new(None);
 pub(crate) enum Whose {
     /// It runs in our folder without the person's settings, and ends with us.
     Ours,
+    /// The same without our terminal: a signal for all of us reaches it once, from us, and so it ends in order.
+    Apart,
     /// It runs in the person's own folder and environment, and outlives us if we are killed.
     Theirs,
 }
@@ -333,6 +335,7 @@ pub(crate) fn in_front(sh: &Shell, cmd: Cmd, whose: Whose) -> Result<ExitCode> {
     let name = name(&command);
     let expression = match whose {
         Whose::Ours => end_with_us(in_its_folder(&command, ours(&command))),
+        Whose::Apart => beside_us(&command),
         Whose::Theirs => with_persons_core_limit(theirs(&command)),
     };
     run_in_front(&name, expression, || Ok(()))
@@ -395,6 +398,13 @@ fn is_at_terminal() -> bool {
 }
 
 static ENDS_IN_ORDER: AtomicBool = AtomicBool::new(false);
+static HAS_PASSED_ON: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal came while a program was in the foreground.
+pub(crate) fn has_passed_on_signal() -> bool {
+    HAS_PASSED_ON.load(Ordering::SeqCst)
+}
+
 /// The programs that the first signal ends.
 static RUNNING: Mutex<Vec<Weak<Handle>>> = Mutex::new(Vec::new());
 
@@ -461,12 +471,19 @@ fn on_signal(signal: i32) {
     }
 }
 
-/// Passes a signal on to the program that has our terminal. Keys reach it by themselves.
+/// Passes a signal on to the program in the foreground. Keys reach it by themselves, if it has our terminal.
 fn pass_on(signal: i32, program: &Handle) {
+    HAS_PASSED_ON.store(true, Ordering::SeqCst);
     let is_key = [SIGINT, SIGQUIT].contains(&signal) && is_at_terminal();
-    if !is_key {
+    if !(is_key && is_in_our_group(program)) {
         let _ = program.send_signal(signal);
     }
+}
+
+fn is_in_our_group(program: &Handle) -> bool {
+    let pids = program.pids().into_iter();
+    let mut pids = pids.filter_map(|it| Pid::from_raw(it.try_into().ok()?));
+    pids.any(|it| getpgid(Some(it)) == Ok(getpgrp()))
 }
 
 /// Lets the first signal end a program, even if it came while the program was started.

@@ -1,12 +1,13 @@
 //! What a person starts by hand in CI, with the variables that the workflow and the pipeline set.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, os::unix::process::CommandExt, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
 use crate::{
     generate::{commit, git},
-    repo::{Ran, Repo, Shared, workspace},
+    repo::{Ran, Repo, Shared, wait_until, workspace},
+    stop::{leases, newest},
 };
 
 /// What a job of GitHub's has besides.
@@ -582,6 +583,35 @@ fn a_branch_deploys_its_own_hubs() {
         &run("staging", "rollback", "prod"),
         &["xtask rollback --yes -- lake prod\n"],
     );
+}
+
+/// A runner that cancels a job sends its signal to all processes at once: the deploy ends in order, and is not cut off.
+#[test]
+fn a_job_that_is_cancelled() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["cancelled"]);
+    repo.write(
+        "config/clusters/lake/cancelled.values.yaml",
+        "fate: stuck\n",
+    );
+    let variables = [("ACTION", "deploy"), ("CLUSTER", "lake"), ("CI", "true")];
+    repo.env = variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let child = repo.command("by-hand").process_group(0).spawn().unwrap();
+    wait_until("the release", || newest(&cluster, "cancelled").0 == 1);
+    let group = format!("kill -TERM -{}", child.id());
+    let sent = Command::new("bash").args(["-c", &group]).status();
+    assert!(sent.unwrap().success());
+    let said = fails(child.into());
+    has(
+        &said,
+        &[
+            "stopping; a second signal ends it at once\n",
+            "1 of 1 hubs of `lake` failed: `cancelled`",
+        ],
+    );
+    assert_eq!(leases(&cluster, "cancelled"), "");
 }
 
 /// What a refusal names as the way past it is what the reader can do there.
