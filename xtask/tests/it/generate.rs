@@ -990,10 +990,11 @@ fn hubs_that_can_be_checked() {
     assert_eq!(names("staging-jobs"), "staging");
     assert_eq!(names("prod-jobs"), "open prod with");
     let clusters = lists["cluster-jobs"].as_array().unwrap();
-    let lake = clusters.iter().find(|it| it["cluster_name"] == "lake");
+    let lake = clusters.iter().find(|it| it["provider"] == "kubeconfig");
     let live = json!({
-        "cluster_name": "lake", "provider": "kubeconfig", "has_support": false,
-        "staging_hubs": "staging", "prod_hubs": "bare open prod with without",
+        "cluster_names": "lake", "provider": "kubeconfig", "support": "", "staging": "lake staging",
+        "production": "lake bare open prod with without",
+        "all": "lake staging bare open prod with without",
     });
     assert_eq!(lake, Some(&live));
     for left_out in [

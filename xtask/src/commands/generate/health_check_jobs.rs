@@ -16,7 +16,9 @@ use crate::{
     charts::fetch,
     commands::generate::{
         changed::{ChangeSource, Changed},
-        jobs::{OfCluster, Share, Table, Todo, as_json, clusters, names, shares, tell_left_out},
+        jobs::{
+            OfCluster, Share, Table, Todo, as_json, by_provider, clusters, shares, tell_left_out,
+        },
     },
     machine::{
         terminal::{self, Format},
@@ -75,7 +77,8 @@ pub(crate) fn health_check_jobs(
         };
         checks.extend(reason.map(|it| Checks::of(cluster, &it)));
     }
-    let live: Value = checks.iter().map(Checks::live).collect();
+    let groups = by_provider(checks.iter().collect(), |it| it.cluster);
+    let comparisons = groups.iter().map(|it| comparison(it)).collect();
     if !checks.is_empty() {
         let unchecked = unchecked(sh, tree)?;
         for of_cluster in &mut checks {
@@ -85,7 +88,7 @@ pub(crate) fn health_check_jobs(
     let staging = checks.iter().map(|it| of_cluster(it, &it.staging));
     let prod = checks.iter().map(|it| of_cluster(it, &it.prod));
     let lists = [
-        ("cluster-jobs", live),
+        ("cluster-jobs", comparisons),
         ("staging-jobs", jobs(&shares(staging))),
         ("prod-jobs", jobs(&shares(prod))),
     ];
@@ -104,6 +107,26 @@ fn jobs(shares: &[Share]) -> Value {
         job
     });
     jobs.collect()
+}
+
+/// A job that compares clusters of one provider with the repository: the arguments of `deploy-support` and `deploy`, a line for
+/// each cluster.
+fn comparison(clusters: &[&Checks]) -> Value {
+    let each = || clusters.iter();
+    let names: Vec<_> = each().map(|it| it.cluster.name.as_str()).collect();
+    let with_support = each().filter(|it| it.cluster.support.is_some());
+    let support: Vec<_> = with_support.map(|it| it.cluster.name.as_str()).collect();
+    let staging: Vec<_> = each().filter_map(|it| it.line(it.staging.iter())).collect();
+    let prod: Vec<_> = each().filter_map(|it| it.line(it.prod.iter())).collect();
+    let hubs = each().filter_map(|it| it.line(it.staging.iter().chain(&it.prod)));
+    json!({
+        "cluster_names": names.join(" "),
+        "provider": clusters[0].cluster.provider_name(),
+        "support": support.join("\n"),
+        "staging": staging.join("\n"),
+        "production": prod.join("\n"),
+        "all": hubs.collect::<Vec<_>>().join("\n"),
+    })
 }
 
 fn of_cluster<'a>(checks: &'a Checks, todos: &'a [Todo]) -> OfCluster<'a> {
@@ -162,15 +185,10 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// The cluster with its hubs, for a job that compares them with the repository.
-    fn live(&self) -> Value {
-        json!({
-            "cluster_name": self.cluster.name,
-            "provider": self.cluster.provider_name(),
-            "has_support": self.cluster.support.is_some(),
-            "staging_hubs": names(&self.staging).join(" "),
-            "prod_hubs": names(&self.prod).join(" "),
-        })
+    /// The cluster's name and those of these hubs, as `deploy` takes them; none without hubs.
+    fn line<'b>(&self, todos: impl Iterator<Item = &'b Todo<'b>>) -> Option<String> {
+        let names: Vec<_> = todos.map(|it| it.hub.name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("{} {}", self.cluster.name, names.join(" ")))
     }
 
     /// Takes away the hubs that nobody can check, and says why.
