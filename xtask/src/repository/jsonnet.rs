@@ -67,8 +67,8 @@ impl MadeKey {
         }
     }
 
-    fn is_of(&self, cluster: &Cluster, hub: Option<&Hub>) -> bool {
-        self.cluster == cluster.dir && self.hub.as_ref() == hub.map(|it| &it.name)
+    fn is_of(&self, release: &MadeKey) -> bool {
+        self.cluster == release.cluster && self.hub == release.hub
     }
 }
 
@@ -237,7 +237,14 @@ fn entries_of<'a, T>(
     cluster: &Cluster,
     hub: Option<&Hub>,
 ) -> impl Iterator<Item = &'a T> {
-    let own = all.iter().filter(move |(key, _)| key.is_of(cluster, hub));
+    let first = MadeKey {
+        cluster: cluster.dir.clone(),
+        hub: hub.map(|it| it.name.clone()),
+        file: PathBuf::new(),
+    };
+    let own = all
+        .range(first.clone()..)
+        .take_while(move |(key, _)| key.is_of(&first));
     own.map(|(_, entry)| entry)
 }
 

@@ -9,6 +9,8 @@ pub(crate) struct LastDeployed {
     pub(crate) whole: Option<String>,
     /// Those of single releases, by their names.
     own: BTreeMap<String, String>,
+    /// The one of these that was added last.
+    oldest: Option<String>,
     /// What was looked through, if there is more that is older.
     pub(crate) only: Option<&'static str>,
 }
@@ -36,7 +38,13 @@ impl LastDeployed {
     pub(crate) fn add(&mut self, release: &str, commit: &str) {
         if !self.own.contains_key(release) {
             self.own.insert(release.to_owned(), commit.to_owned());
+            self.oldest = Some(commit.to_owned());
         }
+    }
+
+    /// The oldest commit that is of some release.
+    pub(crate) fn oldest(&self) -> Option<&str> {
+        self.whole.as_deref().or(self.oldest.as_deref())
     }
 
     /// The commit of a release, if one is known.

@@ -18,6 +18,9 @@ use crate::{
 /// How many runs are looked through: a page of them.
 const RUNS: usize = 100;
 
+/// For how many runs jobs are asked for at once, where the newest one that succeeded is not the last one to look at.
+const AT_ONCE: usize = 8;
+
 /// A run that left something out has a job of this name.
 const HELD_BACK: &str = "Held back";
 
@@ -54,15 +57,20 @@ fn find(api: &Api) -> Result<LastDeployed> {
     let (runs, are_all) = runs(api)?;
     let mut last = LastDeployed::default();
     let mut left = &runs[..];
+    let mut least = 1;
     while last.whole.is_none() && !left.is_empty() {
-        // The jobs of runs that failed do not end the search: they are asked for together with those of the next one.
+        // Jobs of runs that failed do not end the search: they are asked for together with those of the next one that may.
         let next = left.iter().position(Run::succeeded);
-        let (asked, older) = left.split_at(next.map_or(left.len(), |it| it + 1));
+        let count = next.map_or(left.len(), |it| it + 1);
+        let (asked, older) = left.split_at(count.max(least).min(left.len()));
         let jobs = side_by_side(&(), asked, |(), run| jobs(api, run));
         for (run, jobs) in asked.iter().zip(jobs) {
-            add(&mut last, run, &jobs?);
+            if last.whole.is_none() {
+                add(&mut last, run, &jobs?);
+            }
         }
         left = older;
+        least = AT_ONCE;
     }
     if last.whole.is_none() && !are_all {
         last.only = Some("the newest 100 runs of this workflow");

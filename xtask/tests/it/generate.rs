@@ -614,7 +614,8 @@ impl Runs {
             return Some((runs.cloned().collect(), "workflow_runs"));
         }
         let id = at.strip_prefix("runs/")?.strip_suffix("/jobs")?;
-        let run = self.runs.iter().find(|it| it["id"].to_string() == id)?;
+        let id: u64 = id.parse().ok()?;
+        let run = self.runs.iter().find(|it| it["id"] == id)?;
         self.asked
             .push(run["head_sha"].as_str().unwrap().to_owned());
         let newest = &run["run_attempt"];

@@ -40,6 +40,7 @@ pub(super) struct ChangeSource {
 }
 
 /// The files that a change touches.
+#[derive(Clone)]
 pub(crate) enum Changed {
     /// All of them: what there was before is not known.
     Everything,
@@ -48,6 +49,7 @@ pub(crate) enum Changed {
 }
 
 /// A part of a change.
+#[derive(Clone)]
 pub(crate) struct Step {
     /// The commit that made it, if that is known. For what a merge brought it is the merge.
     pub(crate) commit: Option<String>,
@@ -94,10 +96,17 @@ impl ChangeSource {
         for release in releases {
             by_base.entry(last.of(release)).or_default().push(release);
         }
+        // Most of these commits follow one another: git tells them all at once.
+        let oldest = last.oldest().filter(|it| known(sh, it).is_ok());
+        let chain = oldest.map_or(Ok(Vec::new()), |it| steps_since(sh, it))?;
         let mut all = Vec::new();
         for (base, releases) in by_base {
-            let shown = shown(&releases, count);
-            let steps = since_last_deployed(sh, &last, base, &shown)?;
+            let of_base = chain.iter().position(|it| it.commit.as_deref() == base);
+            let steps = match of_base {
+                Some(index) if base.is_some() => chain[..index].to_vec(),
+                None if base.is_some() && base == oldest => chain.clone(),
+                _ => since_last_deployed(sh, &last, base, &shown(&releases, count))?,
+            };
             all.push(Since { releases, steps });
         }
         Ok(all)
@@ -283,10 +292,15 @@ fn since_last_deployed(
         }
         base => base?,
     };
-    let mut steps = commits_since(sh, &base)?;
+    steps_since(sh, &base)
+}
+
+/// Each commit from this one, named by its hash, to HEAD, and after them what no commit between them accounts for.
+fn steps_since(sh: &Shell, base: &str) -> Result<Vec<Step>> {
+    let mut steps = commits_since(sh, base)?;
     let first = steps.last().and_then(|it| it.versions.as_ref());
-    if first.is_none_or(|[before, _]| *before != base) {
-        let rest = rest_of(difference(sh, &base)?, &steps);
+    if first.is_none_or(|[before, _]| before != base) {
+        let rest = rest_of(difference(sh, base)?, &steps);
         steps.push(rest);
     }
     Ok(steps)

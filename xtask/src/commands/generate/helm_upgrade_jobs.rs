@@ -42,9 +42,10 @@ use crate::{
 
 /// List the hubs and support charts that have to be redeployed after a change
 ///
-/// A hub is redeployed if there is a change in its values files, what they import in jsonnet, its cluster.yaml, its chart, a
-/// chart that this depends on by `file://`, or one of the `core_files` of config/xtask.yaml: the code that upgrades. Staging
-/// hubs are upgraded first: those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
+/// A hub is redeployed if there is a change in its values files, what they import in jsonnet, its entry in cluster.yaml, what
+/// cluster.yaml says of logging in, its chart, a chart that this depends on by `file://`, or one of the `core_files` of
+/// config/xtask.yaml: the code that upgrades. Both versions of a cluster.yaml are compared, as far as git has them: given by a
+/// list of files, it redeploys all of its cluster. Staging hubs are upgraded first: those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
 /// jobs become its outputs and variables, and comment-body.txt is written for the pull request.
 ///
 /// A cluster whose cluster.yaml has problems is reported and has no jobs; those of the other clusters are printed, and the
@@ -100,7 +101,8 @@ pub(crate) fn helm_upgrade_jobs(
         Some(_) => BTreeMap::new(),
         None => merged_labels(all.iter().flat_map(|it| &it.steps))?,
     };
-    let mut finder = EditFinder::new(sh, tree, &clusters.0);
+    let steps = all.iter().flat_map(|it| &it.steps);
+    let finder = EditFinder::new(sh, tree, &clusters.0, steps)?;
     let mut changes = Vec::new();
     for since in &all {
         let mut change = Change::of(since.releases.clone());
@@ -154,8 +156,8 @@ pub fn generate_helm_upgrade_jobs(
     let clusters = clusters(tree)?;
     let mut change = Change::of(release_names(&clusters.0));
     let step = Step::of(changed);
-    let edits = EditFinder::new(sh, tree, &clusters.0).edits(&step);
-    change.add(&step.changed, &edits, Labels::default());
+    let finder = EditFinder::new(sh, tree, &clusters.0, [&step].into_iter())?;
+    change.add(&step.changed, &finder.edits(&step), Labels::default());
     let part = Part::Everything;
     print(sh, tree, &clusters, &[change], part, JobsFormat::Text)
 }

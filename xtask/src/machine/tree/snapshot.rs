@@ -16,10 +16,7 @@ use crate::machine::{
     conversation::{Conversation, converse},
     inherited::{with_git, without_git},
     process,
-    tree::{
-        limits::{Kind, OUTSIDE},
-        versions::blob,
-    },
+    tree::limits::{Kind, LARGEST, OUTSIDE, refuse_large},
 };
 
 /// The most links that a path may lead over, as on Linux.
@@ -211,10 +208,21 @@ impl Snapshot {
         Ok(names.into_iter().collect())
     }
 
+    /// <https://git-scm.com/docs/git-cat-file#_batch_output>
     fn content(&self, object: &Object) -> Result<Vec<u8>> {
         let blobs = &self.blobs[&object.submodule];
         let mut blobs = blobs.lock().expect("nobody panics with it");
-        blob(&mut blobs, &object.hash)
+        let answer = blobs.ask(&object.hash)?;
+        let length = answer.rsplit_once(" blob ").map(|(_, length)| length);
+        let length: u64 = length
+            .and_then(|it| it.parse().ok())
+            .with_context(|| format!("git does not have it: `{answer}`"))?;
+        // A line feed follows.
+        let read = blobs.read(length + 1, LARGEST + 1);
+        refuse_large(length)?;
+        let mut content = read?;
+        content.pop();
+        Ok(content)
     }
 }
 

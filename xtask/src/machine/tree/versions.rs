@@ -1,48 +1,59 @@
-//! Files as commits have them.
+//! Files as commits have them, read without a checkout.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail, ensure};
-use xshell::{Shell, cmd};
-
-use crate::machine::{
-    conversation::{Conversation, converse},
-    tree::limits::{LARGEST, refuse_large},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
 };
 
-/// Reads files of commits, without a checkout.
-pub(crate) struct Versions(Conversation);
+use anyhow::{Context, Result};
+use xshell::{Shell, cmd};
 
-impl Versions {
-    /// Those of the repository that this shell's folder is in.
-    pub(crate) fn open(sh: &Shell) -> Result<Versions> {
-        Ok(Versions(converse(sh, cmd!(sh, "git cat-file --batch"))?))
-    }
+use crate::machine::{process, tree::limits::LARGEST};
 
-    /// The content of the file that a commit has at a path from that folder.
-    pub(crate) fn read(&mut self, commit: &str, path: &Path) -> Result<Vec<u8>> {
-        let path = path.to_str().filter(|it| !it.contains('\n'));
-        let path = path.context("git cannot be asked for such a path")?;
-        blob(&mut self.0, &format!("{commit}:./{path}"))
+/// A commit, and the path of a file from the folder of a shell.
+pub(crate) type Version = (String, PathBuf);
+
+/// The contents of these files. What is no plain file of that commit, or larger than what is read of files, has none.
+/// <https://git-scm.com/docs/git-cat-file#_batch_output>
+pub(crate) fn read(sh: &Shell, wanted: BTreeSet<Version>) -> Result<BTreeMap<Version, Vec<u8>>> {
+    let mut requests = String::new();
+    let mut asked = Vec::new();
+    for version in wanted {
+        // Each request is a line.
+        if let Some(path) = version.1.to_str().filter(|it| !it.contains('\n')) {
+            requests += &format!("{}:./{path}\n", version.0);
+            asked.push(version);
+        }
     }
+    let mut contents = BTreeMap::new();
+    if asked.is_empty() {
+        return Ok(contents);
+    }
+    let answers = process::run(sh, cmd!(sh, "git cat-file --batch"), requests.as_bytes())?.stdout;
+    let mut answers = &answers[..];
+    for version in asked {
+        let content = next(&mut answers).context("`git cat-file` does not answer")?;
+        contents.extend(content.map(|it| (version, it.to_owned())));
+    }
+    Ok(contents)
 }
 
-/// The content of an object that must be a file, as `git cat-file --batch` tells it:
-/// <https://git-scm.com/docs/git-cat-file#_batch_output>.
-pub(crate) fn blob(blobs: &mut Conversation, object: &str) -> Result<Vec<u8>> {
-    let answer = blobs.ask(object)?;
-    let words: Vec<_> = answer.split(' ').collect();
+/// Takes the next answer, and returns the content of the file that it has; outside, none if it is not whole.
+fn next<'a>(answers: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let end = answers.iter().position(|it| *it == b'\n')?;
+    let (first, rest) = answers.split_at(end);
+    *answers = &rest[1..];
+    let first = String::from_utf8_lossy(first);
+    let words: Vec<_> = first.split(' ').collect();
     let [_, kind, length] = words[..] else {
-        bail!("git does not have it: `{answer}`")
+        return Some(None);
     };
-    let length: u64 = length
-        .parse()
-        .with_context(|| format!("git does not have it: `{answer}`"))?;
+    let Ok(length) = length.parse::<usize>() else {
+        return Some(None);
+    };
+    let content = answers.get(..length)?;
     // A line feed follows.
-    let read = blobs.read(length + 1, LARGEST + 1);
-    ensure!(kind == "blob", "it is not a file");
-    refuse_large(length)?;
-    let mut content = read?;
-    content.pop();
-    Ok(content)
+    *answers = answers.get(length + 1..)?;
+    let is_read = kind == "blob" && length as u64 <= LARGEST;
+    Some(is_read.then_some(content))
 }

@@ -11,7 +11,10 @@ use xshell::Shell;
 
 use crate::{
     commands::generate::changed::{Changed, Step},
-    machine::tree::{Tree, versions::Versions},
+    machine::tree::{
+        Tree,
+        versions::{self, Version},
+    },
     repository::cluster::Cluster,
     yaml,
 };
@@ -68,80 +71,64 @@ impl Part {
 }
 
 /// Finds the edited parts of steps.
-pub(crate) struct EditFinder<'a> {
-    sh: &'a Shell,
+pub(crate) struct EditFinder {
     /// The path of each cluster.yaml, and where that leads if it is a link.
     files: Vec<(PathBuf, Option<PathBuf>)>,
-    versions: Option<Versions>,
-    /// By the two commits and the file.
-    known: BTreeMap<([String; 2], PathBuf), BTreeSet<Part>>,
+    /// What steps changed, before and after it, as far as that can be compared.
+    versions: BTreeMap<Version, Content>,
 }
 
-impl<'a> EditFinder<'a> {
-    pub(crate) fn new(sh: &'a Shell, tree: &Tree, clusters: &[Cluster]) -> EditFinder<'a> {
+impl EditFinder {
+    /// One that knows the versions of these steps.
+    pub(crate) fn new<'a>(
+        sh: &Shell,
+        tree: &Tree,
+        clusters: &[Cluster],
+        steps: impl Iterator<Item = &'a Step>,
+    ) -> Result<EditFinder> {
         let files = clusters.iter().map(Cluster::file);
-        EditFinder {
-            sh,
-            files: files.map(|it| (it.clone(), target(tree, &it))).collect(),
-            versions: None,
-            known: BTreeMap::new(),
+        let files: Vec<_> = files.map(|it| (it.clone(), target(tree, &it))).collect();
+        let mut wanted = BTreeSet::new();
+        for step in steps {
+            for commit in step.versions.iter().flatten() {
+                let changed = files.iter().filter(|(file, _)| step.changed.has(file));
+                wanted.extend(changed.map(|(file, _)| (commit.clone(), file.clone())));
+            }
         }
+        let contents = versions::read(sh, wanted)?.into_iter();
+        let contents =
+            contents.filter_map(|(version, it)| Some((version, Content::read(&it).ok()?)));
+        Ok(EditFinder {
+            files,
+            versions: contents.collect(),
+        })
     }
 
     /// What a step edits; nothing if it changes everything.
-    pub(crate) fn edits(&mut self, step: &Step) -> Edits {
+    pub(crate) fn edits(&self, step: &Step) -> Edits {
         let mut edits = Edits::new();
         if matches!(step.changed, Changed::Everything) {
             return edits;
         }
-        for (file, target) in self.files.clone() {
-            let parts = match (target, &step.versions) {
-                (None, _) if !step.changed.has(&file) => continue,
-                (None, Some(versions)) => self.differing(versions, &file),
-                (Some(target), _) if !step.changed.has(&file) && !step.changed.has(&target) => {
-                    continue;
-                }
-                _ => BTreeSet::from([Part::Whole]),
-            };
-            edits.insert(file, parts);
+        for (file, target) in &self.files {
+            let is_elsewhere = target.as_ref().is_some_and(|it| step.changed.has(it));
+            if is_elsewhere || step.changed.has(file) {
+                let versions = step.versions.as_ref().filter(|_| target.is_none());
+                let parts = versions.and_then(|it| self.differing(it, file));
+                let parts = parts.unwrap_or_else(|| BTreeSet::from([Part::Whole]));
+                edits.insert(file.clone(), parts);
+            }
         }
         edits
     }
 
-    /// The parts of a file that differ between two commits.
-    fn differing(&mut self, commits: &[String; 2], file: &Path) -> BTreeSet<Part> {
-        let key = (commits.clone(), file.to_owned());
-        if let Some(known) = self.known.get(&key) {
-            return known.clone();
-        }
-        let parts = self.compare(commits, file);
-        let parts = parts.unwrap_or_else(|_| BTreeSet::from([Part::Whole]));
-        self.known.insert(key, parts.clone());
-        parts
-    }
-
-    fn compare(&mut self, [before, after]: &[String; 2], file: &Path) -> Result<BTreeSet<Part>> {
-        let before = self.read(before, file)?;
-        let after = self.read(after, file)?;
-        let keys = before.keys.keys().chain(after.keys.keys());
-        let keys = keys.filter(|key| before.keys.get(*key) != after.keys.get(*key));
-        let mut parts: BTreeSet<_> = keys.cloned().map(Part::Key).collect();
-        for (name, entry) in after.hubs {
-            match before.hubs.get(&name) {
-                None => parts.insert(Part::NewHub(name)),
-                Some(before) if *before != entry => parts.insert(Part::Hub(name)),
-                Some(_) => false,
-            };
-        }
-        Ok(parts)
-    }
-
-    fn read(&mut self, commit: &str, file: &Path) -> Result<Content> {
-        let versions = match &mut self.versions {
-            Some(versions) => versions,
-            none => none.insert(Versions::open(self.sh)?),
-        };
-        Content::read(&versions.read(commit, file)?)
+    /// The parts of a file that differ between two commits; none if these cannot be compared.
+    fn differing(&self, commits: &[String; 2], file: &Path) -> Option<BTreeSet<Part>> {
+        let [before, after] = commits.each_ref().map(|commit| {
+            let version = (commit.clone(), file.to_owned());
+            self.versions.get(&version)
+        });
+        Some(before?.parts_changed_in(after?))
     }
 }
 
@@ -173,6 +160,21 @@ impl Content {
             drop_keys(section, &NOT_DEPLOYED_OF_PROVIDER);
         }
         Ok(Content { keys, hubs })
+    }
+
+    /// The parts that are different in another version, which came after this one.
+    fn parts_changed_in(&self, after: &Content) -> BTreeSet<Part> {
+        let keys = self.keys.keys().chain(after.keys.keys());
+        let keys = keys.filter(|key| self.keys.get(*key) != after.keys.get(*key));
+        let mut parts: BTreeSet<_> = keys.cloned().map(Part::Key).collect();
+        for (name, entry) in &after.hubs {
+            match self.hubs.get(name) {
+                None => parts.insert(Part::NewHub(name.clone())),
+                Some(before) if before != entry => parts.insert(Part::Hub(name.clone())),
+                Some(_) => false,
+            };
+        }
+        parts
     }
 }
 

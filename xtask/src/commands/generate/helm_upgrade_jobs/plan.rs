@@ -204,7 +204,8 @@ pub(crate) fn plan<'a>(
     changes: &[Change],
     part: Part,
 ) -> Result<Plan<'a>> {
-    let find = |change| Reasons::find(tree, settings, clusters, sources, change);
+    let charts = &all_charts(clusters);
+    let find = |change| Reasons::find(tree, settings, charts, sources, change);
     let all = changes.iter().map(find).collect::<Result<Vec<_>>>()?;
     let past_freeze = changes.iter().filter_map(|it| it.past_freeze.as_deref());
     let past_freeze = past_freeze.map(find).collect::<Result<Vec<_>>>()?;
@@ -242,11 +243,11 @@ impl<'a> Reasons<'a> {
     fn find(
         tree: &'a Tree,
         settings: &Settings,
-        clusters: &[Cluster],
+        charts: &BTreeSet<ChartPath>,
         sources: &'a AllSources,
         change: &'a Change<'a>,
     ) -> Result<Reasons<'a>> {
-        let find = |changed| Touched::find(changed, tree, settings, clusters, sources);
+        let find = |changed| Touched::find(changed, tree, settings, charts, sources);
         Ok(Reasons {
             change,
             for_support: find(&change.for_support)?,
@@ -301,22 +302,22 @@ impl<'a> Touched<'a> {
         parts: &'a ChangedParts,
         tree: &'a Tree,
         settings: &Settings,
-        clusters: &[Cluster],
+        charts: &BTreeSet<ChartPath>,
         sources: &'a AllSources,
     ) -> Result<Touched<'a>> {
         let patterns = core_patterns(settings)?;
         let changed = &parts.files;
         let mut files = changed.files();
-        let mut charts = all_charts(clusters);
         let overrides = charts.iter().filter_map(own_override).collect();
-        charts.retain(|it| is_changed(it, &overrides, changed, tree));
+        let changed_charts = charts.iter();
+        let changed_charts = changed_charts.filter(|it| is_changed(it, &overrides, changed, tree));
         Ok(Touched {
             changed,
             edits: &parts.edits,
             tree,
             sources,
             core: files.any(|file| patterns.iter().any(|it| it.matches_path(file))),
-            charts,
+            charts: changed_charts.cloned().collect(),
         })
     }
 
