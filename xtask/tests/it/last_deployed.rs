@@ -433,6 +433,49 @@ fn edits_that_change_nothing_that_is_deployed() {
     }
 }
 
+/// None of them means anything.
+#[test]
+fn line_ends_modes_and_documents() {
+    use std::os::unix::fs::PermissionsExt;
+    let fleet = Fleet::new();
+    let text = fleet.repo.read(LAKE);
+    fleet.repo.write(LAKE, &text.replace('\n', "\r\n"));
+    commit(&fleet.repo, "of Windows");
+    let file = fleet.repo.root.join(LAKE);
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    commit(&fleet.repo, "a mode");
+    fleet.repo.write(LAKE, &format!("---\n{text}"));
+    commit(&fleet.repo, "a document");
+    assert!(fleet.planned("--base HEAD~3").is_empty());
+    for base in ["HEAD~1", "HEAD~2"] {
+        assert!(
+            fleet.planned(&format!("--base {base}")).is_empty(),
+            "{base}"
+        );
+    }
+}
+
+#[test]
+fn a_new_cluster_redeploys_no_other() {
+    let fleet = Fleet::deployed();
+    let yaml = fleet.repo.read(LAKE).replace("lake", "sea");
+    fleet.repo.write("config/clusters/sea/cluster.yaml", &yaml);
+    commit(&fleet.repo, "sea");
+    let of_sea = ["sea/a", "sea/b", "sea/staging", "sea/support"];
+    assert_eq!(fleet.since_deployed(), of_sea);
+    assert_eq!(fleet.planned("--base HEAD~1"), of_sea);
+}
+
+/// Also where it was deployed alone before, by a run that failed.
+#[test]
+fn a_hub_that_was_new_and_failed_comes_back_alone() {
+    let fleet = Fleet::deployed();
+    fleet.edit("hubs:\n", &format!("hubs:\n{}", entry("lake", "c")));
+    fleet.run(RED, &[("lake/staging", GREEN), ("lake/c", RED)]);
+    fleet.change("docs/page", "nothing of a hub");
+    assert_eq!(fleet.since_deployed(), ["lake/c"]);
+}
+
 #[test]
 fn keys_that_all_deploys_of_a_cluster_use() {
     let fleet = Fleet::deployed();

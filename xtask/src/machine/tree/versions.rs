@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::machine::{process, tree::limits::LARGEST};
@@ -13,7 +13,7 @@ use crate::machine::{process, tree::limits::LARGEST};
 /// A commit, and the path of a file from the folder of a shell.
 pub(crate) type Version = (String, PathBuf);
 
-/// The contents of these files. What is no plain file of that commit, or larger than what is read of files, has none.
+/// The contents of these files. What git cannot read, is no file, or is larger than what is read of files has none.
 /// <https://git-scm.com/docs/git-cat-file#_batch_output>
 pub(crate) fn read(sh: &Shell, wanted: BTreeSet<Version>) -> Result<BTreeMap<Version, Vec<u8>>> {
     let mut requests = String::new();
@@ -32,13 +32,15 @@ pub(crate) fn read(sh: &Shell, wanted: BTreeSet<Version>) -> Result<BTreeMap<Ver
     let answers = process::run(sh, cmd!(sh, "git cat-file --batch"), requests.as_bytes())?.stdout;
     let mut answers = &answers[..];
     for version in asked {
-        let content = next(&mut answers).context("`git cat-file` does not answer")?;
+        let Some(content) = next(&mut answers) else {
+            break;
+        };
         contents.extend(content.map(|it| (version, it.to_owned())));
     }
     Ok(contents)
 }
 
-/// Takes the next answer, and returns the content of the file that it has; outside, none if it is not whole.
+/// Takes the next answer, and returns the file's content if it has one. None if the answer is not whole.
 fn next<'a>(answers: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let end = answers.iter().position(|it| *it == b'\n')?;
     let (first, rest) = answers.split_at(end);
