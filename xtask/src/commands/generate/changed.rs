@@ -286,7 +286,8 @@ fn since_last_deployed(
     let base = match known(sh, base) {
         Err(_) if is_shallow(sh) == Some(false) => {
             say!(
-                "deployed whatever changed, since git's history no longer has commit `{base}`, where it was deployed last: {what}"
+                "deployed whatever changed, since git's history no longer has commit `{base}`, where it was \
+                 deployed last: {what}"
             );
             return everything(sh);
         }
@@ -324,7 +325,10 @@ fn last_deployed() -> Result<LastDeployed> {
         workflow_runs::last_deployed()
     };
     last.map_err(|err| {
-        anyhow!("{err:#}\nhint: `--base COMMIT` deploys what changed since a commit that you know to be deployed")
+        anyhow!(
+            "{err:#}\nhint: `--base COMMIT` deploys what changed since a commit that you know to be \
+             deployed"
+        )
     })
 }
 
