@@ -284,7 +284,7 @@ impl Shared {
         Arc::new(Shared::start())
     }
 
-    fn start() -> Shared {
+    pub(crate) fn start() -> Shared {
         let mut repo = Repo::empty();
         repo.local = true;
         repo.write(

@@ -12,7 +12,7 @@ const COMMAND: &str = "deploy lake --skip-unchanged --force-conflicts";
 
 /// A hub of a cluster in which nothing else makes new kinds of objects: charts are told which ones there are.
 struct Hub {
-    cluster: Arc<Arc<Shared>>,
+    cluster: Arc<Shared>,
     repo: Repo,
     name: &'static str,
     key: Key,
@@ -20,8 +20,8 @@ struct Hub {
 
 impl Hub {
     fn new(name: &'static str) -> Hub {
-        static UP: Mutex<Weak<Arc<Shared>>> = Mutex::new(Weak::new());
-        let cluster = shared(&UP, Shared::another);
+        static UP: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+        let cluster = shared(&UP, Shared::start);
         let mut repo = Repo::on(&cluster, &[name]);
         let key = Key::new();
         repo.has_key(&key);

@@ -17,7 +17,8 @@ use crate::{
 pub(crate) type Unchanged = BTreeMap<String, u32>;
 
 /// Finds the hubs that are ready at a revision for which helm was given the same, and in which nobody has changed anything
-/// since. Of a hub that cannot be looked at nothing is known: a deploy says why.
+/// since. Hooks are not looked at: helm makes them anew each time. Of a hub that cannot be looked at nothing is known: a
+/// deploy says why.
 pub(crate) fn find(session: &Session, fleet: &Fleet, given: &Given) -> Unchanged {
     let releases = fleet.releases();
     let resources = Resources::new(&session.api);
