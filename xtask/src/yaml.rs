@@ -5,16 +5,18 @@ use anyhow::anyhow;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::{
+    documents::Document,
+    reader::{Content, ReadDocument, read_document},
+    values::text,
+};
 pub(crate) use self::{
     documents::split_documents,
     key_path::{KeyPath, Step},
     node::{Data, Files, Finding, Map, Node, Place, merge, unquoted},
     scalar::is_of_version,
     shape::Shape,
-};
-use self::{
-    documents::{Document, documents},
-    reader::{Content, ReadDocument, read_document},
+    values::{merge_conflict, read, read_value},
 };
 
 mod documents;
@@ -28,79 +30,7 @@ mod shape;
 mod timestamp;
 mod tree;
 mod types;
-
-/// A file's values, always a map, and findings about what helm would not mention. The error is what helm refuses, or
-/// what is not text.
-pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Finding> {
-    let text = refuse_byte_order_mark(text(content)?)?;
-    if let Some(finding) = merge_conflict(text) {
-        return Err(finding);
-    }
-    let mut findings = Vec::new();
-    let mut whole: Option<Node> = None;
-    for document in documents(text)? {
-        let Some(mut read) = read_document(&document, file, Content::Values)? else {
-            continue;
-        };
-        findings.append(&mut read.findings);
-        let at = read.node.at;
-        match (read.node.data, &mut whole) {
-            (Data::Null, _) => {}
-            (Data::Map(map), None) => {
-                let data = Data::Map(map);
-                whole = Some(Node { data, ..read.node });
-            }
-            (Data::Map(map), Some(before)) => {
-                findings.push(second_document(before, at));
-                if let Data::Map(before) = &mut before.data {
-                    merge(before, map);
-                }
-            }
-            (data, _) => return Err(Finding::problem("yaml", at, no_mapping(&data))),
-        }
-    }
-    let whole = whole.unwrap_or_else(|| Node::nowhere(Data::empty_map()));
-    Ok((whole, findings))
-}
-
-/// Says that git could not merge two versions of a text, and that nobody did it since.
-pub(crate) fn merge_conflict(text: &str) -> Option<Finding> {
-    let line = mistakes::line_of_merge(text)?;
-    Some(in_line(line + 1, "yaml", mistakes::OF_MERGE))
-}
-
-/// Why a document is refused that is no mapping.
-fn no_mapping(data: &Data) -> String {
-    let key = match data {
-        Data::Text(text) => mistakes::key_without_blank(text),
-        _ => None,
-    };
-    key.map_or_else(
-        || "values must be a mapping of keys".to_owned(),
-        mistakes::no_blank,
-    )
-}
-
-fn second_document(first: &Node, at: Option<Place>) -> Finding {
-    let line = first.at.map_or(1, |it| it.line);
-    let message =
-        format!("helm merges this second document over the one in line {line}: join them");
-    Finding::problem("second-document", at, message)
-}
-
-/// A value that stands alone, as somebody writes it on a command line.
-pub(crate) fn read_value(value: &str) -> Result<Node, Finding> {
-    let document = Document {
-        text: value.to_owned(),
-        lines_before: 0,
-    };
-    let read = read_document(&document, 0, Content::Values)?;
-    let Some(ReadDocument { node, findings }) = read else {
-        return Ok(Node::nowhere(Data::Null));
-    };
-    let dropped = findings.into_iter().find(|it| !it.is_warning);
-    dropped.map_or(Ok(node), Err)
-}
+mod values;
 
 /// A file as a type. Like sigs.k8s.io/yaml's Unmarshal, which helm reads all but values with, this takes the first
 /// document, and of keys that are set twice the last one. An error names the line, but not the file.
@@ -130,39 +60,4 @@ fn first_document(content: &[u8]) -> anyhow::Result<Node> {
 
 fn refused(finding: Finding) -> anyhow::Error {
     anyhow!("line {}: {}", finding.line, finding.message)
-}
-
-/// The text of a file without the byte order mark that it may begin with.
-fn text(content: &[u8]) -> Result<&str, Finding> {
-    let text = str::from_utf8(content).map_err(|err| {
-        let before = &content[..err.valid_up_to()];
-        let newlines = before.iter().filter(|it| **it == b'\n').count();
-        let is_utf_16 = content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff");
-        let message = if is_utf_16 {
-            "this is text in UTF-16: save it as UTF-8"
-        } else {
-            "this is not text in UTF-8"
-        };
-        in_line(newlines + 1, "not-text", message)
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-fn refuse_byte_order_mark(text: &str) -> Result<&str, Finding> {
-    match text.find('\u{feff}') {
-        None => Ok(text),
-        Some(at) => {
-            let line = text[..at].matches('\n').count() + 1;
-            let message = "a byte order mark inside the text";
-            Err(in_line(line, "byte-order-mark", message))
-        }
-    }
-}
-
-fn in_line(line: usize, rule: &'static str, message: &str) -> Finding {
-    let at = Place {
-        line: line as u32,
-        ..Place::start_of(0)
-    };
-    Finding::problem(rule, Some(at), message)
 }

@@ -393,10 +393,9 @@ impl Fleet {
         self.made.values().any(|it| it.sources.contains_key(path))
     }
 
-    /// Whether a file in jsonnet imports this one for a release.
-    pub(crate) fn imports(&self, release: &ReleaseConfig, path: &Path) -> bool {
-        let mut sources = jsonnet::sources(&self.made, release.cluster, release.hub);
-        sources.any(|it| it == path)
+    /// All that the values of a release are made from in jsonnet.
+    pub(crate) fn imported_by(&self, release: &ReleaseConfig) -> impl Iterator<Item = &PathBuf> {
+        jsonnet::sources(&self.made, release.cluster, release.hub)
     }
 
     /// Values that people set, all of a release's files together that can be read.

@@ -10,10 +10,12 @@ use libyaml_safer::ScalarStyle;
 use serde_json::Value;
 
 use crate::yaml::{
-    self, Data, KeyPath, Node, Step,
     documents::{Document, documents},
+    key_path::{KeyPath, Step},
+    node::{Data, Node},
     reader::name_of_key,
     tree::{Raw, RawScalar, Tree},
+    values,
 };
 
 /// Deeper than we read values.
@@ -53,7 +55,7 @@ pub(crate) fn set(text: &str, path: &KeyPath, value: &NewValue) -> Result<String
 
 /// All values of a text.
 fn read(text: &str) -> Result<Value> {
-    match yaml::read(text.as_bytes(), 0) {
+    match values::read(text.as_bytes(), 0) {
         Ok((node, _)) => Ok(node.to_json()),
         Err(finding) => bail!("line {}: {}", finding.line, finding.message),
     }
@@ -477,7 +479,7 @@ impl<'a> Source<'a> {
             && key
                 .chars()
                 .all(|it| it.is_ascii_alphanumeric() || "-_./".contains(it))
-            && matches!(yaml::read_value(key), Ok(node) if node.as_text() == Some(key));
+            && matches!(values::read_value(key), Ok(node) if node.as_text() == Some(key));
         if is_simple && !self.is_json {
             key.clone()
         } else {

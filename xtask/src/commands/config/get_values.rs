@@ -30,7 +30,7 @@ use crate::{
     yaml::{Data, KeyPath, Node, Place, Step},
 };
 
-/// Print the values of hubs as helm merges them, each with the file and line that sets it
+/// Print the merged values of hubs, each with the file and line that sets it
 ///
 /// Without KEY these are all values that values files set, as in `helm get values`. With KEY it is that value, or all below
 /// it, and the defaults of charts count as well. A hub that has nothing there is asked for the same key of its subcharts: so
@@ -43,13 +43,13 @@ use crate::{
     override_usage = "cargo xtask config get-values [OPTIONS] [CLUSTER [HUB]] [KEY]",
     after_help = "\
 Examples:\n\
-\x20 cargo xtask config get-values lake prod                                    all that the files of a hub set\n\
-\x20 cargo xtask config get-values jupyterhub.singleuser.image.tag              which hub has which image\n\
-\x20 cargo xtask config get-values lake jupyterhub.singleuser                   all below a key, in one cluster\n\
-\x20 cargo xtask config get-values jupyterhub.hub.config.Authenticator.admin_users | grep alice\n\
-\x20 cargo xtask config get-values lake support --all --format json             with the defaults of charts, for programs\n\n\
-A single argument is a cluster if there is one of that name, and else a KEY. KEY is written as for helm's `--set`:\n\
-`list[0]` is an item, and `\\.` a dot that is part of a key."
+\x20 cargo xtask config get-values lake prod                        what a hub's files set\n\
+\x20 cargo xtask config get-values lake jupyterhub.singleuser       all below a key, in a cluster\n\
+\x20 cargo xtask config get-values singleuser.image.tag             which hub has which image\n\
+\x20 cargo xtask config get-values hub.config.Authenticator.admin_users | grep alice\n\
+\x20 cargo xtask config get-values lake support --all --format json\n\n\
+A single argument is a cluster if there is one of that name, and else a KEY. KEY is written as for\n\
+helm's `--set`: `list[0]` is an item, and `\\.` a dot that is part of a key."
 )]
 pub struct GetValues {
     /// Cluster, by its folder in config/clusters/ [default: all of them]
