@@ -266,6 +266,8 @@ struct Names {
     hubs: Vec<String>,
     /// The hubs, and what they share.
     releases: Vec<String>,
+    /// Those of all clusters, each after its cluster as in `lake/prod`.
+    all_releases: Vec<String>,
 }
 
 impl Names {
@@ -288,10 +290,14 @@ impl Names {
         if let Some(cluster) = cluster {
             (names.hubs, names.releases) = cluster_yaml::names_of_releases(&tree, cluster);
         }
-        for typed in ["clusters", "hubs"] {
+        if arguments.try_contains_id("releases").is_ok() {
+            names.all_releases = all_releases(&tree, &names.clusters);
+        }
+        for typed in ["clusters", "hubs", "releases"] {
             let typed: Vec<&String> = values(arguments, typed);
             names.clusters.retain(|it| !typed.contains(&it));
             names.hubs.retain(|it| !typed.contains(&it));
+            names.all_releases.retain(|it| !typed.contains(&it));
         }
         names
     }
@@ -301,6 +307,7 @@ impl Names {
             clusters: Vec::new(),
             hubs: Vec::new(),
             releases: Vec::new(),
+            all_releases: Vec::new(),
         }
     }
 
@@ -318,10 +325,26 @@ impl Names {
             "clusters" => [&self.clusters[..], &self.hubs[..]].concat(),
             "hub" | "hubs" => self.hubs.clone(),
             "release" => self.releases.clone(),
+            "releases" => self.all_releases.clone(),
             _ => return arg,
         };
         arg.add(ArgValueCandidates::new(move || candidates(&names)))
     }
+}
+
+/// The releases of these clusters, each after its cluster.
+fn all_releases(tree: &Tree, clusters: &[String]) -> Vec<String> {
+    let mut all = Vec::new();
+    for cluster in clusters {
+        let (hubs, releases) = cluster_yaml::names_of_releases(tree, cluster);
+        let support = releases.into_iter().filter(|it| it == "support");
+        all.extend(
+            hubs.into_iter()
+                .chain(support)
+                .map(|it| format!("{cluster}/{it}")),
+        );
+    }
+    all
 }
 
 fn candidates(names: &[String]) -> Vec<CompletionCandidate> {

@@ -184,6 +184,8 @@ fn no_other_value_changes_in_any_document() {
     let texts: Vec<_> = texts
         .map(|it| escape(it.trim()))
         .filter(|it| !it.contains("---"))
+        // Of two keys that are the same text helm takes now this one, now that.
+        .filter(|it| !it.contains("'1'") && !it.contains("'true'"))
         .collect();
     let read = read_by_helm(&texts);
     for (text, value) in texts.iter().zip(read) {
@@ -356,6 +358,7 @@ fn what_cannot_be_set_alone_is_refused() {
         ("a: 1\n", "b[x]", "1", "the number of an item"),
         ("a: 1\n", "b[0]c", "1", "a `.` or nothing follows a `]`"),
         ("a: 1\n", "a", "x #y", "`x #y` has a comment"),
+        ("a: 1\n", "a", "x\ny", "YAML reads `x\ny` as \"x y\""),
         ("a: 1\n", "a", "*.org", "`*.org` is not YAML"),
         ("a: 1\n", "a", "1\n---\n2", "is not YAML"),
         ("a: [\n", "a", "1", "line "),
