@@ -96,13 +96,23 @@ impl Change {
                 [other] => format!(", and {other} reads it, too"),
                 others => format!(", and {} read it, too", others.join(", ")),
             };
-            let old = new.old.as_ref().map(|it| it.to_json().to_string());
+            let old = new.old.as_ref().map(|it| shown_value(fleet, it));
             let old = old.as_deref().unwrap_or("nothing");
             lines +=
                 &format!("{file}:{line}: `{path}` is {value} for {wanted}{others} (was {old})\n");
         }
         lines
     }
+}
+
+/// A value as people may see it: nothing of an encrypted file is shown.
+fn shown_value(fleet: &Fleet, node: &Node) -> String {
+    let file = node.at.map(|at| fleet.files.path(at.file));
+    let file = file.and_then(|it| fleet.values.get(it));
+    if file.is_some_and(ValuesFile::is_encrypted) {
+        return "***".to_owned();
+    }
+    node.to_json().to_string()
 }
 
 fn old_text(fleet: &Fleet, file: &Path) -> String {
