@@ -16,7 +16,7 @@ mod ingress;
 pub(crate) mod jsonnet;
 pub(crate) mod keys;
 pub(crate) mod kubernetes_version;
-pub(crate) mod pauses;
+mod pauses;
 mod plain_secrets;
 pub(crate) mod problem;
 mod quotes;

@@ -90,7 +90,8 @@ pub(crate) fn folded(title: &str, message: &str) -> String {
 }
 
 /// Sets values for a workflow's later steps (`GITHUB_ENV`) or jobs (`GITHUB_OUTPUT`) in the file that this variable names.
-/// Does nothing if the variable is not set. An error if the values are longer than GitHub or Linux takes.
+/// Does nothing if the variable is not set. An error if the values are longer than GitHub takes, or those that are no objects
+/// longer than Linux takes as a program's variable.
 pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
     if env::var_os(variable).is_none_or(|it| it.is_empty()) {
         return Ok(());
@@ -98,11 +99,14 @@ pub(crate) fn set(variable: &str, values: &[(&str, Value)]) -> Result<()> {
     let mut text = String::new();
     let mut longest = 0;
     for (name, value) in values {
+        let may_be_variable = !value.is_object();
         let value = value.to_string();
         // A value cannot contain its own delimiter, and so cannot set another one.
         let end = format!("end-{}", paths::hex(&Sha256::digest(&value)[..8]));
         text += &format!("{name}<<{end}\n{value}\n{end}\n");
-        longest = longest.max(value.len());
+        if may_be_variable {
+            longest = longest.max(value.len());
+        }
     }
     ensure!(
         text.encode_utf16().count() * 2 <= OUTPUTS && longest <= VARIABLE,

@@ -290,6 +290,8 @@ pub(crate) fn read(tree: &Tree, file: &Path, number: u32) -> (Option<Cluster>, V
     if findings.iter().any(|it| !it.is_warning) {
         return (None, findings);
     }
+    // Only `validate` shows these: the cluster can be used.
+    findings.extend(pauses::over(&yaml));
     (Some(parsed.into_cluster(file, yaml)), findings)
 }
 

@@ -2,7 +2,6 @@
 
 use crate::{
     machine::date::Date,
-    repository::{cluster::Cluster, fleet::Fleet, problem::Problems},
     yaml::{Finding, Node},
 };
 
@@ -20,18 +19,20 @@ pub(crate) fn unreadable(yaml: &Node) -> Vec<Finding> {
     problems
 }
 
-/// Pauses that are over count no more, and whatever they were for may be forgotten.
-pub(crate) fn are_not_over(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
-    for (name, until) in ends(&cluster.yaml) {
+/// Pauses that are over: they count no more, and whatever they were for may be forgotten.
+pub(crate) fn over(yaml: &Node) -> Vec<Finding> {
+    let mut problems = Vec::new();
+    for (name, until) in ends(yaml) {
         let date = until.as_text().and_then(|it| Date::parse(it).ok());
         if let Some(date) = date.filter(Date::is_over) {
             let who = name.map_or_else(|| "the cluster".to_owned(), |hub| format!("hub `{hub}`"));
             let message = format!(
                 "{who} was paused until {date}, and is deployed again: remove `paused`, or give it a new end"
             );
-            problems.problem("paused", until.at, message);
+            problems.push(Finding::problem("paused", until.at, message));
         }
     }
+    problems
 }
 
 /// The ends of all pauses in a cluster.yaml, each with the name of its hub, if it is not for the whole cluster.

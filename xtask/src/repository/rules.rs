@@ -27,7 +27,6 @@ use crate::{
         images::{self, LooseImage},
         ingress::{self, IngressHost},
         keys::KeyFile,
-        pauses,
         plain_secrets::{kind_of_secret, looks_secret},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
         quotes,
@@ -50,7 +49,6 @@ const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
     (&[What::Clusters], domains::are_unique),
     (&[What::Clusters], staging_before_prod),
     (&[What::Clusters], gates::suggest),
-    (&[What::Clusters], pauses::are_not_over),
     (&[What::Clusters], unlisted_secrets_are_encrypted),
     (
         &[What::Clusters, What::Hubs, What::Support],

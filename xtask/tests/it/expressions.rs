@@ -117,7 +117,10 @@ impl<'a> Parser<'a> {
             "failure" => self.context["failure"].clone(),
             "fromJson" => serde_json::from_str(text(0)).unwrap(),
             "toJson" => serde_json::to_string_pretty(&args[0]).unwrap().into(),
-            "contains" => text(0).contains(text(1)).into(),
+            "contains" => args[0].as_array().map_or_else(
+                || text(0).contains(text(1)).into(),
+                |items| items.contains(&args[1]).into(),
+            ),
             "join" => {
                 let items = args[0].as_array().unwrap().iter();
                 let items: Vec<_> = items.map(|it| it.as_str().unwrap()).collect();

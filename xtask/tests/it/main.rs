@@ -26,6 +26,7 @@ mod faults;
 mod filter_jobs;
 mod first_hour;
 mod fleet;
+mod freeze;
 mod generate;
 mod gitlab;
 mod health;

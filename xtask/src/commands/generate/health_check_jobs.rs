@@ -17,7 +17,7 @@ use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed},
         jobs::{
-            OfCluster, Share, Table, Todo, as_json, by_provider, clusters, shares, tell_left_out,
+            JOBS, OfCluster, Share, Table, Todo, as_json, by_provider, clusters, shares, tell_left_out,
         },
     },
     machine::{
@@ -89,8 +89,8 @@ pub(crate) fn health_check_jobs(
     let prod = checks.iter().map(|it| of_cluster(it, &it.prod));
     let lists = [
         ("cluster-jobs", comparisons),
-        ("staging-jobs", jobs(&shares(staging))),
-        ("prod-jobs", jobs(&shares(prod))),
+        ("staging-jobs", jobs(&shares(staging, JOBS))),
+        ("prod-jobs", jobs(&shares(prod, JOBS))),
     ];
     workflow::set("GITHUB_OUTPUT", &lists)?;
     terminal::print(&match args.format {

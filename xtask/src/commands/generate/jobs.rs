@@ -16,7 +16,7 @@ use crate::{
 
 /// How many jobs GitHub takes in one matrix.
 /// <https://docs.github.com/actions/reference/limits>
-const JOBS: usize = 256;
+pub(crate) const JOBS: usize = 256;
 
 /// How many characters the reasons of one list may have together: an eighth of what a list may have (`workflow::set`).
 const REASONS: usize = 16 << 10;
@@ -65,14 +65,14 @@ pub(crate) struct OfCluster<'a> {
     pub(crate) todos: &'a [Todo<'a>],
 }
 
-/// A share for each hub, or for several hubs if there are more than jobs in a matrix.
-pub(crate) fn shares<'a>(all: impl Iterator<Item = OfCluster<'a>>) -> Vec<Share<'a>> {
+/// A share for each hub, or for several hubs if there are more of them than there may be jobs.
+pub(crate) fn shares<'a>(all: impl Iterator<Item = OfCluster<'a>>, most: usize) -> Vec<Share<'a>> {
     let all: Vec<_> = all.filter(|it| !it.todos.is_empty()).collect();
-    if all.len() > JOBS {
-        let groups = by_provider(all, |it| it.cluster);
+    if all.len() > most {
+        let groups = by_provider(all, |it| it.cluster, most);
         return groups.into_iter().map(Share).collect();
     }
-    let size = hubs_per_job(&all);
+    let size = hubs_per_job(&all, most);
     let mut shares = Vec::new();
     for OfCluster { cluster, todos } in all {
         let parts = todos.chunks(size);
@@ -81,8 +81,12 @@ pub(crate) fn shares<'a>(all: impl Iterator<Item = OfCluster<'a>>) -> Vec<Share<
     shares
 }
 
-/// Clusters in as many groups as there may be jobs at most, each of one provider. Without need no group has several.
-pub(crate) fn by_provider<T>(all: Vec<T>, cluster: impl Fn(&T) -> &Cluster) -> Vec<Vec<T>> {
+/// Clusters in so many groups at most, if there are no more providers: each is of one provider. Without need no group has several.
+pub(crate) fn by_provider<T>(
+    all: Vec<T>,
+    cluster: impl Fn(&T) -> &Cluster,
+    most: usize,
+) -> Vec<Vec<T>> {
     let mut by_provider: BTreeMap<_, Vec<T>> = BTreeMap::new();
     for one in all {
         let provider = cluster(&one).provider_name().map(str::to_owned);
@@ -92,8 +96,9 @@ pub(crate) fn by_provider<T>(all: Vec<T>, cluster: impl Fn(&T) -> &Cluster) -> V
         let of_providers = by_provider.values().map(|it| it.len().div_ceil(size));
         of_providers.sum()
     };
+    let most = most.max(by_provider.len());
     let size = (1..)
-        .find(|size| jobs(*size) <= JOBS)
+        .find(|size| jobs(*size) <= most)
         .expect("one group for each provider is few enough");
     let mut groups = Vec::new();
     for of_provider in by_provider.into_values() {
@@ -105,11 +110,11 @@ pub(crate) fn by_provider<T>(all: Vec<T>, cluster: impl Fn(&T) -> &Cluster) -> V
     groups
 }
 
-/// How many hubs share a job, at least, so that no more than `JOBS` jobs are needed.
-fn hubs_per_job(all: &[OfCluster]) -> usize {
+/// How many hubs share a job, at least, so that no more jobs are needed.
+fn hubs_per_job(all: &[OfCluster], most: usize) -> usize {
     let jobs = |size: usize| -> usize { all.iter().map(|it| it.todos.len().div_ceil(size)).sum() };
     (1..)
-        .find(|size| jobs(*size) <= JOBS)
+        .find(|size| jobs(*size) <= most)
         .expect("one job for each cluster is few enough")
 }
 

@@ -3,12 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    commands::generate::{
-        helm_upgrade_jobs::plan::{SUPPORT, Upgrades},
-        jobs::{Todo, release},
-    },
+    commands::generate::jobs::{Todo, release},
     repository::cluster::Cluster,
-    settings::freeze::Freeze,
 };
 
 /// Releases of a cluster that stay as they are for one reason.
@@ -31,39 +27,22 @@ impl Held<'_> {
     }
 }
 
-impl<'a> Upgrades<'a> {
-    /// Takes out what is paused, and what of the rest a freeze holds.
-    pub(crate) fn hold(&mut self, freeze: Option<&Freeze>) -> Vec<Held<'a>> {
-        let mut held = Holding {
-            cluster: self.cluster,
-            held: Vec::new(),
-        };
-        let pause = self.cluster.pause().map(|it| it.shown());
-        let freeze = freeze.map(Freeze::shown);
-        let frozen = |name: &str| freeze.clone().filter(|_| !self.past_freeze.contains(name));
-        if self.support.is_some()
-            && let Some(reason) = pause.or_else(|| frozen(SUPPORT))
-        {
-            held.add(SUPPORT, reason);
-            self.support = None;
-        }
-        let paused = |todo: &Todo| Some(self.cluster.pause_of(todo.hub)?.shown());
-        self.staging.retain(|it| held.keeps(it, paused(it)));
-        self.prod
-            .retain(|it| held.keeps(it, paused(it).or_else(|| frozen(&it.hub.name))));
-        held.held
-    }
-}
-
 /// What was taken out of a cluster's upgrades so far.
-struct Holding<'a> {
+pub(crate) struct Holding<'a> {
     cluster: &'a Cluster,
-    held: Vec<Held<'a>>,
+    pub(crate) held: Vec<Held<'a>>,
 }
 
 impl<'a> Holding<'a> {
+    pub(crate) fn of(cluster: &'a Cluster) -> Holding<'a> {
+        Holding {
+            cluster,
+            held: Vec::new(),
+        }
+    }
+
     /// Whether there is no reason to take this hub out.
-    fn keeps(&mut self, todo: &Todo<'a>, reason: Option<String>) -> bool {
+    pub(crate) fn keeps(&mut self, todo: &Todo<'a>, reason: Option<String>) -> bool {
         let is_held = reason.is_some();
         if let Some(reason) = reason {
             self.add(&todo.hub.name, reason);
@@ -71,7 +50,7 @@ impl<'a> Holding<'a> {
         !is_held
     }
 
-    fn add(&mut self, release: &'a str, reason: String) {
+    pub(crate) fn add(&mut self, release: &'a str, reason: String) {
         match self.held.iter_mut().find(|it| it.reason == reason) {
             Some(held) => held.releases.push(release),
             None => self.held.push(Held {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     commands::generate::{
         helm_upgrade_jobs::plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
-        jobs::{OfCluster, Share, by_provider, names, reasons, release, shares, shortened},
+        jobs::{JOBS, OfCluster, Share, by_provider, names, reasons, release, shares, shortened},
     },
     repository::cluster::Hub,
 };
@@ -19,6 +19,9 @@ const WAVES: [(u8, &str); 5] = [
     (5, "wave-5"),
 ];
 
+/// How long a list may be: there are up to ten of them with all hubs, and a workflow takes half a million characters.
+const LONGEST: usize = 60 << 10;
+
 /// The lists by name: first two in the form of the deployer's first version, then one for each kind of job, and then for
 /// workflows that deploy in waves.
 pub(crate) fn lists(plan: &Plan) -> Vec<(&'static str, Value)> {
@@ -26,9 +29,12 @@ pub(crate) fn lists(plan: &Plan) -> Vec<(&'static str, Value)> {
     let mut lists = vec![
         ("support-and-staging-matrix-jobs", first_jobs(&all)),
         ("prod-hub-matrix-jobs", prod_jobs_in_old_form(&all)),
-        ("support-jobs", support_jobs(&all)),
-        ("staging-jobs", hub_jobs(&all, staging)),
-        ("prod-jobs", hub_jobs(&all, prod)),
+        ("support-jobs", fitting(|most| support_jobs(&all, most))),
+        (
+            "staging-jobs",
+            fitting(|most| hub_jobs(&all, staging, most)),
+        ),
+        ("prod-jobs", fitting(|most| hub_jobs(&all, prod, most))),
     ];
     let mut busy = Vec::new();
     for (number, name) in WAVES {
@@ -43,6 +49,19 @@ pub(crate) fn lists(plan: &Plan) -> Vec<(&'static str, Value)> {
     let held = plan.held.iter().map(|it| it.as_json());
     lists.push(("held", held.collect()));
     lists
+}
+
+/// A list with as many jobs as GitHub takes, or with fewer so that it does not get too long: what several hubs wait for is in it
+/// once for each job.
+fn fitting(list: impl Fn(usize) -> Value) -> Value {
+    let mut most = JOBS;
+    loop {
+        let jobs = list(most);
+        if most == 1 || jobs.to_string().len() <= LONGEST {
+            return jobs;
+        }
+        most /= 2;
+    }
 }
 
 /// A job for the support chart and all staging hubs of a cluster.
@@ -62,7 +81,7 @@ fn first_jobs(plan: &[&Upgrades]) -> Value {
 }
 
 fn prod_jobs_in_old_form(plan: &[&Upgrades]) -> Value {
-    let shares = shares(plan.iter().map(|it| prod(it)));
+    let shares = shares(plan.iter().map(|it| prod(it)), JOBS);
     let jobs = shares
         .iter()
         .map(|it| it.job("reason_for_redeploy", shares.len()));
@@ -71,25 +90,23 @@ fn prod_jobs_in_old_form(plan: &[&Upgrades]) -> Value {
 
 /// What the jobs of a wave need to know.
 fn wave(plan: &[&Upgrades]) -> Value {
-    let brief = |jobs: Value| -> Value {
-        let jobs = jobs.as_array().into_iter().flatten().cloned();
-        jobs.map(without_what_only_people_read).collect()
-    };
     json!({
-        "support": brief(support_jobs(plan)),
-        "staging": brief(hub_jobs(plan, staging)),
-        "prod": brief(hub_jobs(plan, prod)),
+        "support": fitting(|most| brief(&support_jobs(plan, most))),
+        "staging": fitting(|most| brief(&hub_jobs(plan, staging, most))),
+        "prod": fitting(|most| brief(&hub_jobs(plan, prod, most))),
     })
 }
 
-/// So that a large change fits into what a workflow can pass on.
-fn without_what_only_people_read(mut job: Value) -> Value {
-    if let Some(job) = job.as_object_mut() {
-        job.retain(|key, _| {
-            ["provider", "releases", "deploys", "needs", "ignore_freeze"].contains(&key.as_str())
-        });
-    }
-    job
+/// Jobs without what only people read.
+fn brief(jobs: &Value) -> Value {
+    let needed = ["provider", "releases", "deploys", "needs", "ignore_freeze"];
+    let jobs = jobs.as_array().into_iter().flatten();
+    let jobs = jobs.filter_map(Value::as_object).map(|job| {
+        let mut job = job.clone();
+        job.retain(|key, _| needed.contains(&key.as_str()));
+        job
+    });
+    jobs.collect()
 }
 
 fn staging<'a>(upgrades: &'a Upgrades) -> OfCluster<'a> {
@@ -106,9 +123,9 @@ fn prod<'a>(upgrades: &'a Upgrades) -> OfCluster<'a> {
     }
 }
 
-fn support_jobs(plan: &[&Upgrades]) -> Value {
+fn support_jobs(plan: &[&Upgrades], most: usize) -> Value {
     let all = plan.iter().copied().filter(|it| it.support.is_some());
-    let groups = by_provider(all.collect(), |it| it.cluster);
+    let groups = by_provider(all.collect(), |it| it.cluster, most);
     let jobs = groups.iter().map(|group| support_job(group, groups.len()));
     jobs.collect()
 }
@@ -136,8 +153,12 @@ fn support_job(group: &[&Upgrades], jobs: usize) -> Value {
     })
 }
 
-fn hub_jobs<'a>(plan: &[&'a Upgrades<'a>], hubs: fn(&'a Upgrades) -> OfCluster<'a>) -> Value {
-    let shares = shares(plan.iter().map(|it| hubs(it)));
+fn hub_jobs<'a>(
+    plan: &[&'a Upgrades<'a>],
+    hubs: fn(&'a Upgrades) -> OfCluster<'a>,
+    most: usize,
+) -> Value {
+    let shares = shares(plan.iter().map(|it| hubs(it)), most);
     let jobs = shares.iter().map(|share| {
         let mut job: Map<_, _> = share.job("choice_reason", shares.len());
         let parts = with_upgrades(share, plan);

@@ -15,19 +15,19 @@ use crate::{
         changed::Changed,
         helm_upgrade_jobs::{
             edits::{Edits, target},
-            held::Held,
+            held::{Held, Holding},
             part::Part,
         },
         jobs::Todo,
     },
     machine::{terminal::list, tree::Tree},
     repository::{
-        cluster::{Cluster, Hub, SHARED, Support},
+        cluster::{Cluster, Hub, Paused, SHARED, Support},
         jsonnet::AllSources,
         release_config::{ReleaseConfig, SUPPORT_CHART},
     },
     services::deployments::ReleaseName,
-    settings::Settings,
+    settings::{Settings, freeze::Freeze},
 };
 
 /// The release of a support chart.
@@ -480,6 +480,27 @@ impl<'a> Upgrades<'a> {
 
     fn is_empty(&self) -> bool {
         self.support.is_none() && self.staging.is_empty() && self.prod.is_empty()
+    }
+
+    /// Takes out what is paused, and what of the rest a freeze holds.
+    fn hold(&mut self, freeze: Option<&Freeze>) -> Vec<Held<'a>> {
+        let cluster = self.cluster;
+        let mut holding = Holding::of(cluster);
+        let pause = cluster.pause().map(Paused::shown);
+        let freeze = freeze.map(Freeze::shown);
+        let past_freeze = &self.past_freeze;
+        let frozen = |name: &str| freeze.clone().filter(|_| !past_freeze.contains(name));
+        if self.support.is_some()
+            && let Some(reason) = pause.or_else(|| frozen(SUPPORT))
+        {
+            holding.add(SUPPORT, reason);
+            self.support = None;
+        }
+        let paused = |todo: &Todo| cluster.pause_of(todo.hub).map(Paused::shown);
+        self.staging.retain(|it| holding.keeps(it, paused(it)));
+        self.prod
+            .retain(|it| holding.keeps(it, paused(it).or_else(|| frozen(&it.hub.name))));
+        holding.held
     }
 
     /// The names of its releases.
