@@ -1108,6 +1108,35 @@ fn clusters_share_jobs_where_there_are_too_many() {
     assert!(lists["prod-jobs"].as_array().unwrap().len() <= 256);
 }
 
+/// A workflow can pass on what has two thousand hubs, each of which waits for many.
+#[test]
+fn two_thousand_hubs_fit_into_a_workflow() {
+    let repo = many(40, 50);
+    for cluster in 0..40 {
+        let file = format!("config/clusters/c{cluster}/cluster.yaml");
+        let mut yaml: Value = serde_json::from_str(&repo.read(&file)).unwrap();
+        for hub in &mut yaml["hubs"].as_array_mut().unwrap()[..10] {
+            hub["stage"] = "staging".into();
+        }
+        repo.write(&file, &yaml.to_string());
+    }
+    let mut command = repo.command("generate helm-upgrade-jobs xtask/src/kubernetes/helm.rs");
+    command.env("CI", "true");
+    let output = command
+        .env("GITHUB_OUTPUT", repo.root.join("output"))
+        .output();
+    assert_succeeded(&output.unwrap());
+    let output = set(&repo.read("output"));
+    let wave: Value = serde_json::from_str(&output["wave-1"]).unwrap();
+    let jobs = wave["prod"].as_array().unwrap();
+    assert!((64..=256).contains(&jobs.len()), "{}", jobs.len());
+    let releases = jobs.iter().map(|it| it["releases"].as_str().unwrap());
+    assert_eq!(
+        releases.flat_map(str::split_whitespace).count(),
+        40 * 40 + 2
+    );
+}
+
 /// A staging hub is broken for a week.
 #[test]
 fn a_paused_hub_holds_nobody_and_is_named() {
@@ -1164,7 +1193,7 @@ fn a_comment_names_what_a_freeze_holds() {
     repo.write("config/xtask.yaml", freeze);
     repo.ok("generate helm-upgrade-jobs config/clusters/river/river.values.yaml");
     let comment = repo.read("comment-body.txt");
-    let row = "| river | river | frozen until 2999-01-01: exams |";
+    let row = "| gcp | river | prod | frozen until 2999-01-01: exams |";
     assert!(
         comment.contains("### Held back") && comment.contains(row),
         "{comment}"

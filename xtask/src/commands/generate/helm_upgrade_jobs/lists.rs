@@ -19,8 +19,11 @@ const WAVES: [(u8, &str); 5] = [
     (5, "wave-5"),
 ];
 
-/// How long a list may be: there are up to ten of them with all hubs, and a workflow takes half a million characters.
-const LONGEST: usize = 60 << 10;
+/// How long a list should be: five of them have many hubs, and a workflow takes half a million characters of all.
+const LONGEST: usize = 100 << 10;
+
+/// How many jobs a list has at least if there is so much to do, however long it is.
+const FEWEST: usize = 64;
 
 /// The lists by name: first two in the form of the deployer's first version, then one for each kind of job, and then for
 /// workflows that deploy in waves.
@@ -57,7 +60,7 @@ fn fitting(list: impl Fn(usize) -> Value) -> Value {
     let mut most = JOBS;
     loop {
         let jobs = list(most);
-        if most == 1 || jobs.to_string().len() <= LONGEST {
+        if most == FEWEST || jobs.to_string().len() <= LONGEST {
             return jobs;
         }
         most /= 2;
