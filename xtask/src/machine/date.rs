@@ -75,6 +75,12 @@ impl fmt::Display for Date {
     }
 }
 
+/// "paused until 2026-12-01: new nodes", in one line.
+pub(crate) fn until(state: &str, date: &Date, reason: &str) -> String {
+    let reason: Vec<_> = reason.split_whitespace().collect();
+    format!("{state} until {date}: {}", reason.join(" "))
+}
+
 /// A time of RFC 3339. `humantime` reads those in UTC.
 fn moment(text: &str) -> Option<SystemTime> {
     let Some(at) = text.len().checked_sub(6).filter(|_| !text.ends_with('Z')) else {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     charts::ChartPath,
     machine::{
-        date::Date,
+        date::{self, Date},
         paths,
         terminal::{hint_of_name, list, nearest},
         tree::Tree,
@@ -135,7 +135,7 @@ pub(crate) struct Paused {
 impl Paused {
     /// "paused until 2026-12-01: new nodes"
     pub(crate) fn shown(&self) -> String {
-        format!("paused until {}: {}", self.until, self.reason)
+        date::until("paused", &self.until, &self.reason)
     }
 }
 

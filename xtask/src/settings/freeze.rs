@@ -3,7 +3,7 @@
 use anyhow::{Error, Result, ensure};
 use serde::Deserialize;
 
-use crate::machine::date::Date;
+use crate::machine::date::{self, Date};
 
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "Written")]
@@ -35,6 +35,10 @@ impl TryFrom<Written> for Freeze {
             "`until: {until}` is before `from: {from}`"
         );
         ensure!(!written.reason.is_empty(), "`reason` is empty");
+        ensure!(
+            written.clusters.as_ref().is_none_or(|it| !it.is_empty()),
+            "`clusters` is empty: leave it out for all clusters"
+        );
         Ok(Freeze {
             from: written.from,
             until: written.until,
@@ -55,7 +59,7 @@ impl Freeze {
 
     /// "frozen until 2026-12-01: exams"
     pub(crate) fn shown(&self) -> String {
-        format!("frozen until {}: {}", self.until, self.reason)
+        date::until("frozen", &self.until, &self.reason)
     }
 
     /// The names of the clusters that it is for, if it is not for all.
