@@ -81,7 +81,8 @@ pub(crate) fn shares<'a>(all: impl Iterator<Item = OfCluster<'a>>, most: usize) 
     shares
 }
 
-/// Clusters in so many groups at most, if there are no more providers: each is of one provider. Without need no group has several.
+/// Clusters in so many groups at most, if there are no more providers: each group is of one provider. Without need none has
+/// several clusters.
 pub(crate) fn by_provider<T>(
     all: Vec<T>,
     cluster: impl Fn(&T) -> &Cluster,

@@ -54,8 +54,8 @@ pub(crate) fn lists(plan: &Plan) -> Vec<(&'static str, Value)> {
     lists
 }
 
-/// A list with as many jobs as GitHub takes, or with fewer so that it does not get too long: what several hubs wait for is in it
-/// once for each job.
+/// A list with as many jobs as GitHub takes, or with fewer so that it does not get too long: what several hubs wait for is
+/// in it once for each job.
 fn fitting(list: impl Fn(usize) -> Value) -> Value {
     let mut most = JOBS;
     loop {
