@@ -837,15 +837,9 @@ fn a_label_deploys_all_hubs(pushes: &Pushes) {
     let Pushes { cluster, repo, .. } = pushes;
     let forced = commit(repo, "all of them");
     pushes.label(forced, vec!["deployer:deploy-hubs"]);
-    pushes.github.state().log.clear();
     assert_eq!(
         pushes.play(),
         ["success", "success", "skipped", "success", "skipped"],
-        "{}",
-        pushes.log()
-    );
-    assert!(
-        pushes.log().contains("wf-river: unchanged"),
         "{}",
         pushes.log()
     );
