@@ -152,6 +152,9 @@ fn job(cluster: &Cluster) -> Value {
 
 impl Request {
     fn read() -> Result<Request> {
+        let mut hubs = words("HUBS");
+        hubs.sort();
+        hubs.dedup();
         let name = variable("ACTION").unwrap_or_default();
         let actions = Action::value_variants().iter();
         let actions = actions.filter_map(|it| it.to_possible_value());
@@ -162,7 +165,7 @@ impl Request {
             action,
             name,
             cluster: words("CLUSTER").into_iter().next(),
-            hubs: words("HUBS"),
+            hubs,
             options: options()?,
             revision: revision()?,
             reason: variable("REASON").filter(|it| !it.trim().is_empty()),
@@ -240,11 +243,11 @@ impl Request {
         let mut commands = Vec::new();
         for command in self.action.commands() {
             match *command {
-                "run-hub-health-check" => {
+                "run-hub-health-check" | "status" if !hubs.is_empty() => {
                     let one_each = hubs.chunks(1);
                     commands.extend(one_each.map(|hub| self.command(command, cluster, hub)));
                 }
-                "deploy" if hubs.is_empty() => {}
+                "deploy" | "run-hub-health-check" if hubs.is_empty() => {}
                 "deploy-support" if self.stage.is_of(true) => {
                     commands.push(self.command(command, cluster, &[]));
                 }

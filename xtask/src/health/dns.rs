@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, net::IpAddr};
 use anyhow::Error;
 use serde_json::Value;
 
-use crate::{health::address::Address, kubernetes::api::Api, repository::cluster::Hub};
+use crate::{
+    health::address::Address, kubernetes::api::Api, machine::workflow, repository::cluster::Hub,
+};
 
 /// What to say of a hub whose name nobody knows; none if it is known.
 pub(crate) fn missing_record(api: &Api, hub: &Hub, address: &Address) -> Option<String> {
@@ -17,9 +19,11 @@ pub(crate) fn missing_record(api: &Api, hub: &Hub, address: &Address) -> Option<
 pub(crate) fn unknown(host: &str, why: &Error, entries: &BTreeSet<String>) -> String {
     let hint = match entries.first() {
         Some(to) => format!("add {} for it", record(to)),
-        None => "add one that points to the load balancer of the ingress controller, which has no address in the hub's \
-                 Ingress yet; `cargo xtask deploy-support` installs one"
-            .to_owned(),
+        None => format!(
+            "add one that points to the load balancer of the ingress controller, which has no address in the hub's Ingress \
+             yet; {} installs one",
+            workflow::action("cargo xtask deploy-support")
+        ),
     };
     format!("`{host}` has no DNS record ({why:#})\nhint: {hint}")
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     generate::{commit, git},
-    repo::{Ran, Repo, Shared, wait_until, workspace},
+    repo::{Key, Ran, Repo, Shared, wait_until, workspace},
     stop::{leases, newest},
 };
 
@@ -225,12 +225,20 @@ fn deploying(cluster: &Shared, repo: &Repo) {
 fn looking(repo: &Repo) {
     let said = succeeds(on_github(repo, &[("action", "status")]));
     has(&said, &["hand-staging", "hand-prod"]);
-    let one = [
+    let two = [
         ("ACTION", "status"),
         ("CLUSTER", "lake"),
-        ("HUBS", "hand-prod"),
+        ("HUBS", "hand-prod, hand-staging hand-prod"),
     ];
-    has(&succeeds(on_gitlab(repo, &one)), &["hand-prod"]);
+    let said = succeeds(on_gitlab(repo, &two));
+    has(
+        &said,
+        &[
+            "xtask status -- lake hand-prod\n",
+            "xtask status -- lake hand-staging\n",
+        ],
+    );
+    assert_eq!(said.matches("xtask status").count(), 2, "{said}");
     // Each hub is checked, whatever became of the one before.
     let said = fails(on_github(
         repo,
@@ -612,6 +620,33 @@ fn a_job_that_is_cancelled() {
         ],
     );
     assert_eq!(leases(&cluster, "cancelled"), "");
+}
+
+/// Whoever gives a reason may know the secrets, and may not know who reads the history.
+#[test]
+fn a_secret_in_a_reason() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["reason"]);
+    let file = "config/clusters/lake/reason.values.yaml";
+    let key = Key::new();
+    repo.write(file, "note: correct-horse-battery\n");
+    repo.encrypt(file, &key);
+    repo.has_key(&key);
+    let reason = "it said correct-horse-battery to all";
+    repo.env
+        .push(("XTASK_REASON".to_owned(), reason.to_owned()));
+    let mut deploy = repo.command("deploy lake --ignore-staging");
+    assert!(deploy.arg(reason).status().unwrap().success());
+    let history = cluster.history("reason");
+    has(&history, &["staging ignored: it said *** to all"]);
+    assert!(
+        !history.contains("horse") && !history.contains("reason: "),
+        "{history}"
+    );
+    repo.ok("deploy lake");
+    has(&cluster.history("reason"), &["reason: it said *** to all"]);
+    repo.ok("rollback lake reason 1 --yes");
+    assert!(!cluster.history("reason").contains("horse"));
 }
 
 /// What a refusal names as the way past it is what the reader can do there.
