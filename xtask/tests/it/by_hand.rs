@@ -649,6 +649,32 @@ fn a_secret_in_a_reason() {
     assert!(!cluster.history("reason").contains("horse"));
 }
 
+#[test]
+fn a_freeze() {
+    let cluster = Shared::cluster();
+    let repo = in_git(&cluster, &["hand-frozen"]);
+    let freeze = "freeze: [{from: 2000-01-01, until: 2999-12-31, reason: exams}]\n";
+    repo.write("config/xtask.yaml", freeze);
+    commit(&repo, "a freeze");
+    let deploy = [("action", "deploy"), ("cluster", "lake")];
+    let said = fails(on_github(&repo, &deploy));
+    has(
+        &said,
+        &[
+            "exams",
+            "the workflow `by-hand` with the option `ignore-freeze` and a reason deploys",
+        ],
+    );
+    let past = [
+        ("options", "ignore-freeze"),
+        ("reason", "the exam's own hub"),
+    ];
+    succeeds(on_github(&repo, &[deploy, past].concat()));
+    let history = cluster.history("hand-frozen");
+    has(&history, &["freeze ignored: the exam's own hub"]);
+    assert!(!history.contains("reason: "), "{history}");
+}
+
 /// What a refusal names as the way past it is what the reader can do there.
 #[test]
 fn hints_say_what_can_be_done_there() {
