@@ -17,7 +17,8 @@ use crate::{
     commands::generate::{
         changed::{ChangeSource, Changed},
         jobs::{
-            JOBS, OfCluster, Share, Table, Todo, as_json, by_provider, clusters, shares, tell_left_out,
+            JOBS, OfCluster, Share, Table, Todo, as_json, by_provider, clusters, shares,
+            tell_left_out,
         },
     },
     machine::{
@@ -77,7 +78,7 @@ pub(crate) fn health_check_jobs(
         };
         checks.extend(reason.map(|it| Checks::of(cluster, &it)));
     }
-    let groups = by_provider(checks.iter().collect(), |it| it.cluster);
+    let groups = by_provider(checks.iter().collect(), |it| it.cluster, JOBS);
     let comparisons = groups.iter().map(|it| comparison(it)).collect();
     if !checks.is_empty() {
         let unchecked = unchecked(sh, tree)?;
