@@ -15,7 +15,7 @@ pub(crate) fn evaluate(text: &str, context: &Value) -> Value {
 }
 
 pub(crate) fn is_true(value: &Value) -> bool {
-    !matches!(value, Value::Null | Value::Bool(false)) && *value != Value::from("")
+    !matches!(value, Value::Null | Value::Bool(false)) && *value != ""
 }
 
 struct Parser<'a> {
