@@ -70,12 +70,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         if args.options.dry_run {
             return Ok(args.options.exit_code(differs));
         }
-        let cluster = run.fleet.cluster(&args.cluster)?;
-        let frozen = production(hubs.iter().map(|it| it.hub));
-        args.options.refuse_frozen(&settings, cluster, &frozen)?;
-        let hubs = number_of(hubs.len(), "hub");
-        let question = format!("Deploy {hubs} of `{}`", args.cluster);
-        workflow::confirm(&question, args.options.yes, "deploy")?;
+        confirm(&run, &settings, &hubs, args)?;
     }
     if let Some(session) = run.session.as_ref().filter(|_| !args.options.dry_run) {
         let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();
@@ -86,6 +81,16 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         tell_what_next(&args.cluster, nodes);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the person confirm what the differences have shown.
+fn confirm(run: &Run, settings: &Settings, hubs: &[HubToDeploy], args: &Deploy) -> Result<()> {
+    let cluster = run.fleet.cluster(&args.cluster)?;
+    let frozen = production(hubs.iter().map(|it| it.hub));
+    args.options.refuse_frozen(settings, cluster, &frozen)?;
+    let hubs = number_of(hubs.len(), "hub");
+    let question = format!("Deploy {hubs} of `{}`", args.cluster);
+    workflow::confirm(&question, args.options.yes, "deploy")
 }
 
 /// The hubs that are named, or else all that are not paused; empty for all. None if there is nothing else, and the person is
