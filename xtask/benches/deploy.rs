@@ -24,7 +24,7 @@ const HUBS: [&str; 2] = ["staging", "demo"];
 
 /// How many hubs on a cluster of their own, each with how many rounds, and how many hubs at once. A rehearsal cluster has
 /// addresses for 254 Services, and these hubs have three each.
-const MANY: [(usize, usize); 2] = [(24, 5), (80, 1)];
+const MANY: [(usize, usize); 2] = [(24, 5), (104, 1)];
 const JOBS: usize = 8;
 
 fn main() {
