@@ -1,5 +1,5 @@
 //! What a deploy of unchanged hubs costs beside the programs that it runs: `cargo bench --bench deploy` in the repository,
-//! with the two hubs of this checkout's rehearsal cluster, and then with 24 and 80 side by side on one of their own. Ours and
+//! with the two hubs of this checkout's rehearsal cluster, and then with 24 and 104 side by side on one of their own. Ours and
 //! the bare programs take turns; the ratio of the medians is what counts, since machines are noisy.
 #![allow(
     clippy::disallowed_methods,
