@@ -248,6 +248,8 @@ impl Request {
                     commands.extend(one_each.map(|hub| self.command(command, cluster, hub)));
                 }
                 "deploy" | "run-hub-health-check" if hubs.is_empty() => {}
+                "deploy-support"
+                    if self.action == Action::DeployEverything && cluster.pause().is_some() => {}
                 "deploy-support" if self.stage.is_of(true) => {
                     commands.push(self.command(command, cluster, &[]));
                 }
@@ -294,7 +296,7 @@ impl Request {
                 Action::HealthCheck => hub.health_check != Some(false),
                 _ => self.stage.is_of(hub.is_staging()),
             };
-            match hub.pause() {
+            match cluster.pause_of(hub) {
                 _ if !is_wanted => {}
                 Some(pause) => say!("{}/{}: {}", cluster.name, hub.name, pause.shown()),
                 None => hubs.push(hub.name.clone()),
@@ -392,7 +394,7 @@ fn revision() -> Result<Option<u32>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let number = text.parse();
-    let number = number.with_context(|| format!("`REVISION` is not a number: `{text}`"))?;
+    let number = text.parse().ok().filter(|it| *it > 0);
+    let number = number.with_context(|| format!("`REVISION` is no revision's number: `{text}`"))?;
     Ok(Some(number))
 }

@@ -373,11 +373,11 @@ fn what_does_not_fit() {
         ),
         (
             ["rollback", "lake", "prod", "", "two", ""],
-            "`REVISION` is not a number: `two`",
+            "`REVISION` is no revision's number: `two`",
         ),
         (
             ["rollback", "lake", "prod", "", "-1", ""],
-            "`REVISION` is not a number: `-1`",
+            "`REVISION` is no revision's number: `-1`",
         ),
         (
             ["deploy", "lake", "prod", "", "2", ""],
@@ -549,6 +549,13 @@ fn pauses_and_waves() {
     let said = fails(on_gitlab(&repo, &all));
     has(&said, &["river: paused until 2999-12-01: new nodes\n"]);
     assert!(!said.contains("check -- river"), "{said}");
+    for action in ["deploy", "deploy-everything", "health-check"] {
+        let ran = on_gitlab(&repo, &[("ACTION", action), ("CLUSTER", "river")]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let paused = "river/prod: paused until 2999-12-01: new nodes\n";
+        assert!(ran.stderr.contains(paused), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("xtask "), "{}", ran.stderr);
+    }
 }
 
 /// Where groups promote by branches, each deploys its own hubs.
