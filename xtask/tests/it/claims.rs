@@ -3,6 +3,7 @@
 use std::{fs, process::Output, sync::Arc, thread, time::Duration};
 
 use crate::{
+    health::says,
     repo::{Ran, Repo, Shared, assert_succeeded, tool, wait_until},
     stop::{newest, signal},
 };
@@ -525,13 +526,14 @@ fn claims_that_are_being_deleted() {
         "somebody has deleted the volume claims `water`: they go as soon as no pod uses them";
     assert!(said.contains(refused), "{said}");
     assert_eq!(newest(&pool.cluster, pool.hub).0, 1, "it was deployed");
-    let child = pool.repo.start("deploy lake");
-    thread::sleep(Duration::from_secs(3));
+    let mut child = pool.repo.start("deploy lake");
+    says(
+        &mut child,
+        "waiting for the end of the volume claims `water`, which are being deleted",
+    );
     keep("[]");
     let ran = Ran::from(child);
-    let waited = "waiting for the end of the volume claims `water`, which are being deleted\n";
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(ran.stderr.contains(waited), "{}", ran.stderr);
     assert_eq!(
         kubectl("get pvc water -o jsonpath={.metadata.deletionTimestamp}"),
         ""

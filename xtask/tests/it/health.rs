@@ -190,7 +190,7 @@ fn fails(repo: &Repo, hub: &JupyterHub, args: &str, parts: &[&str]) {
 }
 
 /// Waits for a line with this part on stderr.
-fn says(child: &mut Child, part: &str) {
+pub(crate) fn says(child: &mut Child, part: &str) {
     let lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
     assert!(
         lines.map(Result::unwrap).any(|it| it.contains(part)),
