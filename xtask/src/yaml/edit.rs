@@ -239,21 +239,19 @@ impl<'a> Source<'a> {
                 .collect()),
             Raw::Scalar(scalar) if is_block(scalar) => Ok(self.in_place_of_block(index, value)),
             Raw::Scalar(scalar) => Ok(self.in_place_of_scalar(index, scalar, value)),
-            Raw::List(items) if self.is_flow(index) || items.is_empty() => Ok(self
-                .inline(None, value)
-                .into_iter()
-                .map(|new| vec![(span.clone(), new)])
-                .collect()),
-            Raw::Map(entries) if entries.is_empty() => Ok(self
-                .inline(None, value)
-                .into_iter()
-                .map(|new| vec![(span.clone(), new)])
-                .collect()),
-            Raw::List(_) => self.in_place_of_list(index, value),
-            Raw::Map(_) => bail!(
+            Raw::Map(entries) if !entries.is_empty() => bail!(
                 "line {}: there is a map: set its keys one by one",
                 self.tree.place(index, 0).line
             ),
+            Raw::List(_) if !self.is_flow(index) => self.in_place_of_list(index, value),
+            Raw::List(_) | Raw::Map(_) => {
+                self.refuse_comments(index, span.clone())?;
+                Ok(self
+                    .inline(None, value)
+                    .into_iter()
+                    .map(|new| vec![(span.clone(), new)])
+                    .collect())
+            }
         }
     }
 
@@ -311,13 +309,8 @@ impl<'a> Source<'a> {
 
     /// In the place of a list that has a line for each item.
     fn in_place_of_list(&self, index: usize, value: &NewValue) -> Result<Vec<Edits>> {
-        let line = self.tree.place(index, 0).line;
         let span = self.span(index).start..self.end(index);
-        if self.has_comment(index, span.clone()) {
-            bail!(
-                "line {line}: the list has comments, which would be lost: set its items one by one"
-            );
-        }
+        self.refuse_comments(index, span.clone())?;
         let mut ways = Vec::new();
         if let Data::List(items) = &value.node.data
             && !items.is_empty()
@@ -333,7 +326,7 @@ impl<'a> Source<'a> {
             }
         }
         let before = self.text[..span.start].trim_end();
-        if before.ends_with(':') {
+        if before.ends_with(':') && !self.ends_in_comment(before) {
             for new in self.inline(None, value) {
                 ways.push(vec![(before.len()..span.end, format!(" {new}"))]);
             }
@@ -341,10 +334,30 @@ impl<'a> Source<'a> {
         Ok(ways)
     }
 
-    /// Whether a comment is between the nodes of a collection.
-    fn has_comment(&self, index: usize, span: Range<usize>) -> bool {
+    /// Refuses a collection of which comments would be lost.
+    fn refuse_comments(&self, index: usize, span: Range<usize>) -> Result<()> {
+        if !self.has_comment(span) {
+            return Ok(());
+        }
+        let line = self.tree.place(index, 0).line;
+        match &self.tree.nodes[index].raw {
+            Raw::List(items) if !items.is_empty() => bail!(
+                "line {line}: the list has comments, which would be lost: set its items one by one"
+            ),
+            _ => bail!("line {line}: there are comments in the brackets, which would be lost"),
+        }
+    }
+
+    /// Whether the last line of what is before a value has a comment.
+    fn ends_in_comment(&self, before: &str) -> bool {
+        let line = before.rfind('\n').map_or(0, |it| it + 1);
+        self.has_comment(line..before.len())
+    }
+
+    /// Whether a comment is between the nodes in a part of the text.
+    fn has_comment(&self, span: Range<usize>) -> bool {
         let mut text = self.text[span.clone()].as_bytes().to_vec();
-        for (inner, node) in self.tree.nodes.iter().enumerate().skip(index + 1) {
+        for (inner, node) in self.tree.nodes.iter().enumerate() {
             let inner_span = self.whole_span(inner);
             if matches!(node.raw, Raw::Scalar(_))
                 && inner_span.start >= span.start

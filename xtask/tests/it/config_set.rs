@@ -368,6 +368,46 @@ fn what_cannot_be_set_alone_is_refused() {
     }
 }
 
+#[test]
+fn no_comment_within_brackets_is_lost() {
+    for (text, key) in [
+        ("a: [x, # first\n  y, # second\n  ] # end\n", "a"),
+        ("a: {x: [1, # keep\n 2], y: 3}\n", "a.x"),
+        ("a: [ # none\n ]\n", "a"),
+        ("a: { # none\n }\n", "a"),
+        ("a:\n- [x, # first\n  'y']\n", "a[0]"),
+        ("a: &x [ \"#\", # first\n  ]\n", "a"),
+    ] {
+        for spelt in ["[z]", "null", "text"] {
+            let err = set_in(text, key, spelt).expect_err(text);
+            let err = format!("{err:#}");
+            assert!(err.contains("comments"), "{text}{key}: {err}");
+            assert!(err.contains("which would be lost"), "{text}{key}: {err}");
+        }
+    }
+    for (text, wanted) in [
+        ("a: [ '#', \"x # y\", b#c ] # end\n", "a: [z] # end\n"),
+        ("a: [\n  x,\n  ] # end\n", "a: [z] # end\n"),
+    ] {
+        assert_eq!(set_in(text, "a", "[z]").unwrap(), wanted);
+    }
+}
+
+#[test]
+fn nothing_is_written_into_a_comment() {
+    for text in [
+        "a:\n  # these:\n  - x\n  - y\n",
+        "a: # these:\n  - x\n",
+        "a:\n  - x\n  # and these:\nb:\n  # 'these:\n  - y\n",
+    ] {
+        let key = if text.contains("b:") { "b" } else { "a" };
+        let err = set_in(text, key, "null").expect_err(text);
+        assert!(format!("{err:#}").contains("line "), "{text}: {err:#}");
+    }
+    let edited = set_in("\"a # b\":\n- x\n", "a # b", "null").unwrap();
+    assert_eq!(edited, "\"a # b\": null\n");
+}
+
 /// helm reads the new value where it was set, and all others as they were.
 fn check(trials: &[Trial]) {
     let before: Vec<_> = trials.iter().map(|it| it.before.clone()).collect();
