@@ -153,9 +153,13 @@ pub(crate) fn of_this_process(kind: &str) -> Result<PathBuf> {
 
 /// Removes what killed processes left in the folder under names of this kind.
 fn remove_left(folder: &Path, kind: &str) {
+    remove_left_where(folder, |name| process_in_name(name, kind));
+}
+
+/// Removes what is named after a process that runs no longer, which `process` finds in a name.
+fn remove_left_where(folder: &Path, process: impl Fn(&str) -> Option<Pid>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = process_in_name(&name.to_string_lossy(), kind);
+        let pid = process(&entry.file_name().to_string_lossy());
         if pid.is_some_and(|it| test_kill_process(it) == Err(Errno::SRCH)) {
             let left = entry.path();
             let _ = if left.is_dir() {
@@ -189,25 +193,53 @@ pub(crate) fn write_whole(file: &Path, content: &[u8]) -> Result<()> {
     written.with_context(|| format!("cannot write `{}`", file.display()))
 }
 
-/// Replaces the content of files that are there, all of them or none as far as that can be known before: each is written
-/// beside its file, with that one's mode, before the first is renamed.
-pub(crate) fn replace_all(files: &[(PathBuf, &[u8])]) -> Result<()> {
+/// A file that is there, with its content and another one.
+pub(crate) struct Replacement<'a> {
+    pub(crate) file: PathBuf,
+    pub(crate) old: &'a [u8],
+    pub(crate) new: &'a [u8],
+}
+
+/// Replaces the content of files, all of them or none unless we are killed meanwhile: each is written beside its file, with
+/// that one's mode, before the first is renamed, and if one cannot be renamed those before it get their old content back.
+pub(crate) fn replace_all(replacements: &[Replacement]) -> Result<()> {
     let mut parts = Vec::new();
     let mut written = Ok(());
-    for (number, (file, content)) in files.iter().enumerate() {
-        let part = file.with_extension(format!("{PART}{}-{number}", std::process::id()));
-        written = written.and_then(|()| write_part(file, &part, content));
-        parts.push((part, file));
+    for (number, it) in replacements.iter().enumerate() {
+        remove_parts_of_killed(&it.file);
+        let part = it
+            .file
+            .with_extension(format!("{PART}{}-{number}", std::process::id()));
+        written = written.and_then(|()| write_part(&it.file, &part, it.new));
+        parts.push(part);
     }
-    for (part, file) in &parts {
-        written = written.and_then(|()| {
-            fs::rename(part, file).with_context(|| format!("cannot write `{}`", file.display()))
-        });
-        if written.is_err() {
+    let mut renamed = 0;
+    while written.is_ok() && renamed < parts.len() {
+        written = rename_part(&parts[renamed], &replacements[renamed].file);
+        renamed += usize::from(written.is_ok());
+    }
+    if written.is_err() {
+        for (part, it) in parts.iter().zip(&replacements[..renamed]) {
+            write_part(&it.file, part, it.old).and_then(|()| rename_part(part, &it.file))?;
+        }
+        for part in parts {
             let _ = fs::remove_file(part);
         }
     }
     written
+}
+
+fn rename_part(part: &Path, file: &Path) -> Result<()> {
+    fs::rename(part, file).with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// Removes what processes that run no longer left of `replace_all` beside a file.
+fn remove_parts_of_killed(file: &Path) {
+    let dir = file.parent().expect("a file is in a folder");
+    remove_left_where(dir, |name| {
+        let (_, part) = name.rsplit_once('.')?;
+        process_in_name(part, PART.trim_end_matches('-'))
+    });
 }
 
 fn write_part(file: &Path, part: &Path, content: &[u8]) -> Result<()> {

@@ -1,13 +1,23 @@
 //! What `config set` makes of texts in which values are written in every way: it changes the value alone, and helm reads
 //! that back.
 
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    process::Command,
+};
+
 use serde_json::{Map, Value, json};
 use xtask::commands::config::set_in;
 
 use crate::{
     differential::{DOCUMENTS, escape, values_of},
-    repo::{Repo, tool},
+    repo::{Repo, run_by, tool},
 };
+
+/// The files of the test repository that set a greeting.
+const LAKE: &str = "config/clusters/lake/common.values.yaml";
+const RIVER: &str = "config/clusters/river/river.values.yaml";
 
 /// What is before and after a value, and its key, with how deep it must be indented.
 const AROUND: &[(&str, &str, &str)] = &[
@@ -406,6 +416,75 @@ fn nothing_is_written_into_a_comment() {
     }
     let edited = set_in("\"a # b\":\n- x\n", "a # b", "null").unwrap();
     assert_eq!(edited, "\"a # b\": null\n");
+}
+
+#[test]
+fn of_two_at_once_none_is_lost() {
+    let repo = Repo::new();
+    repo.ok("config set all greeting hi");
+    let locks = repo.cache().join("xtask/config-set");
+    let lock = fs::read_dir(locks).unwrap().next().unwrap().unwrap();
+    let lock = File::open(lock.path()).unwrap();
+    lock.lock().unwrap();
+    let mut second = repo.start("config set all greeting bye");
+    let mut said = BufReader::new(second.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("waiting for another process that sets a value") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it did not wait");
+    }
+    repo.write(RIVER, "greeting: hello\n");
+    drop(lock);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(
+        rest.contains("was changed meanwhile: nothing was written"),
+        "{rest}"
+    );
+    assert!(!second.wait().unwrap().success());
+    assert_eq!(repo.read(LAKE), "greeting: hi\n");
+    assert_eq!(repo.read(RIVER), "greeting: hello\n");
+}
+
+#[test]
+fn what_a_killed_one_left_is_removed() {
+    let repo = Repo::new();
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let left = |pid| format!("config/clusters/lake/common.values.part-{pid}-0");
+    let [of_gone, of_other] = [gone.id(), std::process::id()].map(left);
+    repo.write(&of_gone, "half");
+    repo.write(&of_other, "half");
+    repo.ok("config set all greeting hi");
+    assert!(!repo.root.join(of_gone).exists());
+    assert!(repo.root.join(of_other).exists());
+}
+
+#[test]
+fn if_one_file_cannot_be_replaced_none_is() {
+    let repo = Repo::new();
+    let before = [LAKE, RIVER].map(|it| repo.read(it));
+    let mount = format!("mount --bind {RIVER} {RIVER} && exec \"$@\"");
+    let mut outer = Command::new("unshare");
+    outer.args([
+        "--mount",
+        "--propagation=private",
+        "bash",
+        "-c",
+        &mount,
+        "bash",
+    ]);
+    let inner = repo.command("config set all greeting hi");
+    let ran = run_by(outer, &inner).output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(said.contains("cannot write"), "{said}");
+    assert_eq!([LAKE, RIVER].map(|it| repo.read(it)), before);
+    for file in [LAKE, RIVER] {
+        let folder = repo.root.join(file);
+        let entries = fs::read_dir(folder.parent().unwrap()).unwrap();
+        let mut names = entries.map(|it| it.unwrap().file_name());
+        assert!(!names.any(|it| it.to_string_lossy().contains(".part-")));
+    }
 }
 
 /// helm reads the new value where it was set, and all others as they were.

@@ -32,7 +32,8 @@ mod place;
 /// Change a value of hubs in the values file that sets it
 ///
 /// All else in that file stays as it is. A value that no values file sets yet is added to the hub's own file. The new values
-/// are checked as by `validate` before anything is written; for several hubs all files are written, or none.
+/// are checked as by `validate` before anything is written; for several hubs all files are written, or none unless it
+/// is killed meanwhile.
 ///
 /// A file that other hubs list as well is changed only if all of them are named, or with `--file`. What is encrypted is for
 /// `sops edit`, and jsonnet for an editor.

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +13,11 @@ use xshell::Shell;
 
 use crate::{
     commands::config::set::place::{Readers, shown},
-    machine::{paths, tree::Tree},
+    machine::{
+        digest::digest_of,
+        paths::{self, Replacement},
+        tree::Tree,
+    },
     repository::{
         fleet::Fleet,
         problem::{Level, Problem, once, text},
@@ -198,19 +204,33 @@ fn has_effect(fleet: &Fleet, changed: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the files, if they are still as they were read.
+/// Writes the files, if they are still as they were read. Meanwhile no other process of this user does so here.
 pub(crate) fn write(tree: &Tree, changed: &[Change], before: &[Vec<u8>]) -> Result<()> {
+    let _lock = lock(tree)?;
     let mut files = Vec::new();
-    for (change, before) in changed.iter().zip(before) {
+    for (change, old) in changed.iter().zip(before) {
         let now = tree
             .read(&change.real)
             .with_context(|| format!("`{}`", change.file.display()))?;
         ensure!(
-            now == *before,
+            now == *old,
             "`{}` was changed meanwhile: nothing was written",
             change.file.display()
         );
-        files.push((tree.root().join(&change.real), change.text.as_bytes()));
+        files.push(Replacement {
+            file: tree.root().join(&change.real),
+            old,
+            new: change.text.as_bytes(),
+        });
     }
     paths::replace_all(&files)
+}
+
+/// Locks the repository's files against others who set values.
+fn lock(tree: &Tree) -> Result<File> {
+    let root = tree.root().canonicalize();
+    let root = root.with_context(|| format!("cannot open `{}`", tree.root().display()))?;
+    let name = digest_of([root.as_os_str().as_bytes()]);
+    let file = paths::cache()?.join("config-set").join(name);
+    paths::lock(&file, "sets a value")
 }
