@@ -4,6 +4,7 @@
 //! plain files inside of the git work tree that holds the root, up to a limit.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsString,
     fs::{self, File},
@@ -22,7 +23,7 @@ use crate::machine::paths;
 pub(crate) use self::limits::{Kind, OUTSIDE};
 use self::{
     limits::{LARGEST, refuse_large, refuse_of_git},
-    snapshot::Snapshot,
+    snapshot::{MOST_LINKS, Snapshot, steps},
 };
 
 mod limits;
@@ -162,6 +163,50 @@ impl Tree {
         }
         ensure!(metadata.is_file(), "it is neither a file nor a folder");
         Ok(Some((from_top.to_owned(), Kind::File)))
+    }
+
+    /// All paths that count for what is at this one: its own, each link on the way there, also those of folders, and the end,
+    /// even if nothing is there. What is outside of the repository is left out.
+    pub(crate) fn way(&self, path: &Path) -> BTreeSet<PathBuf> {
+        let mut way = BTreeSet::from([paths::lexical(path)]);
+        let mut here = PathBuf::new();
+        let mut left = steps(&self.prefix.join(path));
+        let mut links = 0;
+        while let Some(step) = left.pop_front() {
+            if step == ".." {
+                if !here.pop() {
+                    return way;
+                }
+                continue;
+            }
+            here.push(step);
+            let Some(target) = self.link(&here) else {
+                continue;
+            };
+            way.insert(paths::from(&self.prefix, &here));
+            links += 1;
+            here.pop();
+            if target.is_absolute() {
+                here = PathBuf::new();
+            }
+            let target = target.strip_prefix(&self.top).unwrap_or(&target);
+            if target.is_absolute() || links > MOST_LINKS {
+                return way;
+            }
+            let mut steps = steps(target);
+            steps.append(&mut left);
+            left = steps;
+        }
+        way.insert(paths::from(&self.prefix, &here));
+        way
+    }
+
+    /// Where the link at a path leads, if there is one. The path is from the top, and no folder on it is a link.
+    fn link(&self, path: &Path) -> Option<PathBuf> {
+        match &self.snapshot {
+            None => self.top.join(path).read_link().ok(),
+            Some(snapshot) => snapshot.link(path),
+        }
     }
 
     /// Whether a file is at a path, and may be read.

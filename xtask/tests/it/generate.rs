@@ -573,6 +573,75 @@ fn files_that_are_elsewhere() {
     assert_eq!(changed("HEAD~4"), ["hub-0", "hub-1", "hub-2", "hub-3"]);
 }
 
+/// The production hubs that are deployed for each of these paths.
+fn hubs_behind(repo: &Repo, changed: &[&str]) -> Vec<Vec<String>> {
+    changed.iter().map(|it| prod(repo, it)).collect()
+}
+
+fn link(repo: &Repo, path: &str, target: &str) {
+    let path = repo.root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(target, path).unwrap();
+}
+
+/// Moves a file or folder, and has a chain of two links where it was.
+fn behind_links(repo: &Repo, path: &str, up: &str) {
+    fs::create_dir_all(repo.root.join("shared")).unwrap();
+    fs::rename(repo.root.join(path), repo.root.join("shared/first")).unwrap();
+    link(repo, "shared/current", "first");
+    link(repo, path, &format!("{up}shared/current"));
+}
+
+#[test]
+fn a_cluster_yaml_behind_two_links() {
+    let repo = Repo::new();
+    behind_links(&repo, "config/clusters/lake/cluster.yaml", "../../../");
+    let all = [
+        "config/clusters/lake/cluster.yaml",
+        "shared/current",
+        "shared/first",
+    ];
+    assert_eq!(hubs_behind(&repo, &all), [["lake/prod"]; 3]);
+}
+
+#[test]
+fn a_cluster_folder_behind_two_links() {
+    let repo = Repo::new();
+    behind_links(&repo, "config/clusters/lake", "../../");
+    let all = [
+        "config/clusters/lake",
+        "shared/current",
+        "shared/first/prod.values.yaml",
+    ];
+    assert_eq!(hubs_behind(&repo, &all), [["lake/prod"]; 3]);
+}
+
+#[test]
+fn a_values_file_behind_two_links() {
+    let repo = Repo::new();
+    let file = "config/clusters/lake/prod.values.yaml";
+    behind_links(&repo, file, "../../../");
+    let all = [file, "shared/current", "shared/first"];
+    assert_eq!(hubs_behind(&repo, &all), [["lake/prod"]; 3]);
+    // One that leads to itself is nobody's, and no reason to wait.
+    fs::remove_file(repo.root.join("shared/current")).unwrap();
+    link(&repo, "shared/current", "../shared/current");
+    assert_eq!(prod(&repo, "shared/current"), ["lake/prod"]);
+}
+
+#[test]
+fn a_chart_behind_two_links() {
+    let repo = Repo::new();
+    behind_links(&repo, "helm-charts/pond", "../");
+    let all = [
+        "helm-charts/pond",
+        "shared/current",
+        "shared/first/values.yaml",
+    ];
+    let hubs = ["lake/prod", "river/prod"];
+    assert_eq!(hubs_behind(&repo, &all), [hubs; 3]);
+}
+
 /// Commits on `main`: of one a run went well, of a later one it failed.
 struct Deployed {
     repo: Repo,

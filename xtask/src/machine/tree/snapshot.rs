@@ -20,7 +20,7 @@ use crate::machine::{
 };
 
 /// The most links that a path may lead over, as on Linux.
-const MOST_LINKS: usize = 40;
+pub(crate) const MOST_LINKS: usize = 40;
 
 /// The hashes of an empty file, by SHA-1 and SHA-256.
 const EMPTY: [&str; 2] = [
@@ -122,7 +122,7 @@ impl Snapshot {
 
     /// Where a path leads, links followed, and what is there; none if nothing is.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<(PathBuf, Kind)>> {
-        let mut left = VecDeque::from(steps(path));
+        let mut left = steps(path);
         let mut here = PathBuf::new();
         let mut links = 0;
         while let Some(step) = left.pop_front() {
@@ -150,7 +150,7 @@ impl Snapshot {
     }
 
     /// The steps to a link's target from `here`, which becomes the top if the link's path is absolute.
-    fn follow(&self, here: &mut PathBuf, target: &Path) -> Result<Vec<OsString>> {
+    fn follow(&self, here: &mut PathBuf, target: &Path) -> Result<VecDeque<OsString>> {
         if !target.is_absolute() {
             return Ok(steps(target));
         }
@@ -159,6 +159,17 @@ impl Snapshot {
             .with_context(|| format!("it leads to `{}`, which is {OUTSIDE}", target.display()))?;
         *here = PathBuf::new();
         Ok(steps(inside))
+    }
+
+    /// Where the link at a path leads, if there is one. No folder on the path is a link.
+    pub(crate) fn link(&self, path: &Path) -> Option<PathBuf> {
+        match self.entry(path) {
+            Some(Entry::Link(target)) => {
+                let target = self.content(target).ok()?;
+                Some(PathBuf::from(OsString::from_vec(target)))
+            }
+            _ => None,
+        }
     }
 
     /// What the index has at a path without links; none for the top, too.
@@ -263,7 +274,7 @@ impl Listed {
 }
 
 /// The steps of a relative path, of which `..` is one.
-fn steps(path: &Path) -> Vec<OsString> {
+pub(crate) fn steps(path: &Path) -> VecDeque<OsString> {
     let steps = path.components().filter(|it| *it != Component::CurDir);
     steps.map(|it| it.as_os_str().to_owned()).collect()
 }

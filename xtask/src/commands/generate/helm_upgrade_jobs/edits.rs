@@ -72,8 +72,8 @@ impl Part {
 
 /// Finds the edited parts of steps.
 pub(crate) struct EditFinder {
-    /// The path of each cluster.yaml, and where that leads if it is a link.
-    files: Vec<(PathBuf, Option<PathBuf>)>,
+    /// The path of each cluster.yaml, and all paths on the way there.
+    files: Vec<(PathBuf, BTreeSet<PathBuf>)>,
     /// What steps changed, before and after it, as far as that can be compared.
     versions: BTreeMap<Version, Content>,
 }
@@ -87,7 +87,7 @@ impl EditFinder {
         steps: impl Iterator<Item = &'a Step>,
     ) -> Result<EditFinder> {
         let files = clusters.iter().map(Cluster::file);
-        let files: Vec<_> = files.map(|it| (it.clone(), target(tree, &it))).collect();
+        let files: Vec<_> = files.map(|it| (it.clone(), tree.way(&it))).collect();
         let mut wanted = BTreeSet::new();
         for step in steps {
             for commit in step.versions.iter().flatten() {
@@ -110,10 +110,10 @@ impl EditFinder {
         if matches!(step.changed, Changed::Everything) {
             return edits;
         }
-        for (file, target) in &self.files {
-            let is_elsewhere = target.as_ref().is_some_and(|it| step.changed.has(it));
-            if is_elsewhere || step.changed.has(file) {
-                let versions = step.versions.as_ref().filter(|_| target.is_none());
+        for (file, way) in &self.files {
+            if way.iter().any(|it| step.changed.has(it)) {
+                let is_link = way.len() > 1;
+                let versions = step.versions.as_ref().filter(|_| !is_link);
                 let parts = versions.and_then(|it| self.differing(it, file));
                 let parts = parts.unwrap_or_else(|| BTreeSet::from([Part::Whole]));
                 edits.insert(file.clone(), parts);
@@ -182,18 +182,4 @@ fn drop_keys(section: &mut Value, keys: &[&str]) {
     if let Value::Object(map) = section {
         map.retain(|key, _| !keys.contains(&key.as_str()));
     }
-}
-
-/// The path of a file or folder without links, if that is another one. Both paths are from the root.
-pub(crate) fn target(tree: &Tree, path: &Path) -> Option<PathBuf> {
-    let real = match tree.find(path) {
-        Ok(Some(found)) => found.path,
-        // It was deleted, perhaps, in a folder that is a link.
-        _ => tree
-            .find(path.parent()?)
-            .ok()??
-            .path
-            .join(path.file_name()?),
-    };
-    (real != path).then_some(real)
 }

@@ -14,7 +14,7 @@ use crate::{
     commands::generate::{
         changed::Changed,
         helm_upgrade_jobs::{
-            edits::{Edits, target},
+            edits::Edits,
             held::{Held, Holding},
             part::Part,
         },
@@ -405,10 +405,10 @@ impl<'a> Touched<'a> {
         (!names.is_empty()).then(|| names.join(", "))
     }
 
-    /// Whether a file changed, or the file that it is a link to.
+    /// Whether a file changed, or any link on the way to it.
     fn has(&self, file: &Path) -> bool {
-        let target = || target(self.tree, file);
-        self.changed.has(file) || target().is_some_and(|it| self.changed.has(&it))
+        let way = self.tree.way(file);
+        way.iter().any(|it| self.changed.has(it))
     }
 }
 
@@ -444,11 +444,9 @@ fn is_changed(
     changed: &Changed,
     tree: &Tree,
 ) -> bool {
-    let mut folders = source::folders(tree, chart);
-    let targets: Vec<_> = folders.iter().filter_map(|it| target(tree, it)).collect();
-    folders.extend(targets);
-    let mut folders = folders.iter();
-    folders.any(|folder| {
+    let folders = source::folders(tree, chart);
+    let ways: BTreeSet<_> = folders.iter().flat_map(|it| tree.way(it)).collect();
+    ways.iter().any(|folder| {
         let files = changed.within(folder);
         let files = files.filter(|file| !overrides.contains(&folder.join(file)));
         source::reads_any(tree, folder, files)
