@@ -8,7 +8,7 @@ mod domains;
 pub(crate) mod encrypted;
 mod encrypted_values;
 pub(crate) mod fleet;
-mod freezes;
+pub(crate) mod freezes;
 mod gates;
 pub(crate) mod hub_traits;
 mod images;

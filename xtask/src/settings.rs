@@ -1,8 +1,8 @@
 //! `config/xtask.yaml`: the deployer's own settings.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ffi::OsStr, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::{machine::tree::Tree, settings::freeze::Freeze, yaml};
@@ -65,11 +65,11 @@ impl Default for Settings {
 
 impl Settings {
     pub(crate) fn load(tree: &Tree) -> Result<Settings> {
-        let content = tree.read_if_there(Path::new(FILE));
-        let content = content.with_context(|| format!("cannot read `{FILE}`"))?;
+        let content = content(tree).with_context(|| format!("cannot read `{FILE}`"))?;
+        let wrong = || format!("{FILE}: not the deployer's settings");
+        refuse_dropped(&content).with_context(wrong)?;
         // A file of comments alone is null.
-        let settings: Option<Settings> = yaml::parse(&content.unwrap_or_default())
-            .with_context(|| format!("{FILE}: not the deployer's settings"))?;
+        let settings: Option<Settings> = yaml::parse(&content).with_context(wrong)?;
         Ok(settings.unwrap_or_default())
     }
 
@@ -95,4 +95,41 @@ impl Settings {
             .max()
             .map_or_else(|| address.to_owned(), |(_, mirrored)| mirrored)
     }
+}
+
+/// The content of the file, empty if there is none. What leads nowhere, or is called nearly like it, is no absence.
+fn content(tree: &Tree) -> Result<Vec<u8>> {
+    let file = Path::new(FILE);
+    if let Some(content) = tree.read_if_there(file)? {
+        return Ok(content);
+    }
+    for name in tree.children(file.parent().unwrap_or(file))? {
+        ensure!(
+            file.file_name() != Some(&name),
+            "it is a link to a file that is not there"
+        );
+        ensure!(
+            !is_misspelt(&name),
+            "there is only `config/{}`, which is not read\nhint: rename it",
+            name.display()
+        );
+    }
+    Ok(Vec::new())
+}
+
+fn is_misspelt(name: &OsStr) -> bool {
+    let names = ["xtask.yaml", "xtask.yml"];
+    names.iter().any(|it| name.eq_ignore_ascii_case(it))
+}
+
+/// Refuses what would be read without a part of it: one of two keys, or a second document. A freeze may be there.
+fn refuse_dropped(content: &[u8]) -> Result<()> {
+    let (_, findings) = yaml::read(content, 0).map_err(yaml::refused)?;
+    let Some(mut dropped) = findings.into_iter().find(|it| !it.is_warning) else {
+        return Ok(());
+    };
+    if dropped.rule == yaml::SECOND_DOCUMENT {
+        dropped.message = "a second document begins here, which is not read: join them".to_owned();
+    }
+    Err(yaml::refused(dropped))
 }

@@ -16,7 +16,7 @@ pub(crate) use self::{
     node::{Data, Files, Finding, Map, Node, Place, merge, unquoted},
     scalar::is_of_version,
     shape::Shape,
-    values::{merge_conflict, read, read_value},
+    values::{SECOND_DOCUMENT, merge_conflict, read, read_value},
 };
 
 mod documents;
@@ -58,6 +58,7 @@ fn first_document(content: &[u8]) -> anyhow::Result<Node> {
     }
 }
 
-fn refused(finding: Finding) -> anyhow::Error {
+/// A finding as an error, which names the line, but not the file.
+pub(crate) fn refused(finding: Finding) -> anyhow::Error {
     anyhow!("line {}: {}", finding.line, finding.message)
 }

@@ -53,7 +53,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     let settings = Settings::load(tree)?;
     if !args.options.diff {
         args.options
-            .refuse_frozen(&settings, cluster, &production(hubs))?;
+            .refuse_frozen(tree, &settings, cluster, &production(hubs))?;
     }
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
     let prepared = Prepared::new(&tools, tree, fleet, &args.cluster, &args.options)?;
@@ -87,7 +87,9 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
 fn confirm(run: &Run, settings: &Settings, hubs: &[HubToDeploy], args: &Deploy) -> Result<()> {
     let cluster = run.fleet.cluster(&args.cluster)?;
     let frozen = production(hubs.iter().map(|it| it.hub));
-    args.options.refuse_frozen(settings, cluster, &frozen)?;
+    let tree = &run.fleet.tree;
+    args.options
+        .refuse_frozen(tree, settings, cluster, &frozen)?;
     let hubs = number_of(hubs.len(), "hub");
     let question = format!("Deploy {hubs} of `{}`", args.cluster);
     workflow::confirm(&question, args.options.yes, "deploy")

@@ -1,8 +1,14 @@
 //! What there is to say of the freezes in config/xtask.yaml.
 
+use anyhow::{Result, bail};
+
 use crate::{
-    machine::terminal::{did_you_mean, list, nearest},
-    settings::freeze::Freeze,
+    machine::{
+        terminal::{did_you_mean, list, nearest},
+        tree::Tree,
+    },
+    repository::cluster_yaml,
+    settings::{self, Settings, freeze::Freeze},
     yaml::{Finding, Node},
 };
 
@@ -32,6 +38,20 @@ pub(crate) fn findings(freezes: &[Freeze], yaml: &Node, clusters: &[&str]) -> Ve
         }
     }
     findings
+}
+
+/// Refuses a freeze that is now for a cluster that there is not: it would hold nothing, and nobody would know.
+pub(crate) fn refuse_unknown(tree: &Tree, settings: &Settings) -> Result<()> {
+    let files = cluster_yaml::files(tree)?;
+    let clusters = files.iter().map(|it| cluster_yaml::folder_name(it));
+    let clusters: Vec<_> = clusters.collect();
+    let now = settings.freeze.iter().filter(|it| it.is_now());
+    for name in now.flat_map(Freeze::clusters) {
+        if !clusters.contains(&name.as_str()) {
+            bail!("{}: {}", settings::FILE, unknown(name, &clusters));
+        }
+    }
+    Ok(())
 }
 
 fn unknown(name: &str, clusters: &[&str]) -> String {

@@ -34,7 +34,7 @@ impl TryFrom<Written> for Freeze {
             !until.is_before(from),
             "`until: {until}` is before `from: {from}`"
         );
-        ensure!(!written.reason.is_empty(), "`reason` is empty");
+        ensure!(!written.reason.trim().is_empty(), "`reason` is empty");
         ensure!(
             written.clusters.as_ref().is_none_or(|it| !it.is_empty()),
             "`clusters` is empty: leave it out for all clusters"
@@ -49,12 +49,15 @@ impl TryFrom<Written> for Freeze {
 }
 
 impl Freeze {
+    /// Whether it has begun, and is not over.
+    pub(crate) fn is_now(&self) -> bool {
+        self.from.has_begun() && !self.until.is_over()
+    }
+
     /// Whether it holds this cluster's production now.
     pub(crate) fn holds(&self, cluster: &str) -> bool {
         let clusters = self.clusters.as_ref();
-        self.from.has_begun()
-            && !self.until.is_over()
-            && clusters.is_none_or(|it| it.iter().any(|name| name == cluster))
+        self.is_now() && clusters.is_none_or(|it| it.iter().any(|name| name == cluster))
     }
 
     /// "frozen until 2026-12-01: exams"

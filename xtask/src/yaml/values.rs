@@ -7,6 +7,9 @@ use crate::yaml::{
     reader::{Content, ReadDocument, read_document},
 };
 
+/// The rule that a second document breaks.
+pub(crate) const SECOND_DOCUMENT: &str = "second-document";
+
 /// A file's values, always a map, and findings about what helm would not mention. The error is what helm refuses, or
 /// what is not text.
 pub(crate) fn read(content: &[u8], file: u32) -> Result<(Node, Vec<Finding>), Finding> {
@@ -63,7 +66,7 @@ fn second_document(first: &Node, at: Option<Place>) -> Finding {
     let line = first.at.map_or(1, |it| it.line);
     let message =
         format!("helm merges this second document over the one in line {line}: join them");
-    Finding::problem("second-document", at, message)
+    Finding::problem(SECOND_DOCUMENT, at, message)
 }
 
 /// A value that stands alone, as somebody writes it on a command line.

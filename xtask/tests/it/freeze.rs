@@ -52,6 +52,41 @@ fn a_frozen_support_chart_is_refused() {
 }
 
 #[test]
+fn a_freeze_of_an_unknown_cluster_stops_deploys() {
+    let repo = frozen(&Shared::cluster(), &["fu-prod"]);
+    let support = "support: {helm_chart_values_files: []}\nhubs:";
+    repo.edit("config/clusters/lake/cluster.yaml", "hubs:", support);
+    repo.edit("config/xtask.yaml", "exams", "exams, clusters: [lak]");
+    for command in ["deploy lake", "deploy-support lake"] {
+        let said = repo.fails(command);
+        let wanted = "config/xtask.yaml: `freeze`: there is no cluster `lak`; there are: `lake`";
+        assert!(said.contains(wanted), "{said}");
+        assert!(said.contains("did you mean `lake`?"), "{said}");
+    }
+}
+
+#[test]
+fn settings_that_are_a_link_to_nothing() {
+    let repo = Repo::new();
+    std::os::unix::fs::symlink("gone.yaml", repo.root.join("config/xtask.yaml")).unwrap();
+    let said = repo.fails("generate helm-upgrade-jobs config/clusters/lake/prod.values.yaml");
+    let wanted = "cannot read `config/xtask.yaml`: it is a link to a file that is not there";
+    assert!(said.contains(wanted), "{said}");
+}
+
+#[test]
+fn a_reason_of_blanks_is_none() {
+    let repo = Repo::new();
+    for option in ["--ignore-freeze", "--ignore-staging"] {
+        let mut command = repo.command("deploy lake");
+        let output = command.args([option, " "]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("the reason is empty"), "{said}");
+    }
+}
+
+#[test]
 fn a_paused_hub_is_deployed_only_by_its_name() {
     let cluster = Shared::cluster();
     let repo = Repo::on(&cluster, &["pz-staging", "pz-prod"]);

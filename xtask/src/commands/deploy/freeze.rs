@@ -5,8 +5,8 @@ use anyhow::{Result, bail};
 use crate::{
     commands::deploy::options::DeployOptions,
     kubernetes::record::Record,
-    machine::{terminal::list, workflow},
-    repository::cluster::Cluster,
+    machine::{terminal::list, tree::Tree, workflow},
+    repository::{cluster::Cluster, freezes},
     settings::Settings,
 };
 
@@ -15,17 +15,21 @@ impl DeployOptions {
     /// nothing may go on.
     pub(crate) fn refuse_frozen(
         &self,
+        tree: &Tree,
         settings: &Settings,
         cluster: &Cluster,
         releases: &[&str],
     ) -> Result<()> {
-        let freeze = settings.freeze_of(&cluster.name);
-        let Some(freeze) = freeze.filter(|_| !cluster.is_local() && !releases.is_empty()) else {
-            return Ok(());
-        };
         if self.dry_run || self.ignore_freeze.is_some() {
             return Ok(());
         }
+        if cluster.is_local() || releases.is_empty() {
+            return Ok(());
+        }
+        freezes::refuse_unknown(tree, settings)?;
+        let Some(freeze) = settings.freeze_of(&cluster.name) else {
+            return Ok(());
+        };
         bail!(
             "production of `{}` is {}\nnothing was deployed; held are {}\n\
              hint: staging hubs can be deployed by name; {} deploys production all the same, and records why",

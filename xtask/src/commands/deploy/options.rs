@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
-use clap::builder::NonEmptyStringValueParser;
+use anyhow::{Result, ensure};
 
 use crate::{
     kubernetes::{
@@ -58,7 +58,7 @@ pub struct DeployOptions {
     #[arg(long, help_heading = OVERRIDES)]
     pub(crate) force_conflicts: bool,
     /// Deploy production although it is frozen, and record the reason in helm's history
-    #[arg(long, value_name = "REASON", value_parser = NonEmptyStringValueParser::new(), help_heading = OVERRIDES)]
+    #[arg(long, value_name = "REASON", value_parser = reason, help_heading = OVERRIDES)]
     pub(crate) ignore_freeze: Option<String>,
     /// Roll a release that fails back to the newest revision that was ready
     #[arg(long, help_heading = ON_FAILURE)]
@@ -137,7 +137,7 @@ pub struct Deploy {
     #[arg(long, help_heading = ON_FAILURE)]
     pub(crate) cleanup_on_fail: bool,
     /// Deploy the other hubs even if a staging hub is not ready, and record the reason in helm's history
-    #[arg(long, value_name = "REASON", help_heading = OVERRIDES)]
+    #[arg(long, value_name = "REASON", value_parser = reason, help_heading = OVERRIDES)]
     pub(crate) ignore_staging: Option<String>,
     /// Replace objects instead of changing them, without server-side apply
     #[arg(long, conflicts_with = "force_conflicts", help_heading = OVERRIDES)]
@@ -162,4 +162,10 @@ impl Deploy {
         }
         flags
     }
+}
+
+/// A reason that helm's history is to have.
+fn reason(text: &str) -> Result<String> {
+    ensure!(!text.trim().is_empty(), "the reason is empty");
+    Ok(text.to_owned())
 }

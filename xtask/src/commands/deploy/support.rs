@@ -83,7 +83,8 @@ pub fn deploy_support(sh: &Shell, tree: &Tree, args: &DeploySupport) -> Result<E
     refuse_old_cert_manager(&args.cert_manager_version)?;
     let settings = Settings::load(tree)?;
     if !args.options.diff {
-        args.options.refuse_frozen(&settings, cluster, &SHARED)?;
+        args.options
+            .refuse_frozen(tree, &settings, cluster, &SHARED)?;
     }
     let wants_cert_manager = support.cert_manager;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
@@ -173,7 +174,9 @@ impl SupportReleases<'_> {
             }
             let cluster = self.run.fleet.cluster(&args.cluster)?;
             let settings = &self.run.settings;
-            args.options.refuse_frozen(settings, cluster, &SHARED)?;
+            let tree = &self.run.fleet.tree;
+            args.options
+                .refuse_frozen(tree, settings, cluster, &SHARED)?;
             let question = format!("Deploy them to `{}`", args.cluster);
             workflow::confirm(&question, args.options.yes, "deploy-support")?;
         }

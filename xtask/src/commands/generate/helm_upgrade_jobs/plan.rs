@@ -23,6 +23,7 @@ use crate::{
     machine::{terminal::list, tree::Tree},
     repository::{
         cluster::{Cluster, Hub, Paused, SHARED, Support},
+        freezes,
         jsonnet::AllSources,
         release_config::{ReleaseConfig, SUPPORT_CHART},
     },
@@ -204,6 +205,7 @@ pub(crate) fn plan<'a>(
     changes: &[Change],
     part: Part,
 ) -> Result<Plan<'a>> {
+    freezes::refuse_unknown(tree, settings)?;
     let charts = &all_charts(clusters);
     let find = |change| Reasons::find(tree, settings, charts, sources, change);
     let all = changes.iter().map(find).collect::<Result<Vec<_>>>()?;
