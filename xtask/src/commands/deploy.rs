@@ -44,12 +44,12 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         process::end_in_order();
     }
     let what = [What::Hubs, What::Authenticators];
-    let Some(names) = names(tree, args)? else {
+    let select = |cluster: &Cluster| selected(cluster, args);
+    let Some(fleet) = Fleet::load_selected(sh, tree, &what, &args.cluster, select)? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let fleet = Fleet::load(sh, tree, &what, Some(&args.cluster), &names)?;
     let cluster = fleet.cluster(&args.cluster)?;
-    let hubs = cluster.select_hubs(&names)?;
+    let hubs = fleet.releases().into_iter().filter_map(|it| it.hub);
     let settings = Settings::load(tree)?;
     if !args.options.diff {
         args.options
@@ -97,11 +97,10 @@ fn confirm(run: &Run, settings: &Settings, hubs: &[HubToDeploy], args: &Deploy) 
 
 /// The hubs that are named, or else all that are not paused; empty for all. None if there is nothing else, and the person is
 /// told.
-fn names(tree: &Tree, args: &Deploy) -> Result<Option<Vec<String>>> {
+fn selected(cluster: &Cluster, args: &Deploy) -> Option<Vec<String>> {
     if !args.hubs.is_empty() {
-        return Ok(Some(args.hubs.clone()));
+        return Some(args.hubs.clone());
     }
-    let cluster = Cluster::load(tree, &args.cluster)?;
     let mut names = Vec::new();
     for hub in &cluster.hubs {
         match cluster.pause_of(hub) {
@@ -114,13 +113,13 @@ fn names(tree: &Tree, args: &Deploy) -> Result<Option<Vec<String>>> {
         }
     }
     if names.len() == cluster.hubs.len() {
-        return Ok(Some(Vec::new()));
+        return Some(Vec::new());
     }
     if names.is_empty() {
         say!("every hub of `{}` is paused: nothing to do", cluster.name);
-        return Ok(None);
+        return None;
     }
-    Ok(Some(names))
+    Some(names)
 }
 
 /// The names of those that are no staging hubs.

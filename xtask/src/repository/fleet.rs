@@ -86,26 +86,50 @@ impl Fleet {
 
     /// The same as far as no program is needed.
     fn read(tree: &Tree, what: &[What], cluster: Option<&str>, hubs: &[String]) -> Result<Fleet> {
+        let fleet = Fleet::of_clusters(tree, what, cluster)?;
+        fleet.with_files_of(hubs.to_vec())
+    }
+
+    /// The hubs of a cluster that are selected when its cluster.yaml is known; empty for all. None if that selects nothing.
+    pub(crate) fn load_selected(
+        sh: &Shell,
+        tree: &Tree,
+        what: &[What],
+        cluster: &str,
+        select: impl FnOnce(&Cluster) -> Option<Vec<String>>,
+    ) -> Result<Option<Fleet>> {
+        let fleet = Fleet::of_clusters(tree, what, Some(cluster))?;
+        let Some(hubs) = select(fleet.cluster(cluster)?) else {
+            return Ok(None);
+        };
+        fleet.with_files_of(hubs)?.evaluated(sh).map(Some)
+    }
+
+    fn of_clusters(tree: &Tree, what: &[What], cluster: Option<&str>) -> Result<Fleet> {
         let mut fleet = Fleet {
             tree: tree.clone(),
             what: what.to_vec(),
             cluster_files: cluster_yaml::files(tree)?,
-            hubs: hubs.to_vec(),
             ..Fleet::default()
         };
         fleet.select(cluster)?;
         fleet.read_clusters();
-        if let Some(cluster) = fleet.selected_clusters().next()
-            && !hubs.is_empty()
-        {
-            cluster.select_hubs(hubs)?;
-        }
-        fleet.read_values_files();
-        fleet.read_recipients();
-        if fleet.wants(What::Clusters) {
-            fleet.read_freezes()?;
-        }
         Ok(fleet)
+    }
+
+    fn with_files_of(mut self, hubs: Vec<String>) -> Result<Fleet> {
+        self.hubs = hubs;
+        if let Some(cluster) = self.selected_clusters().next()
+            && !self.hubs.is_empty()
+        {
+            cluster.select_hubs(&self.hubs)?;
+        }
+        self.read_values_files();
+        self.read_recipients();
+        if self.wants(What::Clusters) {
+            self.read_freezes()?;
+        }
+        Ok(self)
     }
 
     /// What belongs to one release of a cluster: a hub, or `support`. An error if that needs a program that is missing:

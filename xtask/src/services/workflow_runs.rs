@@ -125,8 +125,8 @@ fn add(last: &mut LastDeployed, run: &Run, jobs: &[Job]) {
     let held_back = newest.iter().find(|(name, _)| plain(name) == HELD_BACK);
     let has_all = held_back.is_none_or(|(_, same)| same.iter().all(|it| it.is("skipped")));
     // A run that was skipped as a whole has deployed nothing.
-    let has_begun = newest.values().flatten().any(|it| it.is("success"));
-    if run.succeeded() && has_begun && has_all {
+    let is_skipped = !jobs.is_empty() && jobs.iter().all(|it| it.is("skipped"));
+    if run.succeeded() && !is_skipped && has_all {
         last.whole = Some(run.head_sha.clone());
     }
 }
