@@ -49,6 +49,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let cluster = fleet.cluster(&args.cluster)?;
+    cluster.select_hubs(&args.hubs)?;
     let hubs = fleet.releases().into_iter().filter_map(|it| it.hub);
     let settings = Settings::load(tree)?;
     if !args.options.diff {
