@@ -17,14 +17,7 @@ struct Hub {
 
 impl Hub {
     fn new(cluster: &Shared, name: &'static str) -> Hub {
-        let mut repo = Repo::on(cluster, &[name]);
-        let key = Key::new();
-        repo.has_key(&key);
-        repo.edit(
-            "config/clusters/lake/cluster.yaml",
-            &format!("{name}.values.yaml]"),
-            &format!("{name}.values.yaml, enc-{name}.secret.values.yaml]"),
-        );
+        let (repo, key) = Repo::with_secret_file(cluster, name);
         let hub = Hub { name, repo, key };
         hub.plain("note: hello\ndepth: 7\njob: fine\n");
         hub.secret("token: the-first-albatross\ngreeting: the-first-petrel\n");

@@ -68,6 +68,19 @@ impl Repo {
         }
     }
 
+    /// One on a cluster, whose hub has a second values file that is encrypted: `enc-HUB.secret.values.yaml`. It has the key.
+    pub(crate) fn with_secret_file(cluster: &Shared, hub: &str) -> (Repo, Key) {
+        let mut repo = Repo::on(cluster, &[hub]);
+        let key = Key::new();
+        repo.has_key(&key);
+        repo.edit(
+            "config/clusters/lake/cluster.yaml",
+            &format!("{hub}.values.yaml]"),
+            &format!("{hub}.values.yaml, enc-{hub}.secret.values.yaml]"),
+        );
+        (repo, key)
+    }
+
     /// With the cluster `lake` on the rehearsal cluster that the tests share, and hubs of these names.
     pub(crate) fn on(cluster: &Shared, hubs: &[&str]) -> Repo {
         let repo = Repo::new();

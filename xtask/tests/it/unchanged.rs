@@ -22,14 +22,7 @@ impl Hub {
     fn new(name: &'static str) -> Hub {
         static UP: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
         let cluster = shared(&UP, Shared::start);
-        let mut repo = Repo::on(&cluster, &[name]);
-        let key = Key::new();
-        repo.has_key(&key);
-        repo.edit(
-            "config/clusters/lake/cluster.yaml",
-            &format!("{name}.values.yaml]"),
-            &format!("{name}.values.yaml, enc-{name}.secret.values.yaml]"),
-        );
+        let (repo, key) = Repo::with_secret_file(&cluster, name);
         let hub = Hub {
             cluster,
             repo,
