@@ -97,7 +97,7 @@ fn all_hubs(tree: &Tree) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for cluster in Cluster::usable(tree)? {
         for hub in &cluster.hubs {
-            names.push(format!("{}/{}", cluster.name, hub.name));
+            names.push(cluster.path_of(&hub.name));
         }
     }
     Ok(names)

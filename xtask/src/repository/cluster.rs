@@ -242,6 +242,11 @@ impl Cluster {
         self.pause().or_else(|| hub.pause())
     }
 
+    /// One of its releases as people write it, and as jobs and environments are called: "lake/prod".
+    pub(crate) fn path_of(&self, release: &str) -> String {
+        format!("{}/{release}", self.name)
+    }
+
     /// cluster.yaml from the root.
     pub(crate) fn file(&self) -> PathBuf {
         self.dir.join("cluster.yaml")

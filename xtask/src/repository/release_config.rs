@@ -76,7 +76,7 @@ impl<'a> ReleaseConfig<'a> {
 
     /// With its cluster, as people write it: "lake/prod".
     pub(crate) fn path(&self) -> String {
-        format!("{}/{}", self.cluster.name, self.name())
+        self.cluster.path_of(self.name())
     }
 
     /// For messages: "hub `prod`".

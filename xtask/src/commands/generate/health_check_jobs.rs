@@ -59,8 +59,8 @@ struct Checks<'a> {
     prod: Vec<Todo<'a>>,
 }
 
-/// Why hubs are not checked, by the names of their clusters and their own.
-type Unchecked = BTreeMap<(String, String), &'static str>;
+/// Why hubs are not checked, by their names such as `lake/prod`.
+type Unchecked = BTreeMap<String, &'static str>;
 
 pub(crate) fn health_check_jobs(
     sh: &Shell,
@@ -164,8 +164,7 @@ fn unchecked(sh: &Shell, tree: &Tree) -> Result<Unchecked> {
     let mut unchecked = Unchecked::new();
     for release in fleet.releases() {
         if let Some(why) = hub_traits::why_unchecked(&fleet, &release) {
-            let name = (release.cluster.name.clone(), release.name().to_owned());
-            unchecked.insert(name, why);
+            unchecked.insert(release.path(), why);
         }
     }
     Ok(unchecked)
@@ -198,7 +197,7 @@ impl<'a> Checks<'a> {
         for todos in [&mut self.staging, &mut self.prod] {
             todos.retain(|it| {
                 let name = &it.hub.name;
-                let why = unchecked.get(&(cluster.clone(), name.clone()));
+                let why = unchecked.get(&self.cluster.path_of(name));
                 if let Some(why) = why {
                     say!("`{name}` of `{cluster}` is left out: {why}");
                 }

@@ -124,7 +124,7 @@ impl Share<'_> {
     pub(crate) fn releases(&self) -> String {
         let releases = self.0.iter().flat_map(|it| {
             let names = names(it.todos).into_iter();
-            names.map(|name| release(it.cluster, name))
+            names.map(|name| it.cluster.path_of(name))
         });
         releases.collect::<Vec<_>>().join(" ")
     }
@@ -154,11 +154,6 @@ impl Share<'_> {
         let job = job.map(|(key, value)| (key.to_owned(), value));
         job.into_iter().collect()
     }
-}
-
-/// The name of a hub or support chart among those of all clusters.
-pub(crate) fn release(cluster: &Cluster, name: &str) -> String {
-    format!("{}/{name}", cluster.name)
 }
 
 /// The names of the hubs.

@@ -36,9 +36,9 @@ const NOT_DEPLOYED_OF_PROVIDER: [&str; 2] = ["billing", "clusterType"];
 /// Such keys in the entry of a hub.
 const NOT_DEPLOYED_OF_HUB: [&str; 3] = ["display_name", "gates", "paused"];
 
-/// An edited part of a cluster.yaml.
+/// What is edited in a cluster.yaml.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
+pub(crate) enum Edit {
     /// All of it, since there are no two versions to compare.
     Whole,
     /// A key of the cluster.
@@ -50,19 +50,19 @@ pub(crate) enum Part {
 }
 
 /// The edited parts of each cluster.yaml, by its path from the root.
-pub(crate) type Edits = BTreeMap<PathBuf, BTreeSet<Part>>;
+pub(crate) type Edits = BTreeMap<PathBuf, BTreeSet<Edit>>;
 
-impl Part {
+impl Edit {
     /// Why this part redeploys a hub, or `support` without one; none if it does not.
     pub(crate) fn reason(&self, hub: Option<&str>) -> Option<String> {
         match self {
-            Part::Whole => Some("cluster.yaml file was modified".to_owned()),
-            Part::Key(key) if key == "support" && hub.is_some() => None,
-            Part::Key(key) => Some(format!("cluster.yaml: `{key}` was modified")),
-            Part::Hub(name) if hub == Some(name) => {
+            Edit::Whole => Some("cluster.yaml file was modified".to_owned()),
+            Edit::Key(key) if key == "support" && hub.is_some() => None,
+            Edit::Key(key) => Some(format!("cluster.yaml: `{key}` was modified")),
+            Edit::Hub(name) if hub == Some(name) => {
                 Some("cluster.yaml: the entry of this hub was modified".to_owned())
             }
-            Part::NewHub(name) if hub == Some(name) => {
+            Edit::NewHub(name) if hub == Some(name) => {
                 Some("cluster.yaml: this hub is new".to_owned())
             }
             _ => None,
@@ -115,7 +115,7 @@ impl EditFinder {
                 let is_link = way.len() > 1;
                 let versions = step.versions.as_ref().filter(|_| !is_link);
                 let parts = versions.and_then(|it| self.differing(it, file));
-                let parts = parts.unwrap_or_else(|| BTreeSet::from([Part::Whole]));
+                let parts = parts.unwrap_or_else(|| BTreeSet::from([Edit::Whole]));
                 edits.insert(file.clone(), parts);
             }
         }
@@ -123,7 +123,7 @@ impl EditFinder {
     }
 
     /// The parts of a file that differ between two commits; none if these cannot be compared.
-    fn differing(&self, commits: &[String; 2], file: &Path) -> Option<BTreeSet<Part>> {
+    fn differing(&self, commits: &[String; 2], file: &Path) -> Option<BTreeSet<Edit>> {
         let [before, after] = commits.each_ref().map(|commit| {
             let version = (commit.clone(), file.to_owned());
             self.versions.get(&version)
@@ -163,14 +163,14 @@ impl Content {
     }
 
     /// The parts that are different in another version, which came after this one.
-    fn parts_changed_in(&self, after: &Content) -> BTreeSet<Part> {
+    fn parts_changed_in(&self, after: &Content) -> BTreeSet<Edit> {
         let keys = self.keys.keys().chain(after.keys.keys());
         let keys = keys.filter(|key| self.keys.get(*key) != after.keys.get(*key));
-        let mut parts: BTreeSet<_> = keys.cloned().map(Part::Key).collect();
+        let mut parts: BTreeSet<_> = keys.cloned().map(Edit::Key).collect();
         for (name, entry) in &after.hubs {
             match self.hubs.get(name) {
-                None => parts.insert(Part::NewHub(name.clone())),
-                Some(before) if before != entry => parts.insert(Part::Hub(name.clone())),
+                None => parts.insert(Edit::NewHub(name.clone())),
+                Some(before) if before != entry => parts.insert(Edit::Hub(name.clone())),
                 Some(_) => false,
             };
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     commands::generate::{
         helm_upgrade_jobs::plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
-        jobs::{Todo, release},
+        jobs::Todo,
     },
     repository::cluster_yaml::UnusableCluster,
 };
@@ -226,7 +226,7 @@ fn deploy_release(
     name: &str,
     needs: Vec<String>,
 ) -> Value {
-    let release = release(upgrades.cluster, name);
+    let release = upgrades.cluster.path_of(name);
     let is_past_freeze = upgrades.past_freeze.contains(name);
     if is_past_freeze {
         script += " --ignore-freeze \"$IGNORE_FREEZE\"";

@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    commands::generate::jobs::{Todo, release},
-    repository::cluster::Cluster,
-};
+use crate::{commands::generate::jobs::Todo, repository::cluster::Cluster};
 
 /// Releases of a cluster that stay as they are for one reason.
 pub(crate) struct Held<'a> {
@@ -22,7 +19,7 @@ impl Held<'_> {
     /// `lake/a lake/b`
     pub(crate) fn shown(&self) -> String {
         let releases = self.releases.iter();
-        let releases: Vec<_> = releases.map(|it| release(self.cluster, it)).collect();
+        let releases: Vec<_> = releases.map(|it| self.cluster.path_of(it)).collect();
         releases.join(" ")
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     commands::generate::{
         helm_upgrade_jobs::plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
-        jobs::{JOBS, OfCluster, Share, by_provider, names, reasons, release, shares, shortened},
+        jobs::{JOBS, OfCluster, Share, by_provider, names, reasons, shares, shortened},
     },
     repository::cluster::Hub,
 };
@@ -136,10 +136,7 @@ fn support_jobs(plan: &[&Upgrades], most: usize) -> Value {
 /// The job for the support charts of one cluster, or of several.
 fn support_job(group: &[&Upgrades], jobs: usize) -> Value {
     let clusters: Vec<_> = group.iter().map(|it| it.cluster.name.as_str()).collect();
-    let releases: Vec<_> = group
-        .iter()
-        .map(|it| release(it.cluster, SUPPORT))
-        .collect();
+    let releases: Vec<_> = group.iter().map(|it| it.cluster.path_of(SUPPORT)).collect();
     let reasons: Vec<_> = group
         .iter()
         .filter_map(|it| it.support.as_deref())
@@ -207,7 +204,7 @@ fn needs(part: &OfCluster, upgrades: &Upgrades) -> Vec<String> {
     let gates = upgrades.staging.iter().map(|it| it.hub);
     let gates = gates.filter(|it| is_waited_for(it));
     let needed = support.chain(gates.map(|it| it.name.as_str()));
-    needed.map(|it| release(cluster, it)).collect()
+    needed.map(|it| cluster.path_of(it)).collect()
 }
 
 /// The reason that a job gives for ignoring a freeze; none if it doesn't.

@@ -207,10 +207,11 @@ pub(crate) fn plan<'a>(
 ) -> Result<Plan<'a>> {
     freezes::refuse_unknown(tree, settings)?;
     let charts = &all_charts(clusters);
-    let find = |change| Reasons::find(tree, settings, charts, sources, change);
-    let all = changes.iter().map(find).collect::<Result<Vec<_>>>()?;
+    let core = &core_patterns(settings)?;
+    let find = |change| Reasons::find(tree, core, charts, sources, change);
+    let all: Vec<_> = changes.iter().map(find).collect();
     let past_freeze = changes.iter().filter_map(|it| it.past_freeze.as_deref());
-    let past_freeze = past_freeze.map(find).collect::<Result<Vec<_>>>()?;
+    let past_freeze: Vec<_> = past_freeze.map(find).collect();
     let all = by_release(&all);
     let past_freeze = by_release(&past_freeze);
     let mut plan = Plan {
@@ -244,17 +245,17 @@ struct Reasons<'a> {
 impl<'a> Reasons<'a> {
     fn find(
         tree: &'a Tree,
-        settings: &Settings,
+        core: &[Pattern],
         charts: &BTreeSet<ChartPath>,
         sources: &'a AllSources,
         change: &'a Change<'a>,
-    ) -> Result<Reasons<'a>> {
-        let find = |changed| Touched::find(changed, tree, settings, charts, sources);
-        Ok(Reasons {
+    ) -> Reasons<'a> {
+        let find = |changed| Touched::find(changed, tree, core, charts, sources);
+        Reasons {
             change,
-            for_support: find(&change.for_support)?,
-            for_hubs: find(&change.for_hubs)?,
-        })
+            for_support: find(&change.for_support),
+            for_hubs: find(&change.for_hubs),
+        }
     }
 
     /// Why a cluster's support chart is upgraded, if it is.
@@ -303,24 +304,23 @@ impl<'a> Touched<'a> {
     fn find(
         parts: &'a ChangedParts,
         tree: &'a Tree,
-        settings: &Settings,
+        core: &[Pattern],
         charts: &BTreeSet<ChartPath>,
         sources: &'a AllSources,
-    ) -> Result<Touched<'a>> {
-        let patterns = core_patterns(settings)?;
+    ) -> Touched<'a> {
         let changed = &parts.files;
         let mut files = changed.files();
         let overrides = charts.iter().filter_map(own_override).collect();
         let changed_charts = charts.iter();
         let changed_charts = changed_charts.filter(|it| is_changed(it, &overrides, changed, tree));
-        Ok(Touched {
+        Touched {
             changed,
             edits: &parts.edits,
             tree,
             sources,
-            core: files.any(|file| patterns.iter().any(|it| it.matches_path(file))),
+            core: files.any(|file| core.iter().any(|it| it.matches_path(file))),
             charts: changed_charts.cloned().collect(),
-        })
+        }
     }
 
     /// Why a cluster's support chart is upgraded, if it is.
