@@ -57,12 +57,12 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
             .refuse_frozen(tree, &settings, cluster, &production(hubs))?;
     }
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let prepared = Prepared::new(&tools, tree, fleet, &args.cluster, &args.options)?;
+    let prepared = Prepared::new(&tools, tree, settings, fleet, &args.cluster, &args.options)?;
     let (sh, mut run) = prepared.for_hubs(&tools, args)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
         args.options
-            .record_ignored_freeze(&settings, &args.cluster, &mut session.record);
+            .record_ignored_freeze(&run.settings, &args.cluster, &mut session.record);
     }
     let hubs = run.hubs();
 
@@ -71,7 +71,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         if args.options.dry_run {
             return Ok(args.options.exit_code(differs));
         }
-        confirm(&run, &settings, &hubs, args)?;
+        confirm(&run, &hubs, args)?;
     }
     if let Some(session) = run.session.as_ref().filter(|_| !args.options.dry_run) {
         let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();
@@ -85,12 +85,12 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
 }
 
 /// Has the person confirm what the differences have shown.
-fn confirm(run: &Run, settings: &Settings, hubs: &[HubToDeploy], args: &Deploy) -> Result<()> {
+fn confirm(run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Result<()> {
     let cluster = run.fleet.cluster(&args.cluster)?;
     let frozen = production(hubs.iter().map(|it| it.hub));
     let tree = &run.fleet.tree;
     args.options
-        .refuse_frozen(tree, settings, cluster, &frozen)?;
+        .refuse_frozen(tree, &run.settings, cluster, &frozen)?;
     let hubs = number_of(hubs.len(), "hub");
     let question = format!("Deploy {hubs} of `{}`", args.cluster);
     workflow::confirm(&question, args.options.yes, "deploy")

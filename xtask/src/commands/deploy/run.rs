@@ -101,11 +101,11 @@ impl Prepared {
     pub(crate) fn new(
         tools: &Tools,
         tree: &Tree,
+        settings: Settings,
         fleet: Fleet,
         cluster: &str,
         options: &DeployOptions,
     ) -> Result<Prepared> {
-        let settings = Settings::load(tree)?;
         let (fleet, charts) = check_and_prepare(tools.sh(), tree, &settings, fleet)?;
         let cluster = fleet.cluster(cluster)?;
         let kubernetes = cluster.kubernetes;

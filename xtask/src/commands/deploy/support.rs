@@ -88,11 +88,11 @@ pub fn deploy_support(sh: &Shell, tree: &Tree, args: &DeploySupport) -> Result<E
     }
     let wants_cert_manager = support.cert_manager;
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
-    let prepared = Prepared::new(&tools, tree, fleet, &args.cluster, &args.options)?;
+    let prepared = Prepared::new(&tools, tree, settings, fleet, &args.cluster, &args.options)?;
     let (sh, mut run) = prepared.open(Given::new(), Unchanged::new())?;
     if let Some(session) = &mut run.session {
         args.options
-            .record_ignored_freeze(&settings, &args.cluster, &mut session.record);
+            .record_ignored_freeze(&run.settings, &args.cluster, &mut session.record);
     }
 
     let releases = run.fleet.releases();
