@@ -144,7 +144,7 @@ impl Job {
 }
 
 /// A job's name without those of the jobs that call its workflow.
-fn plain(name: &str) -> &str {
+pub(crate) fn plain(name: &str) -> &str {
     name.rsplit_once(" / ").map_or(name, |(_, name)| name)
 }
 

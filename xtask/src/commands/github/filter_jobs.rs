@@ -11,7 +11,10 @@ use crate::{
         until::Until,
         workflow::{self, variable as given},
     },
-    services::github::{Api, Pages, variable},
+    services::{
+        github::{Api, Pages, variable},
+        workflow_runs::plain,
+    },
 };
 
 /// How many seconds GitHub may take until it knows how a job ended, if `PATIENCE` does not say it.
@@ -121,9 +124,7 @@ fn outcomes(api: &Api, known: &mut Pages) -> Result<BTreeMap<String, Outcome>> {
             Some(_) if is_current => Some(Outcome::Failed),
             _ => None,
         };
-        let name = text(job, "name");
-        let own = name.rsplit_once(" / ").map_or(name, |(_, own)| own);
-        for release in own.split(' ') {
+        for release in plain(text(job, "name")).split(' ') {
             match outcome {
                 Some(outcome) => outcomes.insert(release.to_owned(), outcome),
                 None => outcomes.remove(release),
