@@ -16,6 +16,7 @@ mod ingress;
 pub(crate) mod jsonnet;
 pub(crate) mod keys;
 pub(crate) mod kubernetes_version;
+pub(crate) mod own_images;
 mod pauses;
 mod plain_secrets;
 pub(crate) mod problem;

@@ -5,4 +5,5 @@ pub(crate) mod dns;
 pub(crate) mod github;
 pub(crate) mod gitlab;
 pub(crate) mod http;
+pub(crate) mod registry;
 pub(crate) mod workflow_runs;

@@ -21,6 +21,8 @@ const CORE_FILES: [&str; 2] = ["xtask/src/kubernetes/helm.rs", "xtask/src/charts
 pub(crate) struct Settings {
     /// How addresses that charts and manifests are fetched from begin, and what they begin with in their stead.
     pub(crate) chart_mirrors: BTreeMap<String, String>,
+    /// Names of registries, or how names of images begin, and where to ask for those images in their stead.
+    pub(crate) image_mirrors: BTreeMap<String, String>,
     /// Where Azure is.
     pub(crate) azure: Azure,
     /// Patterns of files that all hubs are deployed with, from the root, where `*` also matches folders.
@@ -54,6 +56,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             chart_mirrors: BTreeMap::new(),
+            image_mirrors: BTreeMap::new(),
             azure: Azure::default(),
             core_files: CORE_FILES.map(str::to_owned).to_vec(),
             shell_image: "public.ecr.aws/docker/library/ubuntu:24.04".to_owned(),
@@ -81,20 +84,30 @@ impl Settings {
 
     /// Where to fetch what is at `address`: there, or at the mirror with the longest prefix of it, in whole steps of its path.
     pub(crate) fn mirrored(&self, address: &str) -> String {
-        let replaced = self.chart_mirrors.iter().filter_map(|(prefix, mirror)| {
-            let prefix = prefix.trim_end_matches('/');
-            let rest = address.strip_prefix(prefix)?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| {
-                (
-                    prefix.len(),
-                    format!("{}{rest}", mirror.trim_end_matches('/')),
-                )
-            })
-        });
-        replaced
-            .max()
-            .map_or_else(|| address.to_owned(), |(_, mirrored)| mirrored)
+        mirrored(&self.chart_mirrors, address)
     }
+
+    /// Where to ask for the image of this name, which begins with its registry: there, or at a mirror.
+    pub(crate) fn mirrored_image(&self, name: &str) -> String {
+        mirrored(&self.image_mirrors, name)
+    }
+}
+
+/// An address with what it begins with replaced: by the mirror with the longest prefix of it, in whole steps of its path.
+fn mirrored(mirrors: &BTreeMap<String, String>, address: &str) -> String {
+    let replaced = mirrors.iter().filter_map(|(prefix, mirror)| {
+        let prefix = prefix.trim_end_matches('/');
+        let rest = address.strip_prefix(prefix)?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| {
+            (
+                prefix.len(),
+                format!("{}{rest}", mirror.trim_end_matches('/')),
+            )
+        })
+    });
+    replaced
+        .max()
+        .map_or_else(|| address.to_owned(), |(_, mirrored)| mirrored)
 }
 
 /// The content of the file, empty if there is none. What leads nowhere, or is called nearly like it, is no absence.

@@ -34,6 +34,10 @@ pub(crate) struct Cluster {
     /// From 1: what deploys several clusters begins with this one once those of earlier waves went well.
     pub(crate) wave: u8,
     pub(crate) paused: Option<Paused>,
+    /// Of the nodes.
+    pub(crate) architecture: Architecture,
+    /// How to log in to the registry of its hubs' own images.
+    pub(crate) registry: Option<RegistryLogin>,
     /// In the file's order.
     pub(crate) hubs: Vec<Hub>,
     /// cluster.yaml itself, which has the place of each of these.
@@ -122,7 +126,101 @@ pub(crate) struct Hub {
     /// Whether a deploy checks its health; it does by default.
     pub(crate) health_check: Option<bool>,
     uptime_check: Option<UptimeCheck>,
+    /// Those that are built from folders of the repository.
+    #[serde(default)]
+    pub(crate) images: Vec<OwnImage>,
     pub(crate) paused: Option<Paused>,
+}
+
+/// An image that is built from a folder of the repository. Its tag is the last commit that changed the folder.
+#[derive(Clone, Deserialize, PartialEq, Eq)]
+pub(crate) struct OwnImage {
+    /// With its registry, without a tag.
+    pub(crate) name: String,
+    /// The folder, from the root.
+    pub(crate) path: PathBuf,
+    /// The values whose `name` and `tag` are this image's.
+    #[serde(default)]
+    values_path: ValuesPaths,
+    #[serde(default, rename = "build")]
+    pub(crate) builder: Builder,
+    /// What repo2docker builds on.
+    pub(crate) base_image: Option<String>,
+    pub(crate) registry: Option<RegistryLogin>,
+}
+
+#[derive(Clone, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+enum ValuesPaths {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for ValuesPaths {
+    fn default() -> ValuesPaths {
+        ValuesPaths::One("jupyterhub.singleuser.image".to_owned())
+    }
+}
+
+impl OwnImage {
+    /// The values whose `name` and `tag` are this image's, as helm's `--set` names them.
+    pub(crate) fn values_paths(&self) -> &[String] {
+        match &self.values_path {
+            ValuesPaths::One(path) => std::slice::from_ref(path),
+            ValuesPaths::Several(paths) => paths,
+        }
+    }
+}
+
+/// What makes an image of a folder.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Builder {
+    /// The folder has a Dockerfile.
+    #[default]
+    Docker,
+    Repo2docker,
+}
+
+/// How to log in to a registry.
+#[derive(Clone, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase", tag = "provider")]
+pub(crate) enum RegistryLogin {
+    /// `key` is the path of a key file from the root, here and below; by default it is the cluster's.
+    Gcloud {
+        key: Option<PathBuf>,
+    },
+    Aws {
+        key: Option<PathBuf>,
+    },
+    Azure {
+        key: Option<PathBuf>,
+    },
+    /// A docker config.json, by its path from the root.
+    Dockerconfig {
+        filename: PathBuf,
+    },
+}
+
+impl RegistryLogin {
+    /// The file that it names.
+    pub(crate) fn file_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            RegistryLogin::Gcloud { key }
+            | RegistryLogin::Aws { key }
+            | RegistryLogin::Azure { key } => key.as_mut(),
+            RegistryLogin::Dockerconfig { filename } => Some(filename),
+        }
+    }
+}
+
+/// What an image must be there for.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Architecture {
+    #[default]
+    Amd64,
+    Arm64,
 }
 
 /// Why a cluster or hub is left alone for a while.
@@ -245,6 +343,11 @@ impl Cluster {
     /// One of its releases as people write it, and as jobs and environments are called: "lake/prod".
     pub(crate) fn path_of(&self, release: &str) -> String {
         format!("{}/{release}", self.name)
+    }
+
+    /// How to log in to the registry of an image of its hubs.
+    pub(crate) fn registry_of<'a>(&'a self, image: &'a OwnImage) -> Option<&'a RegistryLogin> {
+        image.registry.as_ref().or(self.registry.as_ref())
     }
 
     /// cluster.yaml from the root.

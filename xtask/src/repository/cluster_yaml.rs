@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
+    iter,
     num::NonZero,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
@@ -21,7 +22,8 @@ use crate::{
     },
     repository::{
         cluster::{
-            Aws, Azure, Cluster, Gcp, Hub, Nodes, Paused, Provider, SHARED, Support, provider_meant,
+            Architecture, Aws, Azure, Cluster, Gcp, Hub, Nodes, Paused, Provider, RegistryLogin,
+            SHARED, Support, provider_meant,
         },
         kubernetes_version::Kubernetes,
         pauses,
@@ -313,6 +315,9 @@ struct ClusterYaml {
     wave: Option<u8>,
     paused: Option<Paused>,
     #[serde(default)]
+    architecture: Architecture,
+    registry: Option<RegistryLogin>,
+    #[serde(default)]
     hubs: Vec<Hub>,
 }
 
@@ -351,6 +356,8 @@ impl ClusterYaml {
             support: self.support,
             wave: self.wave.unwrap_or(1),
             paused: self.paused,
+            architecture: self.architecture,
+            registry: self.registry,
             hubs: self.hubs,
             yaml,
         }
@@ -368,9 +375,15 @@ impl ClusterYaml {
         let support = support.flat_map(|it| &mut it.helm_chart_values_files);
         let hubs = self.hubs.iter_mut().flat_map(|it| {
             let values = it.helm_chart_values_files.iter_mut();
-            values.chain(&mut it.domain_override_file)
+            let images = it.images.iter_mut().flat_map(|it| {
+                let registry = it.registry.as_mut().and_then(RegistryLogin::file_mut);
+                iter::once(&mut it.path).chain(registry)
+            });
+            values.chain(&mut it.domain_override_file).chain(images)
         });
-        keys.into_iter().flatten().chain(support).chain(hubs)
+        let registry = self.registry.as_mut().and_then(RegistryLogin::file_mut);
+        let keys = keys.into_iter().flatten().chain(registry);
+        keys.chain(support).chain(hubs)
     }
 }
 
