@@ -1,5 +1,6 @@
 //! Programs, files and the person at the terminal: what knows nothing of clusters and hubs.
 
+pub(crate) mod attributes;
 pub(crate) mod clock;
 pub(crate) mod conversation;
 pub(crate) mod date;

@@ -3,6 +3,7 @@
 mod canonical;
 mod decrypted;
 mod form;
+pub(crate) mod git_crypt;
 mod in_memory;
 mod mask;
 mod needles;

@@ -21,6 +21,7 @@ use crate::{
 const FOR_TESTS: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("fish", "fish"),
+    ("git-crypt", "git-crypt"),
     ("openssl", "openssl"),
     ("pip3", "python3-pip"),
     ("prometheus", "prometheus"),

@@ -32,8 +32,8 @@ use crate::{
 /// `decrypter` has the person's own environment. With a `key` in cluster.yaml nothing of the person's own logins
 /// is used; without one it is their own login, or that of the machine.
 pub(crate) fn log_in(decrypter: &Decrypter, tree: &Tree, cluster: &Cluster) -> Result<Login> {
-    keys::refuse_plain(tree, cluster)?;
     let sh = decrypter.sh();
+    keys::refuse_plain(sh, tree, cluster)?;
     let mut login = Login::new(sh)?;
     match &cluster.provider {
         Provider::Local(_) => {

@@ -119,6 +119,17 @@ impl Tree {
         }
     }
 
+    /// A `Shell` whose git is that of the index, if these are its files.
+    pub(crate) fn git(&self, sh: &Shell) -> Shell {
+        let snapshot = self.snapshot.as_ref();
+        snapshot.map_or_else(|| sh.clone(), |it| it.sh())
+    }
+
+    /// Whether these are the files of git's index, which no filter has changed.
+    pub(crate) fn is_index(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     /// The root, for programs that work in it.
     pub(crate) fn root(&self) -> &Path {
         &self.root

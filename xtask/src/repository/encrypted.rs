@@ -1,4 +1,4 @@
-//! What can be told of a file that sops encrypted without decrypting it: its keys, and the types of its values.
+//! What may be told of an encrypted file: its keys, and the types of its values.
 
 use crate::{
     secrets::encrypted_type,
@@ -18,6 +18,25 @@ pub(crate) fn put_placeholders(node: &mut Node) {
                 node.data = Data::Encrypted(kind);
             }
         }
+        _ => {}
+    }
+}
+
+/// Puts placeholders for all scalars.
+pub(crate) fn hide_all(node: &mut Node) {
+    match &mut node.data {
+        Data::Map(map) => map.values_mut().for_each(hide_all),
+        Data::List(items) => items.iter_mut().for_each(hide_all),
+        Data::Text(_) => node.data = Data::Encrypted("str"),
+        Data::Number(number) => {
+            let kind = if number.fract() == 0.0 {
+                "int"
+            } else {
+                "float"
+            };
+            node.data = Data::Encrypted(kind);
+        }
+        Data::Bool(_) => node.data = Data::Encrypted("bool"),
         _ => {}
     }
 }

@@ -32,6 +32,7 @@ use crate::{
         values_file::{ValuesContent, ValuesFile, is_jsonnet},
     },
     schema::Retriever,
+    secrets::git_crypt,
     settings::{self, Settings},
     yaml::{self, Data, Files, Finding, Map, Node, Place},
 };
@@ -57,6 +58,8 @@ pub(crate) struct Fleet {
     beside: BTreeMap<PathBuf, ValuesFile>,
     pub(crate) charts: BTreeMap<ChartPath, Result<Chart>>,
     pub(crate) recipients: Recipients,
+    /// The files among these, and the keys that clusters are logged in with, that git-crypt encrypts.
+    pub(crate) git_crypt: BTreeSet<PathBuf>,
     pub(crate) files: Files,
     /// What came up while reading.
     pub(crate) findings: Vec<ReadFinding>,
@@ -81,13 +84,19 @@ impl Fleet {
         cluster: Option<&str>,
         hubs: &[String],
     ) -> Result<Fleet> {
-        Fleet::read(tree, what, cluster, hubs)?.evaluated(sh)
+        Fleet::read(sh, tree, what, cluster, hubs)?.evaluated(sh)
     }
 
-    /// The same as far as no program is needed.
-    fn read(tree: &Tree, what: &[What], cluster: Option<&str>, hubs: &[String]) -> Result<Fleet> {
+    /// The same as far as nothing is evaluated.
+    fn read(
+        sh: &Shell,
+        tree: &Tree,
+        what: &[What],
+        cluster: Option<&str>,
+        hubs: &[String],
+    ) -> Result<Fleet> {
         let fleet = Fleet::of_clusters(tree, what, cluster)?;
-        fleet.with_files_of(hubs.to_vec())
+        fleet.with_files_of(sh, hubs.to_vec())
     }
 
     /// The hubs of a cluster that are selected when its cluster.yaml is known; empty for all. None if that selects nothing.
@@ -102,7 +111,7 @@ impl Fleet {
         let Some(hubs) = select(fleet.cluster(cluster)?) else {
             return Ok(None);
         };
-        fleet.with_files_of(hubs)?.evaluated(sh).map(Some)
+        fleet.with_files_of(sh, hubs)?.evaluated(sh).map(Some)
     }
 
     fn of_clusters(tree: &Tree, what: &[What], cluster: Option<&str>) -> Result<Fleet> {
@@ -117,14 +126,14 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn with_files_of(mut self, hubs: Vec<String>) -> Result<Fleet> {
+    fn with_files_of(mut self, sh: &Shell, hubs: Vec<String>) -> Result<Fleet> {
         self.hubs = hubs;
         if let Some(cluster) = self.selected_clusters().next()
             && !self.hubs.is_empty()
         {
             cluster.select_hubs(&self.hubs)?;
         }
-        self.read_values_files();
+        self.read_values_files(sh)?;
         self.read_recipients();
         if self.wants(What::Clusters) {
             self.read_freezes()?;
@@ -136,8 +145,8 @@ impl Fleet {
     /// who asks what is live, or returns to an earlier revision, does not wait until it is built.
     pub(crate) fn of_release(sh: &Shell, tree: &Tree, cluster: &str, name: &str) -> Result<Fleet> {
         let fleet = match name {
-            "support" => Fleet::read(tree, &[What::Support], Some(cluster), &[]),
-            _ => Fleet::read(tree, &[What::Hubs], Some(cluster), &[name.to_owned()]),
+            "support" => Fleet::read(sh, tree, &[What::Support], Some(cluster), &[]),
+            _ => Fleet::read(sh, tree, &[What::Hubs], Some(cluster), &[name.to_owned()]),
         }?;
         if fleet.values.keys().any(|it| is_jsonnet(it)) {
             programs::provide(sh, &[JSONNET], false)?;
@@ -183,7 +192,7 @@ impl Fleet {
 
     fn read_recipients(&mut self) {
         let files = self.values.iter().chain(&self.beside);
-        let encrypted = files.filter(|(_, file)| file.is_encrypted());
+        let encrypted = files.filter(|(_, file)| file.sops().is_some());
         let encrypted = encrypted.map(|(path, _)| path.as_path());
         let clusters = self.clusters.iter();
         let clusters = clusters.filter(|it| self.selected.contains(&it.name));
@@ -220,21 +229,35 @@ impl Fleet {
         Ok(())
     }
 
-    fn read_values_files(&mut self) {
+    fn read_values_files(&mut self, sh: &Shell) -> Result<()> {
         let releases = self.releases();
         let listed = releases.iter().flat_map(files_of_release);
         let listed: BTreeSet<_> = listed.map(|(path, _)| path.clone()).collect();
         let beside = self.selected_clusters();
         let beside: Vec<_> = beside.flat_map(|it| unlisted(&self.tree, it)).collect();
+        let keys = self.selected_clusters();
+        let keys = keys.filter_map(|it| Some(KeyFile::of(it)?.path.to_owned()));
+        let all: Vec<_> = listed.iter().chain(&beside).cloned().chain(keys).collect();
+        let all = all.iter().map(PathBuf::as_path);
+        self.git_crypt = git_crypt::marked(sh, &self.tree, all)?;
         for path in listed {
-            let number = self.files.add(&path);
-            let file = ValuesFile::read(&self.tree, &path, number);
+            let file = self.read_values_file(&path);
             self.values.insert(path, file);
         }
         for path in beside {
-            let number = self.files.add(&path);
-            let file = ValuesFile::read(&self.tree, &path, number);
+            let file = self.read_values_file(&path);
             self.beside.insert(path, file);
+        }
+        Ok(())
+    }
+
+    fn read_values_file(&mut self, path: &Path) -> ValuesFile {
+        let number = self.files.add(path);
+        let file = ValuesFile::read(&self.tree, path, number);
+        if self.git_crypt.contains(path) {
+            file.kept_by_git_crypt(&self.tree)
+        } else {
+            file
         }
     }
 

@@ -1,8 +1,12 @@
 //! The files that cluster.yaml names to log in with.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
+use xshell::Shell;
 
 use crate::{
     machine::tree::Tree,
@@ -10,7 +14,7 @@ use crate::{
         cluster::{Cluster, Provider},
         values_file::{ValuesContent, ValuesFile},
     },
-    secrets,
+    secrets::{self, git_crypt},
     yaml::{Node, Place},
 };
 
@@ -40,9 +44,14 @@ impl KeyFile<'_> {
         })
     }
 
-    /// What it holds.
-    pub(crate) fn read(&self, tree: &Tree) -> ValuesFile {
-        ValuesFile::read(tree, self.path, 0)
+    /// What it holds. `git_crypt` has it if git-crypt encrypts it.
+    pub(crate) fn read(&self, tree: &Tree, git_crypt: &BTreeSet<PathBuf>) -> ValuesFile {
+        let file = ValuesFile::read(tree, self.path, 0);
+        if git_crypt.contains(self.path) {
+            file.kept_by_git_crypt(tree)
+        } else {
+            file
+        }
     }
 
     /// What is wrong with it as it lies in the repository. A kubeconfig that is not there may be put there later.
@@ -67,6 +76,7 @@ impl KeyFile<'_> {
                     "`{shown}` is in the {form} form of sops, and a kubeconfig is YAML or JSON"
                 )]
             }
+            ValuesContent::Locked | ValuesContent::Unlocked(..) => Vec::new(),
             ValuesContent::Encrypted(encrypted) => {
                 let findings = encrypted.findings.iter();
                 findings
@@ -87,9 +97,12 @@ impl KeyFile<'_> {
 }
 
 /// Refuses a login with a file that should be encrypted, and is not.
-pub(crate) fn refuse_plain(tree: &Tree, cluster: &Cluster) -> Result<()> {
-    let problems = KeyFile::of(cluster).map(|it| it.problems(tree, &it.read(tree)));
-    match problems.unwrap_or_default() {
+pub(crate) fn refuse_plain(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<()> {
+    let Some(key) = KeyFile::of(cluster) else {
+        return Ok(());
+    };
+    let git_crypt = git_crypt::marked(sh, tree, [key.path])?;
+    match key.problems(tree, &key.read(tree, &git_crypt)) {
         problems if problems.is_empty() => Ok(()),
         problems => bail!("{}", problems.join("\n")),
     }

@@ -10,7 +10,7 @@ use crate::{
     machine::{
         parallel,
         paths::is_called_secret,
-        terminal::{did_you_mean, list, nearest},
+        terminal::{did_you_mean, list, nearest, number_of},
         tree::Kind,
     },
     repository::{
@@ -35,7 +35,7 @@ use crate::{
         values_rules,
     },
     schema::Retriever,
-    secrets::Form,
+    secrets::{Form, git_crypt},
     yaml::{Data, Finding, Map, Node, Place},
 };
 
@@ -90,6 +90,7 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     }
     found.extend(ingress::hosts_of_two_hubs(fleet, &hosts));
     found.extend(images::told(fleet, &images));
+    found.extend(locked_files(fleet));
     found
 }
 
@@ -264,6 +265,26 @@ fn same_cluster(cluster: &Cluster, other: &Cluster, problems: &mut Problems) {
     }
 }
 
+/// Files that git-crypt has encrypted, all in one warning. Of those in git's index nothing is said: there they are right so.
+fn locked_files(fleet: &Fleet) -> Option<Problem> {
+    if fleet.tree.is_index() {
+        return None;
+    }
+    let mut locked = fleet.values.values().filter(|it| it.is_locked());
+    let first = locked.next()?;
+    let what = match locked.count() {
+        0 => "this file is".to_owned(),
+        others => format!("this file and {} are", number_of(others, "other file")),
+    };
+    let mut problems = fleet.problems(None, Place::start_of(first.number));
+    let message = format!(
+        "{what} locked by git-crypt, and keys in there cannot be checked: {}",
+        git_crypt::UNLOCK
+    );
+    problems.warning("locked", None, message);
+    problems.found.pop()
+}
+
 /// Staging hubs are upgraded before the others of their cluster.
 fn staging_before_prod(_: &Fleet, cluster: &Cluster, problems: &mut Problems) {
     if cluster.hubs.len() > 1 && !cluster.hubs.iter().any(Hub::is_staging) {
@@ -288,7 +309,7 @@ fn keys_are_encrypted(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems)
     let Some(key) = KeyFile::of(cluster) else {
         return;
     };
-    let file = key.read(&fleet.tree);
+    let file = key.read(&fleet.tree, &fleet.git_crypt);
     for problem in key.problems(&fleet.tree, &file) {
         problems.problem("key", key.at, problem);
     }
@@ -402,8 +423,14 @@ fn files_can_be_read(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Prob
                 }
                 values_are_readable(encrypted.form, file.number, problems);
             }
-            // An exposed file is told by another rule, and what is in jsonnet was evaluated, or is told here as unreadable.
-            ValuesContent::Exposed | ValuesContent::Jsonnet => {}
+            ValuesContent::Unlocked(_, findings) => {
+                for finding in findings {
+                    problems.finding(file.number, finding);
+                }
+            }
+            // Exposed and locked files are told by other rules, and what is in jsonnet was evaluated, or is told here as
+            // unreadable.
+            ValuesContent::Exposed | ValuesContent::Locked | ValuesContent::Jsonnet => {}
         }
     }
 }

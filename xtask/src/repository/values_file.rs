@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     machine::{paths::is_called_secret, tree::Tree},
     repository::{encrypted, encrypted_values},
-    secrets::{self, Content, Decrypter, Form, InMemory},
+    secrets::{self, Content, Decrypter, Form, InMemory, git_crypt},
     yaml::{self, Data, Finding, Map, Node, Place},
 };
 
@@ -30,6 +30,11 @@ pub(crate) enum ValuesContent {
     Jsonnet,
     Plain(Node, Vec<Finding>),
     Encrypted(EncryptedContent),
+    /// git-crypt encrypts it, and it lies here as plain text: placeholders for all that it holds, and what helm would not
+    /// mention.
+    Unlocked(Node, Vec<Finding>),
+    /// git-crypt has encrypted it.
+    Locked,
 }
 
 /// What can be told of a file without decrypting it.
@@ -86,6 +91,26 @@ impl ValuesFile {
         }
     }
 
+    /// The same file as one that `.gitattributes` has git-crypt encrypt.
+    pub(crate) fn kept_by_git_crypt(mut self, tree: &Tree) -> ValuesFile {
+        self.state = match self.state {
+            state @ (ValuesContent::Unreadable(_)
+            | ValuesContent::Encrypted(..)
+            | ValuesContent::Locked) => state,
+            _ if tree.is_index() => {
+                let message = "`.gitattributes` has git-crypt encrypt this file, and git would commit it in plain text: \
+                               `git-crypt status -f` mends that. If it was ever committed, take its content as leaked";
+                ValuesContent::Broken(Finding::problem("not-encrypted", None, message))
+            }
+            ValuesContent::Jsonnet => {
+                let message = "git-crypt encrypts this file, and what evaluates jsonnet gets no secrets: write its values as YAML";
+                ValuesContent::Broken(Finding::problem("jsonnet", None, message))
+            }
+            _ => unlocked(&self.content, self.number),
+        };
+        self
+    }
+
     /// The values that a file in jsonnet makes. Of their places only the file is known.
     pub(crate) fn made(json: String, number: u32) -> ValuesFile {
         let at = Place::start_of(number);
@@ -116,6 +141,7 @@ impl ValuesFile {
     pub(crate) fn values(&self) -> Option<&Map> {
         match &self.state {
             ValuesContent::Plain(values, _) => values.as_map(),
+            ValuesContent::Unlocked(values, _) => values.as_map(),
             ValuesContent::Encrypted(it) if it.form.has_keys() => it.values.as_map(),
             _ => None,
         }
@@ -129,24 +155,44 @@ impl ValuesFile {
         }
     }
 
+    /// Whether it is encrypted in git.
     pub(crate) fn is_encrypted(&self) -> bool {
-        matches!(self.state, ValuesContent::Encrypted(..))
+        matches!(
+            self.state,
+            ValuesContent::Encrypted(..) | ValuesContent::Unlocked(..) | ValuesContent::Locked
+        )
+    }
+
+    /// Whether git-crypt has encrypted it.
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.state, ValuesContent::Locked)
+    }
+
+    /// The `sops` block by itself.
+    pub(crate) fn sops(&self) -> Option<&Node> {
+        match &self.state {
+            ValuesContent::Encrypted(it) => Some(&it.sops),
+            _ => None,
+        }
     }
 
     /// What it holds for programs that we start, decrypted if it is encrypted.
     pub(crate) fn open(&self, decrypter: &Decrypter, path: &Path) -> Result<InMemory> {
         self.refuse_unreadable(path)?;
-        if self.is_encrypted() {
-            secrets::decrypt(decrypter, path, &self.content)
-        } else {
-            InMemory::plain(path, &self.content)
+        match &self.state {
+            ValuesContent::Encrypted(..) => secrets::decrypt(decrypter, path, &self.content),
+            ValuesContent::Unlocked(..) => InMemory::decrypted_whole(path, &self.content),
+            _ => InMemory::plain(path, &self.content),
         }
     }
 
     /// An error if it has no values, and why.
     pub(crate) fn refuse_unreadable(&self, path: &Path) -> Result<()> {
         match &self.state {
-            ValuesContent::Encrypted(..) | ValuesContent::Plain(..) => Ok(()),
+            ValuesContent::Encrypted(..)
+            | ValuesContent::Unlocked(..)
+            | ValuesContent::Plain(..) => Ok(()),
+            ValuesContent::Locked => bail!(git_crypt::locked(path)),
             ValuesContent::Exposed => bail!(secrets::not_encrypted(path)),
             ValuesContent::Unreadable(why) => bail!("{why}"),
             ValuesContent::Broken(finding) => {
@@ -170,7 +216,9 @@ impl ValuesContent {
             secrets::read(path, content, number),
             Ok(Content::Encrypted(..))
         );
-        if is_encrypted {
+        if git_crypt::is_locked(content) {
+            ValuesContent::Locked
+        } else if is_encrypted {
             let message = "sops encrypted this file, and what evaluates jsonnet gets no secrets: write its values as YAML";
             ValuesContent::Broken(Finding::problem("jsonnet", None, message))
         } else if is_called_secret(path) {
@@ -181,6 +229,9 @@ impl ValuesContent {
     }
 
     fn of(path: &Path, content: &[u8], number: u32) -> ValuesContent {
+        if git_crypt::is_locked(content) {
+            return ValuesContent::Locked;
+        }
         let is_called_secret = is_called_secret(path);
         match secrets::read(path, content, number) {
             Err(finding) if is_called_secret && finding.rule != secrets::BROKEN => {
@@ -212,5 +263,22 @@ impl ValuesContent {
                 ValuesContent::Plain(values, findings)
             }
         }
+    }
+}
+
+/// What of an unlocked file may be known outside of it: its keys, and the types of its values.
+fn unlocked(content: &[u8], number: u32) -> ValuesContent {
+    match yaml::read(content, number) {
+        Ok((mut values, mut findings)) => {
+            encrypted::hide_all(&mut values);
+            // Others quote values.
+            findings.retain(|it| it.rule == "duplicate-key" || it.rule == yaml::SECOND_DOCUMENT);
+            ValuesContent::Unlocked(values, findings)
+        }
+        Err(finding) => ValuesContent::Broken(Finding {
+            message: "this is not YAML; the line is not shown, since git-crypt encrypts this file"
+                .to_owned(),
+            ..finding
+        }),
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     secrets::{
         decrypted::Decrypted,
         form::{self, BROKEN, Content, Encrypted, Form},
+        git_crypt,
         in_memory::InMemory,
         needles::LONG_ENOUGH,
     },
@@ -45,7 +46,14 @@ pub(crate) fn open(decrypter: &Decrypter, tree: &Tree, file: &Path) -> Result<In
         .read_if_there(file)
         .with_context(|| format!("`{shown}`"))?;
     let content = content.with_context(|| format!("`{shown}` doesn't exist"))?;
-    match form::read(file, &content, 0) {
+    ensure!(!git_crypt::is_locked(&content), git_crypt::locked(file));
+    let read = form::read(file, &content, 0);
+    if !matches!(read, Ok(Content::Encrypted(_)))
+        && !git_crypt::marked(decrypter.sh(), tree, [file])?.is_empty()
+    {
+        return InMemory::decrypted_whole(file, &content);
+    }
+    match read {
         Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, &content, it.for_key()),
         Err(finding) if finding.rule == BROKEN => {
             bail!("{shown}:{}: {}", finding.line, finding.message)

@@ -72,7 +72,7 @@ pub(crate) enum Data {
     Text(Arc<str>),
     List(Vec<Node>),
     Map(Map),
-    /// A scalar that sops encrypted. Only its type is known: `str`, `int`, `float`, `bool` or `bytes`.
+    /// A scalar that is encrypted. Only its type is known: `str`, `int`, `float`, `bool` or `bytes`.
     Encrypted(&'static str),
 }
 

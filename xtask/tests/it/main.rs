@@ -28,6 +28,7 @@ mod first_hour;
 mod fleet;
 mod freeze;
 mod generate;
+mod git_crypt;
 mod gitlab;
 mod health;
 mod homes;

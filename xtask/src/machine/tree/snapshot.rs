@@ -84,6 +84,11 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// A `Shell` whose git is that of the index.
+    pub(crate) fn sh(&self) -> Shell {
+        self.sh.lock().expect("nobody panics with it").clone()
+    }
+
     /// Adds the files of the repository or of a submodule.
     fn add(&mut self, sh: &Shell, submodule: &Path, files: Vec<Listed>) -> Result<()> {
         let folder = self.top.join(submodule);

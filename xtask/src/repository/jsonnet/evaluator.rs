@@ -19,14 +19,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use xshell::{Shell, cmd};
 
-use crate::machine::{
-    conversation::{Conversation, Exceeded, Limits, converse},
-    digest::digest_of,
-    parallel,
-    paths::{self, is_called_secret},
-    process,
-    programs::{self, JSONNET},
-    tree::{OUTSIDE, Tree},
+use crate::{
+    machine::{
+        conversation::{Conversation, Exceeded, Limits, converse},
+        digest::digest_of,
+        parallel,
+        paths::{self, is_called_secret},
+        process,
+        programs::{self, JSONNET},
+        tree::{OUTSIDE, Tree},
+    },
+    secrets::git_crypt,
 };
 
 /// What one file may take.
@@ -424,6 +427,10 @@ impl<'a> Evaluator<'a> {
         ensure!(
             !is_secret,
             "it is called secret, and what evaluates jsonnet gets no secrets"
+        );
+        ensure!(
+            git_crypt::marked(self.sh, self.tree, [path])?.is_empty(),
+            "git-crypt encrypts it, and what evaluates jsonnet gets no secrets"
         );
         self.tree.read_found(&found).map(Some)
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     charts::values::EnabledChart,
@@ -14,7 +14,7 @@ use crate::{
         fleet::Fleet,
         release_config::ReleaseConfig,
         release_values::paths_of_key,
-        values_file::{ValuesContent, is_jsonnet},
+        values_file::{ValuesFile, is_jsonnet},
     },
     yaml::{Data, KeyPath, Node, Place},
 };
@@ -149,11 +149,8 @@ fn editable(
         bail!("{place} makes it in jsonnet\nhint: change it there{own}");
     };
     if file.is_encrypted() {
-        bail!(
-            "{place} sets it, and is encrypted\n\
-             hint: `sops edit {}` changes it there",
-            path.display()
-        );
+        let how = how_to_edit(file, path);
+        bail!("{place} sets it, and is encrypted\nhint: {how}");
     }
     let others = readers.others(path, named);
     if !others.is_empty() {
@@ -256,15 +253,24 @@ fn file_named(fleet: &Fleet, release: &ReleaseConfig, named: &Path) -> Result<Pa
             list(release.values_files().map(Path::display))
         );
     };
-    match fleet.values[path].state {
-        ValuesContent::Plain(..) => Ok(path.to_owned()),
-        ValuesContent::Encrypted(..) => {
-            bail!(
-                "`{}` is encrypted\nhint: `sops edit` changes it",
-                path.display()
-            )
-        }
-        _ => bail!("`{}` is not a file of plain values", path.display()),
+    let file = &fleet.values[path];
+    let shown = path.display();
+    if file.is_encrypted() {
+        bail!("`{shown}` is encrypted\nhint: {}", how_to_edit(file, path));
+    }
+    ensure!(
+        file.plain().is_some(),
+        "`{shown}` is not a file of plain values"
+    );
+    Ok(path.to_owned())
+}
+
+/// How people change an encrypted file.
+fn how_to_edit(file: &ValuesFile, path: &Path) -> String {
+    if file.sops().is_some() {
+        format!("`sops edit {}` changes it there", path.display())
+    } else {
+        "git-crypt encrypts it: `git-crypt unlock`, and change it in an editor".to_owned()
     }
 }
 
