@@ -1,6 +1,7 @@
 //! Makes what is derived from other files: jobs of a CI workflow, and a table in the deployer's sources.
 
 mod changed;
+pub mod from_hubploy;
 mod health_check_jobs;
 pub mod helm_upgrade_jobs;
 mod jobs;
@@ -19,6 +20,7 @@ use crate::machine::tree::Tree;
 pub enum Generate {
     HelmUpgradeJobs(helm_upgrade_jobs::HelmUpgradeJobs),
     HealthCheckJobs(health_check_jobs::HealthCheckJobs),
+    FromHubploy(from_hubploy::FromHubploy),
     #[command(hide = true)]
     KubernetesKinds(kubernetes_kinds::KubernetesKinds),
 }
@@ -28,6 +30,7 @@ pub fn generate(sh: &Shell, tree: &Tree, command: &Generate) -> Result<ExitCode>
     match command {
         Generate::HelmUpgradeJobs(args) => helm_upgrade_jobs::helm_upgrade_jobs(sh, tree, args),
         Generate::HealthCheckJobs(args) => health_check_jobs::health_check_jobs(sh, tree, args),
+        Generate::FromHubploy(args) => from_hubploy::from_hubploy(tree, args),
         Generate::KubernetesKinds(_) => {
             kubernetes_kinds::kubernetes_kinds(sh, tree)?;
             Ok(ExitCode::SUCCESS)

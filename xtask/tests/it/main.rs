@@ -27,6 +27,7 @@ mod filter_jobs;
 mod first_hour;
 mod fleet;
 mod freeze;
+mod from_hubploy;
 mod generate;
 mod git_crypt;
 mod gitlab;

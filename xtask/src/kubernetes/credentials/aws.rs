@@ -12,10 +12,11 @@ use crate::{
     secrets::Decrypter,
 };
 
-/// Where an access key has its two texts: as `aws iam create-access-key` prints it, as variables of the environment, and
-/// in a file of credentials.
-const FORMS: [[&str; 2]; 3] = [
+/// Where an access key has its two texts: as `aws iam create-access-key` prints it, in hubploy's form, as variables of the
+/// environment, and in a file of credentials.
+const FORMS: [[&str; 2]; 4] = [
     ["/AccessKey/AccessKeyId", "*/AccessKey/SecretAccessKey"],
+    ["/creds/aws_access_key_id", "*/creds/aws_secret_access_key"],
     ["/AWS_ACCESS_KEY_ID", "*/AWS_SECRET_ACCESS_KEY"],
     [
         "/default/aws_access_key_id",
