@@ -13,6 +13,7 @@ pub mod local;
 pub mod retire;
 pub mod rollback;
 pub mod run_hub_health_check;
+pub mod secrets;
 pub mod setup;
 pub mod status;
 pub mod use_cluster_credentials;

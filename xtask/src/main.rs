@@ -12,7 +12,7 @@ use xtask::{
         completion::{self, Complete, Completion},
         config, decrypt_age, deploy, exec,
         generate::{self, helm_upgrade_jobs},
-        github, local, retire, rollback, run_hub_health_check, setup, status,
+        github, local, retire, rollback, run_hub_health_check, secrets, setup, status,
         use_cluster_credentials, validate,
     },
     machine::{paths, process, programs, terminal, tree::Tree},
@@ -61,6 +61,8 @@ enum Command {
     Exec(exec::Exec),
     #[command(subcommand)]
     Config(config::Config),
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     #[command(subcommand)]
     Generate(generate::Generate),
     #[command(subcommand, hide = true)]
@@ -136,6 +138,7 @@ fn run_in(sh: &Shell, tree: &Tree, command: &Command) -> Result<ExitCode> {
         Command::DeploySupport(args) => deploy::support::deploy_support(sh, tree, args),
         Command::Status(args) => status::status(sh, tree, args),
         Command::Config(command) => config::config(sh, tree, command),
+        Command::Secrets(command) => secrets::secrets(sh, tree, command),
         Command::Generate(command) => generate::generate(sh, tree, command),
         Command::Github(command) => github::github(command),
         Command::GenerateHelmUpgradeJobs(args) => {

@@ -2,6 +2,7 @@
 
 mod canonical;
 mod decrypted;
+pub(crate) mod edit;
 mod form;
 pub(crate) mod git_crypt;
 mod in_memory;

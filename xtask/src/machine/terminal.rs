@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::termios::{self, LocalModes, OptionalActions};
 
 use crate::machine::stopped;
 
@@ -276,6 +277,21 @@ pub(crate) fn ask(question: &str) -> Result<String> {
             }
         }
     }
+}
+
+/// Like `ask`, for what is not to be seen while it is typed.
+pub(crate) fn ask_unseen(question: &str) -> Result<String> {
+    let stdin = io::stdin();
+    let usual = termios::tcgetattr(&stdin).context("cannot read the terminal's settings")?;
+    let mut unseen = usual.clone();
+    unseen.local_modes.remove(LocalModes::ECHO);
+    termios::tcsetattr(&stdin, OptionalActions::Now, &unseen)
+        .context("cannot hide what is typed")?;
+    let answer = ask(question);
+    let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &usual);
+    // The one that was typed did not show either.
+    let _ = writeln!(io::stderr());
+    answer
 }
 
 /// "`a`, `b`, `c`", for messages.

@@ -59,7 +59,7 @@ fn change_secrets(values: &mut Node, encrypted: Option<&Node>, change: &mut impl
 }
 
 /// Whether this is a comment, which sops encrypts as an item of its list.
-fn is_comment(node: &Node) -> bool {
+pub(crate) fn is_comment(node: &Node) -> bool {
     node.as_text().and_then(encrypted_type) == Some("comment")
 }
 

@@ -144,7 +144,7 @@ fn run(
 }
 
 /// Why sops did not decrypt a file with these values, by its own message.
-fn not_decrypted(file: &Path, message: &str, values: &Node) -> String {
+pub(crate) fn not_decrypted(file: &Path, message: &str, values: &Node) -> String {
     let shown = file.display();
     if CHANGED.iter().any(|it| message.contains(it)) {
         let keep = if message.contains("MAC mismatch") {

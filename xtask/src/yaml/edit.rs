@@ -62,7 +62,7 @@ fn read(text: &str) -> Result<Value> {
 }
 
 /// Puts a value into others. Maps and lists that are missing are made.
-fn put(into: &mut Value, path: &[Step], value: Value) -> Result<()> {
+pub(crate) fn put(into: &mut Value, path: &[Step], value: Value) -> Result<()> {
     let Some((step, rest)) = path.split_first() else {
         *into = value;
         return Ok(());

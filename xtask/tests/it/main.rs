@@ -64,6 +64,7 @@ mod repo;
 mod report;
 mod requirements;
 mod rollout;
+mod secrets;
 mod setup;
 mod shells;
 mod shown;
