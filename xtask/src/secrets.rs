@@ -17,7 +17,7 @@ pub(crate) use self::{
     in_memory::{InMemory, texts},
     mask::Mask,
     placeholders::{of_domain, placeholders},
-    sops::{Decrypter, decrypt, not_encrypted, open, remedy},
+    sops::{Decrypter, decrypt, decrypt_any, not_encrypted, open, remedy},
 };
 
 /// A password, token or key. It has neither `Debug` nor `Display`, so that no message shows it by accident.

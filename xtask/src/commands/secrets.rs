@@ -27,12 +27,15 @@ use crate::{
     yaml::{Data, KeyPath, Node, unquoted},
 };
 
-/// Read or change one value of an encrypted file
+mod find;
+
+/// Read, change or look for one value of encrypted files
 #[derive(clap::Subcommand)]
 #[allow(missing_docs, reason = "clap takes the help of what each one holds")]
 pub enum Secrets {
     Set(Set),
     Get(Get),
+    Find(find::Find),
 }
 
 /// Change one value of the encrypted file that has it
@@ -88,6 +91,10 @@ pub fn secrets(sh: &Shell, tree: &Tree, command: &Secrets) -> Result<ExitCode> {
     match command {
         Secrets::Set(args) => set(&tools, tree, &args.chosen)?,
         Secrets::Get(args) => get(&tools, tree, &args.chosen)?,
+        Secrets::Find(_) => {
+            let value = value("Value to look for:")?;
+            find::find(&tools, tree, value.exposed(), decrypter)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -98,7 +105,7 @@ fn set(tools: &Tools, tree: &Tree, chosen: &Chosen) -> Result<()> {
     if chosen.file.is_none() {
         found.refuse_shared()?;
     }
-    let value = value(&found.key)?;
+    let value = value(&format!("Value of `{}`:", found.key))?;
     let mut old = BTreeMap::new();
     let mut new = BTreeMap::new();
     for file in found.files.keys() {
@@ -154,10 +161,10 @@ fn decrypter(tools: &Tools, tree: &Tree, file: &Path) -> Result<Decrypter> {
     }
 }
 
-/// The value to set: what is piped, or what the person types.
-fn value(key: &KeyPath) -> Result<Secret> {
+/// A value that is piped, or that the person types.
+fn value(question: &str) -> Result<Secret> {
     let text = if io::stdin().is_terminal() {
-        terminal::ask_unseen(&format!("Value of `{key}`:"))?
+        terminal::ask_unseen(question)?
     } else {
         let mut text = String::new();
         let read = io::stdin().read_to_string(&mut text);
@@ -165,7 +172,7 @@ fn value(key: &KeyPath) -> Result<Secret> {
         let end = text.strip_suffix('\n').unwrap_or(&text);
         end.strip_suffix('\r').unwrap_or(end).to_owned()
     };
-    ensure!(!text.is_empty(), "the value is empty: nothing was changed");
+    ensure!(!text.is_empty(), "the value is empty");
     Ok(Secret::new(text))
 }
 

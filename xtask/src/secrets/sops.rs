@@ -99,6 +99,14 @@ pub(crate) fn decrypt(decrypter: &Decrypter, file: &Path, content: &[u8]) -> Res
     Ok(values)
 }
 
+/// Decrypts a file of any form; `file` is its path from the root.
+pub(crate) fn decrypt_any(decrypter: &Decrypter, file: &Path, content: &[u8]) -> Result<InMemory> {
+    match form::read(file, content, 0) {
+        Ok(Content::Encrypted(it)) => decrypt_content(decrypter, file, content, it.for_key()),
+        _ => bail!(not_encrypted(file)),
+    }
+}
+
 /// Decrypts a file's content, which was read. What is neither YAML nor one text becomes JSON.
 fn decrypt_content(
     decrypter: &Decrypter,

@@ -2,9 +2,13 @@
 
 use std::{io::Write, path::Path, process::Stdio};
 
-use crate::repo::{Key, Ran, Repo};
+use crate::{
+    generate::git,
+    repo::{Key, Ran, Repo, assert_succeeded, tool},
+};
 
 const FILE: &str = "config/clusters/lake/enc-prod.secret.values.yaml";
+const MARKER: &str = "wandering-albatross-to-be-found";
 const NEW: &str = "correct-horse battery'\"staple: #1";
 
 /// A repository whose hub `prod` lists an encrypted file with this content.
@@ -224,7 +228,7 @@ fn what_cannot_be_changed_is_said() {
         ),
         ("lake prod hub.list[7]", NEW, "the list has 2 items"),
         ("lake prod hub.token.below", NEW, "which has no `below`"),
-        ("lake prod hub.token", "", "the value is empty"),
+        ("lake prod hub.token", "\n", "the value is empty"),
         (
             "lake staging hub.token",
             NEW,
@@ -253,6 +257,31 @@ fn what_cannot_be_changed_is_said() {
         );
         assert_eq!(repo.read(FILE), before, "{args}");
     }
+}
+
+/// In encrypted files by their keys, and in plain ones by their lines; nothing shows it.
+#[test]
+fn a_value_is_found_wherever_it_is() {
+    let repo = repo(&format!("a: {{b: \"x {MARKER}\"}}\nlist: [z, {MARKER}]\n"));
+    git(&repo.root, &["init", "--quiet"]);
+    repo.write("config/keys/deploy.key", &format!("lines\n{MARKER}\n"));
+    let encrypted = tool("sops")
+        .args(["encrypt", "--in-place", "config/keys/deploy.key"])
+        .current_dir(&repo.root)
+        .output();
+    assert_succeeded(&encrypted.unwrap());
+    repo.write("notes.txt", &format!("one\n{MARKER}\n"));
+    repo.write(".gitignore", "ignored\n");
+    repo.write("ignored", MARKER);
+    let found = piped(&repo, "secrets find", MARKER);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    assert_eq!(
+        found.stdout,
+        format!(
+            "{FILE}: a.b\n{FILE}: list[1]\nconfig/keys/deploy.key\nnotes.txt:2: in plain text\n"
+        )
+    );
+    assert!(!found.stderr.contains(MARKER));
 }
 
 /// Without its key sops says why, and the file is as it was.
