@@ -222,8 +222,8 @@ fn a_registry_that_cannot_be_reached_is_asked_once() {
     values(&repo, "b", "d: {image: 'quay.io/a/d:1'}\n");
     let ran = validate(&repo);
     let expected = "\
-config/clusters/lake/a.values.yaml:1:12: warning: cannot reach REGISTRY: io: Connection refused (os error 111): \
-`quay.io/a/a:1` and 3 more of its images were not checked
+config/clusters/lake/a.values.yaml:1:12: warning: cannot reach REGISTRY: Connection refused (os error 111): \
+4 of its images were not checked, such as `quay.io/a/a:1`
 1 cluster, 2 hubs: 0 problems, 1 warning
 ";
     assert_eq!(printed(&ran, &nobody), expected);
@@ -292,7 +292,7 @@ fn a_registry_that_wants_too_long_a_pause_is_left_alone() {
         .collect();
     values(&repo, "a", &images);
     let ran = validate(&repo);
-    assert!(ran.stdout.contains("answers 429 Too Many Requests: `quay.io/a/a:10` and 49 more of its images were not checked\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("answers 429 Too Many Requests: 50 of its images were not checked, such as `quay.io/a/a:10`\n"), "{}", ran.stdout);
     // No more than there are at once.
     let asked = counts.lock().unwrap().len();
     assert!(asked <= 9, "{asked}");
@@ -370,4 +370,66 @@ fn the_pages_of_tags_are_all_read_at_the_registry_itself() {
     );
     assert_eq!(elsewhere.load(Ordering::Relaxed), 0);
     assert_eq!(counts.lock().unwrap().len(), 4);
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_waited_for_once() {
+    let repo = repo(&["a"]);
+    let server = Server::answering(|_| Answer::Silence);
+    let address = server.address.trim_start_matches("http://");
+    mirror(&repo, &["quay.io"], address);
+    values(
+        &repo,
+        "a",
+        "a: {image: 'quay.io/a/a:1'}\nb: {image: 'quay.io/b/b:1'}\n",
+    );
+    let begun = Instant::now();
+    let ran = validate(&repo);
+    let expected = "warning: cannot reach REGISTRY: no answer in 10 s: 2 of its images were not checked, such as `quay.io/a/a:1`\n";
+    assert!(printed(&ran, address).contains(expected), "{}", ran.stdout);
+    assert!(begun.elapsed() < Duration::from_secs(18));
+}
+
+#[test]
+fn defaults_count_where_users_servers_come_from_them() {
+    let repo = repo(&["a", "b"]);
+    let registry = Registry::open(Program::Debian, &repo.root.join("../registry"));
+    mirror(&repo, &["quay.io"], &registry.address);
+    repo.write(
+        "helm-charts/pool/values.yaml",
+        "singleuser: {image: {name: quay.io/pool/default, tag: '1'}}\n\
+         unused: {image: {repository: quay.io/pool/unused, tag: '1'}}\n\
+         pods: [quay.io/pool/rendered]\n",
+    );
+    values(&repo, "a", "singleuser: {image: {name: quay.io/pool/a}}\n");
+    values(&repo, "b", "{}\n");
+    let ran = validate(&repo);
+    let expected = "\
+config/clusters/lake/a.values.yaml:1:28: `quay.io/pool/a:1` does not exist
+helm-charts/pool/Chart.yaml:1:1: `quay.io/pool/default:1` does not exist (a default of the chart `pool`)
+helm-charts/pool/Chart.yaml:1:1: `quay.io/pool/rendered` does not exist (pool/templates/pods.yaml)
+1 cluster, 2 hubs: 3 problems
+";
+    assert_eq!(ran.stdout, expected);
+}
+
+#[test]
+fn own_images_and_those_of_an_engine_are_not_asked_for() {
+    let repo = repo(&["a"]);
+    let nobody = free_address();
+    mirror(&repo, &["quay.io"], &nobody);
+    repo.write("images/own/Dockerfile", "FROM scratch\n");
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "{name: a, ",
+        "{name: a, images: [{name: quay.io/own/image, path: images/own, values_path: singleuser.image}], ",
+    );
+    values(
+        &repo,
+        "a",
+        "singleuser: {image: {name: quay.io/own/image, tag: by-hand}}\npods: ['quay.io/own/image:by-hand', 'localhost/a:1']\n",
+    );
+    let ran = validate(&repo);
+    assert!(!ran.stderr.contains("looking for"), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "1 cluster, 1 hub: no problems\n");
 }

@@ -100,7 +100,7 @@ fn add_from_values<'a>(fleet: &Fleet, release: &'a ReleaseConfig<'a>, named: &mu
         }
     }
     for image in images::named(&enabled, &values) {
-        if let Some((reference, at)) = image.reference()
+        if let Some((reference, at)) = image.reference().filter(|(it, _)| !is_of_engine(it))
             && let Some(named_here) = use_of(fleet, release, &image, at)
         {
             named.entry(reference).or_default().push(named_here);
@@ -161,7 +161,7 @@ fn add_rendered<'a>(
         let Ok(image) = Reference::parse(text) else {
             continue;
         };
-        if is_own(release, &image) || text.contains(PLACEHOLDER) {
+        if is_own(release, &image) || is_of_engine(&image) || text.contains(PLACEHOLDER) {
             continue;
         }
         let uses = named.entry(image).or_default();
@@ -181,6 +181,11 @@ fn add_rendered<'a>(
 fn is_own(release: &ReleaseConfig, image: &Reference) -> bool {
     let mut own = release.hub.iter().flat_map(|it| &it.images);
     own.any(|it| it.name == image.name)
+}
+
+/// Whether an image is in no registry: podman and buildah call those so that they build.
+fn is_of_engine(image: &Reference) -> bool {
+    image.name.starts_with("localhost/")
 }
 
 /// Where values have this text.
@@ -271,22 +276,27 @@ fn told(
     found
 }
 
-/// That some images were not checked, all for one reason: at the first place that names one of them.
+/// That some images were not checked, all for one reason: at the first place that names one of them, if possible in a values
+/// file.
 fn not_checked(
     fleet: &Fleet,
     named: &Named,
     why: &Unanswered,
     images: &[&Reference],
 ) -> Vec<Problem> {
-    let uses = images.iter().flat_map(|it| &named[it]);
-    let at = uses.map(|it| (it.named_by.is_some(), it.at)).min();
-    let at = at.map(|(_, at)| at);
+    let mut uses = Vec::new();
+    for image in images {
+        let of_image = named[image].iter();
+        uses.extend(of_image.map(|it| (it.named_by.is_some(), it.at, image)));
+    }
+    let Some((_, at, first)) = uses.into_iter().min() else {
+        return Vec::new();
+    };
     let shown = match images {
-        [only] => format!("`{only}` was not checked"),
+        [_] => format!("`{first}` was not checked"),
         _ => format!(
-            "`{}` and {} more of its images were not checked",
-            images[0],
-            images.len() - 1
+            "{} of its images were not checked, such as `{first}`",
+            images.len()
         ),
     };
     let rule = if why.wants_login {
@@ -294,8 +304,8 @@ fn not_checked(
     } else {
         NOT_CHECKED
     };
-    let mut problems = fleet.problems(None, Place::start_of(0));
-    problems.warning(rule, at, format!("{why}: {shown}"));
+    let mut problems = fleet.problems(None, at);
+    problems.warning(rule, None, format!("{why}: {shown}"));
     problems.found
 }
 
