@@ -32,6 +32,7 @@ mod gitlab;
 mod health;
 mod homes;
 mod hooks;
+mod image_build;
 
 mod hub;
 mod images;

@@ -1,6 +1,7 @@
 //! The programs that build images: docker, podman or buildah, whichever works here, and repo2docker with one of them.
 
 use std::{
+    collections::VecDeque,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -20,8 +21,8 @@ use crate::{
 /// How long an engine may take to say whether it works.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How many of the last lines of a program that failed are told.
-const LAST_LINES: usize = 15;
+/// How many of the last lines of a program that failed are told, unless all of them can be read above.
+const LAST_LINES: usize = 30;
 
 /// Where repo2docker looks for podman: a `DOCKER_HOST` with that word has it run podman, which does not read the variable.
 const PODMAN_HOST: &str = "unix:///run/podman/podman.sock";
@@ -113,7 +114,11 @@ impl Engine {
         let digest = build.session.folder.path.join("digest");
         match build.image.builder {
             Builder::Docker => build.run("build", self.build(build, &digest))?,
-            Builder::Repo2docker => build.run("build", self.repo2docker(build)?)?,
+            Builder::Repo2docker => {
+                let repo2docker = self.repo2docker(build)?;
+                self.forget(build)?;
+                build.run("build", repo2docker)?;
+            }
         }
         if !build.push {
             return Ok(None);
@@ -179,6 +184,15 @@ impl Engine {
             }
         }
         options
+    }
+
+    /// Takes the name from an image that has it: repo2docker would leave that one as it is.
+    fn forget(&self, build: &Build) -> Result<()> {
+        let sh = &build.session.sh;
+        let program = self.kind.program();
+        let reference = &build.reference;
+        process::run(sh, cmd!(sh, "{program} image rm {reference}"), b"")?;
+        Ok(())
     }
 
     fn push(&self, build: &Build, digest: &Path) -> Result<String> {
@@ -254,20 +268,26 @@ impl Build<'_> {
     /// Runs a program, and shows what it writes.
     fn run(&self, what: &str, cmd: Cmd) -> Result<()> {
         let mask = &self.session.mask;
-        let mut last = Vec::new();
+        let most = if self.progress.keeps_lines() {
+            1
+        } else {
+            LAST_LINES
+        };
+        let mut last = VecDeque::new();
         let output = process::run_following(&self.session.sh, cmd, |line| {
             let line = mask.hide(line.trim_end());
             if line.is_empty() {
                 return;
             }
             self.progress.phase(&line);
-            if last.len() == LAST_LINES {
-                last.remove(0);
+            last.push_back(line);
+            if last.len() > most {
+                last.pop_front();
             }
-            last.push(line);
         })?;
         process::check_stopped()?;
-        ensure!(output.success, "the {what} failed:\n{}", last.join("\n"));
+        let last = Vec::from(last).join("\n");
+        ensure!(output.success, "the {what} failed: {last}");
         Ok(())
     }
 }
