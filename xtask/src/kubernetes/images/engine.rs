@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many of the last lines of a program that failed are told, unless all of them can be read above.
 const LAST_LINES: usize = 30;
 
+/// How many characters of a line are shown in one that is rewritten.
+const WIDTH: usize = 90;
+
 /// Where repo2docker looks for podman: a `DOCKER_HOST` with that word has it run podman, which does not read the variable.
 const PODMAN_HOST: &str = "unix:///run/podman/podman.sock";
 
@@ -279,7 +282,7 @@ impl Build<'_> {
             if line.is_empty() {
                 return;
             }
-            self.progress.phase(&line);
+            self.progress.phase(&self.short(&line));
             last.push_back(line);
             if last.len() > most {
                 last.pop_front();
@@ -289,6 +292,16 @@ impl Build<'_> {
         let last = Vec::from(last).join("\n");
         ensure!(output.success, "the {what} failed: {last}");
         Ok(())
+    }
+
+    /// As much of a line as there is room for in one that is rewritten.
+    fn short(&self, line: &str) -> String {
+        let most = if self.progress.keeps_lines() {
+            usize::MAX
+        } else {
+            WIDTH
+        };
+        line.chars().take(most).collect()
     }
 }
 
