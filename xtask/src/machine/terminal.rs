@@ -199,6 +199,11 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Whether what it shows stays, since lines cannot be rewritten.
+    pub(crate) fn keeps_lines(&self) -> bool {
+        self.bar.is_none()
+    }
+
     /// Shows how many pods are ready, when that has changed and some are not.
     pub(crate) fn pods(&self, now: Pods) {
         if self.pods.replace(now) != now && now.ready < now.wanted {

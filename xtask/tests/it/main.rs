@@ -34,6 +34,7 @@ mod gitlab;
 mod health;
 mod homes;
 mod hooks;
+mod image_build;
 
 mod hub;
 mod images;
