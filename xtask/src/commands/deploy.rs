@@ -48,6 +48,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     let Some(fleet) = Fleet::load_selected(sh, tree, &what, &args.cluster, select)? else {
         return Ok(ExitCode::SUCCESS);
     };
+    let fleet = fleet.with_image_tags(sh);
     let cluster = fleet.cluster(&args.cluster)?;
     cluster.select_hubs(&args.hubs)?;
     let hubs = fleet.releases().into_iter().filter_map(|it| it.hub);

@@ -19,13 +19,25 @@ pub(crate) struct KeyFile<'a> {
     /// From the root.
     pub(crate) path: &'a Path,
     is_kubeconfig: bool,
+    /// What it logs in to.
+    opens: &'static str,
     /// Where cluster.yaml names it.
     pub(crate) at: Option<Place>,
 }
 
-impl KeyFile<'_> {
+impl<'a> KeyFile<'a> {
+    /// What logs in to a registry.
+    pub(crate) fn of_registry(path: &'a Path, at: Option<Place>) -> KeyFile<'a> {
+        KeyFile {
+            path,
+            is_kubeconfig: false,
+            opens: "a registry",
+            at,
+        }
+    }
+
     /// None if the cluster is logged in to without a file.
-    pub(crate) fn of(cluster: &Cluster) -> Option<KeyFile<'_>> {
+    pub(crate) fn of(cluster: &'a Cluster) -> Option<KeyFile<'a>> {
         let (path, keys) = match &cluster.provider {
             Provider::Local(_) => return None,
             Provider::Kubeconfig(path) => (path, ["kubeconfig", "file"]),
@@ -36,6 +48,7 @@ impl KeyFile<'_> {
         Some(KeyFile {
             path,
             is_kubeconfig: keys[0] == "kubeconfig",
+            opens: "the cluster",
             at: cluster.yaml.get(&keys).and_then(|it| it.at),
         })
     }
@@ -74,7 +87,8 @@ impl KeyFile<'_> {
                     .collect()
             }
             _ => vec![format!(
-                "`{shown}` holds what logs in to the cluster, and is not encrypted\nhint: {}",
+                "`{shown}` holds what logs in to {}, and is not encrypted\nhint: {}",
+                self.opens,
                 secrets::remedy(self.path)
             )],
         }
