@@ -7,7 +7,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     machine::{paths, process, tree::Tree},
-    yaml::{self, Data},
+    yaml,
 };
 
 /// How many digits of a commit's hash a tag has.
@@ -62,6 +62,5 @@ fn refuse_end_of_shallow(sh: &Shell, commit: &str) -> Result<()> {
 }
 
 fn is_text(tag: &str) -> bool {
-    let read = yaml::read(tag.as_bytes(), 0);
-    read.is_ok_and(|(node, _)| matches!(node.data, Data::Text(_)))
+    yaml::read_value(tag).is_ok_and(|it| it.as_text().is_some())
 }

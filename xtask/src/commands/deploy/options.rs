@@ -16,6 +16,7 @@ use crate::{
 pub(crate) const PREVIEW: &str = "Preview";
 pub(crate) const ON_FAILURE: &str = "On failure";
 pub(crate) const OVERRIDES: &str = "Overrides";
+const IMAGES: &str = "Own images";
 
 #[derive(clap::Args)]
 #[allow(
@@ -133,6 +134,9 @@ pub struct Deploy {
     pub(crate) dask_gateway_version: Option<String>,
     #[command(flatten)]
     pub(crate) options: DeployOptions,
+    /// Do not ask registries whether they have the images that are built from folders of this repository
+    #[arg(long, help_heading = IMAGES)]
+    pub(crate) skip_image_check: bool,
     /// Delete the objects that a failed upgrade created
     #[arg(long, help_heading = ON_FAILURE)]
     pub(crate) cleanup_on_fail: bool,

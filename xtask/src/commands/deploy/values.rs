@@ -125,6 +125,10 @@ impl OpenedFiles {
     }
 
     fn make_by_images(&mut self, fleet: &Fleet, release: &ReleaseConfig) -> Result<InMemory> {
+        for image in release.images() {
+            let tag = &fleet.image_tags[&image.image.path];
+            tag.as_ref().map_err(|why| anyhow!("{why}"))?;
+        }
         let source = release.cluster.file();
         let json = self.json_by_images(fleet, release, None)?;
         let given = InMemory::plain(&source, json.as_bytes())?;
