@@ -14,7 +14,7 @@ use crate::{
         cluster::{Builder, Cluster, OwnImage, Provider, RegistryLogin},
         fleet::Fleet,
         image_values::{ImagePlace, ImageValues},
-        keys::KeyFile,
+        keys,
         problem::{Problem, Problems},
         release_config::{ListedImage, ReleaseConfig},
     },
@@ -194,9 +194,8 @@ fn can_log_in(
         }
         return;
     };
-    let key = KeyFile::of_registry(path, at);
-    for problem in key.problems(&fleet.tree, &key.read(&fleet.tree)) {
-        problems.problem("key", at, problem);
+    if let Err(err) = keys::refuse_plain_file(&fleet.tree, path) {
+        problems.problem("key", at, format!("{err:#}"));
     }
 }
 

@@ -20,24 +20,14 @@ pub(crate) struct KeyFile<'a> {
     pub(crate) path: &'a Path,
     is_kubeconfig: bool,
     /// What it logs in to.
-    opens: &'static str,
+    leads_to: &'static str,
     /// Where cluster.yaml names it.
     pub(crate) at: Option<Place>,
 }
 
-impl<'a> KeyFile<'a> {
-    /// What logs in to a registry.
-    pub(crate) fn of_registry(path: &'a Path, at: Option<Place>) -> KeyFile<'a> {
-        KeyFile {
-            path,
-            is_kubeconfig: false,
-            opens: "a registry",
-            at,
-        }
-    }
-
+impl KeyFile<'_> {
     /// None if the cluster is logged in to without a file.
-    pub(crate) fn of(cluster: &'a Cluster) -> Option<KeyFile<'a>> {
+    pub(crate) fn of(cluster: &Cluster) -> Option<KeyFile<'_>> {
         let (path, keys) = match &cluster.provider {
             Provider::Local(_) => return None,
             Provider::Kubeconfig(path) => (path, ["kubeconfig", "file"]),
@@ -48,7 +38,7 @@ impl<'a> KeyFile<'a> {
         Some(KeyFile {
             path,
             is_kubeconfig: keys[0] == "kubeconfig",
-            opens: "the cluster",
+            leads_to: "the cluster",
             at: cluster.yaml.get(&keys).and_then(|it| it.at),
         })
     }
@@ -88,7 +78,7 @@ impl<'a> KeyFile<'a> {
             }
             _ => vec![format!(
                 "`{shown}` holds what logs in to {}, and is not encrypted\nhint: {}",
-                self.opens,
+                self.leads_to,
                 secrets::remedy(self.path)
             )],
         }
@@ -104,6 +94,20 @@ impl<'a> KeyFile<'a> {
 pub(crate) fn refuse_plain(tree: &Tree, cluster: &Cluster) -> Result<()> {
     let problems = KeyFile::of(cluster).map(|it| it.problems(tree, &it.read(tree)));
     match problems.unwrap_or_default() {
+        problems if problems.is_empty() => Ok(()),
+        problems => bail!("{}", problems.join("\n")),
+    }
+}
+
+/// Refuses a file that logs in to a registry of images if it should be encrypted, and is not.
+pub(crate) fn refuse_plain_file(tree: &Tree, path: &Path) -> Result<()> {
+    let key = KeyFile {
+        path,
+        is_kubeconfig: false,
+        leads_to: "a registry of images",
+        at: None,
+    };
+    match key.problems(tree, &key.read(tree)) {
         problems if problems.is_empty() => Ok(()),
         problems => bail!("{}", problems.join("\n")),
     }

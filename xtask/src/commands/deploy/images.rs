@@ -15,7 +15,7 @@ use crate::{
         own_images,
         release_config::ReleaseConfig,
     },
-    services::registry::{Answer, Logins, Registries, reference::Reference},
+    services::registry::{Answer, Registries, reference::Reference},
 };
 
 /// Why hubs cannot be deployed, by their names.
@@ -61,7 +61,11 @@ pub(crate) fn missing(
     if wanted.is_empty() {
         return Ok(refusals);
     }
-    let registries = Registries::new(&run.settings, logins(tools, run, cluster, &wanted)?);
+    let tree = &run.fleet.tree;
+    let decrypter = credentials::decrypter(tools, tree, cluster)?;
+    let images = wanted.iter().map(|it| it.image);
+    let logins = registry::logins(&decrypter, tree, cluster, images);
+    let registries = Registries::new(&run.settings, logins);
     let answers = parallel::side_by_side(&(), &wanted, |(), it| registries.look(&it.reference));
     for (wanted, answer) in wanted.iter().zip(answers) {
         match answer {
@@ -104,19 +108,6 @@ fn wanted<'a>(fleet: &Fleet, hubs: &'a [HubToDeploy]) -> Vec<Wanted<'a>> {
         }
     }
     wanted.into_values().collect()
-}
-
-/// The logins for the registries of these images. Without them, registries may still say what everybody may know.
-fn logins(tools: &Tools, run: &Run, cluster: &Cluster, wanted: &[Wanted]) -> Result<Logins> {
-    let tree = &run.fleet.tree;
-    let decrypter = credentials::decrypter(tools, tree, cluster)?;
-    let images = wanted.iter().map(|it| it.image);
-    let logins = registry::logins(&decrypter, tree, cluster, images);
-    logins.or_else(|err| {
-        let why = run.mask.hide(&format!("{err:#}"));
-        workflow::tell_warning(&cluster.name, &format!("no login to registries: {why}"))?;
-        Ok(Logins::new())
-    })
 }
 
 impl Wanted<'_> {
