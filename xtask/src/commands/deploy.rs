@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet, num::NonZero, process::ExitCode, sync::Mutex, thread, time::Instant,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use xshell::Shell;
 
 use crate::{
@@ -54,6 +54,9 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     let fleet = fleet.with_image_tags(sh);
     let cluster = fleet.cluster(&args.cluster)?;
     cluster.select_hubs(&args.hubs)?;
+    if args.leaves_hubs() {
+        return build_only(sh, &fleet, args);
+    }
     let hubs = fleet.releases().into_iter().filter_map(|it| it.hub);
     let settings = Settings::load(tree)?;
     if !args.options.diff {
@@ -82,11 +85,30 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();
         volumes::refuse_unknown(&session.api, &names, &args.options.delete_volumes)?;
     }
-    let refusals = missing_images(&tools, &run, &hubs, args)?;
+    let mut refusals = Refusals::new();
+    if args.build || args.push {
+        let hubs = hubs.iter().map(|it| it.hub);
+        refusals.extend(images::build(&sh, &run.fleet, args, hubs)?);
+    }
+    refusals.extend(missing_images(&tools, &run, &hubs, args)?);
     deploy_hubs(&sh, &run, &hubs, &refusals, args)?;
     if let Some(nodes) = run.rehearsal().filter(|_| !args.options.dry_run) {
         tell_what_next(&args.cluster, nodes);
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds images, and leaves the hubs as they are.
+fn build_only(sh: &Shell, fleet: &Fleet, args: &Deploy) -> Result<ExitCode> {
+    let hubs = fleet.releases().into_iter().filter_map(|it| it.hub);
+    let failed = images::build(sh, fleet, args, hubs)?;
+    say!("no hub was deployed, since `--deploy` is not given");
+    ensure!(
+        failed.is_empty(),
+        "no image for {} of `{}`",
+        list(failed.keys()),
+        args.cluster
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -215,6 +215,49 @@ pub(crate) fn build<'a>(
     builds.all(images)
 }
 
+/// An error if these images cannot be built, or not be pushed if that is asked for, as far as that can be told beforehand: of
+/// a login that may only pull, a registry tells nothing.
+pub(crate) fn check(
+    sh: &Shell,
+    tree: &Tree,
+    cluster: &Cluster,
+    images: &[ImageToBuild],
+    options: &BuildOptions,
+) -> Result<()> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    Engine::check(sh)?;
+    if options.push {
+        refuse_dirty(images)?;
+    }
+    let settings = Settings::load(tree)?;
+    let mut problems = BTreeSet::new();
+    for session in sessions(sh, tree, cluster, images, options)? {
+        let opened = match session.opened {
+            Ok(opened) => opened,
+            Err(err) => {
+                problems.insert(format!("{err:#}"));
+                continue;
+            }
+        };
+        let registries = Registries::new(&settings, opened.logins);
+        let of_session = images
+            .iter()
+            .filter(|it| cluster.registry_of(it.image) == session.login);
+        for image in of_session.filter(|_| options.push) {
+            if let Answer::Unknown(why) = registries.look(&Reference::parse(&image.reference())?)
+                && why.wants_login
+            {
+                problems.insert(format!("`{}` cannot be pushed: {why}", image.image.name));
+            }
+        }
+    }
+    let problems: Vec<_> = problems.into_iter().collect();
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
 /// Pushing them is an error: nobody could tell from the tag what is in the image.
 fn refuse_dirty(images: &[ImageToBuild]) -> Result<()> {
     let dirty = images.iter().filter(|it| it.is_dirty);

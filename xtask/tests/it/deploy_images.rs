@@ -6,7 +6,7 @@ use std::fs;
 use crate::{
     generate::{commit, git},
     repo::{Repo, Shared},
-    upstream::{Answer, Server, free_address},
+    upstream::{Answer, Server, free_address, start_registry},
 };
 
 /// What shows the values of users' images.
@@ -302,4 +302,68 @@ fn a_folder_without_a_commit() {
         said.contains("cluster.yaml:9 sets it: it is an image that is built"),
         "{said}"
     );
+}
+
+/// A hub whose image cannot be built is left as it is, and an image that hubs share is built once.
+#[test]
+fn built_and_pushed() {
+    let cluster = Shared::cluster();
+    let folder = Repo::new();
+    let (_registry, address) = start_registry(&folder.root);
+    let host = address.replace("oci://", "");
+    let name = format!("{host}/lake/user");
+    let broken = format!("[{{name: {host}/lake/gpu, path: ../../../images/gpu}}]");
+    let hubs = [
+        ("build-a", image(&name)),
+        ("build-b", image(&name)),
+        ("build-broken", broken),
+    ];
+    let hubs: Vec<_> = hubs.iter().map(|(name, it)| (*name, it.as_str())).collect();
+    let mut repo = with_images(&cluster, &hubs);
+    repo.write("images/user/file", "content\n");
+    let dockerfile = "FROM scratch\nCOPY file /\n";
+    repo.write("images/user/Dockerfile", dockerfile);
+    repo.write("images/gpu/Dockerfile", dockerfile);
+    commit(&repo, "second");
+    let user = format!("{name}:{}", tag(&repo, "images/user"));
+    let namespaces = || cluster.kubectl("get namespaces -o name");
+
+    let said = repo.fails("deploy lake --build --push");
+    for part in [
+        format!("{user} is built: "),
+        "gpu: failed: ".to_owned(),
+        "no hub was deployed, since `--deploy` is not given".to_owned(),
+        "error: no image for `build-broken` of `lake`".to_owned(),
+    ] {
+        assert_eq!(said.matches(&part).count(), 1, "{part:?}: {said}");
+    }
+    assert!(!namespaces().contains("build-a"));
+    let ran = repo.ok("deploy lake --push");
+    assert!(
+        ran.stderr.contains("warning: `--push` is ignored"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!namespaces().contains("build-a"));
+
+    let said = repo.fails("deploy lake --build --push --deploy");
+    let part = format!("{user} is not built: its registry has it");
+    assert!(said.contains(&part), "{said}");
+    let part = "1 of 3 hubs of `lake` failed: `build-broken`";
+    assert!(said.contains(part), "{said}");
+    for hub in ["build-a", "build-b"] {
+        assert_eq!(deployed(&cluster, hub, "users"), user);
+    }
+    assert!(!namespaces().contains("build-broken"));
+
+    for engine in ["docker", "podman", "buildah"] {
+        repo.script(engine, "exit 1");
+    }
+    let said = repo.fails("deploy lake build-a --build --push --deploy");
+    assert!(
+        said.contains("nothing works here that builds images"),
+        "{said}"
+    );
+    let ran = repo.ok("deploy lake build-a --no-setup --build --push --deploy");
+    assert!(ran.stdout.contains("deployed"), "{}", ran.stdout);
 }

@@ -6,11 +6,17 @@ use anyhow::Result;
 use xshell::Shell;
 
 use crate::{
-    commands::deploy::run::{HubToDeploy, Run},
-    kubernetes::credentials::{self, registry},
+    commands::deploy::{
+        options::Deploy,
+        run::{HubToDeploy, Run},
+    },
+    kubernetes::{
+        credentials::{self, registry},
+        images::{self, BuildOptions},
+    },
     machine::{parallel, programs::Tools, workflow},
     repository::{
-        cluster::{Cluster, OwnImage},
+        cluster::{Cluster, Hub, OwnImage},
         fleet::Fleet,
         own_images,
         release_config::ReleaseConfig,
@@ -46,6 +52,59 @@ pub(crate) fn warn_of_changes(sh: &Shell, fleet: &Fleet, cluster: &str) -> Resul
         }
     }
     Ok(())
+}
+
+/// Builds the own images of these hubs, and pushes them if that is asked for. Returns the hubs that miss one.
+pub(crate) fn build<'a>(
+    sh: &Shell,
+    fleet: &'a Fleet,
+    args: &Deploy,
+    hubs: impl IntoIterator<Item = &'a Hub>,
+) -> Result<Refusals> {
+    if !args.build {
+        let message = "`--push` is ignored: it pushes what `--build` builds, which is not given";
+        workflow::tell_warning(&args.cluster, message)?;
+        return Ok(Refusals::new());
+    }
+    let cluster = fleet.cluster(&args.cluster)?;
+    let mut refusals = Refusals::new();
+    let mut known = Vec::new();
+    for hub in hubs {
+        match unknown_tag(fleet, hub) {
+            Some(why) => {
+                if args.leaves_hubs() {
+                    workflow::tell_failure(&hub.name, &why);
+                }
+                refusals.insert(hub.name.clone(), why);
+            }
+            None => known.push(hub),
+        }
+    }
+    let images = images::of_hubs(sh, &fleet.tree, cluster, &known)?;
+    let options = BuildOptions {
+        push: args.push,
+        // A tag says what is in its image.
+        check_registry: args.push,
+        ..BuildOptions::default()
+    };
+    if !args.no_setup {
+        images::check(sh, &fleet.tree, cluster, &images, &options)?;
+    }
+    for built in images::build(sh, &fleet.tree, cluster, &images, &options)? {
+        if let Err(err) = &built.result {
+            let why = format!("`{}` was not built: {err:#}", built.image.reference());
+            let hubs = built.image.hubs.iter();
+            refusals.extend(hubs.map(|hub| ((*hub).to_owned(), why.clone())));
+        }
+    }
+    Ok(refusals)
+}
+
+/// Why the tag of an image of a hub is not known, if it isn't.
+fn unknown_tag(fleet: &Fleet, hub: &Hub) -> Option<String> {
+    let tags = hub.images.iter().map(|it| &fleet.image_tags[&it.path]);
+    let mut unknown = tags.filter_map(|it| it.as_ref().err());
+    unknown.next().cloned()
 }
 
 /// Asks the registries whether they have the images of these hubs. Those of which one is missing cannot be deployed; what a
