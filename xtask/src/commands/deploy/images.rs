@@ -12,7 +12,10 @@ use crate::{
     },
     kubernetes::{
         credentials::{self, registry},
-        images::{self, BuildOptions},
+        images::{
+            builds::{self, BuildOptions},
+            to_build,
+        },
     },
     machine::{parallel, programs::Tools, workflow},
     repository::{
@@ -80,7 +83,7 @@ pub(crate) fn build<'a>(
             None => known.push(hub),
         }
     }
-    let images = images::of_hubs(sh, &fleet.tree, cluster, &known)?;
+    let images = to_build::of_hubs(sh, &fleet.tree, cluster, &known)?;
     let options = BuildOptions {
         push: args.push,
         // A tag says what is in its image.
@@ -88,9 +91,9 @@ pub(crate) fn build<'a>(
         ..BuildOptions::default()
     };
     if !args.no_setup {
-        images::check(sh, &fleet.tree, cluster, &images, &options)?;
+        builds::check(sh, &fleet.tree, cluster, &images, &options)?;
     }
-    for built in images::build(sh, &fleet.tree, cluster, &images, &options)? {
+    for built in builds::build(sh, &fleet.tree, cluster, &images, &options)? {
         if let Err(err) = &built.result {
             let why = format!("`{}` was not built: {err:#}", built.image.reference());
             let hubs = built.image.hubs.iter();
