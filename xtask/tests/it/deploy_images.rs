@@ -110,6 +110,7 @@ fn the_tag_is_the_last_commit_of_the_folder() {
     let name = format!("{}/lake/user", with_all());
     let repo = with_images(&cluster, &[("image-tag", &image(&name))]);
     let first = format!("{name}:{}", tag(&repo, "images/user"));
+    repo.ok("validate lake --render");
     let ran = repo.ok("deploy lake --dry-run");
     assert_eq!(ran.stdout.matches(&first).count(), 2, "{}", ran.stdout);
     repo.ok("deploy lake");
@@ -366,4 +367,26 @@ fn built_and_pushed() {
     );
     let ran = repo.ok("deploy lake build-a --no-setup --build --push --deploy");
     assert!(ran.stdout.contains("deployed"), "{}", ran.stdout);
+}
+
+/// Nobody pulls images on simulated nodes, and so nobody asks for them.
+#[test]
+fn on_simulated_nodes() {
+    let repo = Repo::own();
+    let nowhere = format!("{}/user", free_address());
+    repo.edit(
+        "config/clusters/local/cluster.yaml",
+        "  - name: staging\n",
+        &format!(
+            "  - name: staging\n    images: [{{name: {nowhere}, path: ../../../images/user, values_path: image}}]\n"
+        ),
+    );
+    repo.write("images/user/Dockerfile", "FROM scratch\n");
+    git(&repo.root, &["init", "--quiet"]);
+    commit(&repo, "first");
+    let ran = repo.ok("deploy local staging");
+    assert!(!ran.stderr.contains(&nowhere), "{}", ran.stderr);
+    let ran = repo.ok("deploy local staging --dry-run");
+    let image = format!("image: {nowhere}:{}", tag(&repo, "images/user"));
+    assert!(ran.stdout.contains(&image), "{}", ran.stdout);
 }
