@@ -11,6 +11,8 @@ pub(crate) mod fleet;
 pub(crate) mod freezes;
 mod gates;
 pub(crate) mod hub_traits;
+mod image_rules;
+pub(crate) mod image_values;
 pub(crate) mod images;
 mod ingress;
 pub(crate) mod jsonnet;

@@ -23,7 +23,7 @@ use crate::{
         cluster::{Cluster, Hub},
         coordinates, domains,
         fleet::{Fleet, ReadFinding},
-        gates,
+        gates, image_rules,
         ingress::{self, IngressHost},
         keys::KeyFile,
         loose_images::{self, LooseImage},
@@ -54,6 +54,7 @@ const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
         &[What::Clusters, What::Hubs, What::Support],
         keys_are_encrypted,
     ),
+    (&[What::Clusters, What::Hubs], image_rules::check_cluster),
     (&[What::Hubs, What::Support], values_files_are_listed),
 ];
 
@@ -65,6 +66,7 @@ const RELEASE_RULES: &[ReleaseRule] = &[
     files_can_be_read,
     secrets_are_encrypted,
     no_secrets_in_plain_text,
+    image_rules::check,
 ];
 
 /// Runs all rules.
@@ -91,6 +93,7 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
     found.extend(ingress::hosts_of_two_hubs(fleet, &hosts));
     found.extend(loose_images::told(fleet, &images));
     found.extend(locked_files(fleet));
+    found.extend(image_rules::uncommitted(fleet, sh));
     found
 }
 
@@ -162,6 +165,7 @@ fn check_release<'a>(
             let values = Node::nowhere(Data::Map(values));
             if is_wanted {
                 values_rules::check(fleet, release, &enabled, &values, problems);
+                image_rules::places_are_known(fleet, release, problems);
                 named.images = loose_images::loose(fleet, release, &enabled, &values);
                 if fleet.is_readable(release) {
                     named.hosts = ingress::hosts(fleet, release, &enabled, &values);

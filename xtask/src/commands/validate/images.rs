@@ -14,7 +14,6 @@ use crate::{
         images::{self, NamedImage},
         problem::{NOT_CHECKED, Problem},
         release_config::ReleaseConfig,
-        release_values::paths_of_key,
     },
     services::registry::{
         Answer, Logins, Registries, reference::Reference, unanswered::Unanswered,
@@ -89,15 +88,9 @@ fn add_from_values<'a>(fleet: &Fleet, release: &'a ReleaseConfig<'a>, named: &mu
     let Ok((mut values, enabled)) = fleet.compute(release, &fleet.set(release)) else {
         return;
     };
-    for image in release.hub.iter().flat_map(|it| &it.images) {
-        let paths = image.values_paths().iter();
-        let paths = paths.filter_map(|it| KeyPath::parse(it).ok());
-        let found: Vec<_> = paths
-            .flat_map(|it| paths_of_key(&it, &values, &enabled))
-            .collect();
-        for path in found {
-            take_out(&mut values, &path);
-        }
+    let own = fleet.image_values(release, &fleet.set_by_files(release));
+    for place in &own.places {
+        take_out(&mut values, &place.path);
     }
     for image in images::named(&enabled, &values) {
         if let Some((reference, at)) = image.reference().filter(|(it, _)| !is_of_engine(it))

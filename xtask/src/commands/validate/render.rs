@@ -131,9 +131,10 @@ impl Rendering<'_> {
     /// The verdict in the cache, or a new one.
     fn verdict(&self, sh: &Shell) -> Result<Verdict> {
         let listed = self.release.listed.iter();
-        let inputs: Vec<Input> = listed
+        let mut inputs: Vec<Input> = listed
             .map(|(path, _)| Input::read(self.fleet.file(self.release, path)))
             .collect::<Result<_>>()?;
+        inputs.extend(self.images()?);
         let file = paths::cache()?.join("rendered").join(self.key(&inputs));
         if let Ok(known) = fs::read(&file)
             && let Ok(verdict) = serde_json::from_slice(&known)
@@ -148,6 +149,17 @@ impl Rendering<'_> {
         let verdict = self.judge(output.stdout)?;
         paths::write_whole(&file, &serde_json::to_vec(&verdict)?)?;
         Ok(verdict)
+    }
+
+    /// What the release's own images set, if it has any.
+    fn images(&self) -> Result<Option<Input>> {
+        if self.release.images().next().is_none() {
+            return Ok(None);
+        }
+        let set = self.fleet.set_by_files(self.release);
+        let values = self.fleet.image_values(self.release, &set).values;
+        let json = Node::nowhere(Data::Map(values)).to_json().to_string();
+        Input::new(json.into_bytes()).map(Some)
     }
 
     /// What the release's cluster runs.
@@ -194,7 +206,9 @@ impl Rendering<'_> {
     /// The message of a helm that failed, on one line, with values files as cluster.yaml lists them.
     fn message_of_helm(&self, stderr: &[u8], inputs: &[Input]) -> String {
         let mut message = String::from_utf8_lossy(stderr).into_owned();
-        for (input, (path, _)) in inputs.iter().zip(&self.release.listed) {
+        let cluster_yaml = self.release.cluster.file();
+        let sources = self.release.values_files().chain([&*cluster_yaml]);
+        for (input, path) in inputs.iter().zip(sources) {
             let given = input.file.path().display().to_string();
             message = message.replace(&given, &path.display().to_string());
         }
@@ -229,6 +243,10 @@ impl Input {
         } else {
             file.content.clone()
         };
+        Input::new(content)
+    }
+
+    fn new(content: Vec<u8>) -> Result<Input> {
         Ok(Input {
             file: PrivateFile::new(&content)?,
             content,

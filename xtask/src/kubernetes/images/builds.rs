@@ -77,6 +77,52 @@ pub(crate) fn build<'a>(
     builds.all(images)
 }
 
+/// An error if these images cannot be built, or not be pushed if that is asked for, as far as it can be told before the first
+/// one is built: a registry does not say what a login may push.
+pub(crate) fn check(
+    sh: &Shell,
+    tree: &Tree,
+    cluster: &Cluster,
+    images: &[ImageToBuild],
+    options: &BuildOptions,
+) -> Result<()> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    Engine::check(sh)?;
+    if options.push {
+        refuse_dirty(images)?;
+    }
+    let settings = Settings::load(tree)?;
+    let mut problems = BTreeSet::new();
+    for session in sessions(sh, tree, cluster, images, options) {
+        match session.opened {
+            Ok(opened) if options.push => {
+                let registries = Registries::new(&settings, opened.logins);
+                let images = images.iter();
+                let images = images.filter(|it| cluster.registry_of(it.image) == session.login);
+                problems.extend(images.filter_map(|it| why_not_pushed(&registries, it)));
+            }
+            Ok(_) => {}
+            Err(err) => _ = problems.insert(format!("{err:#}")),
+        }
+    }
+    let problems: Vec<_> = problems.into_iter().collect();
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    Ok(())
+}
+
+/// Why an image cannot be pushed, if its registry wants a login and there is none.
+fn why_not_pushed(registries: &Registries, image: &ImageToBuild) -> Option<String> {
+    let reference = Reference::parse(&image.reference()).ok()?;
+    match registries.look(&reference) {
+        Answer::Unknown(why) if why.wants_login => {
+            Some(format!("`{}` cannot be pushed: {why}", image.image.name))
+        }
+        _ => None,
+    }
+}
+
 /// Pushing them is an error: nobody could tell from the tag what is in the image.
 fn refuse_dirty(images: &[ImageToBuild]) -> Result<()> {
     let dirty = images.iter().filter(|it| it.is_dirty);
