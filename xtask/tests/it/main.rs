@@ -32,6 +32,7 @@ mod gitlab;
 mod health;
 mod homes;
 mod hooks;
+mod image_jobs;
 
 mod hub;
 mod inherits;
