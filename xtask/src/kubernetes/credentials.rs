@@ -4,6 +4,9 @@ mod aws;
 mod azure;
 mod gcp;
 pub(crate) mod login;
+mod passwords;
+mod persons_registries;
+pub(crate) mod registry;
 
 use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
