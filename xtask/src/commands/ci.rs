@@ -19,6 +19,7 @@ use crate::{
 
 /// What tests take from the system: programs, each with its package on Debian and Ubuntu.
 const FOR_TESTS: &[(&str, &str)] = &[
+    ("buildah", "buildah"),
     ("docker-registry", "docker-registry"),
     ("fish", "fish"),
     ("openssl", "openssl"),

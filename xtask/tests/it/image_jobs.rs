@@ -1,11 +1,15 @@
 //! Images that are built from folders of the repository: which hubs a change of one redeploys, and which jobs build it before.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::{
     generate::{commit, git},
     gitlab::pipeline,
-    repo::Repo,
+    repo::{Repo, Shared},
+    upstream::{Running, start_registry},
+    workflows::{GitHub, run, with_history},
 };
 
 /// Where the image is that the hubs of two clusters share.
@@ -73,7 +77,7 @@ fn a_change_of_an_image_redeploys_the_hubs_that_use_it() {
 fn the_folder_of_an_image_behind_a_link() {
     let repo = fleet();
     let [user, old] = ["images/user", "images/old"].map(|it| repo.root.join(it));
-    std::fs::rename(&user, old).unwrap();
+    fs::rename(&user, old).unwrap();
     std::os::unix::fs::symlink("old", user).unwrap();
     for changed in ["images/user", "images/old/Dockerfile"] {
         let lists = lists(&repo, changed);
@@ -171,16 +175,16 @@ fn images_are_promoted() {
     assert_eq!(images("production"), (json!([1]), vec![], 0));
 }
 
-/// Names that are an image's for one hub and of another folder for the next one are built for both.
+/// Two clusters may call their images the same.
 #[test]
 fn one_name_for_two_folders() {
     let repo = fleet();
-    let lake = "config/clusters/lake/cluster.yaml";
-    let yaml = repo.read(lake);
-    repo.write(lake, &yaml.replacen("images/user", "images/gpu", 1));
+    let river = "config/clusters/river/cluster.yaml";
+    let user = "user, path: ../../../images/";
+    repo.edit(river, &format!("{user}user"), &format!("{user}gpu"));
     let lists = lists(&repo, "images/user/Dockerfile,images/gpu/environment.yml");
     let image = "--image ghcr.io/lake/user";
-    let builds = format!("lake staging {image}\nlake prod {image}");
+    let builds = format!("lake staging {image}\nriver prod {image}");
     assert_eq!(lists["wave-1"]["images"][1]["builds"], builds);
 }
 
@@ -249,4 +253,70 @@ fn more_images_than_jobs() {
     let file = pipeline(&repo, "images/user/Dockerfile");
     let needs = file["staging lake staging"]["needs"].as_array().unwrap();
     assert!(needs.len() <= 50, "{needs:?}");
+}
+
+/// Has buildah keep its images with the repository, and starts a registry: its address.
+fn with_registry(repo: &mut Repo) -> (Running, String) {
+    let folder = repo.cache().join("images");
+    fs::create_dir_all(&folder).unwrap();
+    let storage = folder.join("storage.conf");
+    let shown = folder.display();
+    let text = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{shown}/graph\"\nrunroot = \"{shown}/run\"\n"
+    );
+    fs::write(&storage, text).unwrap();
+    let storage = storage.display().to_string();
+    repo.env
+        .push(("CONTAINERS_STORAGE_CONF".to_owned(), storage));
+    let (registry, address) = start_registry(&folder);
+    (registry, address.trim_start_matches("oci://").to_owned())
+}
+
+/// How often jobs of this name ended in a way.
+fn count(github: &GitHub, name: &str, conclusion: &str) -> usize {
+    let state = github.state();
+    let jobs = state.jobs.iter();
+    jobs.filter(|it| it["name"] == name && it["conclusion"] == conclusion)
+        .count()
+}
+
+/// And in the next run it is there, with those hubs.
+#[test]
+fn a_build_that_fails_holds_back_just_its_hubs() {
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["img-staging", "img-a", "img-b"]);
+    fs::remove_dir_all(repo.root.join("config/clusters/river")).unwrap();
+    let (_registry, registry) = with_registry(&mut repo);
+    let lake = "config/clusters/lake/cluster.yaml";
+    for (hub, image) in [("img-staging", "good"), ("img-a", "bad"), ("img-b", "good")] {
+        let entry = format!("- name: {hub}\n");
+        let image = format!("{{name: {registry}/{image}, path: ../../../images/{image}}}");
+        repo.edit(lake, &entry, &format!("{entry}  images: [{image}]\n"));
+    }
+    repo.write(
+        "images/good/Dockerfile",
+        "FROM scratch\nCOPY Dockerfile /\n",
+    );
+    repo.write("images/bad/Dockerfile", "FROM scratch\nCOPY missing /\n");
+    with_history(&repo);
+    let github = GitHub::start();
+    let results = run(&repo, &github, "main", "deploy-hubs.yaml");
+    let log = || github.state().log.clone();
+    let jobs = ["images", "staging", "prod"].map(|it| results[&format!("wave-1/{it}")]);
+    assert_eq!(jobs, ["failure", "success", "success"], "{}", log());
+    let good = format!("wave 1 / Image {registry}/good");
+    assert_eq!(count(&github, &good, "success"), 1, "{}", log());
+    let held = format!("lake/img-a: held back, since `Image/{registry}/bad` did not go well");
+    assert!(log().contains(&held), "{}", log());
+    assert!(!cluster.history("img-a").contains("deployed"));
+    assert!(cluster.history("img-b").contains("deployed"));
+
+    repo.write("images/bad/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    commit(&repo, "mended");
+    let results = run(&repo, &github, "main", "deploy-hubs.yaml");
+    assert_eq!(results["wave-1/prod"], "success", "{}", log());
+    let bad = format!("wave 1 / Image {registry}/bad");
+    assert_eq!(count(&github, &bad, "success"), 1, "{}", log());
+    assert!(cluster.history("img-a").contains("deployed"));
+    assert!(!cluster.history("img-b").contains("\n2 "));
 }
