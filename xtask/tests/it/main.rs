@@ -17,6 +17,7 @@ mod completion;
 mod config;
 mod config_set;
 mod deploy;
+mod deployer_image;
 mod diff;
 mod differential;
 mod encrypted;
