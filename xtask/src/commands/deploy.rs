@@ -4,18 +4,20 @@ use std::{
     collections::BTreeSet, num::NonZero, process::ExitCode, sync::Mutex, thread, time::Instant,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 use xshell::Shell;
 
 use crate::{
     commands::deploy::{
+        images::Refusals,
         options::Deploy,
         report::DeployReport,
         run::{HubToDeploy, Prepared, Run},
     },
     kubernetes::volumes,
     machine::{
-        parallel, process, programs,
+        parallel, process,
+        programs::{self, Tools},
         terminal::{list, number_of},
         tree::Tree,
         workflow,
@@ -31,6 +33,7 @@ use crate::{
 mod diffs;
 mod freeze;
 mod given;
+mod images;
 pub mod options;
 mod report;
 mod run;
@@ -48,8 +51,12 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     let Some(fleet) = Fleet::load_selected(sh, tree, &what, &args.cluster, select)? else {
         return Ok(ExitCode::SUCCESS);
     };
+    let fleet = fleet.with_image_tags(sh);
     let cluster = fleet.cluster(&args.cluster)?;
     cluster.select_hubs(&args.hubs)?;
+    if args.leaves_hubs() {
+        return build_only(sh, &fleet, args);
+    }
     let hubs = fleet.releases().into_iter().filter_map(|it| it.hub);
     let settings = Settings::load(tree)?;
     if !args.options.diff {
@@ -59,6 +66,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     let tools = programs::provide(sh, programs::FOR_HUBS, cluster.is_local())?;
     let prepared = Prepared::new(&tools, tree, settings, fleet, &args.cluster, &args.options)?;
     let (sh, mut run) = prepared.for_hubs(&tools, args)?;
+    images::warn_of_changes(&sh, &run.fleet, &args.cluster)?;
     if let Some(session) = &mut run.session {
         session.record.ignore_staging = args.ignore_staging.clone();
         args.options
@@ -77,11 +85,45 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();
         volumes::refuse_unknown(&session.api, &names, &args.options.delete_volumes)?;
     }
-    deploy_hubs(&sh, &run, &hubs, args)?;
+    let mut refusals = Refusals::new();
+    if args.build || args.push {
+        let hubs = hubs.iter().map(|it| it.hub);
+        refusals.extend(images::build(&sh, &run.fleet, args, hubs)?);
+    }
+    refusals.extend(missing_images(&tools, &run, &hubs, args)?);
+    deploy_hubs(&sh, &run, &hubs, &refusals, args)?;
     if let Some(nodes) = run.rehearsal().filter(|_| !args.options.dry_run) {
         tell_what_next(&args.cluster, nodes);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds images, and leaves the hubs as they are.
+fn build_only(sh: &Shell, fleet: &Fleet, args: &Deploy) -> Result<ExitCode> {
+    let hubs = fleet.releases().into_iter().filter_map(|it| it.hub);
+    let failed = images::build(sh, fleet, args, hubs)?;
+    say!("no hub was deployed, since `--deploy` is not given");
+    ensure!(
+        failed.is_empty(),
+        "no image for {} of `{}`",
+        list(failed.keys()),
+        args.cluster
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The hubs whose own images are not in their registries, and why. Nobody pulls images on simulated nodes.
+fn missing_images(
+    tools: &Tools,
+    run: &Run,
+    hubs: &[HubToDeploy],
+    args: &Deploy,
+) -> Result<Refusals> {
+    let is_simulated = run.rehearsal() == Some(Nodes::Simulated);
+    if args.options.dry_run || args.skip_image_check || is_simulated {
+        return Ok(Refusals::new());
+    }
+    images::missing(tools, run, run.fleet.cluster(&args.cluster)?, hubs)
 }
 
 /// Has the person confirm what the differences have shown.
@@ -156,7 +198,13 @@ fn show_diffs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Res
 }
 
 /// Deploys hubs side by side, each one after those that gate it.
-fn deploy_hubs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Result<()> {
+fn deploy_hubs(
+    sh: &Shell,
+    run: &Run,
+    hubs: &[HubToDeploy],
+    refusals: &Refusals,
+    args: &Deploy,
+) -> Result<()> {
     let names = hubs.iter().map(HubToDeploy::name).collect();
     let report = DeployReport::new(&run.mask, args.options.format, &args.cluster, names);
     let crds = Mutex::new(BTreeSet::new());
@@ -178,7 +226,11 @@ fn deploy_hubs(sh: &Shell, run: &Run, hubs: &[HubToDeploy], args: &Deploy) -> Re
             }
         }
         let started = Instant::now();
-        report.add(index, started, run.deploy_hub(sh, hub, args, &crds));
+        let deployed = match refusals.get(hub.name()) {
+            Some(why) => Err(anyhow!("{why}")),
+            None => run.deploy_hub(sh, hub, args, &crds),
+        };
+        report.add(index, started, deployed);
     });
     report.finish(&format!("{} hubs", hubs.len()))
 }

@@ -1,5 +1,5 @@
 //! Reports every problem of a repository's configuration with its place, without network, credentials or helm. `--render` also
-//! runs helm.
+//! runs helm, and `--images` asks registries, too.
 
 use std::process::ExitCode;
 
@@ -18,13 +18,15 @@ use crate::{
     settings::Settings,
 };
 
+mod images;
 mod render;
 
 /// Check clusters, hubs and their values, and report every problem with its place
 ///
 /// Without arguments everything of every cluster is checked. Values are merged as helm merges them and checked with the
 /// charts' schemas. Encrypted files are checked by the keys and types that sops leaves readable. Nothing is decrypted and no
-/// network is used; a chart dependency that is missing from the cache is reported as not checked.
+/// network is used; a chart dependency that is missing from the cache is reported as not checked. `--fetch`, `--render` and
+/// `--images` use the network.
 ///
 /// The exit status is 1 if there are problems. Warnings and suggestions do not change it.
 #[derive(clap::Args, Default)]
@@ -33,7 +35,8 @@ Examples:\n\
 \x20 cargo xtask validate                      everything\n\
 \x20 cargo xtask validate lake prod            one hub\n\
 \x20 cargo xtask validate support-config lake  what the cluster's hubs share\n\
-\x20 cargo xtask validate --render --fetch     also render with helm, with all charts there")]
+\x20 cargo xtask validate --render --fetch     also render with helm, with all charts there\n\
+\x20 cargo xtask validate --images             also look for every image in its registry")]
 pub struct Validate {
     /// What to check: all, cluster-config, hub-config, support-config or authenticator-config [default: all]
     #[arg(add = ArgValueCandidates::new(words_for_what))]
@@ -45,13 +48,16 @@ pub struct Validate {
     /// Also render every release with helm, as it would be deployed, and check its manifests
     #[arg(long)]
     render: bool,
+    /// Also ask registries whether every image exists for the architecture of the nodes; implies --render
+    #[arg(long)]
+    images: bool,
     /// Check what git would commit, and not the files in the work tree, as hooks do
     #[arg(long)]
     staged: bool,
     /// First fetch the charts that charts depend on into the cache
     #[arg(long)]
     fetch: bool,
-    /// Treat what could not be checked as a problem
+    /// Treat what could not be checked as a problem, except for want of a login to a registry
     #[arg(long)]
     strict: bool,
     /// How to print problems [default: text, but github in a GitHub workflow]
@@ -170,7 +176,7 @@ fn check(
     fleet: Fleet,
     args: &Validate,
 ) -> Result<Vec<Problem>> {
-    if !args.fetch && !args.render {
+    if !args.fetch && !args.render && !args.images {
         let fleet = fleet.with_charts(fetch::cached_schemas());
         return Ok(once(rules::check(&fleet, sh), args.strict));
     }
@@ -184,8 +190,12 @@ fn check(
             fleet.not_prepared(chart, err, &mut found);
         }
     }
-    if args.render {
-        found.extend(render::render(helm, &fleet, &prepared)?);
+    if args.render || args.images {
+        let rendered = render::render(helm, &fleet, &prepared)?;
+        found.extend(rendered.problems);
+        if args.images {
+            found.extend(images::check(&fleet, settings, &rendered.images));
+        }
     }
     Ok(once(found, args.strict))
 }

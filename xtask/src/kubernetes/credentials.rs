@@ -2,6 +2,7 @@
 
 mod aws;
 mod azure;
+mod docker_config;
 mod gcp;
 pub(crate) mod login;
 mod passwords;

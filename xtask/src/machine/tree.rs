@@ -111,6 +111,11 @@ impl Tree {
         !ignored.iter().any(|it| it == name)
     }
 
+    /// Whether these are the files that git would commit now.
+    pub(crate) fn is_index(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     /// What to say of a file that is not there.
     pub(crate) fn missing(&self) -> &'static str {
         match &self.snapshot {

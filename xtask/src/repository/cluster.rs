@@ -152,23 +152,32 @@ pub(crate) struct OwnImage {
 #[derive(Clone, Deserialize, PartialEq, Eq)]
 #[serde(untagged)]
 enum ValuesPaths {
+    /// cluster.yaml has none.
+    #[serde(skip)]
+    OfUsers(String),
     One(String),
     Several(Vec<String>),
 }
 
 impl Default for ValuesPaths {
     fn default() -> ValuesPaths {
-        ValuesPaths::One("jupyterhub.singleuser.image".to_owned())
+        ValuesPaths::OfUsers("jupyterhub.singleuser.image".to_owned())
     }
 }
 
 impl OwnImage {
-    /// The values whose `name` and `tag` are this image's, as helm's `--set` names them.
+    /// The values whose `name` and `tag` are this image's, as helm's `--set` names them. Where cluster.yaml has none, they are
+    /// at another depth in charts that are built on other ones (see image_values.rs).
     pub(crate) fn values_paths(&self) -> &[String] {
         match &self.values_path {
-            ValuesPaths::One(path) => std::slice::from_ref(path),
+            ValuesPaths::OfUsers(path) | ValuesPaths::One(path) => std::slice::from_ref(path),
             ValuesPaths::Several(paths) => paths,
         }
+    }
+
+    /// Whether cluster.yaml leaves it to the chart where the image is among its values.
+    pub(crate) fn is_of_users(&self) -> bool {
+        matches!(self.values_path, ValuesPaths::OfUsers(_))
     }
 }
 

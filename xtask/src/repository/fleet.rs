@@ -24,8 +24,10 @@ use crate::{
     repository::{
         cluster::Cluster,
         cluster_yaml, freezes,
+        image_values::{self, Around, ImageTags, ImageValues},
         jsonnet::{self, MadeFiles, MadeKey},
         keys::KeyFile,
+        own_images,
         problem::{self, Problem, Problems, What},
         recipients::Recipients,
         release_config::{ListedFile, ReleaseConfig},
@@ -57,6 +59,8 @@ pub(crate) struct Fleet {
     beside: BTreeMap<PathBuf, ValuesFile>,
     pub(crate) charts: BTreeMap<ChartPath, Result<Chart>>,
     pub(crate) recipients: Recipients,
+    /// The tags of own images; none unless they are asked for.
+    pub(crate) image_tags: ImageTags,
     pub(crate) files: Files,
     /// What came up while reading.
     pub(crate) findings: Vec<ReadFinding>,
@@ -288,6 +292,20 @@ impl Fleet {
         self
     }
 
+    /// Asks git for the tags of all own images of the releases, of each folder once.
+    pub(crate) fn with_image_tags(mut self, sh: &Shell) -> Fleet {
+        let mut tags = ImageTags::new();
+        for image in self.releases().iter().flat_map(ReleaseConfig::images) {
+            let folder = &image.image.path;
+            if !tags.contains_key(folder) {
+                let tag = own_images::tag(sh, &self.tree, folder);
+                tags.insert(folder.clone(), tag.map_err(|err| format!("{err:#}")));
+            }
+        }
+        self.image_tags = tags;
+        self
+    }
+
     pub(crate) fn wants(&self, what: What) -> bool {
         self.what.contains(&what)
     }
@@ -370,10 +388,12 @@ impl Fleet {
         files_of_release(release).map(|(path, at)| (path.as_path(), *at, self.file(release, path)))
     }
 
-    /// Whether a value of a release is set in one of its files, and no default of its chart.
+    /// Whether a value of a release is set in one of its files, or by an own image, and no default of its chart.
     pub(crate) fn is_set(&self, release: &ReleaseConfig, at: Place) -> bool {
         let mut listed = self.files_of(release);
-        listed.any(|(_, _, file)| file.number == at.file) || self.is_made(release, at)
+        listed.any(|(_, _, file)| file.number == at.file)
+            || self.is_made(release, at)
+            || at.file == release.cluster.at().file
     }
 
     /// Whether a value of a release is one that jsonnet makes for it.
@@ -422,8 +442,33 @@ impl Fleet {
         jsonnet::sources(&self.made, release.cluster, release.hub)
     }
 
-    /// Values that people set, all of a release's files together that can be read.
+    /// Values that people set: all of a release's files together that can be read, and its own images.
     pub(crate) fn set(&self, release: &ReleaseConfig) -> Map {
+        let mut set = self.set_by_files(release);
+        let by_images = self.image_values(release, &set);
+        yaml::merge(&mut set, by_images.values);
+        set
+    }
+
+    /// What own images of a release set over these values, which its files set.
+    pub(crate) fn image_values<'a>(
+        &self,
+        release: &ReleaseConfig<'a>,
+        set: &Map,
+    ) -> ImageValues<'a> {
+        if release.images().next().is_none() {
+            return ImageValues::default();
+        }
+        let (values, enabled) = match self.compute(release, set) {
+            Ok((values, enabled)) => (values, Some(enabled)),
+            Err(_) => (Node::nowhere(Data::Map(set.clone())), None),
+        };
+        let around = Around { values, enabled };
+        image_values::find(release, &self.image_tags, around)
+    }
+
+    /// Values that all of a release's files together set which can be read.
+    pub(crate) fn set_by_files(&self, release: &ReleaseConfig) -> Map {
         let mut set = Map::new();
         for path in release.values_files() {
             if let Some(values) = self.file(release, path).values() {

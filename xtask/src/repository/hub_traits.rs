@@ -198,5 +198,7 @@ pub(crate) fn plain_values(fleet: &Fleet, release: &ReleaseConfig) -> PlainValue
             .files
             .extend(values.map(|it| Node::nowhere(Data::Map(it))));
     }
+    let by_images = fleet.image_values(release, &fleet.set_by_files(release));
+    plain.files.push(Node::nowhere(Data::Map(by_images.values)));
     plain
 }

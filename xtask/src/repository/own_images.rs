@@ -61,25 +61,33 @@ pub(crate) fn is_dirty(sh: &Shell, tree: &Tree, folder: &Path) -> Result<bool> {
     Ok(!status.trim().is_empty())
 }
 
-/// Whether commits changed something in the folder: those of a range as `A...B` or `A..B`.
-pub(crate) fn is_changed_by(sh: &Shell, tree: &Tree, range: &str, folder: &Path) -> Result<bool> {
+/// An error if git does not know all commits of a range, which is `A...B` or `A..B`.
+pub(crate) fn refuse_unknown(sh: &Shell, tree: &Tree, range: &str) -> Result<()> {
     ensure!(
         range.contains("..") && !range.starts_with('-'),
         "`{range}` is no range of commits\nhint: `--commit-range main...HEAD`"
     );
+    let sh = in_root(sh, tree);
+    if process::read(&sh, cmd!(sh, "git diff --shortstat {range} --")).is_ok() {
+        return Ok(());
+    }
+    let why = if is_shallow(&sh) {
+        ", which is shallow\nhint: `git fetch --unshallow`, or in a workflow `fetch-depth: 0`"
+    } else {
+        "\nhint: `git fetch origin` first?"
+    };
+    bail!("this clone does not have all commits of `{range}`{why}")
+}
+
+/// Whether commits changed something in the folder: those of a range that git knows.
+pub(crate) fn is_changed_by(sh: &Shell, tree: &Tree, range: &str, folder: &Path) -> Result<bool> {
     let sh = in_root(sh, tree);
     let all = ["--name-only", "--no-renames", "--ignore-submodules=none"];
     let diff = cmd!(
         sh,
         "git --literal-pathspecs diff {all...} {range} -- {folder}"
     );
-    let names = process::read(&sh, diff).with_context(|| match is_shallow(&sh) {
-        true => format!(
-            "this clone is shallow and may lack commits of `{range}`: `git fetch --unshallow`, or in a workflow `fetch-depth: 0`"
-        ),
-        false => format!("`{range}` is no range of commits"),
-    })?;
-    Ok(!names.trim().is_empty())
+    Ok(!process::read(&sh, diff)?.trim().is_empty())
 }
 
 fn in_root(sh: &Shell, tree: &Tree) -> Shell {

@@ -103,6 +103,13 @@ impl Problems<'_> {
         self.add(level, finding.rule, Some(at), finding.message.clone());
     }
 
+    /// Whether there is something to mend at this place already.
+    pub(crate) fn has_any_at(&self, at: Place) -> bool {
+        let path = self.files.path(at.file).display().to_string();
+        let mut found = self.found.iter();
+        found.any(|it| it.path == path && it.line == at.line && it.column == at.column)
+    }
+
     pub(crate) fn add(
         &mut self,
         level: Level,

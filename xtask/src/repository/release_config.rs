@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::{
     charts::ChartPath,
     machine::tree::Tree,
-    repository::cluster::{Cluster, Hub, Support},
-    yaml::Place,
+    repository::cluster::{Cluster, Hub, OwnImage, Support},
+    yaml::{Node, Place},
 };
 
 /// The chart of what a cluster's hubs share.
@@ -14,6 +14,29 @@ pub(crate) const SUPPORT_CHART: &str = "helm-charts/support";
 
 /// A file, by its path from the root, and where cluster.yaml lists it.
 pub(crate) type ListedFile = (PathBuf, Option<Place>);
+
+/// An image that is built from a folder, as cluster.yaml has it.
+#[derive(Clone, Copy)]
+pub(crate) struct ListedImage<'a> {
+    pub(crate) image: &'a OwnImage,
+    yaml: Option<&'a Node>,
+}
+
+impl ListedImage<'_> {
+    /// Where cluster.yaml has one of its keys, or the image itself.
+    pub(crate) fn place(&self, path: &[&str]) -> Option<Place> {
+        let yaml = self.yaml?;
+        yaml.get(path).map_or(yaml.at, |it| it.at)
+    }
+
+    /// Where cluster.yaml has this one of its values paths.
+    pub(crate) fn place_of_path(&self, index: usize) -> Option<Place> {
+        let paths = self.yaml?.get(&["values_path"]);
+        let item = paths.and_then(|it| it.as_list()?.get(index));
+        item.or(paths)
+            .map_or_else(|| self.place(&["name"]), |it| it.at)
+    }
+}
 
 /// A hub, or what a cluster's hubs share.
 pub(crate) struct ReleaseConfig<'a> {
@@ -90,6 +113,22 @@ impl<'a> ReleaseConfig<'a> {
     /// For messages about what may differ between clusters: "hub `prod` of `lake`".
     pub(crate) fn shown_with_cluster(&self) -> String {
         format!("{} of `{}`", self.shown(), self.cluster.name)
+    }
+
+    /// Its images that are built from folders.
+    pub(crate) fn images(&self) -> impl Iterator<Item = ListedImage<'a>> {
+        let cluster = self.cluster;
+        let hub = self.hub.into_iter();
+        hub.flat_map(move |hub| {
+            let section = ["hubs", &hub.index.to_string(), "images"];
+            let section = cluster.yaml.get(&section).and_then(Node::as_list);
+            let section = section.unwrap_or_default();
+            let images = hub.images.iter().enumerate();
+            images.map(|(index, image)| ListedImage {
+                image,
+                yaml: section.get(index),
+            })
+        })
     }
 
     /// The paths of all files that it lists, from the root.

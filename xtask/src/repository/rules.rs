@@ -23,10 +23,10 @@ use crate::{
         cluster::{Cluster, Hub},
         coordinates, domains,
         fleet::{Fleet, ReadFinding},
-        gates,
-        images::{self, LooseImage},
+        gates, image_rules,
         ingress::{self, IngressHost},
         keys::KeyFile,
+        loose_images::{self, LooseImage},
         plain_secrets::{kind_of_secret, looks_secret},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
         quotes,
@@ -54,6 +54,7 @@ const CLUSTER_RULES: &[(&[What], ClusterRule)] = &[
         &[What::Clusters, What::Hubs, What::Support],
         keys_are_encrypted,
     ),
+    (&[What::Clusters, What::Hubs], image_rules::check_cluster),
     (&[What::Hubs, What::Support], values_files_are_listed),
 ];
 
@@ -65,6 +66,7 @@ const RELEASE_RULES: &[ReleaseRule] = &[
     files_can_be_read,
     secrets_are_encrypted,
     no_secrets_in_plain_text,
+    image_rules::check,
 ];
 
 /// Runs all rules.
@@ -89,7 +91,8 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
         images.extend(named.images);
     }
     found.extend(ingress::hosts_of_two_hubs(fleet, &hosts));
-    found.extend(images::told(fleet, &images));
+    found.extend(loose_images::told(fleet, &images));
+    found.extend(image_rules::uncommitted(fleet, sh));
     found
 }
 
@@ -161,7 +164,8 @@ fn check_release<'a>(
             let values = Node::nowhere(Data::Map(values));
             if is_wanted {
                 values_rules::check(fleet, release, &enabled, &values, problems);
-                named.images = images::loose(fleet, release, &enabled, &values);
+                image_rules::places_are_known(fleet, release, problems);
+                named.images = loose_images::loose(fleet, release, &enabled, &values);
                 if fleet.is_readable(release) {
                     named.hosts = ingress::hosts(fleet, release, &enabled, &values);
                 }

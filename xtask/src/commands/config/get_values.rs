@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 use xshell::Shell;
@@ -95,6 +95,9 @@ struct Row<'a> {
     /// From the root. None for what helm adds by itself.
     file: Option<String>,
     line: Option<u32>,
+    /// The folder that an own image is built from, if the value is part of its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    built_from: Option<String>,
 }
 
 fn is_false(it: &bool) -> bool {
@@ -187,7 +190,9 @@ impl Question {
                 );
             }
         }
-        if self.has_defaults {
+        let fleet = fleet.with_image_tags(sh);
+        // Where an own image is set depends on the chart.
+        if self.has_defaults || !fleet.image_tags.is_empty() {
             return Ok(fleet.with_charts(fetch::cached_schemas()));
         }
         Ok(fleet)
@@ -201,6 +206,10 @@ impl Question {
     ) -> Result<ReleaseValues<'a>> {
         for (path, _, file) in fleet.files_of(release) {
             file.refuse_unreadable(path)?;
+        }
+        for image in release.images() {
+            let tag = &fleet.image_tags[&image.image.path];
+            tag.as_ref().map_err(|why| anyhow!("{why}"))?;
         }
         let mut looked = ReleaseValues {
             release,
@@ -300,13 +309,18 @@ impl<'a> ReleaseValues<'a> {
     /// What is to be printed.
     fn rows(&self, fleet: &Fleet) -> Vec<Row<'a>> {
         let doubtful = doubtful_files(fleet, self.release);
+        let images = fleet.image_values(self.release, &fleet.set_by_files(self.release));
         let mut rows = Vec::new();
         for path in &self.paths {
             let node = path.find(&self.values).expect("it was found there");
             path.visit_leaves(node, &mut |path, node| {
                 // What a release without any values has.
                 if !path.0.is_empty() {
-                    rows.push(row(fleet, self.release, &doubtful, &path, node));
+                    let built_from = images.folder_of(&path);
+                    rows.push(Row {
+                        built_from: built_from.map(|it| it.display().to_string()),
+                        ..row(fleet, self.release, &doubtful, &path, node)
+                    });
                 }
             });
         }
@@ -348,6 +362,7 @@ fn row<'a>(
         encrypted,
         file: node.at.map(file),
         line: node.at.map(|it| it.line),
+        built_from: None,
     }
 }
 
@@ -503,9 +518,13 @@ impl Row<'_> {
     }
 
     fn place(&self) -> String {
-        match (&self.file, self.line) {
+        let place = match (&self.file, self.line) {
             (Some(file), Some(line)) => format!("{file}:{line}"),
             _ => "-".to_owned(),
+        };
+        match &self.built_from {
+            Some(folder) => format!("{place} (built from {folder})"),
+            None => place,
         }
     }
 }

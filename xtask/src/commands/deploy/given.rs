@@ -16,7 +16,8 @@ use crate::{
         programs::{self, Tools},
     },
     repository::{
-        fleet::Fleet, hub_traits::HubTraits, jsonnet::MadeKey, release_config::ReleaseConfig,
+        cluster::OwnImage, fleet::Fleet, hub_traits::HubTraits, jsonnet::MadeKey,
+        release_config::ReleaseConfig,
     },
 };
 
@@ -84,12 +85,25 @@ impl<'a> Common<'a> {
         for path in config.values_files() {
             self.add_values(&mut digest, config, path);
         }
+        for image in config.images() {
+            self.add_image(&mut digest, image.image)?;
+        }
         if let Some(version) = self.dask_gateway
             && HubTraits::find(self.fleet, config)?.has_dask
         {
             digest.add(version.as_bytes());
         }
         Ok(digest.name())
+    }
+
+    /// Adds an own image, and where it is set. What else is in a list that it is in comes from values files.
+    fn add_image(&self, digest: &mut PartsDigest, image: &OwnImage) -> Result<()> {
+        let tag = &self.fleet.image_tags[&image.path];
+        let tag = tag.as_ref().map_err(|why| anyhow!("{why}"))?;
+        for part in [&image.name, tag].into_iter().chain(image.values_paths()) {
+            digest.add(part.as_bytes());
+        }
+        Ok(())
     }
 
     /// Adds a values file as it lies in the repository or as jsonnet makes it, which is not known if it depends on an encrypted

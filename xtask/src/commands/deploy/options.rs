@@ -16,6 +16,7 @@ use crate::{
 pub(crate) const PREVIEW: &str = "Preview";
 pub(crate) const ON_FAILURE: &str = "On failure";
 pub(crate) const OVERRIDES: &str = "Overrides";
+const IMAGES: &str = "Own images";
 
 #[derive(clap::Args)]
 #[allow(
@@ -113,6 +114,7 @@ Examples:\n\
 \x20 cargo xtask deploy lake staging --dry-run           show what helm would apply\n\
 \x20 cargo xtask deploy lake staging --diff              show what would change, and ask\n\
 \x20 cargo xtask deploy lake prod --rollback-on-failure  go back if it fails\n\
+\x20 cargo xtask deploy lake --build --push --deploy      build and push own images first\n\
 \x20 cargo xtask deploy local                            two hubs on this machine")]
 pub struct Deploy {
     /// Cluster, by its folder in config/clusters/
@@ -133,6 +135,21 @@ pub struct Deploy {
     pub(crate) dask_gateway_version: Option<String>,
     #[command(flatten)]
     pub(crate) options: DeployOptions,
+    /// Do not ask registries whether they have the images that are built from folders of this repository
+    #[arg(long, help_heading = IMAGES)]
+    pub(crate) skip_image_check: bool,
+    /// Build the hubs' own images, each once, and deploy nothing without `--deploy`
+    #[arg(long, conflicts_with_all = ["dry_run", "diff"], help_heading = IMAGES)]
+    pub(crate) build: bool,
+    /// Push the images that are built; one that its registry has already is neither built nor pushed
+    #[arg(long, conflicts_with_all = ["dry_run", "diff"], help_heading = IMAGES)]
+    pub(crate) push: bool,
+    /// Deploy after `--build` and `--push`; a hub whose image was not built is left as it is
+    #[arg(long, help_heading = IMAGES)]
+    pub(crate) deploy: bool,
+    /// Do not check, before anything is built, that images can be built and that registries take our login
+    #[arg(long, help_heading = IMAGES)]
+    pub(crate) no_setup: bool,
     /// Delete the objects that a failed upgrade created
     #[arg(long, help_heading = ON_FAILURE)]
     pub(crate) cleanup_on_fail: bool,
@@ -148,6 +165,11 @@ impl Deploy {
     /// Whether unchanged hubs are left out: also where differences are shown, but not of a dry run's manifests.
     pub(crate) fn skips_unchanged(&self) -> bool {
         self.skip_unchanged && (self.options.diff || !self.options.dry_run)
+    }
+
+    /// Whether no hub is to be changed.
+    pub(crate) fn leaves_hubs(&self) -> bool {
+        (self.build || self.push) && !self.deploy
     }
 
     /// What `helm upgrade` is told besides.

@@ -218,6 +218,8 @@ impl Run {
         for file in config.values_files() {
             values.push(self.files.of(config, file)?.file.path().to_owned());
         }
+        let by_images = self.files.by_images(config)?;
+        values.extend(by_images.map(|it| it.file.path().to_owned()));
         Ok(Release {
             name: config.name(),
             chart: self.chart(&config.chart)?,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 
 use crate::{
     health::address::domain_in,
@@ -18,6 +18,7 @@ use crate::{
         values_file::{ValuesContent, is_jsonnet},
     },
     secrets::{self, Decrypter, InMemory},
+    yaml::{self, Data, Map, Node},
 };
 
 /// What the releases of a run list.
@@ -26,6 +27,8 @@ pub(crate) struct OpenedFiles {
     listed: BTreeMap<PathBuf, Result<InMemory>>,
     /// What jsonnet made.
     made: BTreeMap<MadeKey, Result<InMemory>>,
+    /// What own images set, by the paths of their releases, with "lake/prod" for a hub.
+    by_images: BTreeMap<String, Result<InMemory>>,
     /// Two others, with placeholders, for each one that depends on a secret, by the path that helm is given.
     placeholders: BTreeMap<PathBuf, [InMemory; 2]>,
     /// What jsonnet made of other files for an encrypted domain than for the placeholder of that.
@@ -55,11 +58,13 @@ impl OpenedFiles {
         let mut opened = OpenedFiles {
             listed,
             made: BTreeMap::new(),
+            by_images: BTreeMap::new(),
             placeholders,
             made_of_more: BTreeSet::new(),
         };
         for release in releases {
             opened.add_made(decrypter, fleet, release);
+            opened.add_by_images(fleet, release);
         }
         Ok(opened)
     }
@@ -111,6 +116,63 @@ impl OpenedFiles {
         Ok(given.hiding(vec![domain]))
     }
 
+    /// Adds what a release's own images set. A list among that has all that is in it, also what was encrypted.
+    fn add_by_images(&mut self, fleet: &Fleet, release: &ReleaseConfig) {
+        if release.images().next().is_some() {
+            let made = self.make_by_images(fleet, release);
+            self.by_images.insert(release.path(), made);
+        }
+    }
+
+    fn make_by_images(&mut self, fleet: &Fleet, release: &ReleaseConfig) -> Result<InMemory> {
+        for image in release.images() {
+            let tag = &fleet.image_tags[&image.image.path];
+            tag.as_ref().map_err(|why| anyhow!("{why}"))?;
+        }
+        let source = release.cluster.file();
+        let json = self.json_by_images(fleet, release, None)?;
+        let given = InMemory::plain(&source, json.as_bytes())?;
+        let trials = [
+            self.json_by_images(fleet, release, Some(0))?,
+            self.json_by_images(fleet, release, Some(1))?,
+        ];
+        if trials.iter().any(|it| *it != json) {
+            let [first, second] = trials.map(|it| InMemory::plain(&source, it.as_bytes()));
+            let key = given.file.path().to_owned();
+            self.placeholders.insert(key, [first?, second?]);
+        }
+        Ok(given)
+    }
+
+    /// What own images set over a release's files, or over what one of the sets of placeholders makes of those, as JSON.
+    fn json_by_images(
+        &self,
+        fleet: &Fleet,
+        release: &ReleaseConfig,
+        trial: Option<usize>,
+    ) -> Result<String> {
+        let mut set = Map::new();
+        for path in release.values_files() {
+            let given = self.of(release, path)?;
+            let placeholders = self.placeholders(given.file.path());
+            let file = trial.and_then(|trial| Some(&placeholders?[trial]));
+            if let Data::Map(values) = file.unwrap_or(given).values()?.data {
+                yaml::merge(&mut set, values);
+            }
+        }
+        let by_images = fleet.image_values(release, &set);
+        if let Some(refused) = by_images.refused.first() {
+            bail!("an own image cannot be set: {}", refused.message);
+        }
+        let values = Node::nowhere(Data::Map(by_images.values));
+        Ok(values.to_json().to_string())
+    }
+
+    /// What the own images of a release set, if it has any.
+    pub(crate) fn by_images(&self, release: &ReleaseConfig) -> Result<Option<&InMemory>> {
+        self.by_images.get(&release.path()).map(opened).transpose()
+    }
+
     /// The domain in a hub's `domain_override_file`, if it has one.
     pub(crate) fn domain(&self, release: &ReleaseConfig) -> Result<Option<String>> {
         let Some((path, _)) = &release.domain_override else {
@@ -134,7 +196,8 @@ impl OpenedFiles {
     /// All that could be opened.
     pub(crate) fn all(&self) -> impl Iterator<Item = &InMemory> {
         let listed = self.listed.values().flatten();
-        listed.chain(self.made.values().flatten())
+        let made = self.made.values().flatten();
+        listed.chain(made).chain(self.by_images.values().flatten())
     }
 
     /// The placeholders for a file that depends on a secret, by the path that helm is given.

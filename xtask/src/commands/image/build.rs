@@ -1,12 +1,15 @@
 //! Builds the images of a cluster's hubs that come from folders of the repository.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use xshell::Shell;
 
 use crate::{
-    kubernetes::images::{self, BuildOptions, ImageToBuild},
+    kubernetes::images::{
+        builds::{self, BuildOptions},
+        to_build::{self, BuiltImage, ImageToBuild},
+    },
     machine::{
         process,
         terminal::{self, hint_of_name, list, nearest},
@@ -42,7 +45,7 @@ pub(super) fn build(sh: &Shell, tree: &Tree, args: &Build) -> Result<ExitCode> {
     process::end_in_order();
     let cluster = Cluster::load(tree, &args.cluster)?;
     let hubs = cluster.select_hubs(&args.hubs)?;
-    let images = images::of_hubs(sh, tree, &cluster, &hubs)?;
+    let images = to_build::of_hubs(sh, tree, &cluster, &hubs)?;
     if images.is_empty() {
         let hubs = list(hubs.iter().map(|it| &it.name));
         bail!(
@@ -51,9 +54,35 @@ pub(super) fn build(sh: &Shell, tree: &Tree, args: &Build) -> Result<ExitCode> {
         );
     }
     let images = named(images, args.image.as_deref())?;
-    let built = images::build(sh, tree, &cluster, &images, &args.options)?;
-    terminal::print(&images::report(&cluster, &built)?)?;
+    let built = builds::build(sh, tree, &cluster, &images, &args.options)?;
+    report(&cluster, &built)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what became of the images. An error that names the hubs of those that failed.
+fn report(cluster: &Cluster, built: &[BuiltImage]) -> Result<()> {
+    let mut text = String::new();
+    let mut failed = Vec::new();
+    let mut hubs = BTreeSet::new();
+    for BuiltImage { image, result } in built {
+        let reference = image.reference();
+        match result {
+            Ok(outcome) => text += &format!("{reference} {outcome}\n"),
+            Err(_) => {
+                text += &format!("{reference} failed\n");
+                failed.push(reference);
+                hubs.extend(image.hubs.iter().map(|it| cluster.path_of(it)));
+            }
+        }
+    }
+    terminal::print(&text)?;
+    ensure!(
+        failed.is_empty(),
+        "{} failed; used by {}",
+        list(failed),
+        list(hubs)
+    );
+    Ok(())
 }
 
 /// The image of this name, or all of them without one.

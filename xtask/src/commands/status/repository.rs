@@ -60,6 +60,7 @@ pub(super) fn changed_files(
     paths.push(config.cluster.file());
     paths.extend(config.chart.chart_override.clone());
     paths.extend(source::folders(tree, &config.chart));
+    paths.extend(config.images().map(|it| it.image.path.clone()));
     let root = tree.root();
     let files = |what: &[&str]| -> Result<String> {
         let git = cmd!(

@@ -8,9 +8,10 @@ use xshell::{Cmd, cmd};
 
 use crate::{
     kubernetes::credentials::{
-        aws, azure, gcp,
+        aws, azure,
+        docker_config::{as_in_names, login_in},
+        gcp,
         login::{Login, require_on_path},
-        registry::{DOCKER_HUB_KEY, decoded},
     },
     machine::{process, tree::Tree},
     repository::{
@@ -30,6 +31,13 @@ pub(super) struct Passwords {
 }
 
 impl Passwords {
+    pub(super) fn of_person(logins: Logins) -> Passwords {
+        Passwords {
+            logins,
+            keys: Vec::new(),
+        }
+    }
+
     fn same(hosts: &BTreeSet<String>, user: &str, password: &Secret) -> Passwords {
         let login = (user.to_owned(), password.clone());
         Passwords {
@@ -231,22 +239,4 @@ fn of_amazon(host: &str) -> Result<(&'static str, &str)> {
             "`{host}` is no registry of Amazon's, such as `123456789012.dkr.ecr.us-west-2.amazonaws.com`"
         ),
     }
-}
-
-fn login_in(entry: &Value) -> Result<(String, Secret)> {
-    if let Some(auth) = entry["auth"].as_str() {
-        return decoded(auth);
-    }
-    let user = entry["username"].as_str().context("it has no `auth`")?;
-    let password = entry["password"].as_str().context("it has no `password`")?;
-    Ok((user.to_owned(), Secret::new(password.to_owned())))
-}
-
-/// A registry of docker's configuration as names of images begin.
-fn as_in_names(host: &str) -> String {
-    if host == DOCKER_HUB_KEY {
-        return "docker.io".to_owned();
-    }
-    let rest = host.split_once("://").map_or(host, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest).to_owned()
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,12 +15,10 @@ use serde_json::{Map, Value};
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::credentials::{
-        passwords::Passwords,
-        registry::{DOCKER_HUB_KEY, decoded, link},
-    },
+    kubernetes::credentials::docker_config::{key_of, login_in},
     machine::{paths, process},
     secrets::Secret,
+    services::registry::Logins,
 };
 
 /// How long a program may take that has a person's logins: it may ask them.
@@ -65,29 +66,24 @@ impl PersonsConfig {
     }
 
     /// The logins to these registries, as far as they are known and work for who asks a registry itself.
-    pub(super) fn passwords(&self, sh: &Shell, hosts: &BTreeSet<String>) -> Passwords {
-        let mut passwords = Passwords::default();
+    pub(super) fn logins(&self, sh: &Shell, hosts: &BTreeSet<String>) -> Logins {
+        let mut logins = Logins::new();
         for host in hosts {
             if let Some(login) = self.login(sh, host) {
-                passwords.logins.insert(host.clone(), login);
+                logins.insert(host.clone(), login);
             }
         }
-        passwords
+        logins
     }
 
     fn login(&self, sh: &Shell, host: &str) -> Option<(String, Secret)> {
-        let key = if host == "docker.io" {
-            DOCKER_HUB_KEY
-        } else {
-            host
-        };
+        let key = key_of(host);
         let helper = self.config.get("credHelpers").and_then(|it| it.get(key));
         let helper = helper.or_else(|| self.config.get("credsStore"));
         if let Some(helper) = helper.and_then(Value::as_str) {
             return ask_helper(sh, helper, key);
         }
-        let auth = self.config.get("auths")?.get(key)?.get("auth")?;
-        decoded(auth.as_str()?).ok()
+        login_in(self.config.get("auths")?.get(key)?).ok()
     }
 }
 
@@ -141,6 +137,14 @@ fn add_missing(config: &mut Map<String, Value>, key: &str, other: &Map<String, V
     }
 }
 
+/// Puts a link to a file or folder of the person's own into the private folder, if it is there.
+fn link(from: &Path, to: &Path) -> Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    symlink(from, to).with_context(|| format!("cannot make `{}`", to.display()))
+}
+
 /// Copies a file, or the files in a folder, if it is there.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Ok(content) = fs::read(from) {
@@ -161,6 +165,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn variable(name: &str) -> Option<std::ffi::OsString> {
+fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|it| !it.is_empty())
 }

@@ -1,26 +1,22 @@
 //! Logging in to the registries of own images. What docker, podman and buildah read of it is in a private folder: nothing of
 //! the person's own logins changes.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::Path};
+use std::{collections::BTreeSet, fs};
 
-use anyhow::{Context, Result, ensure};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::{Map, Value, json};
+use anyhow::{Context, Result};
 use xshell::Shell;
 
 use crate::{
     kubernetes::credentials::{
+        docker_config::{encoded, with_logins},
         passwords::{self, Passwords},
         persons_registries::PersonsConfig,
     },
     machine::{paths, private::PrivateFolder, tree::Tree},
     repository::cluster::{Cluster, OwnImage, RegistryLogin},
-    secrets::{Decrypter, Mask, Secret},
+    secrets::{Decrypter, Mask},
     services::registry::{Logins, reference::Reference},
 };
-
-/// docker.io as configurations of docker call it.
-pub(super) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// A login to registries, as long as this lives.
 pub(crate) struct RegistrySession {
@@ -50,7 +46,9 @@ pub(crate) fn logins<'a>(
         }
         let found = match cluster.registry_of(image) {
             Some(login) => passwords::of(decrypter, tree, cluster, login, &hosts_of([image])),
-            None => Ok(persons.passwords(decrypter.sh(), &hosts_of([image]))),
+            None => Ok(Passwords::of_person(
+                persons.logins(decrypter.sh(), &hosts_of([image])),
+            )),
         };
         match found {
             Ok(found) => logins.extend(found.logins),
@@ -75,7 +73,7 @@ impl RegistrySession {
     /// With what the person's own docker and podman know.
     pub(crate) fn of_person(sh: &Shell, hosts: &BTreeSet<String>) -> Result<RegistrySession> {
         let persons = PersonsConfig::load();
-        let passwords = persons.passwords(sh, hosts);
+        let passwords = Passwords::of_person(persons.logins(sh, hosts));
         RegistrySession::new(sh, persons, &Logins::new(), passwords)
     }
 
@@ -127,63 +125,4 @@ fn mask(passwords: &Passwords) -> Mask {
         secrets.insert(encoded(user, password));
     }
     Mask::new(&passwords.keys).and(secrets)
-}
-
-/// docker's configuration with these logins as well. A helper that has the logins of all registries would be asked for these,
-/// too: from now on it is asked for those alone that it has a login for.
-fn with_logins(mut config: Map<String, Value>, own: &Logins) -> Value {
-    if own.is_empty() {
-        return config.into();
-    }
-    let helper = config.remove("credsStore");
-    let mut auths = object(config.remove("auths"));
-    let mut helpers = object(config.remove("credHelpers"));
-    for (host, entry) in &auths {
-        let is_elsewhere = entry.get("auth").is_none();
-        if let Some(helper) = helper.as_ref().filter(|_| is_elsewhere) {
-            helpers.entry(host.clone()).or_insert(helper.clone());
-        }
-    }
-    for (host, (user, password)) in own {
-        let key = if host == "docker.io" {
-            DOCKER_HUB_KEY
-        } else {
-            host
-        };
-        helpers.remove(key);
-        auths.insert(key.to_owned(), json!({"auth": encoded(user, password)}));
-    }
-    config.insert("auths".to_owned(), auths.into());
-    config.insert("credHelpers".to_owned(), helpers.into());
-    config.into()
-}
-
-fn object(value: Option<Value>) -> Map<String, Value> {
-    match value {
-        Some(Value::Object(fields)) => fields,
-        _ => Map::new(),
-    }
-}
-
-fn encoded(user: &str, password: &Secret) -> String {
-    BASE64_STANDARD.encode(format!("{user}:{}", password.exposed()))
-}
-
-/// Puts a link to a file or folder of the person's own into the private folder, if it is there.
-pub(super) fn link(from: &Path, to: &Path) -> Result<()> {
-    if !from.exists() {
-        return Ok(());
-    }
-    symlink(from, to).with_context(|| format!("cannot make `{}`", to.display()))
-}
-
-/// The user and password that docker keeps as one text.
-pub(super) fn decoded(auth: &str) -> Result<(String, Secret)> {
-    let bytes = BASE64_STANDARD.decode(auth.trim());
-    let text = bytes.ok().and_then(|it| String::from_utf8(it).ok());
-    let text = text.context("`auth` is not base64")?;
-    let (user, password) = text.split_once(':').context("`auth` has no `:`")?;
-    ensure!(!password.is_empty(), "`auth` has no password");
-    let password = password.trim_end_matches('\0').to_owned();
-    Ok((user.to_owned(), Secret::new(password)))
 }

@@ -70,6 +70,18 @@ impl Kind {
 impl Engine {
     /// The first one that works. Says which one that is.
     pub(super) fn find(sh: &Shell) -> Result<Engine> {
+        let (engine, name) = Engine::first(sh)?;
+        say!("building with {name}");
+        Ok(engine)
+    }
+
+    /// An error if none works.
+    pub(super) fn check(sh: &Shell) -> Result<()> {
+        Engine::first(sh).map(|_| ())
+    }
+
+    /// The first one that works, and how to call it.
+    fn first(sh: &Shell) -> Result<(Engine, String)> {
         let mut tried = Vec::new();
         for program in ["docker", "podman", "buildah"] {
             match version(sh, program) {
@@ -79,8 +91,7 @@ impl Engine {
                         Kind::Buildx => " and its buildx",
                         _ => "",
                     };
-                    say!("building with {program} {version}{with}");
-                    return Ok(engine);
+                    return Ok((engine, format!("{program} {version}{with}")));
                 }
                 Err(err) => tried.push(format!("  {program}: {err:#}")),
             }

@@ -4,8 +4,12 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use xshell::Shell;
 
-use crate::machine::workflow::variable;
+use crate::{
+    machine::{tree::Tree, workflow::variable},
+    repository::own_images,
+};
 
 /// The commits that decide which images are built.
 pub(super) enum Range {
@@ -16,22 +20,30 @@ pub(super) enum Range {
 }
 
 /// This range of commits; the workflow's own if it is empty.
-pub(super) fn of(range: &str) -> Result<Range> {
+pub(super) fn of(sh: &Shell, tree: &Tree, range: &str) -> Result<Range> {
     if !range.is_empty() {
+        own_images::refuse_unknown(sh, tree, range)?;
         return Ok(Range::Of(range.to_owned()));
     }
+    let found = of_workflow()?;
+    if let Range::Of(range) = &found {
+        own_images::refuse_unknown(sh, tree, range)?;
+    }
+    Ok(found)
+}
+
+fn of_workflow() -> Result<Range> {
     if let Some(file) = variable("GITHUB_EVENT_PATH") {
         let event = fs::read(&file).with_context(|| format!("cannot read `{file}`"))?;
         let event = serde_json::from_slice(&event);
-        return Ok(on_github(
-            &event.with_context(|| format!("`{file}` is not JSON"))?,
-        ));
+        let event = event.with_context(|| format!("`{file}` is not JSON"))?;
+        return Ok(on_github(&event));
     }
     if env::var_os("GITLAB_CI").is_some() {
         return Ok(on_gitlab());
     }
     bail!(
-        "`--commit-range` needs commits outside of a workflow\nhint: `--commit-range main...HEAD`"
+        "outside of a workflow `--commit-range` needs a range\nhint: `--commit-range main...HEAD`"
     )
 }
 

@@ -227,7 +227,7 @@ impl Connections {
         let why = match answer {
             Ok(answer) if !is_for_all(answer.status()) => return Ok(answer),
             Ok(answer) => format!("{server} answers {}", answer.status()),
-            Err(err) => format!("cannot reach {server}: {err}"),
+            Err(err) => format!("cannot reach {server}: {}", reason(err)),
         };
         let why = Unanswered::new(why);
         lock(&self.given_up).insert(host.clone(), why.clone());
@@ -259,6 +259,15 @@ impl Connections {
             why: format!("{} has no such image, or wants a login for it", host.name),
             wants_login: true,
         }
+    }
+}
+
+/// Why there is no answer, as people say it.
+fn reason(err: ureq::Error) -> String {
+    match err {
+        ureq::Error::Io(err) => err.to_string(),
+        ureq::Error::Timeout(_) => format!("no answer in {} s", PATIENCE.as_secs()),
+        err => err.to_string(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     charts::values::EnabledChart,
     machine::{paths, terminal::list},
     repository::{
+        cluster::Cluster,
         fleet::Fleet,
         release_config::ReleaseConfig,
         release_values::paths_of_key,
@@ -89,7 +90,14 @@ impl Targets<'_> {
         let own = own_file(fleet, self.readers, self.named, release);
         let file = match (self.file, setter) {
             (Some(file), _) => file_named(fleet, release, file)?,
-            (None, Some(at)) => editable(fleet, self.readers, self.named, at, own.ok())?,
+            (None, Some(at)) => editable(
+                fleet,
+                release.cluster,
+                self.readers,
+                self.named,
+                at,
+                own.ok(),
+            )?,
             (None, None) => {
                 if let Some(at) = old.as_ref().and_then(|it| it.at) {
                     refuse_default_of_ours(fleet, release, at, own.as_ref().ok())?;
@@ -135,6 +143,7 @@ pub(crate) fn shown(fleet: &Fleet, at: Place) -> String {
 /// The file that sets a value, if it may be changed.
 fn editable(
     fleet: &Fleet,
+    cluster: &Cluster,
     readers: &Readers,
     named: &[String],
     at: Place,
@@ -142,6 +151,11 @@ fn editable(
 ) -> Result<PathBuf> {
     let path = fleet.files.path(at.file);
     let place = shown(fleet, at);
+    if cluster.at().file == at.file {
+        bail!(
+            "{place} sets it: it is an image that is built from a folder, and its tag is the last commit that changed that"
+        );
+    }
     let own = own.map_or_else(String::new, |it| {
         format!("; `--file {}` sets it for this hub alone", it.display())
     });

@@ -1,0 +1,310 @@
+//! Rules about images that are built from folders of the repository.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use xshell::{Shell, cmd};
+
+use crate::{
+    charts::values::EnabledChart,
+    machine::{process, tree::Kind},
+    repository::{
+        cluster::{Builder, Cluster, OwnImage, Provider, RegistryLogin},
+        fleet::Fleet,
+        image_values::{ImagePlace, ImageValues},
+        keys,
+        problem::{Problem, Problems},
+        release_config::{ListedImage, ReleaseConfig},
+    },
+    yaml::{Data, KeyPath, Map, Node, Place, Step},
+};
+
+const RULE: &str = "own-images";
+
+/// Checks the own images of a release: what they are built from, and where they are among its values.
+pub(crate) fn check(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
+    if release.images().next().is_none() {
+        return;
+    }
+    for image in release.images() {
+        can_be_built(fleet, &image, problems);
+        is_no_other(fleet, release, &image, problems);
+        if let Some(login) = &image.image.registry {
+            let at = image.place(&["registry"]);
+            can_log_in(fleet, release.cluster, login, at, problems);
+        }
+    }
+    let set = fleet.set_by_files(release);
+    let by_images = fleet.image_values(release, &set);
+    are_set_once(&by_images, problems);
+    if fleet.knows_all_of(release) {
+        for refused in &by_images.refused {
+            problems.problem(RULE, refused.at, refused.message.clone());
+        }
+    }
+    for place in &by_images.places {
+        nothing_is_overridden(fleet, release, place, &set, problems);
+    }
+}
+
+/// Checks how the images of a cluster's hubs get to their registry, if it has any.
+pub(crate) fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Problems) {
+    let mut images = cluster.hubs.iter().flat_map(|it| &it.images);
+    let is_used = images.any(|it| it.registry.is_none());
+    if let Some(login) = cluster.registry.as_ref().filter(|_| is_used) {
+        let at = cluster.yaml.get(&["registry"]).and_then(|it| it.at);
+        can_log_in(fleet, cluster, login, at, problems);
+    }
+}
+
+/// Images of folders that are in no commit: git is asked once for all of them. Of an index it is not asked, for it is about to
+/// be committed.
+pub(crate) fn uncommitted(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
+    let releases = fleet.releases();
+    let images = releases
+        .iter()
+        .flat_map(|release| release.images().map(move |it| (release, it)));
+    let is_there = |image: &ListedImage| fleet.tree.is_folder(&image.image.path);
+    let images: Vec<_> = images.filter(|(_, it)| is_there(it)).collect();
+    if images.is_empty() || fleet.tree.is_index() {
+        return Vec::new();
+    }
+    let folders: BTreeSet<_> = images.iter().map(|(_, it)| &*it.image.path).collect();
+    let Some(committed) = committed(sh, fleet, &folders) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (release, image) in images {
+        let folder = &image.image.path;
+        if !committed.contains(folder) {
+            let mut problems = fleet.problems_of(release);
+            let message = format!(
+                "no commit has `{}`: a deploy takes the image of the last one that changed it",
+                folder.display()
+            );
+            problems.warning(RULE, image.place(&["path"]), message);
+            found.append(&mut problems.found);
+        }
+    }
+    found
+}
+
+/// Those of the folders that the last commit has; none if git does not tell.
+fn committed(sh: &Shell, fleet: &Fleet, folders: &BTreeSet<&Path>) -> Option<BTreeSet<PathBuf>> {
+    fleet.tree.top_of_git()?;
+    let root = fleet.tree.root();
+    let git = cmd!(sh, "git -C {root} ls-tree -z --name-only HEAD --").args(folders);
+    let listed = process::read(sh, git).ok()?;
+    Some(listed.split('\0').map(PathBuf::from).collect())
+}
+
+fn can_be_built(fleet: &Fleet, image: &ListedImage, problems: &mut Problems) {
+    let OwnImage { path, builder, .. } = image.image;
+    let at = image.place(&["path"]);
+    let shown = path.display();
+    match fleet.tree.find(path) {
+        Ok(Some(found)) if found.kind == Kind::Folder => {}
+        Ok(Some(_)) => return problems.problem(RULE, at, format!("`{shown}` is not a folder")),
+        Ok(None) => {
+            let missing = fleet.tree.missing();
+            return problems.problem(RULE, at, format!("`{shown}` {missing}"));
+        }
+        Err(err) => return problems.problem(RULE, at, format!("`{shown}`: {err:#}")),
+    }
+    if *builder == Builder::Docker && !fleet.tree.is_file(&path.join("Dockerfile")) {
+        let message = format!(
+            "`{shown}` has no Dockerfile; `build: repo2docker` builds an image of other files"
+        );
+        problems.problem(RULE, at, message);
+    }
+    if *builder == Builder::Docker && image.image.base_image.is_some() {
+        let message =
+            "`base_image` is for `build: repo2docker`; a Dockerfile says itself what it builds on";
+        problems.problem(RULE, image.place(&["base_image"]), message);
+    }
+}
+
+/// A hub of any cluster that builds an image of this name from something else would replace it.
+fn is_no_other(
+    fleet: &Fleet,
+    release: &ReleaseConfig,
+    image: &ListedImage,
+    problems: &mut Problems,
+) {
+    let own = image.image;
+    let differs = |it: &OwnImage| {
+        it.name == own.name
+            && (it.path != own.path || it.builder != own.builder || it.base_image != own.base_image)
+    };
+    for cluster in &fleet.clusters {
+        let mut hubs = cluster.hubs.iter();
+        if let Some(hub) = hubs.find(|hub| hub.images.iter().any(differs)) {
+            let other = hub.images.iter().find(|it| differs(it));
+            let path = other.map(|it| it.path.display().to_string());
+            let mut with = format!("`{}`", path.unwrap_or_default());
+            if other.is_some_and(|it| it.path == own.path) {
+                with += " in another way";
+            }
+            let whose = if cluster.name == release.cluster.name {
+                format!("hub `{}`", hub.name)
+            } else {
+                format!("`{}`", cluster.path_of(&hub.name))
+            };
+            let message = format!(
+                "{whose} builds an image `{}`, too, from {with}: give one of them another name",
+                own.name
+            );
+            return problems.problem(RULE, image.place(&["name"]), message);
+        }
+    }
+}
+
+/// Whether a login has a key of its kind: its own, or that of the cluster.
+fn can_log_in(
+    fleet: &Fleet,
+    cluster: &Cluster,
+    login: &RegistryLogin,
+    at: Option<Place>,
+    problems: &mut Problems,
+) {
+    let (key, is_of_cluster, name) = match login {
+        RegistryLogin::Dockerconfig { filename } => (Some(filename), false, "dockerconfig"),
+        RegistryLogin::Gcloud { key } => {
+            let is_gcp = matches!(cluster.provider, Provider::Gcp(_));
+            (key.as_ref(), is_gcp, "gcloud")
+        }
+        RegistryLogin::Aws { key } => {
+            let is_aws = matches!(cluster.provider, Provider::Aws(_));
+            (key.as_ref(), is_aws, "aws")
+        }
+        RegistryLogin::Azure { key } => {
+            let is_azure = matches!(cluster.provider, Provider::Azure(_));
+            (key.as_ref(), is_azure, "azure")
+        }
+    };
+    let Some(path) = key else {
+        if !is_of_cluster {
+            let provider = cluster.provider_name().unwrap_or_default();
+            let message = format!(
+                "`provider: {name}` needs a `key` here, since the cluster's own login is that of `{provider}`"
+            );
+            problems.problem(RULE, at, message);
+        }
+        return;
+    };
+    if let Err(err) = keys::refuse_plain_file(&fleet.tree, path) {
+        problems.problem("key", at, format!("{err:#}"));
+    }
+}
+
+fn are_set_once(by_images: &ImageValues, problems: &mut Problems) {
+    let mut seen: BTreeMap<&KeyPath, &str> = BTreeMap::new();
+    for place in &by_images.places {
+        let name = &place.image.image.name;
+        if let Some(other) = seen.insert(&place.path, name) {
+            let message = format!("`{}` is the place of `{other}` already", place.path);
+            problems.problem(RULE, place.at, message);
+        }
+    }
+}
+
+/// Each image is set where the chart has values, as far as all are known. Comes after the schemas, which may say so better.
+pub(crate) fn places_are_known(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Problems) {
+    if release.images().next().is_none() || !fleet.knows_all_of(release) {
+        return;
+    }
+    let set = fleet.set_by_files(release);
+    let Ok((values, enabled)) = fleet.compute(release, &set) else {
+        return;
+    };
+    for place in fleet.image_values(release, &set).places {
+        let is_told = place.at.is_some_and(|at| problems.has_any_at(at));
+        if let Some(missing) = missing_map(&place.path, &values)
+            && !is_told
+            && !leads_to_missing_chart(&place.path, &enabled)
+        {
+            let message = format!(
+                "`{}`: {} has no values at `{missing}`",
+                place.path,
+                release.shown()
+            );
+            problems.problem(RULE, place.at, message);
+        }
+    }
+}
+
+/// The map that an image should be in, and that nothing has. In a list, and for `kubespawner_override`, people write what
+/// they need.
+fn missing_map(path: &KeyPath, values: &Node) -> Option<KeyPath> {
+    for count in 1..path.0.len() {
+        let above = path.first(count);
+        match above.find(values) {
+            Some(node) if node.as_list().is_some() => return None,
+            Some(_) => {}
+            None if above.0.last() == Some(&Step::Key("kubespawner_override".to_owned())) => {}
+            None => return Some(above),
+        }
+    }
+    None
+}
+
+/// Whether a path leads to the values of a chart that is not there.
+fn leads_to_missing_chart(path: &KeyPath, enabled: &EnabledChart) -> bool {
+    let mut chart = enabled;
+    for step in &path.0 {
+        if chart.chart.is_missing {
+            return true;
+        }
+        let Step::Key(key) = step else { return false };
+        let Some(part) = chart.parts.iter().find(|it| it.name == key) else {
+            return false;
+        };
+        chart = part;
+    }
+    chart.chart.is_missing
+}
+
+/// Warns of names and tags that values files set where an own image is set over them, unless another hub needs the file.
+fn nothing_is_overridden(
+    fleet: &Fleet,
+    release: &ReleaseConfig,
+    place: &ImagePlace,
+    set: &Map,
+    problems: &mut Problems,
+) {
+    let set = Node::nowhere(Data::Map(set.clone()));
+    let Some(node) = place.path.find(&set) else {
+        return;
+    };
+    let whole = node.as_text().map(|_| (place.path.clone(), node));
+    let parts = ["name", "tag"].map(|key| {
+        let below = node.as_map()?.get(key)?;
+        let is_same = key == "name" && below.as_text() == Some(&*place.image.image.name);
+        let path = place.path.join(Step::Key(key.to_owned()));
+        (!is_same && !below.is_null()).then_some((path, below))
+    });
+    for (path, node) in parts.into_iter().chain([whole]).flatten() {
+        let Some(at) = node.at.filter(|it| is_for_own_images(fleet, *it)) else {
+            continue;
+        };
+        let message = format!(
+            "{}: `{path}` has no effect: the image that is built from `{}` is set over it",
+            release.shown(),
+            place.image.image.path.display()
+        );
+        problems.warning(RULE, Some(at), message);
+    }
+}
+
+/// Whether all hubs that list a file have own images.
+fn is_for_own_images(fleet: &Fleet, at: Place) -> bool {
+    let file = fleet.files.path(at.file);
+    let hubs = fleet.clusters.iter().flat_map(|it| &it.hubs);
+    let mut readers = hubs.filter(|hub| {
+        let mut files = hub.helm_chart_values_files.iter();
+        files.any(|it| it == file)
+    });
+    fleet.values.contains_key(file) && readers.all(|it| !it.images.is_empty())
+}
