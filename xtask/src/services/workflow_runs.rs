@@ -144,13 +144,13 @@ impl Job {
 }
 
 /// A job's name without those of the jobs that call its workflow.
-pub(crate) fn plain(name: &str) -> &str {
+fn plain(name: &str) -> &str {
     name.rsplit_once(" / ").map_or(name, |(_, name)| name)
 }
 
 /// The releases that a job deploys by its name: `lake/staging`, `lake/a lake/b` or, in older workflows, `lake a b`, and for the
 /// support chart and all staging hubs `Support and staging of lake`.
-fn releases(name: &str) -> Vec<String> {
+pub(crate) fn releases(name: &str) -> Vec<String> {
     let name = plain(name);
     if let Some(cluster) = name.strip_prefix(FIRST) {
         return vec![format!("{cluster}/")];

@@ -119,6 +119,24 @@ fn what_needs_a_failed_job_is_left_out() {
     assert_eq!(held, r#"["lake/a","lake/b"]"#);
 }
 
+/// Whatever the image is called.
+#[test]
+fn what_needs_an_image_that_was_not_built_is_left_out() {
+    let jobs = json!([
+        {"releases": "lake/a", "needs": ["Image/lake/b", "lake/staging"]},
+        {"releases": "lake/b", "needs": ["Image/ghcr.io/lake/user", "lake/staging"]},
+        {"releases": "lake/c", "needs": ["lake/b"]},
+    ]);
+    let list = json!([
+        failed("Image lake/b", 2),
+        well("Image ghcr.io/lake/gpu ghcr.io/lake/user"),
+        well("lake/staging"),
+        well("lake/b")
+    ]);
+    let step = Step::new(vec![list], &jobs);
+    assert_eq!(step.kept(), ["lake/b", "lake/c"]);
+}
+
 #[test]
 fn what_needs_something_held_back_is_left_out() {
     let mut step = Step::new(vec![json!([well("river/staging")])], &production());

@@ -887,6 +887,7 @@ fn a_workflow_gets_its_lists_and_a_comment() {
         output.keys().collect::<Vec<_>>(),
         [
             "before",
+            "changed-image-jobs",
             "held",
             "prod-hub-matrix-jobs",
             "prod-jobs",

@@ -123,7 +123,7 @@ fn lake(staging: usize) -> Repo {
     repo
 }
 
-fn pipeline(repo: &Repo, changed: &str) -> Map<String, Value> {
+pub(crate) fn pipeline(repo: &Repo, changed: &str) -> Map<String, Value> {
     let text = repo
         .ok(&format!(
             "generate helm-upgrade-jobs {changed} --format gitlab"

@@ -17,6 +17,7 @@ mod completion;
 mod config;
 mod config_set;
 mod deploy;
+mod deployer_image;
 mod deploy_images;
 mod diff;
 mod differential;
@@ -36,6 +37,7 @@ mod health;
 mod homes;
 mod hooks;
 mod image_build;
+mod image_jobs;
 
 mod hub;
 mod images;

@@ -370,6 +370,7 @@ impl Play<'_> {
             command
                 .env("HOME", self.repo.home())
                 .env("XDG_CACHE_HOME", self.repo.cache());
+            command.envs(self.repo.env.iter().cloned());
             command.env("CI", "true").env("GITHUB_OUTPUT", &output);
             command.envs(self.github.variables());
             command.env("GITHUB_REF_NAME", self.branch);
@@ -399,15 +400,15 @@ impl Play<'_> {
 }
 
 /// Plays GitHub: it keeps what it's told, and gives nothing to who has no token.
-struct GitHub {
+pub(crate) struct GitHub {
     address: String,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     /// Of this run.
-    jobs: Vec<Value>,
+    pub(crate) jobs: Vec<Value>,
     /// Those before it.
     runs: Runs,
     is_down: bool,
@@ -416,7 +417,7 @@ struct State {
     /// What the webhook was told.
     told: Vec<Value>,
     /// What the steps said.
-    log: String,
+    pub(crate) log: String,
     /// Of the pull requests that brought these commits.
     labels: BTreeMap<String, Vec<&'static str>>,
     /// The newest commit of the pull request.
@@ -427,7 +428,7 @@ struct State {
 }
 
 impl GitHub {
-    fn start() -> GitHub {
+    pub(crate) fn start() -> GitHub {
         let state = Arc::new(Mutex::new(State::default()));
         let (kept, own) = (state.clone(), Arc::new(Mutex::new(String::new())));
         let address = own.clone();
@@ -442,7 +443,7 @@ impl GitHub {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
@@ -567,7 +568,12 @@ fn answer(state: &mut State, request: &Request, own: &str) -> Answer {
 }
 
 /// What the jobs of a push to this branch came to, in deploy-hubs.yaml or another workflow.
-fn run(repo: &Repo, github: &GitHub, branch: &str, file: &str) -> BTreeMap<String, &'static str> {
+pub(crate) fn run(
+    repo: &Repo,
+    github: &GitHub,
+    branch: &str,
+    file: &str,
+) -> BTreeMap<String, &'static str> {
     github.state().jobs.clear();
     let mut play = Play {
         repo,
@@ -604,7 +610,7 @@ fn push(repo: &Repo, github: &GitHub, branch: &str) -> [&'static str; 5] {
 }
 
 /// A repository in git, whose work tree has what workflows write.
-fn with_history(repo: &Repo) {
+pub(crate) fn with_history(repo: &Repo) {
     repo.write(".gitignore", "/output\n/comment-body.txt\n");
     git(&repo.root, &["init", "--quiet"]);
     commit(repo, "first");

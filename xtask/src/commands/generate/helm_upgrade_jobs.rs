@@ -3,6 +3,7 @@
 mod edits;
 mod gitlab;
 mod held;
+mod images;
 mod lists;
 mod part;
 mod plan;
@@ -42,8 +43,8 @@ use crate::{
 
 /// List the hubs and support charts that have to be redeployed after a change
 ///
-/// A hub is redeployed if there is a change in its values files, what they import in jsonnet, its entry in cluster.yaml, what
-/// cluster.yaml says of logging in, its chart, a chart that this depends on by `file://`, or one of the `core_files` of
+/// A hub is redeployed if there is a change in its values files, what they import in jsonnet, a folder that one of its `images`
+/// is built from, its entry in cluster.yaml, what cluster.yaml says of logging in to the cluster, its chart, a chart that this depends on by `file://`, or one of the `core_files` of
 /// config/xtask.yaml: the code that upgrades. Both versions of a cluster.yaml are compared, as far as git has them: given by a
 /// list of files, it redeploys all of its cluster. Staging hubs are upgraded first: those that are redeployed themselves, and those that a redeployed production hub waits for. In a workflow the lists of
 /// jobs become its outputs and variables, and comment-body.txt is written for the pull request.

@@ -13,7 +13,7 @@ use crate::{
     },
     services::{
         github::{Api, Pages, variable},
-        workflow_runs::plain,
+        workflow_runs::releases,
     },
 };
 
@@ -124,10 +124,10 @@ fn outcomes(api: &Api, known: &mut Pages) -> Result<BTreeMap<String, Outcome>> {
             Some(_) if is_current => Some(Outcome::Failed),
             _ => None,
         };
-        for release in plain(text(job, "name")).split(' ') {
+        for release in releases(text(job, "name")) {
             match outcome {
-                Some(outcome) => outcomes.insert(release.to_owned(), outcome),
-                None => outcomes.remove(release),
+                Some(outcome) => outcomes.insert(release, outcome),
+                None => outcomes.remove(&release),
             };
         }
     }

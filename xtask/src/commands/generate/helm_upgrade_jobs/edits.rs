@@ -20,12 +20,14 @@ use crate::{
 };
 
 /// The keys of a cluster that no deploy reads. All others count, also those that nobody knows.
-const NOT_DEPLOYED: [&str; 7] = [
+const NOT_DEPLOYED: [&str; 9] = [
     "account",
+    "architecture",
     "kubernetes",
     "metadata",
     "paused",
     "provider_url",
+    "registry",
     "tenancy",
     "wave",
 ];

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     commands::generate::{
-        helm_upgrade_jobs::plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
+        helm_upgrade_jobs::{
+            images::Images,
+            plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
+        },
         jobs::Todo,
     },
     repository::cluster_yaml::UnusableCluster,
@@ -35,12 +38,16 @@ const BROKEN_BY_RUNNER: [&str; 4] = [
 const ENVIRONMENT: &str = "hubs";
 
 /// A pipeline with a job for each support chart and each hub, and one for each cluster that waits for a person's approval
-/// before production. Jobs need only jobs of their own cluster, so that a failure holds back no other cluster of the wave, and
-/// all jobs of the waves before. If there are clusters that cannot be used, one job fails with what is wrong with them.
+/// before production. Jobs need only jobs of their own cluster and those that build its images, so that a failure holds back no
+/// other cluster of the wave, and all jobs of the waves before. If there are clusters that cannot be used, one job fails with what is wrong with them.
 pub(crate) fn pipeline(plan: &Plan, unusable: &[UnusableCluster]) -> Result<String> {
     let mut jobs = Jobs::new();
     let mut stages = Vec::new();
     let mut last = None;
+    if !plan.images.is_empty() {
+        add_images(&mut jobs, &plan.images);
+        stages.push(IMAGES.to_owned());
+    }
     let waves: BTreeSet<_> = plan.upgrades.iter().map(|it| it.cluster.wave).collect();
     for wave in waves {
         let names = add_wave(&mut jobs, plan, wave, last.as_ref());
@@ -75,6 +82,9 @@ pub(crate) fn pipeline(plan: &Plan, unusable: &[UnusableCluster]) -> Result<Stri
 /// The stages of each wave. A job can only need those of its own stage and of earlier ones.
 const STAGES: [&str; 4] = ["support", "staging", "approval", "production"];
 
+/// The first stage, if images are built.
+const IMAGES: &str = "images";
+
 /// The last stage, and its job that tells GitLab that nothing was left out.
 const DEPLOYED: &str = "deployed";
 
@@ -91,24 +101,25 @@ fn add_wave(jobs: &mut Jobs, plan: &Plan, wave: u8, before: Option<&String>) -> 
     let mut own = Jobs::new();
     for upgrades in plan.upgrades.iter().filter(|it| it.cluster.wave == wave) {
         add_support(&mut own, upgrades);
-        add_staging(&mut own, upgrades);
+        add_staging(&mut own, upgrades, &plan.images);
         if !upgrades.prod.is_empty() {
             add_approval(&mut own, upgrades);
-            add_prod(&mut own, upgrades);
+            add_prod(&mut own, upgrades, &plan.images);
         }
     }
+    let names: BTreeSet<_> = own.keys().cloned().collect();
     for job in own.values_mut() {
-        wait_for(job, before);
+        wait_for(job, &names, before);
     }
-    let names = own.keys().cloned().collect();
     jobs.extend(own);
-    names
+    names.into_iter().collect()
 }
 
 /// Makes a job that needs no other one of its wave wait for the wave before.
-fn wait_for(job: &mut Value, before: Option<&String>) {
+fn wait_for(job: &mut Value, of_wave: &BTreeSet<String>, before: Option<&String>) {
+    let is_of_wave = |need: &Value| need.as_str().is_some_and(|it| of_wave.contains(it));
     if let (Some(before), Some(needs)) = (before, job["needs"].as_array_mut())
-        && !needs.iter().any(Value::is_string)
+        && !needs.iter().any(is_of_wave)
     {
         needs.push(json!(before));
     }
@@ -142,6 +153,24 @@ fn held_back(plan: &Plan) -> Value {
 /// Jobs by their names.
 type Jobs = BTreeMap<String, Value>;
 
+/// Adds a job for each image. Its name may hold what a shell reads in its own way.
+fn add_images(jobs: &mut Jobs, images: &Images) {
+    for (name, hubs) in images.builds() {
+        let script: Vec<_> = hubs
+            .iter()
+            .map(|it| format!("xtask image build {it} --image \"$IMAGE\" --check-registry --push"))
+            .collect();
+        let job = json!({
+            "stage": IMAGES,
+            "script": script,
+            "needs": [program()],
+            "variables": {"IMAGE": {"value": name, "expand": false}},
+            "retry": retry(),
+        });
+        jobs.insert(image_job(name), job);
+    }
+}
+
 fn add_support(jobs: &mut Jobs, upgrades: &Upgrades) {
     if let Some(name) = support_job(upgrades) {
         let script = format!("xtask deploy-support {}", upgrades.cluster.name);
@@ -150,11 +179,14 @@ fn add_support(jobs: &mut Jobs, upgrades: &Upgrades) {
     }
 }
 
-fn add_staging(jobs: &mut Jobs, upgrades: &Upgrades) {
+fn add_staging(jobs: &mut Jobs, upgrades: &Upgrades, images: &Images) {
     for todo in &upgrades.staging {
-        let needs = support_job(upgrades).into_iter().collect();
-        let job = deploy_hub("staging", upgrades, todo, needs);
-        jobs.insert(staging_job(upgrades, todo), job);
+        let name = staging_job(upgrades, todo);
+        let mut needs = image_jobs(images, todo);
+        needs.extend(support_job(upgrades));
+        let stage = stage("support", upgrades.cluster.wave);
+        let needs = gathered(jobs, &name, &stage, needs);
+        jobs.insert(name, deploy_hub("staging", upgrades, todo, needs));
     }
 }
 
@@ -180,10 +212,11 @@ fn add_approval(jobs: &mut Jobs, upgrades: &Upgrades) {
     jobs.insert(name, job);
 }
 
-fn add_prod(jobs: &mut Jobs, upgrades: &Upgrades) {
+fn add_prod(jobs: &mut Jobs, upgrades: &Upgrades, images: &Images) {
     for todo in &upgrades.prod {
         let name = format!("production {} {}", upgrades.cluster.name, todo.hub.name);
         let mut needs = vec![approval_job(upgrades)];
+        needs.extend(image_jobs(images, todo));
         needs.extend(support_job(upgrades));
         for gate in &upgrades.staging {
             if todo.hub.waits_for(gate.hub) {
@@ -194,6 +227,17 @@ fn add_prod(jobs: &mut Jobs, upgrades: &Upgrades) {
         let needs = gathered(jobs, &name, &stage, needs);
         jobs.insert(name, deploy_hub("production", upgrades, todo, needs));
     }
+}
+
+/// The name of the job that builds an image.
+fn image_job(image: &str) -> String {
+    format!("image {image}")
+}
+
+/// The jobs that build a hub's images.
+fn image_jobs(images: &Images, todo: &Todo) -> Vec<String> {
+    let images = images.of_hub(todo.hub).into_iter();
+    images.map(image_job).collect()
 }
 
 /// The name of the job that upgrades the support chart, if there is one.
@@ -240,17 +284,26 @@ fn deploy_release(
     job
 }
 
-/// A job that runs this script after the jobs that it needs. The program comes from the pipeline that starts this one.
+/// What has the program: a job of the pipeline that starts this one.
+fn program() -> Value {
+    json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"})
+}
+
+/// When GitLab retries a job.
+fn retry() -> Value {
+    json!({"max": 2, "when": BROKEN_BY_RUNNER})
+}
+
+/// A job that runs this script after the jobs that it needs.
 fn deploy(stage: String, script: String, resource_group: &str, needs: Vec<String>) -> Value {
-    let program = json!({"pipeline": "$PARENT_PIPELINE_ID", "job": "build"});
-    let mut all = vec![program];
+    let mut all = vec![program()];
     all.extend(needs.into_iter().map(Value::from));
     json!({
         "stage": stage,
         "script": [script],
         "needs": all,
         "resource_group": resource_group,
-        "retry": {"max": 2, "when": BROKEN_BY_RUNNER},
+        "retry": retry(),
     })
 }
 

@@ -1,10 +1,15 @@
 //! The lists of jobs for the matrices of a workflow.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
     commands::generate::{
-        helm_upgrade_jobs::plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
+        helm_upgrade_jobs::{
+            images::Images,
+            plan::{IGNORE_FREEZE, Plan, SUPPORT, Upgrades},
+        },
         jobs::{JOBS, OfCluster, Share, by_provider, names, reasons, shares, shortened},
     },
     repository::cluster::Hub,
@@ -25,32 +30,41 @@ const LONGEST: usize = 100 << 10;
 /// How many jobs a list has at least if there is so much to do, however long it is.
 const FEWEST: usize = 64;
 
-/// The lists by name: first two in the form of the deployer's first version, then one for each kind of job, and then for
-/// workflows that deploy in waves.
+/// The first word of the name of a job that builds images: `github filter-jobs` reads `Image NAME` as the release `Image/NAME`.
+const IMAGE: &str = "Image";
+
+/// The lists by name: first two in the form of the deployer's first version, then one for each kind of job, then for
+/// workflows that deploy in waves, and last the images that a pull request changes.
 pub(crate) fn lists(plan: &Plan) -> Vec<(&'static str, Value)> {
     let all: Vec<_> = plan.upgrades.iter().collect();
+    let images = &plan.images;
     let mut lists = vec![
         ("support-and-staging-matrix-jobs", first_jobs(&all)),
         ("prod-hub-matrix-jobs", prod_jobs_in_old_form(&all)),
         ("support-jobs", fitting(|most| support_jobs(&all, most))),
         (
             "staging-jobs",
-            fitting(|most| hub_jobs(&all, staging, most)),
+            fitting(|most| hub_jobs(&all, images, staging, most)),
         ),
-        ("prod-jobs", fitting(|most| hub_jobs(&all, prod, most))),
+        (
+            "prod-jobs",
+            fitting(|most| hub_jobs(&all, images, prod, most)),
+        ),
     ];
     let mut busy = Vec::new();
     for (number, name) in WAVES {
         let own = all.iter().copied();
         let own: Vec<_> = own.filter(|it| it.cluster.wave == number).collect();
-        if !own.is_empty() {
+        let first_used = images.of_wave(number);
+        if !own.is_empty() || !first_used.is_empty() {
             busy.push(number);
         }
-        lists.push((name, wave(&own)));
+        lists.push((name, wave(&own, &first_used, images)));
     }
     lists.push(("waves", json!(busy)));
     let held = plan.held.iter().map(|it| it.as_json());
     lists.push(("held", held.collect()));
+    lists.push(("changed-image-jobs", plan.changed_images.jobs()));
     lists
 }
 
@@ -91,12 +105,13 @@ fn prod_jobs_in_old_form(plan: &[&Upgrades]) -> Value {
     jobs.collect()
 }
 
-/// What the jobs of a wave need to know.
-fn wave(plan: &[&Upgrades]) -> Value {
+/// What the jobs of a wave need to know. It builds the images that it is the first to use, of all that are built.
+fn wave(plan: &[&Upgrades], first_used: &Images, images: &Images) -> Value {
     json!({
+        "images": first_used.jobs(),
         "support": fitting(|most| brief(&support_jobs(plan, most))),
-        "staging": fitting(|most| brief(&hub_jobs(plan, staging, most))),
-        "prod": fitting(|most| brief(&hub_jobs(plan, prod, most))),
+        "staging": fitting(|most| brief(&hub_jobs(plan, images, staging, most))),
+        "prod": fitting(|most| brief(&hub_jobs(plan, images, prod, most))),
     })
 }
 
@@ -155,6 +170,7 @@ fn support_job(group: &[&Upgrades], jobs: usize) -> Value {
 
 fn hub_jobs<'a>(
     plan: &[&'a Upgrades<'a>],
+    images: &Images,
     hubs: fn(&'a Upgrades) -> OfCluster<'a>,
     most: usize,
 ) -> Value {
@@ -164,7 +180,7 @@ fn hub_jobs<'a>(
         let parts = with_upgrades(share, plan);
         let needs: Vec<_> = parts
             .iter()
-            .flat_map(|(part, it)| needs(part, it))
+            .flat_map(|(part, it)| needs(part, it, images))
             .collect();
         let is_past_freeze = parts.iter().any(|(part, upgrades)| {
             let names = names(part.todos);
@@ -196,15 +212,21 @@ fn with_upgrades<'a>(
     parts.collect()
 }
 
-/// The releases whose jobs have to go well before these hubs are deployed.
-fn needs(part: &OfCluster, upgrades: &Upgrades) -> Vec<String> {
+/// The images and releases whose jobs have to go well before these hubs are deployed.
+fn needs(part: &OfCluster, upgrades: &Upgrades, images: &Images) -> Vec<String> {
     let cluster = upgrades.cluster;
     let support = upgrades.support.iter().map(|_| SUPPORT);
     let is_waited_for = |gate: &Hub| part.todos.iter().any(|it| it.hub.waits_for(gate));
     let gates = upgrades.staging.iter().map(|it| it.hub);
     let gates = gates.filter(|it| is_waited_for(it));
     let needed = support.chain(gates.map(|it| it.name.as_str()));
-    needed.map(|it| cluster.path_of(it)).collect()
+    let built: BTreeSet<_> = part
+        .todos
+        .iter()
+        .flat_map(|it| images.of_hub(it.hub))
+        .collect();
+    let built = built.into_iter().map(|it| format!("{IMAGE}/{it}"));
+    built.chain(needed.map(|it| cluster.path_of(it))).collect()
 }
 
 /// The reason that a job gives for ignoring a freeze; none if it doesn't.

@@ -16,13 +16,14 @@ use crate::{
         helm_upgrade_jobs::{
             edits::Edits,
             held::{Held, Holding},
+            images::Images,
             part::Part,
         },
         jobs::Todo,
     },
     machine::{terminal::list, tree::Tree},
     repository::{
-        cluster::{Cluster, Hub, Paused, SHARED, Support},
+        cluster::{Cluster, Hub, OwnImage, Paused, SHARED, Support},
         freezes,
         jsonnet::AllSources,
         release_config::{ReleaseConfig, SUPPORT_CHART},
@@ -50,6 +51,10 @@ pub(crate) struct Plan<'a> {
     /// Of each cluster on which something is upgraded.
     pub(crate) upgrades: Vec<Upgrades<'a>>,
     pub(crate) held: Vec<Held<'a>>,
+    /// What has to be built before, unless it is there already.
+    pub(crate) images: Images<'a>,
+    /// The images whose folders changed, also those of hubs that are held.
+    pub(crate) changed_images: Images<'a>,
 }
 
 /// What the labels of one pull request ask for.
@@ -217,6 +222,8 @@ pub(crate) fn plan<'a>(
     let mut plan = Plan {
         upgrades: Vec::new(),
         held: Vec::new(),
+        images: Images::default(),
+        changed_images: Images::default(),
     };
     for cluster in clusters {
         let mut upgrades = Upgrades::of(cluster, &all, part);
@@ -225,14 +232,31 @@ pub(crate) fn plan<'a>(
             upgrades.past_freeze = Upgrades::of(cluster, &past_freeze, part).names();
         }
         plan.held.extend(upgrades.hold(freeze));
+        // Production has the images that were built for the branch `staging`.
         if part != Part::Production {
+            add_changed(&mut plan.changed_images, cluster, &all);
             upgrades.add_gates();
+            plan.images.add_all(cluster, upgrades.hubs());
+        }
+        if part == Part::SupportAndStaging {
+            let later = Upgrades::of(cluster, &all, Part::Production);
+            plan.images.add_all(cluster, later.hubs());
         }
         if !upgrades.is_empty() {
             plan.upgrades.push(upgrades);
         }
     }
     Ok(plan)
+}
+
+/// Adds the images of a cluster's hubs whose folders changed.
+fn add_changed<'a>(images: &mut Images<'a>, cluster: &'a Cluster, reasons: &ByRelease) {
+    for hub in &cluster.hubs {
+        let reasons = reasons.get(&(cluster.name.as_str(), hub.name.as_str()));
+        let is_changed = |image: &OwnImage| reasons.is_some_and(|it| it.for_hubs.has_image(image));
+        let changed = hub.images.iter().filter(|it| is_changed(it));
+        changed.for_each(|it| images.add(cluster, hub, it));
+    }
 }
 
 /// Why releases are upgraded by a change.
@@ -362,6 +386,7 @@ impl<'a> Touched<'a> {
             let file = file.escape_debug();
             reasons.push(format!("Following chart override was modified: {file}"));
         }
+        reasons.extend(self.images(hub));
         let files = hub.helm_chart_values_files.iter();
         let files: Vec<_> = files.chain(&hub.domain_override_file).collect();
         reasons.extend(self.values(&files));
@@ -378,6 +403,26 @@ impl<'a> Touched<'a> {
         }
         let parts = self.edits.get(&cluster.file())?;
         parts.iter().find_map(|it| it.reason(hub))
+    }
+
+    /// Which folders changed that the hub's own images are built from, as a reason.
+    fn images(&self, hub: &Hub) -> Option<String> {
+        let changed = hub.images.iter().filter(|it| self.has_image(it));
+        let folders: BTreeSet<_> = changed
+            .map(|it| it.path.to_string_lossy().escape_debug().to_string())
+            .collect();
+        let folders: Vec<_> = folders.into_iter().collect();
+        (!folders.is_empty()).then(|| {
+            let folders = folders.join(", ");
+            format!("Following image folders were modified: {folders}")
+        })
+    }
+
+    /// Whether something changed in the folder that an image is built from, or a link on the way to it.
+    fn has_image(&self, image: &OwnImage) -> bool {
+        let way = self.tree.way(&image.path);
+        way.iter()
+            .any(|it| self.changed.has(it) || self.changed.within(it).next().is_some())
     }
 
     /// Which of these values files changed, as a reason.
@@ -503,11 +548,15 @@ impl<'a> Upgrades<'a> {
         holding.held
     }
 
+    fn hubs(&self) -> impl Iterator<Item = &'a Hub> {
+        self.staging.iter().chain(&self.prod).map(|it| it.hub)
+    }
+
     /// The names of its releases.
     fn names(&self) -> BTreeSet<&'a str> {
-        let hubs = self.staging.iter().chain(&self.prod);
         let support = self.support.iter().map(|_| SUPPORT);
-        hubs.map(|it| it.hub.name.as_str()).chain(support).collect()
+        let hubs = self.hubs().map(|it| it.name.as_str());
+        hubs.chain(support).collect()
     }
 
     /// Adds the staging hubs that are not redeployed themselves, but that must be ready before a production hub is upgraded.
