@@ -10,15 +10,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use xshell::Shell;
 
 use self::{
-    change::{Change, NewInFile, check, with_old_content, write},
-    place::{AllValues, Readers, Targets},
+    change::{Change, NewInFile, has_effect},
+    place::{AllValues, Targets},
 };
 use crate::{
     charts::fetch,
     machine::{terminal, tree::Tree},
     repository::{
-        cluster_yaml, fleet::Fleet, problem::EVERYTHING, release_config::ReleaseConfig,
-        values_file::ValuesFile,
+        cluster_yaml, edited, fleet::Fleet, problem::EVERYTHING, readers::Readers,
+        release_config::ReleaseConfig, values_file::ValuesFile,
     },
     yaml::{
         self, Data, KeyPath, Node, Step,
@@ -86,11 +86,11 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
     let wish = Wish::read(key, spelt, args.file.as_deref())?;
     let mut fleet =
         Fleet::load(sh, tree, &EVERYTHING, None, &[])?.with_charts(fetch::cached_schemas());
-    warn_of_unknown_clusters(&fleet)?;
+    edited::warn_of_unknown_clusters(&fleet)?;
     let changes = wish.changes(&fleet, names)?;
     let changed: Vec<_> = changes
         .into_iter()
-        .filter(|it| it.differs(&fleet))
+        .filter(|it| it.edited.differs())
         .collect();
     if changed.is_empty() {
         say!(
@@ -100,14 +100,14 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let diffs: String = changed.iter().map(|it| it.diff(&fleet)).collect();
-    let files = with_old_content(&fleet, &changed);
-    check(sh, &mut fleet, &changed)?;
+    let files: Vec<_> = changed.iter().map(|it| &it.edited).collect();
+    edited::check(sh, &mut fleet, &files)?;
+    has_effect(&fleet, &changed)?;
     if args.dry_run {
-        terminal::print_diff(&diffs)?;
+        terminal::print_diff(&edited::diffs(&files))?;
         return Ok(ExitCode::SUCCESS);
     }
-    write(tree, &changed, &files)?;
+    edited::write(tree, &files)?;
     for change in &changed {
         terminal::print(&terminal::only_text(&change.told(&fleet)))?;
     }
@@ -116,19 +116,6 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
         next(&changed)
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says whose hubs may share a file without our knowing it.
-fn warn_of_unknown_clusters(fleet: &Fleet) -> Result<()> {
-    for file in cluster_yaml::files(&fleet.tree)? {
-        if fleet.cluster(cluster_yaml::folder_name(&file)).is_err() {
-            let file = file.display();
-            say!(
-                "warning: `{file}` cannot be read, and so it is not known which files its hubs share"
-            );
-        }
-    }
-    Ok(())
 }
 
 /// The text of a values file with another value, for tests that try many in their own process.
