@@ -4,6 +4,7 @@ mod aws;
 mod azure;
 mod gcp;
 pub(crate) mod login;
+pub(crate) mod registry;
 
 use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};
