@@ -12,7 +12,7 @@ pub(crate) mod fleet;
 pub(crate) mod freezes;
 mod gates;
 pub(crate) mod hub_traits;
-pub(crate) mod images;
+mod images;
 mod ingress;
 pub(crate) mod jsonnet;
 pub(crate) mod keys;
