@@ -163,3 +163,23 @@ fn lock(tree: &Tree) -> Result<File> {
     let file = paths::cache()?.join("config-set").join(name);
     paths::lock(&file, "sets a value")
 }
+
+/// The command that shows what a deploy of these releases would change, in one cluster.
+pub(crate) fn next<'a>(releases: impl IntoIterator<Item = &'a str>) -> String {
+    let releases = releases.into_iter();
+    let releases: BTreeSet<_> = releases.filter_map(|it| it.split_once('/')).collect();
+    let Some((cluster, first)) = releases.first() else {
+        return String::new();
+    };
+    let hubs = releases
+        .iter()
+        .filter(|it| it.0 == *cluster && it.1 != "support");
+    let hubs: Vec<_> = hubs.map(|it| it.1).collect();
+    if *first == "support" && hubs.is_empty() {
+        return format!("`cargo xtask deploy-support {cluster} --diff --dry-run`");
+    }
+    format!(
+        "`cargo xtask deploy {cluster} {} --diff --dry-run`",
+        hubs.join(" ")
+    )
+}

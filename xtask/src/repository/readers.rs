@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::repository::{fleet::Fleet, release_config::ReleaseConfig};
+use crate::{
+    repository::{fleet::Fleet, release_config::ReleaseConfig},
+    yaml::Place,
+};
 
 /// Which releases get values from which files.
 pub(crate) struct Readers {
@@ -43,6 +46,22 @@ impl Readers {
 
     pub(crate) fn real(&self, path: &Path) -> PathBuf {
         self.real[path].clone()
+    }
+
+    /// A place, by the first of the paths under which the fleet has its file.
+    pub(crate) fn one_place(&self, fleet: &Fleet, at: Place) -> Place {
+        let names = self.names(fleet, fleet.files.path(at.file));
+        Place {
+            file: fleet.values[&names[0]].number,
+            ..at
+        }
+    }
+
+    /// Whether a place is another one, in a file that may have several paths.
+    pub(crate) fn is_one_place(&self, fleet: &Fleet, at: Place, other: Place) -> bool {
+        let [path, of_other] = [at, other].map(|it| fleet.files.path(it.file));
+        (at.line, at.column) == (other.line, other.column)
+            && self.real.get(path) == self.real.get(of_other)
     }
 
     /// The paths under which the fleet has a file.

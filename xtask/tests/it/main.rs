@@ -34,6 +34,7 @@ mod homes;
 mod hooks;
 
 mod hub;
+mod image_bump;
 mod inherits;
 mod installed;
 mod jsonnet;

@@ -111,9 +111,11 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
     for change in &changed {
         terminal::print(&terminal::only_text(&change.told(&fleet)))?;
     }
+    let values = changed.iter().flat_map(|it| it.values.values());
+    let releases = values.flat_map(|it| &it.releases).map(String::as_str);
     say!(
         "commit it, or see what a deploy would change: {}",
-        next(&changed)
+        edited::next(releases)
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -262,27 +264,4 @@ impl Wish<'_> {
         }
         self.value.clone()
     }
-}
-
-/// The command that shows what a deploy would change in one cluster.
-fn next(changed: &[Change]) -> String {
-    let values = changed.iter().flat_map(|it| it.values.values());
-    let mut releases: Vec<_> = values
-        .flat_map(|it| &it.releases)
-        .filter_map(|it| it.split_once('/'))
-        .collect();
-    releases.sort_unstable();
-    releases.dedup();
-    let (cluster, first) = releases[0];
-    let hubs = releases
-        .iter()
-        .filter(|it| it.0 == cluster && it.1 != "support");
-    let hubs: Vec<_> = hubs.map(|it| it.1).collect();
-    if first == "support" && hubs.is_empty() {
-        return format!("`cargo xtask deploy-support {cluster} --diff --dry-run`");
-    }
-    format!(
-        "`cargo xtask deploy {cluster} {} --diff --dry-run`",
-        hubs.join(" ")
-    )
 }
