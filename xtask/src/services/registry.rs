@@ -67,6 +67,11 @@ impl<'a> Registries<'a> {
         }
     }
 
+    /// The registry that is asked for an image, which may be a mirror.
+    pub(crate) fn host_of(&self, image: &Reference) -> String {
+        Repository::of(self.settings, image).host.name
+    }
+
     /// Whether an image is there: one `HEAD`.
     pub(crate) fn look(&self, image: &Reference) -> Answer {
         let key = format!("{} {}", image.full_name(), image.version());

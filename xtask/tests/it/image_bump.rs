@@ -1,22 +1,14 @@
 //! What `image bump` makes of values files, with a real registry.
 
-use std::{
-    fs,
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
-use serde_json::json;
-use sha2::{Digest, Sha256};
-
 use crate::{
+    registry::{Program, Registry},
     repo::{Key, Repo},
-    upstream::{Running, start_registry},
 };
 
-const OLD_DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const OLD_DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// Values as they are before and after a bump of `quay.io/pool/scipy`. `<tag>` is the tag wherever it may be written as it
-/// is, `<plain>` without quotes, `<new>` only the new one behind a `:`, and `<digest>` the digits of the digest.
+/// is, `<plain>` without quotes where YAML takes it for a text, `<new>` only the new one behind a `:`, and `<hex>` the digits of the digest.
 const WRITTEN: &[&str] = &[
     "singleuser:\n  # why\n  image:\n    name: quay.io/pool/scipy # 2024.9\n    tag: \"<tag>\" # 2024.9\n    # end\n",
     "singleuser:\n    image:\n        tag: '<tag>'\n        name: 'quay.io/pool/scipy'\n        pullPolicy: Always\n",
@@ -35,8 +27,8 @@ const WRITTEN: &[&str] = &[
     "app: {image: {repository: quay.io/pool/scipy, tag: \"<tag>\"}}\nb: {image: {registry: quay.io, repository: pool/scipy, tag: <plain>}}\n",
     "a: {image: quay.io/pool/scipy<new>}\nb: {image: \"quay.io/pool/scipy<new>\"}\n",
     "a: {image: {name: \"quay.io/pool/scipy:<tag>\", version: 3}}\nb: {image: quay.io/pool/scipy, imageTag: \"<tag>\"}\n",
-    "a: {image: {name: quay.io/pool/scipy, tag: \"<tag>@sha256:<digest>\"}}\nb: {image: \"quay.io/pool/scipy:<tag>@sha256:<digest>\"}\nc: {image: quay.io/pool/scipy<new>@sha256:<digest>}\n",
-    "a:\n  image:\n    name: quay.io/pool/scipy\n    digest: sha256:<digest> # of it\n    tag: \"<tag>\"\nb:\n  image: {name: quay.io/pool/scipy, tag: \"<tag>\", sha: \"<digest>\"}\n",
+    "a: {image: {name: quay.io/pool/scipy, tag: \"<tag>@<digest>\"}}\nb: {image: \"quay.io/pool/scipy:<tag>@<digest>\"}\nc: {image: quay.io/pool/scipy<new>@<digest>}\n",
+    "a:\n  image:\n    name: quay.io/pool/scipy\n    digest: <digest> # of it\n    tag: \"<tag>\"\nb:\n  image: {name: quay.io/pool/scipy, tag: \"<tag>\", sha: \"<hex>\"}\n",
     "{\"singleuser\": {\"image\": {\"name\": \"quay.io/pool/scipy\", \"tag\": \"<tag>\"}},\n \"a\": {\"image\": \"quay.io/pool/scipy:<tag>\"}}\n",
     "# ü\na: {image: {name: quay.io/pool/scipy, tag: \"2024.9\"}}\n---\n# second\na: {image: {tag: \"<tag>\"}} # é\n",
     "\u{feff}é: [{image: 'quay.io/pool/scipy:<tag>'}, {image: \"quay.io\\u002fpool/scipy:2024.9\"}, {image: \"quay.io/pool/scipy:<tag>\"}]\n",
@@ -79,6 +71,11 @@ fn before(text: &str) -> String {
         .replace("<alias>", "*tag")
         .replace("<new>", "")
         .replace("<digest>", OLD_DIGEST)
+        .replace("<hex>", hex(OLD_DIGEST))
+}
+
+fn hex(digest: &str) -> &str {
+    digest.trim_start_matches("sha256:")
 }
 
 /// A tag that YAML takes for a number gets quotes.
@@ -97,6 +94,7 @@ fn after(text: &str, tag: &str, digest: &str) -> String {
         .replace("<alias>", plain)
         .replace("<new>", &format!(":{tag}"));
     text.replace("<digest>", digest)
+        .replace("<hex>", hex(digest))
 }
 
 /// Tags that there are, the present one, an expression, and the tag that it chooses or a part of what is said.
@@ -231,11 +229,11 @@ fn a_pinned_tag_has_the_digest_that_its_registry_says() {
     pool.repo.ok(pin);
     assert_eq!(
         pool.hub(0),
-        format!("a: {{image: quay.io/pool/r:1@sha256:{first}}}\n")
+        format!("a: {{image: quay.io/pool/r:1@{first}}}\n")
     );
     assert!(pool.repo.ok(pin).stderr.contains("nothing is to be done"));
     // The tag was pushed again, and another one: only what is asked for follows.
-    let second = pool.push("pool/r", &["1"]);
+    let second = pool.push_for("pool/r", &["1"], "arm64");
     assert_ne!(first, second);
     let newest = "image bump lake --newest 1";
     assert!(
@@ -247,11 +245,11 @@ fn a_pinned_tag_has_the_digest_that_its_registry_says() {
     pool.repo.ok("image bump lake --tag 1");
     assert_eq!(
         pool.hub(0),
-        format!("a: {{image: quay.io/pool/r:1@sha256:{second}}}\n")
+        format!("a: {{image: quay.io/pool/r:1@{second}}}\n")
     );
     let third = pool.push("pool/r", &["2"]);
     pool.repo.ok("image bump lake --newest [0-9]");
-    let pinned = format!("a: {{image: quay.io/pool/r:2@sha256:{third}}}\n");
+    let pinned = format!("a: {{image: quay.io/pool/r:2@{third}}}\n");
     assert_eq!(pool.hub(0), pinned);
     assert!(
         pool.repo
@@ -507,58 +505,35 @@ const CLUSTER: &str = "config/clusters/lake/cluster.yaml";
 /// A repository whose images come from a registry on loopback.
 struct Pool {
     repo: Repo,
-    registry: Option<Running>,
-    address: String,
+    registry: Option<Registry>,
 }
 
 impl Pool {
     fn new() -> Pool {
         let repo = Repo::new();
-        fs::create_dir_all(repo.home()).unwrap();
-        let (registry, address) = start_registry(&repo.home());
-        let address = address.replace("oci://", "http://");
-        let settings = format!("image_mirrors: {{quay.io: \"{address}\"}}\n");
+        let registry = Registry::open(Program::Debian, &repo.home().join("registry"));
+        let settings = format!(
+            "image_mirrors: {{quay.io: \"http://{}\"}}\n",
+            registry.address
+        );
         repo.write("config/xtask.yaml", &settings);
         let chart = "apiVersion: v2\nname: pool\nversion: 0.1.0\n";
         repo.write("helm-charts/pool/Chart.yaml", chart);
         Pool {
             repo,
             registry: Some(registry),
-            address,
         }
     }
 
-    /// Pushes an image that is like no other one with these tags. Returns the digits of its digest.
+    /// Pushes an image with these tags. Returns its digest.
     fn push(&self, name: &str, tags: &[&str]) -> String {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let config = json!({"architecture": "amd64", "os": "linux", "author": number}).to_string();
-        let base = format!("{}/v2/{name}", self.address);
-        let started = ureq::post(format!("{base}/blobs/uploads/"))
-            .send_empty()
-            .unwrap();
-        let upload = started.headers()["location"].to_str().unwrap().to_owned();
-        let digest = digest(config.as_bytes());
-        ureq::put(format!("{upload}&digest=sha256:{digest}"))
-            .content_type("application/octet-stream")
-            .send(&config)
-            .unwrap();
-        let config_of = json!({
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": format!("sha256:{digest}"),
-            "size": config.len(),
-        });
-        let manifest = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST, "config": config_of, "layers": [],
-        });
-        let manifest = manifest.to_string();
-        for tag in tags {
-            ureq::put(format!("{base}/manifests/{tag}"))
-                .content_type(MANIFEST)
-                .send(&manifest)
-                .unwrap();
-        }
-        self::digest(manifest.as_bytes())
+        self.push_for(name, tags, "amd64")
+    }
+
+    fn push_for(&self, name: &str, tags: &[&str], architecture: &str) -> String {
+        let registry = self.registry.as_ref().unwrap();
+        let pushed = tags.iter().map(|it| registry.push(name, it, architecture));
+        pushed.last().unwrap()
     }
 
     /// A cluster with as many hubs, each with a file of its own.
@@ -587,15 +562,6 @@ fn hub_yaml(name: &str) -> String {
     )
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
 fn values_file(number: usize) -> String {
     format!("config/clusters/lake/hub{number}.values.yaml")
-}
-
-fn digest(content: &[u8]) -> String {
-    Sha256::digest(content)
-        .iter()
-        .map(|it| format!("{it:02x}"))
-        .collect()
 }

@@ -35,6 +35,7 @@ mod hooks;
 
 mod hub;
 mod image_bump;
+mod images;
 mod inherits;
 mod installed;
 mod jsonnet;
@@ -59,6 +60,7 @@ mod ranges;
 mod reading;
 mod recipients;
 mod records;
+mod registry;
 mod repo;
 mod report;
 mod requirements;

@@ -125,7 +125,7 @@ struct Parts<'p> {
 impl Parts<'_> {
     /// What one of these keys beside the name has, if it is not empty.
     fn beside(&self, keys: &[&str]) -> Option<Written> {
-        let nodes = keys.iter().filter_map(|it| self.image.beside_key(it));
+        let nodes = keys.iter().filter_map(|it| self.image.beside_name(it));
         let written = nodes.filter_map(|it| Some(self.written(&text_of(it)?, it.at)));
         written.filter(|it| !it.text.is_empty()).next()
     }
