@@ -1,7 +1,9 @@
 //! What `image bump` makes of values files, with a real registry.
 
+use std::fs;
+
 use crate::{
-    registry::{Program, Registry},
+    registry::{BASIC, Program, Registry},
     repo::{Key, Repo},
 };
 
@@ -477,6 +479,27 @@ fn no_file_is_written_if_one_cannot_be() {
         ),
         "{said}"
     );
+}
+
+#[test]
+fn a_registry_that_wants_a_login_gets_the_one_that_docker_has() {
+    let pool = Pool::new();
+    let registry = Registry::with_password(Program::Debian, &pool.repo.home().join("private"));
+    registry.push("pool/r", "2", "amd64");
+    pool.write_cluster(1);
+    let image = format!("a: {{image: \"{}/pool/r:1\"}}\n", registry.address);
+    pool.write_hub(0, &image);
+    let said = pool.repo.fails("image bump lake --newest [0-9]");
+    assert!(said.contains("wants a login"), "{said}");
+    let auth = BASIC.trim_start_matches("Basic ");
+    let config = format!(
+        "{{\"auths\": {{\"{}\": {{\"auth\": \"{auth}\"}}}}}}",
+        registry.address
+    );
+    fs::create_dir_all(pool.repo.home().join(".docker")).unwrap();
+    fs::write(pool.repo.home().join(".docker/config.json"), config).unwrap();
+    pool.repo.ok("image bump lake --newest [0-9]");
+    assert_eq!(pool.hub(0), image.replace(":1\"", ":2\""));
 }
 
 #[test]

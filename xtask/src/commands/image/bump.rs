@@ -23,6 +23,7 @@ use self::{
 };
 use crate::{
     charts::fetch,
+    kubernetes::credentials::registry::logins_of_hosts,
     machine::{
         terminal::{self, list},
         tree::Tree,
@@ -100,7 +101,7 @@ pub(crate) fn bump(sh: &Shell, tree: &Tree, args: &Bump) -> Result<ExitCode> {
         Fleet::load(sh, tree, &EVERYTHING, None, &[])?.with_charts(fetch::cached_schemas());
     edited::warn_of_unknown_clusters(&fleet)?;
     let readers = Readers::find(&fleet, &fleet.releases());
-    let edits = args.edits(&fleet, &readers)?;
+    let edits = args.edits(sh, &fleet, &readers)?;
     let files = edits.files()?;
     for untouched in &edits.untouched {
         say!("warning: {untouched}");
@@ -125,13 +126,13 @@ pub(crate) fn bump(sh: &Shell, tree: &Tree, args: &Bump) -> Result<ExitCode> {
 
 impl Bump {
     /// What is to be written, with what is said of the rest.
-    fn edits<'a>(&self, fleet: &'a Fleet, readers: &'a Readers) -> Result<Edits<'a>> {
+    fn edits<'a>(&self, sh: &Shell, fleet: &'a Fleet, readers: &'a Readers) -> Result<Edits<'a>> {
         let selected = selected::releases(fleet, &self.clusters)?;
         let all = AllFound::read(fleet, &selected)?;
         let mut chosen = all.choose(fleet, &selected, &self.image)?;
         leave_own_images(fleet, &mut chosen);
         let settings = Settings::load(&fleet.tree)?;
-        let registries = Registries::new(&settings, Logins::new());
+        let registries = Registries::new(&settings, logins(sh, fleet, &chosen)?);
         let wish = Wish {
             tag: self.tag.as_deref(),
             newest: self.newest.as_ref(),
@@ -147,6 +148,17 @@ impl Bump {
         tell(&versions);
         Ok(edits)
     }
+}
+
+/// The logins to the registries of images, by the clusters that use them.
+fn logins(sh: &Shell, fleet: &Fleet, chosen: &[&Found]) -> Result<Logins> {
+    let used = fleet.clusters.iter();
+    let used = used.filter(|cluster| {
+        let mut releases = chosen.iter().filter_map(|it| it.release.split_once('/'));
+        releases.any(|(it, _)| it == cluster.name)
+    });
+    let hosts = chosen.iter().map(|it| it.reference.registry()).collect();
+    logins_of_hosts(sh, &fleet.tree, &used.collect::<Vec<_>>(), &hosts)
 }
 
 /// Says which images keep their versions, and what could not be checked.

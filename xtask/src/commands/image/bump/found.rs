@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{
     commands::image::bump::written::WrittenImage,
@@ -160,9 +160,7 @@ fn of_release(fleet: &Fleet, release: &ReleaseConfig) -> Result<Vec<Found>> {
     for (path, _, file) in fleet.files_of(release) {
         file.refuse_unreadable(path)?;
     }
-    let (values, enabled) = fleet
-        .compute(release, &fleet.set(release))
-        .context("its values cannot be computed")?;
+    let (values, enabled) = fleet.compute(release, &fleet.set(release))?;
     let mut found = Vec::new();
     for named in images::named(&enabled, &values) {
         let image = WrittenImage::of(fleet, release, &named);
