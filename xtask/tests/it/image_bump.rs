@@ -482,8 +482,8 @@ fn no_file_is_written_if_one_cannot_be() {
 }
 
 #[test]
-fn a_registry_that_wants_a_login_gets_the_one_that_docker_has() {
-    let pool = Pool::new();
+fn a_registry_that_wants_a_login_gets_it() {
+    let mut pool = Pool::new();
     let registry = Registry::with_password(Program::Debian, &pool.repo.home().join("private"));
     registry.push("pool/r", "2", "amd64");
     pool.write_cluster(1);
@@ -497,7 +497,19 @@ fn a_registry_that_wants_a_login_gets_the_one_that_docker_has() {
         registry.address
     );
     fs::create_dir_all(pool.repo.home().join(".docker")).unwrap();
-    fs::write(pool.repo.home().join(".docker/config.json"), config).unwrap();
+    let docker = pool.repo.home().join(".docker/config.json");
+    fs::write(&docker, config).unwrap();
+    pool.repo.ok("image bump lake --newest [0-9]");
+    assert_eq!(pool.hub(0), image.replace(":1\"", ":2\""));
+    // The cluster's own login, from an encrypted file, without that one.
+    let key = Key::new();
+    pool.repo.has_key(&key);
+    let secret = "config/clusters/lake/enc-docker.secret.json";
+    fs::rename(&docker, pool.repo.root.join(secret)).unwrap();
+    pool.repo.encrypt(secret, &key);
+    let registry = "registry: {provider: dockerconfig, filename: enc-docker.secret.json}\nhubs:";
+    pool.repo.edit(CLUSTER, "hubs:", registry);
+    pool.write_hub(0, &image);
     pool.repo.ok("image bump lake --newest [0-9]");
     assert_eq!(pool.hub(0), image.replace(":1\"", ":2\""));
 }

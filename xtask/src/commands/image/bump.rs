@@ -23,8 +23,9 @@ use self::{
 };
 use crate::{
     charts::fetch,
-    kubernetes::credentials::registry::logins_of_hosts,
+    kubernetes::credentials::{self, registry},
     machine::{
+        programs,
         terminal::{self, list},
         tree::Tree,
     },
@@ -150,15 +151,25 @@ impl Bump {
     }
 }
 
-/// The logins to the registries of images, by the clusters that use them.
+/// The logins to the registries of these images: the person's own, and those of the clusters that use them.
 fn logins(sh: &Shell, fleet: &Fleet, chosen: &[&Found]) -> Result<Logins> {
-    let used = fleet.clusters.iter();
-    let used = used.filter(|cluster| {
-        let mut releases = chosen.iter().filter_map(|it| it.release.split_once('/'));
-        releases.any(|(it, _)| it == cluster.name)
-    });
     let hosts = chosen.iter().map(|it| it.reference.registry()).collect();
-    logins_of_hosts(sh, &fleet.tree, &used.collect::<Vec<_>>(), &hosts)
+    let mut logins = registry::persons_logins(sh, &hosts);
+    let releases = chosen.iter().filter_map(|it| it.release.split_once('/'));
+    let used: BTreeSet<_> = releases.map(|(cluster, _)| cluster).collect();
+    for cluster in &fleet.clusters {
+        if cluster.registry.is_some() && used.contains(&*cluster.name) {
+            let tools = programs::provide(sh, &["sops"], false)?;
+            let decrypter = credentials::decrypter(&tools, &fleet.tree, cluster)?;
+            logins.extend(registry::logins_to(
+                &decrypter,
+                &fleet.tree,
+                cluster,
+                &hosts,
+            ));
+        }
+    }
+    Ok(logins)
 }
 
 /// Says which images keep their versions, and what could not be checked.

@@ -8,12 +8,11 @@ use xshell::Shell;
 
 use crate::{
     kubernetes::credentials::{
-        self,
         docker_config::{encoded, with_logins},
         passwords::{self, Passwords},
         persons_registries::PersonsConfig,
     },
-    machine::{paths, private::PrivateFolder, programs, tree::Tree},
+    machine::{paths, private::PrivateFolder, tree::Tree},
     repository::cluster::{Cluster, OwnImage, RegistryLogin},
     secrets::{Decrypter, Mask},
     services::registry::{Logins, reference::Reference},
@@ -59,35 +58,35 @@ pub(crate) fn logins<'a>(
     logins
 }
 
-/// The same for the registries of images that are built elsewhere. A cluster's `registry` is for those of its provider alone:
-/// no other one gets its password.
-pub(crate) fn logins_of_hosts(
-    sh: &Shell,
+/// The same for registries, by the names that images begin with. A cluster's `registry` is for those of its provider alone: no
+/// other one gets its password.
+pub(crate) fn logins_to(
+    decrypter: &Decrypter,
     tree: &Tree,
-    clusters: &[&Cluster],
+    cluster: &Cluster,
     hosts: &BTreeSet<String>,
-) -> Result<Logins> {
-    let mut logins = PersonsConfig::load().logins(sh, hosts);
-    for cluster in clusters {
-        let Some(login) = &cluster.registry else {
-            continue;
-        };
-        let hosts = hosts.iter().filter(|it| login.is_for(it)).cloned();
-        let hosts: BTreeSet<_> = hosts.collect();
-        if hosts.is_empty() {
-            continue;
-        }
-        let tools = programs::provide(sh, &["sops"], false)?;
-        let decrypter = credentials::decrypter(&tools, tree, cluster)?;
-        match passwords::of(&decrypter, tree, cluster, login, &hosts) {
-            Ok(found) => logins.extend(found.logins),
-            Err(err) => say!(
-                "warning: cannot log in to the registry of `{}`: {err:#}",
-                cluster.name
-            ),
+) -> Logins {
+    let Some(login) = &cluster.registry else {
+        return Logins::new();
+    };
+    let hosts = hosts.iter().filter(|it| login.is_for(it)).cloned();
+    let hosts: BTreeSet<_> = hosts.collect();
+    if hosts.is_empty() {
+        return Logins::new();
+    }
+    match passwords::of(decrypter, tree, cluster, login, &hosts) {
+        Ok(found) => found.logins,
+        Err(err) => {
+            let name = &cluster.name;
+            say!("warning: cannot log in to the registry of `{name}`: {err:#}");
+            Logins::new()
         }
     }
-    Ok(logins)
+}
+
+/// What the person's own docker and podman know of registries.
+pub(crate) fn persons_logins(sh: &Shell, hosts: &BTreeSet<String>) -> Logins {
+    PersonsConfig::load().logins(sh, hosts)
 }
 
 /// The registries of images, as their names begin.

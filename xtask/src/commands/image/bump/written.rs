@@ -126,8 +126,8 @@ impl Parts<'_> {
     /// What one of these keys beside the name has, if it is not empty.
     fn beside(&self, keys: &[&str]) -> Option<Written> {
         let nodes = keys.iter().filter_map(|it| self.image.beside_name(it));
-        let written = nodes.filter_map(|it| Some(self.written(&text_of(it)?, it.at)));
-        written.filter(|it| !it.text.is_empty()).next()
+        let mut written = nodes.filter_map(|it| Some(self.written(&text_of(it)?, it.at)));
+        written.find(|it| !it.text.is_empty())
     }
 
     fn written(&self, text: &str, at: Option<Place>) -> Written {
