@@ -25,6 +25,7 @@ mod key_path;
 mod mistakes;
 mod node;
 mod reader;
+pub(crate) mod replace;
 mod scalar;
 mod shape;
 mod timestamp;

@@ -1,6 +1,7 @@
 //! Images of users' servers: those that are built from folders of the repository.
 
 mod build;
+mod bump;
 
 use std::process::ExitCode;
 
@@ -9,16 +10,18 @@ use xshell::Shell;
 
 use crate::machine::tree::Tree;
 
-/// Build hubs' own images
+/// Build hubs' own images, and change the tags of images
 #[derive(clap::Subcommand)]
 #[allow(missing_docs, reason = "clap takes the help of what each one holds")]
 pub enum Image {
     Build(build::Build),
+    Bump(bump::Bump),
 }
 
 /// Runs one of the `image` commands.
 pub fn image(sh: &Shell, tree: &Tree, command: &Image) -> Result<ExitCode> {
     match command {
         Image::Build(args) => build::build(sh, tree, args),
+        Image::Bump(args) => bump::bump(sh, tree, args),
     }
 }

@@ -212,6 +212,18 @@ pub(crate) enum RegistryLogin {
 }
 
 impl RegistryLogin {
+    /// Whether a registry, as names of images begin, may be one that it is for.
+    pub(crate) fn is_for(&self, host: &str) -> bool {
+        let ends: &[&str] = match self {
+            RegistryLogin::Gcloud { .. } => &[".gcr.io", "-docker.pkg.dev"],
+            RegistryLogin::Aws { .. } => &[".amazonaws.com"],
+            RegistryLogin::Azure { .. } => &[".azurecr.io"],
+            RegistryLogin::Dockerconfig { .. } => &[""],
+        };
+        let host = format!(".{host}");
+        ends.iter().any(|it| host.ends_with(it))
+    }
+
     /// The file that it names.
     pub(crate) fn file_mut(&mut self) -> Option<&mut PathBuf> {
         match self {

@@ -425,6 +425,11 @@ impl Fleet {
         sources.any(|it| it == self.files.path(at.file))
     }
 
+    /// A place for messages: "config/clusters/lake/prod.values.yaml:3".
+    pub(crate) fn shown(&self, at: Place) -> String {
+        format!("{}:{}", self.files.path(at.file).display(), at.line)
+    }
+
     /// Where a release would set a value: in the last of its plain files that sets something around it. None if it has no
     /// plain file.
     pub(crate) fn place_for(&self, release: &ReleaseConfig, path: &[&str]) -> Option<Place> {

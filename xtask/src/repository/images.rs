@@ -79,7 +79,8 @@ impl<'v> NamedImage<'v> {
         Some((image, at))
     }
 
-    fn beside_name(&self, key: &str) -> Option<&'v Node> {
+    /// What is beside the name with this key.
+    pub(crate) fn beside_name(&self, key: &str) -> Option<&'v Node> {
         self.beside?.get(key)
     }
 
@@ -132,15 +133,16 @@ impl<'v> Search<'v> {
         mut around: Around<'v>,
     ) {
         around.is_of_users |= OF_USERS.contains(&key);
+        let is_image = key == "image" || is_other_image(key, node);
         match &node.data {
-            Data::Text(text) if key == "image" => self.add(text, node.at, siblings, false, around),
+            Data::Text(text) if is_image => self.add(text, node.at, siblings, false, around),
             Data::List(items) => {
                 for item in items {
                     self.value("", item, None, around);
                 }
             }
             Data::Map(map) if !is_off(map) => {
-                if key == "image" {
+                if is_image {
                     self.map(map, around);
                 }
                 for (key_below, below) in map {
@@ -181,6 +183,18 @@ impl<'v> Search<'v> {
             is_of_missing: around.is_of_missing,
             is_of_users: around.is_of_users,
         });
+    }
+}
+
+/// Whether a value is an image by its key and its tag, which a picture has not.
+fn is_other_image(key: &str, node: &Node) -> bool {
+    if !key.ends_with("Image") && !key.ends_with("_image") {
+        return false;
+    }
+    match &node.data {
+        Data::Text(text) => Reference::parse(text).is_ok_and(|it| it.tag.is_some()),
+        Data::Map(map) => map.contains_key("tag"),
+        _ => false,
     }
 }
 

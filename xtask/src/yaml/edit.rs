@@ -25,7 +25,7 @@ const DEPTH: usize = 250;
 const INDENTATION: usize = 2;
 
 /// What takes the place of parts of a text.
-type Edits = Vec<(Range<usize>, String)>;
+pub(crate) type Edits = Vec<(Range<usize>, String)>;
 
 /// A new value, as it may be written.
 pub(crate) struct NewValue {
@@ -101,7 +101,7 @@ fn named(step: &Step) -> String {
     KeyPath(vec![step.clone()]).to_string()
 }
 
-fn apply(text: &str, mut edits: Edits) -> String {
+pub(crate) fn apply(text: &str, mut edits: Edits) -> String {
     edits.sort_by_key(|(range, _)| range.start);
     let mut edited = text.to_owned();
     for (range, new) in edits.into_iter().rev() {
@@ -111,12 +111,12 @@ fn apply(text: &str, mut edits: Edits) -> String {
 }
 
 /// A document in a text.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     /// The whole text.
     text: &'a str,
     /// Where the document begins in it.
     start: usize,
-    tree: Tree,
+    pub(crate) tree: Tree,
     /// The nodes on a path, as far as it goes, and the root first.
     nodes: Vec<usize>,
     /// Whether it is written as JSON.
@@ -126,12 +126,8 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     /// The document in which a path goes furthest: of several the last one, which helm merges over the others.
     fn find(text: &'a str, path: &KeyPath) -> Result<Source<'a>> {
-        let without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let documents =
-            documents(without_mark).map_err(|it| anyhow!("line {}: {}", it.line, it.message))?;
         let mut best: Option<Source> = None;
-        for document in &documents {
-            let source = Source::read(text, document, path)?;
+        for source in Source::all(text, path)? {
             if best
                 .as_ref()
                 .is_none_or(|it| it.nodes.len() <= source.nodes.len())
@@ -140,6 +136,15 @@ impl<'a> Source<'a> {
             }
         }
         best.ok_or_else(|| anyhow!("there is no document"))
+    }
+
+    /// Each document of a text, with the nodes on a path in it.
+    pub(crate) fn all(text: &'a str, path: &KeyPath) -> Result<Vec<Source<'a>>> {
+        let without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let documents =
+            documents(without_mark).map_err(|it| anyhow!("line {}: {}", it.line, it.message))?;
+        let documents = documents.iter();
+        documents.map(|it| Source::read(text, it, path)).collect()
     }
 
     fn read(text: &'a str, document: &Document, path: &KeyPath) -> Result<Source<'a>> {
@@ -217,7 +222,7 @@ impl<'a> Source<'a> {
     }
 
     /// The bytes of a node without the anchor and tag before it.
-    fn span(&self, index: usize) -> Range<usize> {
+    pub(crate) fn span(&self, index: usize) -> Range<usize> {
         let whole = self.whole_span(index);
         whole.start + properties(&self.text[whole.clone()]).len()..whole.end
     }
@@ -229,7 +234,7 @@ impl<'a> Source<'a> {
     }
 
     /// Ways to write a value in the place of a node.
-    fn replacements(&self, index: usize, value: &NewValue) -> Result<Vec<Edits>> {
+    pub(crate) fn replacements(&self, index: usize, value: &NewValue) -> Result<Vec<Edits>> {
         let span = self.span(index);
         match &self.tree.nodes[index].raw {
             Raw::Alias { .. } => Ok(self

@@ -40,6 +40,7 @@ mod image_build;
 mod image_jobs;
 
 mod hub;
+mod image_bump;
 mod images;
 mod inherits;
 mod installed;

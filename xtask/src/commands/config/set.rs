@@ -10,15 +10,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use xshell::Shell;
 
 use self::{
-    change::{Change, NewInFile, check, with_old_content, write},
-    place::{AllValues, Readers, Targets},
+    change::{Change, NewInFile, has_effect},
+    place::{AllValues, Targets},
 };
 use crate::{
     charts::fetch,
     machine::{terminal, tree::Tree},
     repository::{
-        cluster_yaml, fleet::Fleet, problem::EVERYTHING, release_config::ReleaseConfig,
-        values_file::ValuesFile,
+        cluster_yaml, edited, fleet::Fleet, problem::EVERYTHING, readers::Readers,
+        release_config::ReleaseConfig, values_file::ValuesFile,
     },
     yaml::{
         self, Data, KeyPath, Node, Step,
@@ -86,11 +86,11 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
     let wish = Wish::read(key, spelt, args.file.as_deref())?;
     let mut fleet =
         Fleet::load(sh, tree, &EVERYTHING, None, &[])?.with_charts(fetch::cached_schemas());
-    warn_of_unknown_clusters(&fleet)?;
+    edited::warn_of_unknown_clusters(&fleet)?;
     let changes = wish.changes(&fleet, names)?;
     let changed: Vec<_> = changes
         .into_iter()
-        .filter(|it| it.differs(&fleet))
+        .filter(|it| it.edited.differs())
         .collect();
     if changed.is_empty() {
         say!(
@@ -100,35 +100,24 @@ pub(crate) fn set(sh: &Shell, tree: &Tree, args: &Set) -> Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let diffs: String = changed.iter().map(|it| it.diff(&fleet)).collect();
-    let files = with_old_content(&fleet, &changed);
-    check(sh, &mut fleet, &changed)?;
+    let files: Vec<_> = changed.iter().map(|it| &it.edited).collect();
+    edited::check(sh, &mut fleet, &files)?;
+    has_effect(&fleet, &changed)?;
     if args.dry_run {
-        terminal::print_diff(&diffs)?;
+        terminal::print_diff(&edited::diffs(&files))?;
         return Ok(ExitCode::SUCCESS);
     }
-    write(tree, &changed, &files)?;
+    edited::write(tree, &files)?;
     for change in &changed {
         terminal::print(&terminal::only_text(&change.told(&fleet)))?;
     }
+    let values = changed.iter().flat_map(|it| it.values.values());
+    let releases = values.flat_map(|it| &it.releases).map(String::as_str);
     say!(
         "commit it, or see what a deploy would change: {}",
-        next(&changed)
+        edited::next(releases)
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says whose hubs may share a file without our knowing it.
-fn warn_of_unknown_clusters(fleet: &Fleet) -> Result<()> {
-    for file in cluster_yaml::files(&fleet.tree)? {
-        if fleet.cluster(cluster_yaml::folder_name(&file)).is_err() {
-            let file = file.display();
-            say!(
-                "warning: `{file}` cannot be read, and so it is not known which files its hubs share"
-            );
-        }
-    }
-    Ok(())
 }
 
 /// The text of a values file with another value, for tests that try many in their own process.
@@ -275,27 +264,4 @@ impl Wish<'_> {
         }
         self.value.clone()
     }
-}
-
-/// The command that shows what a deploy would change in one cluster.
-fn next(changed: &[Change]) -> String {
-    let values = changed.iter().flat_map(|it| it.values.values());
-    let mut releases: Vec<_> = values
-        .flat_map(|it| &it.releases)
-        .filter_map(|it| it.split_once('/'))
-        .collect();
-    releases.sort_unstable();
-    releases.dedup();
-    let (cluster, first) = releases[0];
-    let hubs = releases
-        .iter()
-        .filter(|it| it.0 == cluster && it.1 != "support");
-    let hubs: Vec<_> = hubs.map(|it| it.1).collect();
-    if first == "support" && hubs.is_empty() {
-        return format!("`cargo xtask deploy-support {cluster} --diff --dry-run`");
-    }
-    format!(
-        "`cargo xtask deploy {cluster} {} --diff --dry-run`",
-        hubs.join(" ")
-    )
 }

@@ -58,6 +58,37 @@ pub(crate) fn logins<'a>(
     logins
 }
 
+/// The same for registries, by the names that images begin with. A cluster's `registry` is for those of its provider alone: no
+/// other one gets its password.
+pub(crate) fn logins_to(
+    decrypter: &Decrypter,
+    tree: &Tree,
+    cluster: &Cluster,
+    hosts: &BTreeSet<String>,
+) -> Logins {
+    let Some(login) = &cluster.registry else {
+        return Logins::new();
+    };
+    let hosts = hosts.iter().filter(|it| login.is_for(it)).cloned();
+    let hosts: BTreeSet<_> = hosts.collect();
+    if hosts.is_empty() {
+        return Logins::new();
+    }
+    match passwords::of(decrypter, tree, cluster, login, &hosts) {
+        Ok(found) => found.logins,
+        Err(err) => {
+            let name = &cluster.name;
+            say!("warning: cannot log in to the registry of `{name}`: {err:#}");
+            Logins::new()
+        }
+    }
+}
+
+/// What the person's own docker and podman know of registries.
+pub(crate) fn persons_logins(sh: &Shell, hosts: &BTreeSet<String>) -> Logins {
+    PersonsConfig::load().logins(sh, hosts)
+}
+
 /// The registries of images, as their names begin.
 pub(crate) fn hosts_of<'a>(images: impl IntoIterator<Item = &'a OwnImage>) -> BTreeSet<String> {
     images.into_iter().map(host_of).collect()

@@ -54,6 +54,12 @@ impl Reference {
         version.unwrap_or("latest")
     }
 
+    /// The registry that it is in.
+    pub(crate) fn registry(&self) -> String {
+        let name = self.full_name();
+        name.split('/').next().unwrap_or_default().to_owned()
+    }
+
     /// The name as registries are asked for it: with its registry, and the folder that docker.io's own images are in.
     pub(crate) fn full_name(&self) -> String {
         match self.name.split_once('/') {

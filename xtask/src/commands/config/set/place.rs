@@ -1,9 +1,6 @@
 //! Where a value of a release is set, and whether it may be changed there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -13,6 +10,7 @@ use crate::{
     repository::{
         cluster::Cluster,
         fleet::Fleet,
+        readers::Readers,
         release_config::ReleaseConfig,
         release_values::paths_of_key,
         values_file::{ValuesFile, is_jsonnet},
@@ -121,7 +119,7 @@ fn setter(fleet: &Fleet, path: &KeyPath, all: &AllValues) -> Result<Option<Place
                 _ if is_whole => Ok(node.at),
                 _ => bail!(
                     "{} sets `{above}`, which is not a map",
-                    node.at.map_or_else(String::new, |at| shown(fleet, at))
+                    node.at.map_or_else(String::new, |at| fleet.shown(at))
                 ),
             };
         }
@@ -129,15 +127,11 @@ fn setter(fleet: &Fleet, path: &KeyPath, all: &AllValues) -> Result<Option<Place
         if let Some(list) = default.filter(|it| it.as_list().is_some_and(|it| !it.is_empty())) {
             bail!(
                 "`{above}` is a default of a chart, {}, and a list replaces another one as a whole: set all of it",
-                list.at.map_or_else(String::new, |at| shown(fleet, at))
+                list.at.map_or_else(String::new, |at| fleet.shown(at))
             );
         }
     }
     Ok(None)
-}
-
-pub(crate) fn shown(fleet: &Fleet, at: Place) -> String {
-    format!("{}:{}", fleet.files.path(at.file).display(), at.line)
 }
 
 /// The file that sets a value, if it may be changed.
@@ -150,7 +144,7 @@ fn editable(
     own: Option<PathBuf>,
 ) -> Result<PathBuf> {
     let path = fleet.files.path(at.file);
-    let place = shown(fleet, at);
+    let place = fleet.shown(at);
     if cluster.at().file == at.file {
         bail!(
             "{place} sets it: it is an image that is built from a folder, and its tag is the last commit that changed that"
@@ -178,64 +172,6 @@ fn editable(
     Ok(path.to_owned())
 }
 
-/// Which releases get values from which files.
-pub(crate) struct Readers {
-    /// By the paths as they are listed, where the files are without links.
-    real: BTreeMap<PathBuf, PathBuf>,
-    /// By those, the releases that list a file, or import it in jsonnet.
-    releases: BTreeMap<PathBuf, BTreeSet<String>>,
-}
-
-impl Readers {
-    pub(crate) fn find(fleet: &Fleet, releases: &[ReleaseConfig]) -> Readers {
-        let mut readers = Readers {
-            real: BTreeMap::new(),
-            releases: BTreeMap::new(),
-        };
-        for release in releases {
-            let imported = fleet.imported_by(release).map(PathBuf::as_path);
-            for path in release.values_files().chain(imported) {
-                let real = readers.add(fleet, path);
-                let known = readers.releases.entry(real).or_default();
-                known.insert(release.path());
-            }
-        }
-        readers
-    }
-
-    /// Where a file is without links.
-    fn add(&mut self, fleet: &Fleet, path: &Path) -> PathBuf {
-        let real = self.real.entry(path.to_owned()).or_insert_with(|| {
-            let found = fleet.tree.find(path).ok().flatten();
-            found.map_or_else(|| path.to_owned(), |it| it.path)
-        });
-        real.clone()
-    }
-
-    pub(crate) fn real(&self, path: &Path) -> PathBuf {
-        self.real[path].clone()
-    }
-
-    /// The paths under which the fleet has a file.
-    pub(crate) fn names(&self, fleet: &Fleet, path: &Path) -> Vec<PathBuf> {
-        let real = self.real(path);
-        let known = fleet.values.keys();
-        let same = known.filter(|it| self.real.get(*it) == Some(&real));
-        same.cloned().collect()
-    }
-
-    /// The releases that a file is for.
-    pub(crate) fn of(&self, path: &Path) -> &BTreeSet<String> {
-        &self.releases[&self.real[path]]
-    }
-
-    /// Those beyond these.
-    fn others(&self, path: &Path, named: &[String]) -> Vec<&String> {
-        let of = self.of(path).iter();
-        of.filter(|it| !named.contains(it)).collect()
-    }
-}
-
 /// Refuses to set over a default that all hubs of a chart of ours have: it may be meant to change for all of them.
 fn refuse_default_of_ours(
     fleet: &Fleet,
@@ -250,7 +186,7 @@ fn refuse_default_of_ours(
         || "`--file` names a values file that is to set it".to_owned(),
         |own| format!("`--file {}` sets it for this hub alone", own.display()),
     );
-    let place = shown(fleet, at);
+    let place = fleet.shown(at);
     bail!("{place} sets it for all hubs of this chart\nhint: {hint}")
 }
 
