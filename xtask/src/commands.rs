@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod exec;
 pub mod generate;
 pub mod github;
+pub mod image;
 pub mod local;
 pub mod retire;
 pub mod rollback;

@@ -11,6 +11,7 @@ pub(crate) mod diff;
 pub(crate) mod healing;
 pub(crate) mod helm;
 pub(crate) mod history;
+pub(crate) mod images;
 pub(crate) mod lease;
 pub(crate) mod losses;
 pub(crate) mod manifests;

@@ -6,6 +6,7 @@ pub(crate) mod date;
 pub(crate) mod digest;
 pub(crate) mod inherited;
 pub(crate) mod name;
+pub(crate) mod once;
 pub(crate) mod parallel;
 pub mod paths;
 pub(crate) mod private;

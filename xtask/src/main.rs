@@ -12,7 +12,7 @@ use xtask::{
         completion::{self, Complete, Completion},
         config, decrypt_age, deploy, exec,
         generate::{self, helm_upgrade_jobs},
-        github, local, retire, rollback, run_hub_health_check, setup, status,
+        github, image, local, retire, rollback, run_hub_health_check, setup, status,
         use_cluster_credentials, validate,
     },
     machine::{paths, process, programs, terminal, tree::Tree},
@@ -63,6 +63,8 @@ enum Command {
     Config(config::Config),
     #[command(subcommand)]
     Generate(generate::Generate),
+    #[command(subcommand)]
+    Image(image::Image),
     #[command(subcommand, hide = true)]
     Github(github::Github),
     #[command(hide = true)]
@@ -137,6 +139,7 @@ fn run_in(sh: &Shell, tree: &Tree, command: &Command) -> Result<ExitCode> {
         Command::Status(args) => status::status(sh, tree, args),
         Command::Config(command) => config::config(sh, tree, command),
         Command::Generate(command) => generate::generate(sh, tree, command),
+        Command::Image(command) => image::image(sh, tree, command),
         Command::Github(command) => github::github(command),
         Command::GenerateHelmUpgradeJobs(args) => {
             helm_upgrade_jobs::generate_helm_upgrade_jobs(sh, tree, args)

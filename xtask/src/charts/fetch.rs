@@ -6,7 +6,6 @@ use std::{
     fmt::{self, Display, Formatter},
     fs,
     io::ErrorKind,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -164,7 +163,7 @@ impl Remote {
     fn pull(&self, sh: &Shell, address: &str, to: &Path) -> Result<PathBuf> {
         let chart = format!("{}/{}", address.trim_end_matches('/'), self.name);
         let version = &self.version;
-        let plain = is_loopback(address).then_some("--plain-http");
+        let plain = http::is_loopback(address).then_some("--plain-http");
         let cmd = cmd!(
             sh,
             "helm pull {chart} --version {version} --destination {to} {plain...}"
@@ -374,18 +373,6 @@ fn get(agent: &Agent, url: &str) -> Result<Vec<u8>> {
         body.limit(MAX_SIZE).read_to_vec()
     });
     content.with_context(|| format!("GET {}", http::without_password(url)))
-}
-
-/// Whether this is an address on this machine, which docker and others talk to without TLS, too.
-fn is_loopback(address: &str) -> bool {
-    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let ip = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// Gets the schemas that others refer to; those that are not in the cache are fetched, unless that failed lately.

@@ -18,6 +18,7 @@ use crate::{
     settings::Settings,
 };
 
+mod images;
 mod render;
 
 /// Check clusters, hubs and their values, and report every problem with its place
@@ -45,6 +46,9 @@ pub struct Validate {
     /// Also render every release with helm, as it would be deployed, and check its manifests
     #[arg(long)]
     render: bool,
+    /// Also ask the registries whether all images exist, for the architecture of the nodes; renders every release
+    #[arg(long)]
+    images: bool,
     /// Check what git would commit, and not the files in the work tree, as hooks do
     #[arg(long)]
     staged: bool,
@@ -170,7 +174,7 @@ fn check(
     fleet: Fleet,
     args: &Validate,
 ) -> Result<Vec<Problem>> {
-    if !args.fetch && !args.render {
+    if !args.fetch && !args.render && !args.images {
         let fleet = fleet.with_charts(fetch::cached_schemas());
         return Ok(once(rules::check(&fleet, sh), args.strict));
     }
@@ -184,8 +188,12 @@ fn check(
             fleet.not_prepared(chart, err, &mut found);
         }
     }
-    if args.render {
-        found.extend(render::render(helm, &fleet, &prepared)?);
+    if args.render || args.images {
+        let rendered = render::render(helm, &fleet, &prepared)?;
+        found.extend(rendered.problems);
+        if args.images {
+            found.extend(images::check(&fleet, settings, &rendered.images));
+        }
     }
     Ok(once(found, args.strict))
 }

@@ -2,8 +2,12 @@
 
 mod aws;
 mod azure;
+mod docker_config;
 mod gcp;
 pub(crate) mod login;
+mod passwords;
+mod persons_registries;
+pub(crate) mod registry;
 
 use anyhow::{Context, Result, bail, ensure};
 use xshell::{Shell, cmd};

@@ -79,7 +79,13 @@ pub(crate) fn run_within(sh: &Shell, cmd: Cmd, limit: Duration) -> Result<Output
     run_until(sh, cmd, b"", Some(limit))
 }
 
-fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
+/// Runs a program as these two do.
+pub(crate) fn run_until(
+    sh: &Shell,
+    cmd: Cmd,
+    stdin: &[u8],
+    limit: Option<Duration>,
+) -> Result<Output> {
     check_stopped()?;
     let program = Beside::start(sh, cmd, stdin)?;
     end_with_first_signal(&program.handle);
@@ -88,6 +94,52 @@ fn run_until(sh: &Shell, cmd: Cmd, stdin: &[u8], limit: Option<Duration>) -> Res
         None => wait(&program.handle),
     };
     program.output(status.with_context(|| format!("`{}`", program.name))?)
+}
+
+/// Runs a program that gets no input to its end, and hands over each line that it writes soon after that.
+pub(crate) fn run_following(sh: &Shell, cmd: Cmd, mut follow: impl FnMut(&str)) -> Result<Output> {
+    check_stopped()?;
+    let program = Beside::start(sh, cmd, b"")?;
+    end_with_first_signal(&program.handle);
+    let mut written = [&program.stdout, &program.stderr].map(Lines::of);
+    loop {
+        let ended = program.handle.wait_timeout(INTERVAL)?;
+        for lines in &mut written {
+            lines.hand_over(ended.is_some(), &mut follow)?;
+        }
+        if let Some(output) = ended {
+            return program.output(output.status);
+        }
+    }
+}
+
+/// The lines of a file that a program goes on writing to.
+struct Lines<'a> {
+    file: &'a File,
+    /// How many bytes have been handed over.
+    length: u64,
+}
+
+impl Lines<'_> {
+    fn of(file: &File) -> Lines<'_> {
+        Lines { file, length: 0 }
+    }
+
+    /// Hands over the lines that are new; one without an end only if nothing more will come.
+    fn hand_over(&mut self, is_all: bool, follow: &mut impl FnMut(&str)) -> Result<()> {
+        let length = self.file.metadata()?.len();
+        let mut content = vec![0; usize::try_from(length - self.length)?];
+        self.file.read_exact_at(&mut content, self.length)?;
+        if !is_all {
+            let end = content.iter().rposition(|it| *it == b'\n');
+            content.truncate(end.map_or(0, |it| it + 1));
+        }
+        self.length += u64::try_from(content.len())?;
+        for line in String::from_utf8_lossy(&content).lines() {
+            follow(line);
+        }
+        Ok(())
+    }
 }
 
 /// Runs a program as `run_within` does, but only as long as it may go on. Then it is killed at once, with all that it

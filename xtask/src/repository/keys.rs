@@ -19,6 +19,8 @@ pub(crate) struct KeyFile<'a> {
     /// From the root.
     pub(crate) path: &'a Path,
     is_kubeconfig: bool,
+    /// What it logs in to.
+    leads_to: &'static str,
     /// Where cluster.yaml names it.
     pub(crate) at: Option<Place>,
 }
@@ -36,6 +38,7 @@ impl KeyFile<'_> {
         Some(KeyFile {
             path,
             is_kubeconfig: keys[0] == "kubeconfig",
+            leads_to: "the cluster",
             at: cluster.yaml.get(&keys).and_then(|it| it.at),
         })
     }
@@ -74,7 +77,8 @@ impl KeyFile<'_> {
                     .collect()
             }
             _ => vec![format!(
-                "`{shown}` holds what logs in to the cluster, and is not encrypted\nhint: {}",
+                "`{shown}` holds what logs in to {}, and is not encrypted\nhint: {}",
+                self.leads_to,
                 secrets::remedy(self.path)
             )],
         }
@@ -90,6 +94,20 @@ impl KeyFile<'_> {
 pub(crate) fn refuse_plain(tree: &Tree, cluster: &Cluster) -> Result<()> {
     let problems = KeyFile::of(cluster).map(|it| it.problems(tree, &it.read(tree)));
     match problems.unwrap_or_default() {
+        problems if problems.is_empty() => Ok(()),
+        problems => bail!("{}", problems.join("\n")),
+    }
+}
+
+/// Refuses a file that logs in to a registry of images if it should be encrypted, and is not.
+pub(crate) fn refuse_plain_file(tree: &Tree, path: &Path) -> Result<()> {
+    let key = KeyFile {
+        path,
+        is_kubeconfig: false,
+        leads_to: "a registry of images",
+        at: None,
+    };
+    match key.problems(tree, &key.read(tree)) {
         problems if problems.is_empty() => Ok(()),
         problems => bail!("{}", problems.join("\n")),
     }

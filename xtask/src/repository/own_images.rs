@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
     machine::{paths, process, tree::Tree},
-    yaml::{self, Data},
+    yaml,
 };
 
 /// How many digits of a commit's hash a tag has.
@@ -21,47 +22,127 @@ const SHORT: usize = 7;
 /// If no commit has the folder, or the clone is too shallow to know the last one.
 pub(crate) fn tag(sh: &Shell, tree: &Tree, folder: &Path) -> Result<String> {
     let shown = folder.display();
-    let sh = sh.clone();
-    sh.change_dir(tree.root());
-    let commit = process::read(
-        &sh,
-        cmd!(sh, "git log --max-count=1 --format=%H -- {folder}"),
-    )?;
-    let commit = commit.trim();
-    ensure!(
-        !commit.is_empty(),
-        "no commit has `{shown}`, and an image's tag is the last commit that changed its folder\nhint: commit it"
-    );
-    refuse_end_of_shallow(&sh, commit)?;
-    (SHORT..=commit.len())
-        .map(|length| &commit[..length])
-        .find(|tag| is_text(tag))
-        .map(str::to_owned)
-        .with_context(|| format!("commit {commit} is a number"))
+    refuse_other_than_folder(tree, folder)?;
+    let sh = in_root(sh, tree);
+    let commits = commits(&sh, folder, 1)?;
+    let commit = commits.first().with_context(|| {
+        format!("no commit has `{shown}`, and an image's tag is the last commit that changed its folder\nhint: commit it")
+    })?;
+    refuse_end_of_shallow(&sh, folder, commit)?;
+    let tag = text_of(commit);
+    tag.with_context(|| format!("commit {commit} is a number"))
+}
+
+/// The tags that the image of this folder had before, the newest first, as far as the clone has their commits.
+pub(crate) fn earlier_tags(
+    sh: &Shell,
+    tree: &Tree,
+    folder: &Path,
+    tag: &str,
+    most: usize,
+) -> Result<Vec<String>> {
+    let commits = commits(&in_root(sh, tree), folder, most + 1)?;
+    let mut tags: Vec<_> = commits.iter().filter_map(|it| text_of(it)).collect();
+    tags.retain(|it| it != tag);
+    tags.truncate(most);
+    Ok(tags)
 }
 
 /// Whether the folder has changes that no commit has, also new files that git does not ignore.
 pub(crate) fn is_dirty(sh: &Shell, tree: &Tree, folder: &Path) -> Result<bool> {
-    let sh = sh.clone();
-    sh.change_dir(tree.root());
-    let status = process::read(&sh, cmd!(sh, "git status --porcelain -- {folder}"))?;
+    let sh = in_root(sh, tree);
+    // The person's own settings may leave these out.
+    let all = ["--untracked-files=normal", "--ignore-submodules=none"];
+    let git = ["--no-optional-locks", "--literal-pathspecs"];
+    let status = process::read(
+        &sh,
+        cmd!(sh, "git {git...} status --porcelain {all...} -- {folder}"),
+    )?;
     Ok(!status.trim().is_empty())
 }
 
+/// An error if git does not know all commits of a range, which is `A...B` or `A..B`.
+pub(crate) fn refuse_unknown(sh: &Shell, tree: &Tree, range: &str) -> Result<()> {
+    ensure!(
+        range.contains("..") && !range.starts_with('-'),
+        "`{range}` is no range of commits\nhint: `--commit-range main...HEAD`"
+    );
+    let sh = in_root(sh, tree);
+    if process::read(&sh, cmd!(sh, "git diff --shortstat {range} --")).is_ok() {
+        return Ok(());
+    }
+    let why = if is_shallow(&sh) {
+        ", which is shallow\nhint: `git fetch --unshallow`, or in a workflow `fetch-depth: 0`"
+    } else {
+        "\nhint: `git fetch origin` first?"
+    };
+    bail!("this clone does not have all commits of `{range}`{why}")
+}
+
+/// Whether commits changed something in the folder: those of a range that git knows.
+pub(crate) fn is_changed_by(sh: &Shell, tree: &Tree, range: &str, folder: &Path) -> Result<bool> {
+    let sh = in_root(sh, tree);
+    let all = ["--name-only", "--no-renames", "--ignore-submodules=none"];
+    let diff = cmd!(
+        sh,
+        "git --literal-pathspecs diff {all...} {range} -- {folder}"
+    );
+    Ok(!process::read(&sh, diff)?.trim().is_empty())
+}
+
+fn in_root(sh: &Shell, tree: &Tree) -> Shell {
+    let sh = sh.clone();
+    sh.change_dir(tree.root());
+    sh
+}
+
+fn refuse_other_than_folder(tree: &Tree, folder: &Path) -> Result<()> {
+    let shown = folder.display();
+    match tree.find(folder).with_context(|| format!("`{shown}`"))? {
+        Some(_) if tree.is_folder(folder) => Ok(()),
+        Some(_) => bail!("`{shown}` is a file, and an image is built from a folder"),
+        None => bail!("`{shown}` doesn't exist, and an image is built from it"),
+    }
+}
+
+/// The hashes of the last commits that changed a folder. What is in the folder now is as the first one left it.
+fn commits(sh: &Shell, folder: &Path, most: usize) -> Result<Vec<String>> {
+    let most = format!("--max-count={most}");
+    // Unlike `git log`, it heeds no settings of the person's own.
+    let list = cmd!(
+        sh,
+        "git --literal-pathspecs rev-list {most} HEAD -- {folder}"
+    );
+    let commits = process::read(sh, list)?;
+    Ok(commits.lines().map(str::to_owned).collect())
+}
+
 /// An error if a shallow clone ends with this commit: it seems to have changed everything.
-fn refuse_end_of_shallow(sh: &Shell, commit: &str) -> Result<()> {
+fn refuse_end_of_shallow(sh: &Shell, folder: &Path, commit: &str) -> Result<()> {
     let file = process::read(sh, cmd!(sh, "git rev-parse --git-path shallow"))?;
     let ends = sh.read_file(paths::lexical(&sh.current_dir().join(file.trim())));
     let ends = ends.unwrap_or_default();
     ensure!(
         !ends.lines().any(|it| it == commit),
-        "this clone is shallow: it does not have the commit that an image's tag is named after\n\
-         hint: `git fetch --unshallow`, or in a workflow `fetch-depth: 0`"
+        "this clone is shallow: it does not have the last commit that changed `{}`, after which the image's tag is named\n\
+         hint: `git fetch --unshallow`, or in a workflow `fetch-depth: 0`",
+        folder.display()
     );
     Ok(())
 }
 
+fn is_shallow(sh: &Shell) -> bool {
+    let answer = process::read(sh, cmd!(sh, "git rev-parse --is-shallow-repository"));
+    answer.is_ok_and(|it| it.trim() == "true")
+}
+
+/// The beginning of a commit's hash that is a tag.
+fn text_of(commit: &str) -> Option<String> {
+    let mut lengths = SHORT..=commit.len();
+    let length = lengths.find(|it| is_text(&commit[..*it]))?;
+    Some(commit[..length].to_owned())
+}
+
 fn is_text(tag: &str) -> bool {
-    let read = yaml::read(tag.as_bytes(), 0);
-    read.is_ok_and(|(node, _)| matches!(node.data, Data::Text(_)))
+    yaml::parse::<Value>(tag.as_bytes()).is_ok_and(|it| it.is_string())
 }

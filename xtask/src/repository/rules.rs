@@ -24,9 +24,9 @@ use crate::{
         coordinates, domains,
         fleet::{Fleet, ReadFinding},
         gates,
-        images::{self, LooseImage},
         ingress::{self, IngressHost},
         keys::KeyFile,
+        loose_images::{self, LooseImage},
         plain_secrets::{kind_of_secret, looks_secret},
         problem::{Level, NOT_CHECKED, Problem, Problems, What, count, once, text},
         quotes,
@@ -89,7 +89,7 @@ pub(crate) fn check(fleet: &Fleet, sh: &Shell) -> Vec<Problem> {
         images.extend(named.images);
     }
     found.extend(ingress::hosts_of_two_hubs(fleet, &hosts));
-    found.extend(images::told(fleet, &images));
+    found.extend(loose_images::told(fleet, &images));
     found
 }
 
@@ -161,7 +161,7 @@ fn check_release<'a>(
             let values = Node::nowhere(Data::Map(values));
             if is_wanted {
                 values_rules::check(fleet, release, &enabled, &values, problems);
-                named.images = images::loose(fleet, release, &enabled, &values);
+                named.images = loose_images::loose(fleet, release, &enabled, &values);
                 if fleet.is_readable(release) {
                     named.hosts = ingress::hosts(fleet, release, &enabled, &values);
                 }

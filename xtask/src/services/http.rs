@@ -1,6 +1,7 @@
 //! HTTP, as all services are asked.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -32,6 +33,7 @@ pub(crate) fn agent() -> Agent {
 pub(crate) fn agent_within(beginning: Duration) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
+        .timeout_resolve(Some(beginning))
         .timeout_connect(Some(beginning))
         .timeout_recv_response(Some(beginning))
         .timeout_recv_body(Some(BODY))
@@ -55,15 +57,30 @@ pub(crate) fn get_patiently(
 ) -> Result<Response<Body>> {
     for pause in PAUSES.map(Duration::from_secs) {
         let answer = send();
-        let wanted = answer.as_ref().map_or(Some(pause), |it| {
-            is_for_a_moment(it).then(|| pause_wanted(it).unwrap_or(pause))
-        });
-        match wanted {
-            Some(pause) if pause <= LONGEST_PAUSE => thread::sleep(pause),
-            _ => return ask(asked, service, || answer),
+        let again = answer
+            .as_ref()
+            .map_or(Some(pause), |it| pause_before_next(it, pause));
+        match again {
+            Some(pause) => thread::sleep(pause),
+            None => return ask(asked, service, || answer),
         }
     }
     ask(asked, service, send)
+}
+
+/// The answer to a request that changes nothing, also one that is no success. It is repeated a few times where the service
+/// fails or wants a pause, but not where it cannot be reached.
+pub(crate) fn answer_patiently(
+    send: impl Fn() -> Result<Response<Body>, ureq::Error>,
+) -> Result<Response<Body>, ureq::Error> {
+    for pause in PAUSES.map(Duration::from_secs) {
+        let answer = send()?;
+        match pause_before_next(&answer, pause) {
+            Some(pause) => thread::sleep(pause),
+            None => return Ok(answer),
+        }
+    }
+    send()
 }
 
 /// The answer to a request. One that is not a success is an error.
@@ -83,6 +100,12 @@ pub(crate) fn ask(
             err
         }
     })
+}
+
+/// How long to wait before a request is repeated that got this answer. None if it is not worth it.
+fn pause_before_next(answer: &Response<Body>, usual: Duration) -> Option<Duration> {
+    let pause = pause_wanted(answer).unwrap_or(usual);
+    (is_for_a_moment(answer) && pause <= LONGEST_PAUSE).then_some(pause)
 }
 
 /// Whether a service would answer the same request later.
@@ -154,6 +177,21 @@ fn words(json: &Value) -> Option<&str> {
     ]
     .into_iter()
     .find_map(Value::as_str)
+}
+
+/// The address of a rehearsal cluster's real node, which only this machine reaches.
+pub(crate) const REAL_NODE: &str = "10.213.88.2";
+
+/// Whether this is an address on this machine, which docker and others talk to without TLS, too.
+pub(crate) fn is_loopback(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let ip = host.trim_start_matches('[').trim_end_matches(']');
+    ["localhost", REAL_NODE].contains(&host) || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// An address as it may be shown: without the user and password that it may hold.

@@ -34,6 +34,7 @@ mod homes;
 mod hooks;
 
 mod hub;
+mod images;
 mod inherits;
 mod installed;
 mod jsonnet;
@@ -58,6 +59,7 @@ mod ranges;
 mod reading;
 mod recipients;
 mod records;
+mod registry;
 mod repo;
 mod report;
 mod requirements;

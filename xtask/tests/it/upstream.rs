@@ -211,12 +211,16 @@ impl Running {
     ) -> Running {
         let mut command = Command::new(program);
         command.envs(env.iter().copied());
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.args(args).stdout(Stdio::null());
+        Running::of(command, address)
+    }
+
+    /// One that is ready once it listens on an address.
+    pub(crate) fn of(mut command: Command, address: &str) -> Running {
+        let program = &command.get_program().to_string_lossy().into_owned();
         let process = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|err| panic!("{program}: {err}; `cargo xtask ci` installs it"));
         let mut running = Running(process);

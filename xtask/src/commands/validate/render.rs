@@ -1,7 +1,11 @@
 //! Renders every release with helm, and checks whether a cluster would take its manifests. The verdict is cached until
 //! something that the rendering comes from changes.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -22,13 +26,39 @@ use crate::{
 };
 
 /// Part of each verdict's name in the cache. It changes when verdicts are found or written in another way.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
 
 /// The beginning of the kinds that `deploy-support` adds to a cluster.
 const CERT_MANAGER: &str = "cert-manager.io/v1/";
 
+/// What there is to say of a rendering.
+#[derive(Serialize, Deserialize)]
+struct Verdict {
+    remarks: Remarks,
+    images: Vec<RenderedImage>,
+}
+
+/// The annotation of hooks.
+const HOOK: [&str; 3] = ["metadata", "annotations", "helm.sh/hook"];
+
 /// What is wrong with a rendering, sorted.
-type Verdict = Vec<Remark>;
+type Remarks = Vec<Remark>;
+
+/// What all releases were rendered to.
+#[derive(Default)]
+pub(crate) struct Renderings {
+    pub(crate) problems: Vec<Problem>,
+    /// The images of each release that was rendered, by its path.
+    pub(crate) images: BTreeMap<String, Vec<RenderedImage>>,
+}
+
+/// The image of a container in a release's manifests.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct RenderedImage {
+    pub(crate) image: String,
+    /// The template that names it.
+    pub(crate) source: String,
+}
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Remark {
@@ -43,7 +73,7 @@ struct Input {
 }
 
 /// Renders all selected releases whose values are all known and whose chart is prepared. `sh` has helm.
-pub(crate) fn render(sh: &Shell, fleet: &Fleet, prepared: &PreparedCharts) -> Result<Vec<Problem>> {
+pub(crate) fn render(sh: &Shell, fleet: &Fleet, prepared: &PreparedCharts) -> Result<Renderings> {
     let helm = process::read(sh, cmd!(sh, "helm version --short"))?;
     let releases = fleet.releases();
     let mut renderings = Vec::new();
@@ -60,8 +90,17 @@ pub(crate) fn render(sh: &Shell, fleet: &Fleet, prepared: &PreparedCharts) -> Re
             });
         }
     }
-    let found = parallel::side_by_side(sh, &renderings, |sh, it| it.problems(sh));
-    Ok(found.into_iter().flatten().collect())
+    let verdicts = parallel::side_by_side(sh, &renderings, |sh, it| it.verdict(sh));
+    let mut rendered = Renderings::default();
+    for (rendering, verdict) in renderings.iter().zip(verdicts) {
+        let verdict = verdict.unwrap_or_else(|err| Verdict::refused(format!("{err:#}")));
+        rendered
+            .problems
+            .extend(rendering.problems(verdict.remarks));
+        let images = rendered.images.entry(rendering.release.path());
+        images.or_default().extend(verdict.images);
+    }
+    Ok(rendered)
 }
 
 /// A release, and what it is rendered with.
@@ -75,12 +114,9 @@ struct Rendering<'a> {
 }
 
 impl Rendering<'_> {
-    fn problems(&self, sh: &Shell) -> Vec<Problem> {
+    fn problems(&self, remarks: Remarks) -> Vec<Problem> {
         let mut problems = self.fleet.problems_of(self.release);
-        let verdict = self
-            .verdict(sh)
-            .unwrap_or_else(|err| vec![Remark::problem(format!("{err:#}"))]);
-        for remark in verdict {
+        for remark in remarks {
             let level = if remark.is_warning {
                 Level::Warning
             } else {
@@ -107,7 +143,7 @@ impl Rendering<'_> {
         let output = process::run(sh, self.template(sh, &inputs), b"")?;
         if !output.success {
             let message = self.message_of_helm(&output.stderr, &inputs);
-            return Ok(vec![Remark::problem(message)]);
+            return Ok(Verdict::refused(message));
         }
         let verdict = self.judge(output.stdout)?;
         paths::write_whole(&file, &serde_json::to_vec(&verdict)?)?;
@@ -167,6 +203,16 @@ impl Rendering<'_> {
     }
 }
 
+impl Verdict {
+    /// What is not even rendered.
+    fn refused(why: String) -> Verdict {
+        Verdict {
+            remarks: vec![Remark::problem(why)],
+            images: Vec::new(),
+        }
+    }
+}
+
 impl Remark {
     fn problem(message: String) -> Remark {
         Remark {
@@ -216,15 +262,19 @@ impl Resource<'_> {
     }
 
     fn is_hook(&self) -> bool {
-        let hook = ["metadata", "annotations", "helm.sh/hook"];
-        self.node.get(&hook).is_some()
+        self.node.get(&HOOK).is_some()
+    }
+
+    /// Whether it is there for `helm test` alone.
+    fn is_test(&self) -> bool {
+        self.text(&HOOK).starts_with("test")
     }
 }
 
-/// What a cluster would not take of a release's manifests.
+/// What a cluster would not take of a release's manifests, and the images that they name.
 fn look_at(manifests: &str, namespace: &str, kubernetes: Kubernetes) -> Verdict {
-    let mut verdict = Verdict::new();
-    let resources = resources(manifests, &mut verdict);
+    let mut remarks = Remarks::new();
+    let resources = resources(manifests, &mut remarks);
     let defined = resources.iter().flat_map(|it| kinds_defined(&it.node));
     let known = KnownKinds {
         kubernetes,
@@ -232,19 +282,47 @@ fn look_at(manifests: &str, namespace: &str, kubernetes: Kubernetes) -> Verdict 
         defined: defined.collect(),
     };
     let mut seen = BTreeSet::new();
+    let mut images = BTreeSet::new();
     for resource in &resources {
-        for mut remark in remarks(resource, namespace, &known, &mut seen) {
+        for mut remark in remarks_of(resource, namespace, &known, &mut seen) {
             remark.message = format!("{}: {}", resource.source, remark.message);
-            verdict.push(remark);
+            remarks.push(remark);
+        }
+        if !resource.is_test() {
+            add_images(&resource.node, resource.source, &mut images);
         }
     }
-    verdict.sort();
-    verdict.dedup();
-    verdict
+    remarks.sort();
+    remarks.dedup();
+    Verdict {
+        remarks,
+        images: images.into_iter().collect(),
+    }
 }
 
-/// The resources of all documents. Those that are not YAML are added to the verdict.
-fn resources<'a>(manifests: &'a str, verdict: &mut Verdict) -> Vec<Resource<'a>> {
+/// Adds the images of all containers in a resource, whatever its kind is.
+fn add_images(node: &Node, source: &str, images: &mut BTreeSet<RenderedImage>) {
+    for item in node.as_list().into_iter().flatten() {
+        add_images(item, source, images);
+    }
+    for (key, below) in node.as_map().into_iter().flatten() {
+        let are_containers = ["containers", "initContainers"].contains(&&**key);
+        let containers = below.as_list().filter(|_| are_containers);
+        let named = containers.into_iter().flatten();
+        images.extend(
+            named
+                .filter_map(|it| it.text(&["image"]))
+                .map(|image| RenderedImage {
+                    image: image.to_owned(),
+                    source: source.to_owned(),
+                }),
+        );
+        add_images(below, source, images);
+    }
+}
+
+/// The resources of all documents. Those that are not YAML are added to the remarks.
+fn resources<'a>(manifests: &'a str, remarks: &mut Remarks) -> Vec<Resource<'a>> {
     let mut resources = Vec::new();
     for document in split_documents(manifests) {
         let mut lines = document.lines();
@@ -256,7 +334,7 @@ fn resources<'a>(manifests: &'a str, verdict: &mut Verdict) -> Vec<Resource<'a>>
                 let nodes = flat(node).into_iter();
                 resources.extend(nodes.map(|node| Resource { source, node }));
             }
-            Err(finding) => verdict.push(Remark::problem(format!(
+            Err(finding) => remarks.push(Remark::problem(format!(
                 "{source}: not YAML in line {} of what is rendered: {}",
                 finding.line, finding.message
             ))),
@@ -266,12 +344,12 @@ fn resources<'a>(manifests: &'a str, verdict: &mut Verdict) -> Vec<Resource<'a>>
 }
 
 /// What is wrong with a resource. `seen` has the group, kind, namespace and name of those before it.
-fn remarks<'a>(
+fn remarks_of<'a>(
     resource: &'a Resource,
     namespace: &'a str,
     known: &KnownKinds,
     seen: &mut BTreeSet<[&'a str; 4]>,
-) -> Verdict {
+) -> Remarks {
     let version = resource.text(&["apiVersion"]);
     let kind = resource.text(&["kind"]);
     let name = resource.text(&["metadata", "name"]);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use xshell::cmd;
+use xshell::{Shell, cmd};
 
 use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
@@ -30,11 +30,7 @@ pub(crate) fn log_in(
     tree: &Tree,
     aws: &Aws,
 ) -> Result<()> {
-    require_on_path(
-        &login.sh,
-        &["aws"],
-        "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html, or the package `awscli`",
-    )?;
+    require(&login.sh)?;
     let hint = match &aws.key {
         Some(file) => use_key(login, decrypter, tree, file, &aws.region)?,
         None => {
@@ -43,6 +39,14 @@ pub(crate) fn log_in(
         }
     };
     write_kubeconfig(login, aws, &hint)
+}
+
+pub(super) fn require(sh: &Shell) -> Result<()> {
+    require_on_path(
+        sh,
+        &["aws"],
+        "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html, or the package `awscli`",
+    )
 }
 
 /// Has `aws` write the kubeconfig; `hint` is what to do if it does not.
@@ -61,7 +65,7 @@ fn write_kubeconfig(login: &Login, aws: &Aws, hint: &str) -> Result<()> {
 }
 
 /// Takes the access key in a file for the login. Returns what to check if it is refused.
-fn use_key(
+pub(super) fn use_key(
     login: &mut Login,
     decrypter: &Decrypter,
     tree: &Tree,

@@ -73,6 +73,16 @@ impl Key<'_> {
     }
 }
 
+/// A service principal's key, with its user and password.
+pub(super) fn read_login(
+    decrypter: &Decrypter,
+    tree: &Tree,
+    file: &Path,
+) -> Result<(InMemory, String, Secret)> {
+    let (in_memory, key) = Key::read(decrypter, tree, file)?;
+    Ok((in_memory, key.id, key.password))
+}
+
 /// Where Entra ID guards the cluster, kubelogin gets tokens with the key
 /// (<https://azure.github.io/kubelogin/concepts/login-modes/sp.html>).
 fn set_up_kubelogin(login: &mut Login, key: Key) {

@@ -9,7 +9,7 @@ use crate::{
     kubernetes::credentials::login::{Login, read_key, require_on_path},
     machine::tree::Tree,
     repository::cluster::Gcp,
-    secrets::Decrypter,
+    secrets::{Decrypter, InMemory},
 };
 
 /// Variables of a person's environment that gcloud would prefer to the key
@@ -71,8 +71,7 @@ fn use_key(
     file: &Path,
     project: &str,
 ) -> Result<String> {
-    let paths = ["/client_email", "*/private_key", "*/private_key_id"];
-    let (key, [account, ..]) = read_key(decrypter, tree, file, &[paths])?;
+    let (key, account) = read(decrypter, tree, file)?;
     login.unset(|name| OTHER_LOGINS.contains(&name));
     login.set("CLOUDSDK_CONFIG", login.folder.path.join("gcloud"));
     login.set("CLOUDSDK_CORE_PROJECT", project);
@@ -84,4 +83,11 @@ fn use_key(
         "the key is that of {account}: it must still be valid, and the account needs the role \
          `roles/container.developer` or a wider one in the project"
     ))
+}
+
+/// Reads a service account's key, and whose it is.
+pub(super) fn read(decrypter: &Decrypter, tree: &Tree, file: &Path) -> Result<(InMemory, String)> {
+    let paths = ["/client_email", "*/private_key", "*/private_key_id"];
+    let (key, [account, ..]) = read_key(decrypter, tree, file, &[paths])?;
+    Ok((key, account))
 }

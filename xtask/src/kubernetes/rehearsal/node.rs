@@ -23,11 +23,11 @@ use crate::{
         registry::{self, Storage},
     },
     machine::{paths, process, programs, terminal::list, until::Until},
-    services::registry::reference::Reference,
+    services::{http, registry::reference::Reference},
 };
 
 /// Where the API server and NodePorts answer. Only this machine reaches it.
-pub(crate) const ADDRESS: &str = "10.213.88.2";
+pub(crate) const ADDRESS: &str = http::REAL_NODE;
 /// The machine's end of the link to the node. Its alias names the owner of the node.
 const LINK: &str = "xtask0";
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";

@@ -48,6 +48,12 @@ impl Reference {
         })
     }
 
+    /// What a registry is asked for below the name: the digest, which is what is pulled where there is one, or the tag.
+    pub(crate) fn version(&self) -> &str {
+        let version = self.digest.as_deref().or(self.tag.as_deref());
+        version.unwrap_or("latest")
+    }
+
     /// The name as registries are asked for it: with its registry, and the folder that docker.io's own images are in.
     pub(crate) fn full_name(&self) -> String {
         match self.name.split_once('/') {
@@ -115,7 +121,8 @@ fn is_tag(tag: &str) -> bool {
         && tag.chars().all(|it| is_of_word(it) || ".-".contains(it))
 }
 
-fn is_digest(digest: &str) -> bool {
+/// Whether this is a digest as images have them, which is also the name of a file.
+pub(crate) fn is_digest(digest: &str) -> bool {
     digest.strip_prefix("sha256:").is_some_and(|hex| {
         hex.len() == 64
             && hex
