@@ -15,6 +15,7 @@ use std::{
 use crate::{
     browser::Browser,
     exec::people_look_into_it,
+    generate::git,
     health::on_a_real_node,
     hub::Person,
     repo::{
@@ -77,6 +78,8 @@ fn from_up_to_down() {
     its_registry_has_its_images(&repo);
     a_tag_that_is_pushed_again_is_pulled_again(&node);
     pods_run_whatever_labels_they_select(&node);
+    a_hub_runs_an_image_that_was_built_for_it(&repo);
+    zero_to_jupyterhub_runs(&repo, &node);
     kubectl_reaches_containers(&node);
     people_look_into_it(&repo, &node);
     on_a_real_node(&repo, &node);
@@ -656,6 +659,98 @@ fn what_is_in_a_volume_stays(repo: &Repo, node: &Node) {
         claim
     );
 }
+
+/// It is built on minihub's image, and pushed to the node's registry, though its name begins with another one.
+fn a_hub_runs_an_image_that_was_built_for_it(repo: &Repo) {
+    let cluster = "config/clusters/local/cluster.yaml";
+    let without_image = repo.read(cluster);
+    let image = "    images: [{name: quay.io/tests/users, path: users, values_path: image}]\n";
+    let demo = "    domain: demo.localhost\n";
+    repo.edit(cluster, demo, &format!("{demo}{image}"));
+    repo.write(
+        "users/Dockerfile",
+        &format!("FROM {REGISTRY}/xtask/minihub:1\nCOPY greeting /etc/\n"),
+    );
+    repo.write("users/greeting", "built here");
+    git(&repo.root, &["init"]);
+    git(&repo.root, &["add", "users"]);
+    git(&repo.root, &["commit", "--message", "users"]);
+
+    let pushed = repo.ok("image build local demo --push").stdout;
+    let (image, _) = pushed.split_once(" pushed, sha256:").unwrap();
+    let tag = image
+        .strip_prefix(&format!("{REGISTRY}/tests/users:"))
+        .unwrap();
+    assert!(
+        repo.ok("local images")
+            .stdout
+            .contains(&format!("tests/users    {tag}"))
+    );
+
+    let values = "config/clusters/local/demo.values.yaml";
+    let good = repo.read(values);
+    repo.write(
+        values,
+        &format!("{good}image: {{name: quay.io/tests/users, tag: '{tag}'}}\n"),
+    );
+    repo.ok("deploy local demo --skip-hub-health-check");
+    let eve = Person::log_in(DEMO, "eve", PASSWORD).unwrap();
+    eve.start_server();
+    let said = eve
+        .start_kernel()
+        .run("print(open('/etc/greeting').read())");
+    assert_eq!(said, "built here\n");
+    repo.write(values, &good);
+    repo.write(cluster, &without_image);
+    fs::remove_dir_all(repo.root.join(".git")).unwrap();
+}
+
+/// basehub with the real chart, where that can be had: `XTASK_TEST_CHARTS` is the address of a mirror. Its images are made
+/// here, and core and users have one node.
+fn zero_to_jupyterhub_runs(repo: &Repo, node: &Node) {
+    let public = "https://hub.jupyter.org/helm-chart";
+    let mirror = env::var("XTASK_TEST_CHARTS").unwrap_or_else(|_| public.to_owned());
+    if ureq::get(format!("{mirror}/index.yaml")).call().is_err() {
+        return;
+    }
+    repo.write(
+        "config/xtask.yaml",
+        &format!("chart_mirrors: {{{public}: '{mirror}'}}\n"),
+    );
+    let cluster = "config/clusters/local/cluster.yaml";
+    let of_minihub = repo.read(cluster);
+    let hub = "  - name: lab\n    domain: lab.localhost\n    helm_chart: basehub\n    helm_chart_values_files: [lab.values.yaml]\n";
+    repo.write(cluster, &format!("{of_minihub}{hub}"));
+    repo.write("config/clusters/local/lab.values.yaml", BASEHUB);
+    let deployed = repo.ok("deploy local lab").stdout;
+    let healthy = "revision 1, http://10.213.88.2:30082, healthy, ";
+    assert!(deployed.contains(healthy), "{deployed}");
+    let version = node.get("exec deployment/hub -n lab -c hub -- jupyterhub --version");
+    assert_eq!(version, "5.5.0\n");
+    repo.ok("retire local lab --yes");
+    repo.write(cluster, &of_minihub);
+}
+
+/// A hub without NFS and an ingress controller, with z2jh's own image puller, placeholders and scheduler.
+const BASEHUB: &str = "
+nfs: {enabled: false}
+jupyterhub:
+  ingress: {enabled: false}
+  hub:
+    config:
+      JupyterHub: {authenticator_class: dummy}
+      Authenticator: {allow_all: true}
+  proxy:
+    service: {type: NodePort, nodePorts: {http: 30082}}
+  prePuller:
+    hook: {enabled: true}
+  scheduling:
+    userScheduler: {enabled: true}
+    userPlaceholder: {replicas: 1}
+  singleuser:
+    storage: {type: dynamic, extraVolumeMounts: []}
+    initContainers: []
+";
 
 fn nothing_stays_whatever_is_killed(repo: &Repo, node: &Node, machine: &mut Machine) {
     for program in ["sh", "containerd", "kubelet"] {
