@@ -31,6 +31,11 @@ pub enum Local {
     Down,
     /// Show which clusters are up, and print the paths of their kubeconfigs
     Status,
+    /// List the images that the real node can pull
+    ///
+    /// They are in its registry, under the names that registries elsewhere have for them, and without the names of those
+    /// registries: `quay.io/jupyterhub/k8s-hub` is `jupyterhub/k8s-hub`. The sizes are those of a first pull.
+    Images,
 }
 
 /// Does what the command says with each rehearsal cluster of the checkout.
@@ -39,6 +44,9 @@ pub fn local(sh: &Shell, tree: &Tree, command: &Local) -> Result<ExitCode> {
     clusters.retain(Cluster::is_local);
     if clusters.is_empty() {
         bail!("no cluster in `config/clusters/` has `provider: local`");
+    }
+    if matches!(command, Local::Images) {
+        return images(tree, &clusters);
     }
     let mut text = String::new();
     let mut failures = Vec::new();
@@ -68,7 +76,7 @@ fn carry_out(sh: &Shell, tree: &Tree, command: &Local, cluster: &Cluster) -> Res
             rehearsal.down()?;
             RehearsalState::Down
         }
-        Local::Status => rehearsal.state()?,
+        Local::Status | Local::Images => rehearsal.state()?,
     };
     Ok(match state {
         RehearsalState::Down => "down".to_owned(),
@@ -82,4 +90,25 @@ fn carry_out(sh: &Shell, tree: &Tree, command: &Local, cluster: &Cluster) -> Res
 
 fn up(sh: &Shell, rehearsal: &Rehearsal, nodes: Nodes) -> Result<RehearsalState> {
     Ok(RehearsalState::Up(rehearsal.up(sh, Some(nodes))?))
+}
+
+/// Prints what the registry of the machine's one real node holds, which belongs to one of these clusters.
+fn images(tree: &Tree, clusters: &[Cluster]) -> Result<ExitCode> {
+    for cluster in clusters {
+        let rehearsal = Rehearsal::of(tree.root(), cluster)?;
+        let Some(storage) = rehearsal.storage()? else {
+            continue;
+        };
+        let mut rows = vec![["NAME", "TAG", "SIZE"].map(String::from).into()];
+        for image in storage.images()? {
+            let size = format!("{:.1} MB", image.size as f64 / 1e6);
+            rows.push(vec![image.name, image.tag, size]);
+        }
+        terminal::print(&terminal::table(&rows))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    bail!(
+        "no rehearsal cluster of this checkout is up on a real node, which alone pulls images\n\
+         hint: `cargo xtask local up --real`"
+    );
 }

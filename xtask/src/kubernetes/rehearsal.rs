@@ -17,14 +17,17 @@ use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::rehearsal::{node::Node, processes::processes},
+    kubernetes::rehearsal::{node::Node, processes::processes, registry::Storage},
     machine::{paths, process, programs, until::Until},
     repository::cluster::{Cluster, Nodes, Provider},
 };
 
+pub(crate) mod chart_images;
 mod image;
+mod layout;
 pub(crate) mod node;
 mod processes;
+pub(crate) mod registry;
 pub(crate) mod room;
 
 /// The rehearsal cluster of a `provider: local` cluster, up or not.
@@ -157,6 +160,21 @@ impl Rehearsal {
         }
     }
 
+    /// What the registry of the cluster's real node holds. None if it is not up on one.
+    pub(crate) fn storage(&self) -> Result<Option<Storage>> {
+        match self.state()? {
+            RehearsalState::Up(Nodes::Real) => node::storage(&self.dir).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The address of the registry that the cluster's nodes pull all images from, whatever their names. It has no TLS. None
+    /// if the cluster is not up on a real node: simulated ones pull nothing.
+    pub(crate) fn registry(&self) -> Result<Option<&'static str>> {
+        let state = self.state()?;
+        Ok(matches!(state, RehearsalState::Up(Nodes::Real)).then_some(registry::ADDRESS))
+    }
+
     /// Removes the cluster, or what is left of it.
     pub(crate) fn down(&self) -> Result<()> {
         let _lock = lock()?;
@@ -278,7 +296,7 @@ impl Rehearsal {
 
         self.point_kubeconfig_at_node()?;
         self.wait_for_controllers(sh, &inside)?;
-        create_objects(sh, VOLUMES)?;
+        create_objects(sh, &format!("{VOLUMES}---\n{}", node::OBJECTS))?;
         fs::write(self.dir.join("control-plane-is-up"), "")?;
         process::read(
             sh,
@@ -414,7 +432,7 @@ fn remove(id: &str, dir: &Path) -> Result<()> {
         thread::sleep(Duration::from_millis(20));
     }
     if previous_nodes(dir) == Nodes::Real {
-        node::clean_up(id)?;
+        node::clean_up(id, dir)?;
     }
     paths::remove_dir(dir)
 }

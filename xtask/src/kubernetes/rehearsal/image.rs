@@ -1,8 +1,10 @@
-//! The image for the real node, from the recipe in helm-charts/minihub/image: built once, and kept as containerd
-//! unpacked it.
+//! The images for a real node: made once, and kept in the cache.
+//!
+//! minihub's is made from the recipe in helm-charts/minihub/image, and kept as containerd unpacked it, so that a node that
+//! comes up has it at once. The node's registry has it, too.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -11,7 +13,10 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use xshell::{Shell, cmd};
 
-use crate::machine::{paths, process, programs};
+use crate::{
+    kubernetes::rehearsal::layout::{Layout, NewImage},
+    machine::{paths, process, programs},
+};
 
 /// The name of the image in messages.
 const IMAGE: &str = "image of hub, proxy and users' servers";
@@ -42,72 +47,105 @@ const RECIPE: [(&str, &str); 5] = [
     ),
 ];
 
+/// minihub's image, and the one that keeps a pod's network.
+const IMAGES: [NewImage; 2] = [
+    NewImage {
+        name: "localhost/xtask/minihub:1",
+        user: "1000",
+        folder: "/home/jovyan",
+        path: "/opt/minihub/bin:/usr/local/bin:/usr/bin:/bin",
+        entrypoint: &["tini", "--"],
+        command: &["jupyterhub-singleuser"],
+    },
+    NewImage {
+        name: "localhost/xtask/pause:1",
+        user: "1000",
+        folder: "/",
+        path: "/usr/bin:/bin",
+        entrypoint: &["sleep"],
+        command: &["infinity"],
+    },
+];
+
 /// Builds the image's folder unless it is there.
 pub(crate) fn build(sh: &Shell, folder: &Path) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
+    paths::made_once(folder, &format!("builds the {IMAGE}"), |part| {
+        programs::require_from_system(sh, programs::SYSTEM_FOR_IMAGES)?;
+        let started = Instant::now();
+        build_in(sh, part).with_context(|| format!("cannot build the {IMAGE}"))?;
+        say!("{IMAGE}: built in {} s", started.elapsed().as_secs());
+        Ok(())
+    })
+}
+
+fn build_in(sh: &Shell, part: &Path) -> Result<()> {
+    write_recipe(part, &RECIPE)?;
+    let steps = Steps {
+        sh,
+        part,
+        image: IMAGE,
+        count: 4,
+    };
+    steps.run(1, "installing Debian's packages", "debian", &[])?;
+    steps.run(2, "installing PyPI's and npm's packages", "install", &[])?;
+    steps.run(3, "packing it", "pack", &[])?;
+    Layout::at(part).write(&[layer(part)?], &architecture(part)?, &IMAGES)?;
+    steps.run(4, "unpacking it with containerd", "unpack", &[])?;
+    paths::remove_dir(&part.join("rootfs"))
+}
+
+/// The digest of the layer that was made in a folder.
+pub(crate) fn layer(folder: &Path) -> Result<String> {
+    Ok(fs::read_to_string(folder.join("layer"))?)
+}
+
+/// The architecture of the programs in that layer.
+pub(crate) fn architecture(folder: &Path) -> Result<String> {
+    Ok(fs::read_to_string(folder.join("architecture"))?)
+}
+
+/// The folder of the files of minihub's image.
+pub(crate) fn files_of(folder: &Path) -> Result<PathBuf> {
+    let snapshots = folder.join("containerd/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    let mut entries = fs::read_dir(&snapshots)
+        .with_context(|| format!("cannot read `{}`", snapshots.display()))?;
+    let only = entries.next().context("the image has no layer")??;
+    Ok(only.path().join("fs"))
+}
+
+/// Writes what an image is made from into the folder that it is made in.
+pub(crate) fn write_recipe(part: &Path, recipe: &[(&str, &str)]) -> Result<()> {
+    let folder = part.join("recipe");
+    fs::create_dir_all(&folder)?;
+    for (name, content) in recipe {
+        fs::write(folder.join(name), content)?;
     }
-    programs::require_from_system(sh, programs::SYSTEM_FOR_IMAGES)?;
-    let lock = folder.with_file_name("lock");
-    let _lock = paths::lock(&lock, &format!("builds the {IMAGE}"))?;
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let started = Instant::now();
-    let part = folder.with_extension("part");
-    remove_parts(folder)?;
-    let built = write_recipe(&part)
-        .with_context(|| format!("cannot make `{}`", part.display()))
-        .and_then(|()| run_steps(sh, &part).with_context(|| format!("cannot build the {IMAGE}")));
-    if let Err(err) = built {
-        paths::remove_dir(&part)?;
-        return Err(err);
-    }
-    fs::rename(part.join("containerd"), folder)?;
-    paths::remove_dir(&part)?;
-    say!("{IMAGE}: built in {} s", started.elapsed().as_secs());
+    fs::write(part.join("image.sh"), SCRIPT)?;
     Ok(())
 }
 
-/// Removes the halves that processes left which were killed. For who holds the lock.
-fn remove_parts(folder: &Path) -> Result<()> {
-    let entries = fs::read_dir(folder.parent().expect("it lies in images/"))?;
-    for entry in entries.flatten() {
-        if entry.path().extension().is_some_and(|it| it == "part") {
-            paths::remove_dir(&entry.path())?;
-        }
-    }
-    Ok(())
+/// The steps of node/image.sh, in the folder that an image is made in.
+pub(crate) struct Steps<'a> {
+    pub(crate) sh: &'a Shell,
+    pub(crate) part: &'a Path,
+    /// The image in messages.
+    pub(crate) image: &'a str,
+    pub(crate) count: u32,
 }
 
-fn write_recipe(part: &Path) -> io::Result<()> {
-    let recipe = part.join("recipe");
-    fs::create_dir_all(&recipe)?;
-    for (name, content) in RECIPE {
-        fs::write(recipe.join(name), content)?;
-    }
-    fs::write(part.join("image.sh"), SCRIPT)
-}
-
-fn run_steps(sh: &Shell, part: &Path) -> Result<()> {
-    let steps = [
-        ("debian", "installing Debian's packages"),
-        ("install", "installing PyPI's and npm's packages"),
-        ("import", "packing it, and unpacking it with containerd"),
-    ];
-    for (index, (step, doing)) in steps.iter().enumerate() {
-        say!("{IMAGE} [{}/{}]: {doing} …", index + 1, steps.len());
+impl Steps<'_> {
+    pub(crate) fn run(&self, number: u32, doing: &str, step: &str, args: &[&Path]) -> Result<()> {
+        say!("{} [{number}/{}]: {doing} …", self.image, self.count);
+        let sh = self.sh;
+        let part = self.part;
         // unshare itself would ignore the SIGTERM that it gets when we die.
-        process::read(
+        let cmd = cmd!(
             sh,
-            cmd!(
-                sh,
-                "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child
-                 sh {part}/image.sh {step} {part}"
-            ),
-        )?;
+            "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child
+             sh {part}/image.sh {step} {part} {args...}"
+        );
+        process::read(sh, cmd).map(|_| ())
     }
-    Ok(())
 }
 
 /// Removes the images of other recipes. No real node may be up meanwhile, which would be using one.
@@ -117,8 +155,9 @@ pub(crate) fn remove_others(folder: &Path) -> Result<()> {
         fs::read_dir(images).with_context(|| format!("cannot read `{}`", images.display()))?;
     for entry in entries {
         let path = entry?.path();
-        // One that is being built is called `.part`, and the lock is a file.
-        if path != folder && path.is_dir() && path.extension().is_none() {
+        // One that is being built is called `.NAME.part`, and `locks` are of those.
+        let is_image = path.is_dir() && path.extension().is_none() && !path.ends_with("locks");
+        if is_image && path != folder {
             paths::remove_dir(&path)?;
         }
     }

@@ -16,12 +16,18 @@ use rustix::process::{Pid, geteuid};
 use xshell::{Shell, cmd};
 
 use crate::{
-    kubernetes::rehearsal::{image, processes},
+    kubernetes::rehearsal::{
+        image,
+        layout::Layout,
+        processes,
+        registry::{self, Storage},
+    },
     machine::{paths, process, programs, terminal::list, until::Until},
+    services::{http, registry::reference::Reference},
 };
 
 /// Where the API server and NodePorts answer. Only this machine reaches it.
-pub(crate) const ADDRESS: &str = "10.213.88.2";
+pub(crate) const ADDRESS: &str = http::REAL_NODE;
 /// The machine's end of the link to the node. Its alias names the owner of the node.
 const LINK: &str = "xtask0";
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
@@ -33,12 +39,26 @@ pub(crate) const CNI_PACKAGE: &str = "containernetworking-plugins";
 
 /// kwokctl's configuration for a control plane inside of the node.
 pub(crate) const CONFIG: &str = include_str!("node/kwokctl.yaml");
+/// The objects that a new cluster with a real node gets.
+pub(crate) const OBJECTS: &str = include_str!("node/objects.yaml");
 /// What runs beside the control plane as long as the node is up. `sh` is the first process.
-pub(crate) const PROGRAMS: [&str; 5] = ["sh", "containerd", "coredns", "kube-proxy", "kubelet"];
+pub(crate) const PROGRAMS: [&str; 6] = [
+    "sh",
+    "registry",
+    "containerd",
+    "coredns",
+    "kube-proxy",
+    "kubelet",
+];
 /// The files that the node's programs read, by their paths in the cluster's folder.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 9] = [
     ("init.sh", include_str!("node/init.sh")),
     ("containerd.toml", include_str!("node/containerd.toml")),
+    ("registry.yaml", include_str!("node/registry.yaml")),
+    (
+        "registries/_default/hosts.toml",
+        include_str!("node/hosts.toml"),
+    ),
     ("cni/10-node.conflist", include_str!("node/cni.conflist")),
     ("kubelet.yaml", include_str!("node/kubelet.yaml")),
     ("kube-proxy.yaml", include_str!("node/kube-proxy.yaml")),
@@ -48,6 +68,9 @@ const FILES: [(&str, &str); 7] = [
         include_str!("node/folder.sh"),
     ),
 ];
+
+/// A link to the registry's folder, in the cluster's folder.
+const REGISTRY: &str = "registry";
 
 /// The first process's program and its log, in the cluster's folder.
 const FIRST_PROGRAM: &str = "bin/sh";
@@ -166,6 +189,7 @@ impl Node {
     ) -> Result<Vec<String>> {
         image::remove_others(&self.image)?;
         write_files(dir)?;
+        self.fill_registry(dir)?;
         link_programs(sh, dir)?;
         make_control_groups()?;
         let pid = self
@@ -184,12 +208,32 @@ impl Node {
         .into())
     }
 
+    /// Makes the registry's folder anew, with the image that the node has from the start.
+    fn fill_registry(&self, dir: &Path) -> Result<()> {
+        // What a machine left there that went down with its node is nobody's any more.
+        paths::remove_dir(&registries()?)?;
+        let folder = registries()?.join(&self.owner.id);
+        std::os::unix::fs::symlink(&folder, dir.join(REGISTRY))?;
+        let storage = Storage::at(&folder);
+        let layout = Layout::at(&self.image);
+        storage.add_blobs(&layout)?;
+        for (name, manifest) in layout.manifests()? {
+            let image = Reference::parse(&name)?;
+            storage.tag(
+                &registry::repository(&image),
+                registry::tag(&image),
+                &manifest,
+            )?;
+        }
+        Ok(())
+    }
+
     fn start_first_process(&self, sh: &Shell, dir: &Path, control_plane: &Path) -> Result<Pid> {
         let script = "log=$1; shift; unshare --mount --net --pid --fork --mount-proc \"$@\" >\"$log\" 2>&1 </dev/null &";
         let log_file = dir.join(LOG);
         let init = dir.join(FIRST_PROGRAM);
         let init_sh = dir.join("init.sh");
-        let image = &self.image;
+        let image = self.image.join("containerd");
         let cni = self.cni;
         process::read(
             sh,
@@ -290,8 +334,30 @@ fn wait_for(is_there: impl Fn() -> Result<bool>, failed: impl Fn() -> Result<boo
     Ok(())
 }
 
-/// Removes what the kernel does not, once the node's processes are gone.
-pub(crate) fn clean_up(id: &str) -> Result<()> {
+/// Where the folders of registries are. One that is left there belongs to a node that is gone: there is one at a time.
+fn registries() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("registry"))
+}
+
+/// What the registry of the node in this folder holds.
+pub(crate) fn storage(dir: &Path) -> Result<Storage> {
+    let link = dir.join(REGISTRY);
+    let folder =
+        fs::read_link(&link).with_context(|| format!("cannot read `{}`", link.display()))?;
+    Ok(Storage::at(&folder))
+}
+
+/// What the registry of the machine's one real node holds.
+pub(crate) fn storage_of_machine() -> Result<Storage> {
+    let owner = Owner::of_link().context("this machine has no real node")?;
+    storage(&paths::in_memory()?.join(owner.id))
+}
+
+/// Removes what the kernel does not, once the processes of the node in this folder are gone.
+pub(crate) fn clean_up(id: &str, dir: &Path) -> Result<()> {
+    if let Ok(folder) = fs::read_link(dir.join(REGISTRY)) {
+        paths::remove_dir(&folder)?;
+    }
     let until = Until::after_in_any_case(Duration::from_secs(10));
     loop {
         match try_to_clean_up(id) {
@@ -317,7 +383,11 @@ fn try_to_clean_up(id: &str) -> Result<()> {
 /// All that a node is made from.
 pub(crate) fn recipe() -> String {
     let files = FILES.iter().map(|(_, content)| *content);
-    [CONFIG].into_iter().chain(files).collect::<String>() + &image::recipe()
+    [CONFIG, OBJECTS]
+        .into_iter()
+        .chain(files)
+        .collect::<String>()
+        + &image::recipe()
 }
 
 /// The roots of the machine's control groups: one for each controller in version 1, a single one in version 2

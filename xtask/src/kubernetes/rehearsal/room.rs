@@ -78,7 +78,7 @@ pub(crate) fn make(api: &Api, release: &str, manifest: &str, nodes: Nodes) -> Re
         .make_classes(api)
         .and_then(|()| match nodes {
             Nodes::Simulated => wanted.make_nodes(api),
-            Nodes::Real => wanted.label_node(api, release),
+            Nodes::Real => wanted.label_node(api),
         })
         .with_context(|| {
             format!("cannot give the rehearsal cluster what `{release}` asks of nodes and storage")
@@ -182,24 +182,14 @@ impl Wanted {
         Ok(())
     }
 
-    /// Gives the one real node all labels. It has no taints: all pods have to run there.
-    fn label_node(&self, api: &Api, release: &str) -> Result<()> {
+    /// Gives the one real node all labels, for DaemonSets: other pods come to it whatever they select, by a policy of
+    /// the node. It has no taints: all pods have to run there.
+    fn label_node(&self, api: &Api) -> Result<()> {
         const PATH: &str = "/api/v1/nodes/node-0";
-        let node = api.get(PATH)?;
-        let mut labels = BTreeMap::new();
-        for (key, value) in self.nodes.iter().flat_map(|it| &it.labels) {
-            let before = labels.insert(key, value);
-            let before = before
-                .map(String::as_str)
-                .or(node["metadata"]["labels"][key].as_str());
-            if OF_THE_MACHINE.contains(&key.as_str()) {
-                labels.remove(key);
-            } else if let Some(before) = before.filter(|it| it != value) {
-                say!(
-                    "{release}: the one real node is `{key}: {value}` now: pods that select `{before}` find no node"
-                );
-            }
-        }
+        let labels = self.nodes.iter().flat_map(|it| &it.labels);
+        let labels: BTreeMap<_, _> = labels
+            .filter(|(key, _)| !OF_THE_MACHINE.contains(&key.as_str()))
+            .collect();
         for (key, value) in labels {
             let object = json!({
                 "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-0", "labels": {key: value}},
@@ -334,7 +324,7 @@ fn taint(toleration: &Value) -> Option<((String, String), String)> {
 }
 
 /// The values that a chart hands to its hub.
-fn values_in(secret: &Value) -> Vec<Value> {
+pub(crate) fn values_in(secret: &Value) -> Vec<Value> {
     let mut found = Vec::new();
     for key in ["values.yaml", "values.json"] {
         let encoded = secret["data"][key].as_str();
