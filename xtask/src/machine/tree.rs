@@ -111,7 +111,7 @@ impl Tree {
         !ignored.iter().any(|it| it == name)
     }
 
-    /// Whether these are the files that git would commit now.
+    /// Whether these are the files that git would commit now, which no filter has changed.
     pub(crate) fn is_index(&self) -> bool {
         self.snapshot.is_some()
     }
@@ -128,11 +128,6 @@ impl Tree {
     pub(crate) fn git(&self, sh: &Shell) -> Shell {
         let snapshot = self.snapshot.as_ref();
         snapshot.map_or_else(|| sh.clone(), |it| it.sh())
-    }
-
-    /// Whether these are the files of git's index, which no filter has changed.
-    pub(crate) fn is_index(&self) -> bool {
-        self.snapshot.is_some()
     }
 
     /// The root, for programs that work in it.

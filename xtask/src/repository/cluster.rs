@@ -225,6 +225,16 @@ impl RegistryLogin {
     }
 
     /// The file that it names.
+    pub(crate) fn file(&self) -> Option<&PathBuf> {
+        match self {
+            RegistryLogin::Gcloud { key }
+            | RegistryLogin::Aws { key }
+            | RegistryLogin::Azure { key } => key.as_ref(),
+            RegistryLogin::Dockerconfig { filename } => Some(filename),
+        }
+    }
+
+    /// The same, to make its path plain.
     pub(crate) fn file_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             RegistryLogin::Gcloud { key }

@@ -22,7 +22,7 @@ use crate::{
         tree::Tree,
     },
     repository::{
-        cluster::Cluster,
+        cluster::{Cluster, RegistryLogin},
         cluster_yaml, freezes,
         image_values::{self, Around, ImageTags, ImageValues},
         jsonnet::{self, MadeFiles, MadeKey},
@@ -239,8 +239,7 @@ impl Fleet {
         let listed: BTreeSet<_> = listed.map(|(path, _)| path.clone()).collect();
         let beside = self.selected_clusters();
         let beside: Vec<_> = beside.flat_map(|it| unlisted(&self.tree, it)).collect();
-        let keys = self.selected_clusters();
-        let keys = keys.filter_map(|it| Some(KeyFile::of(it)?.path.to_owned()));
+        let keys = self.selected_clusters().flat_map(keys);
         let all: Vec<_> = listed.iter().chain(&beside).cloned().chain(keys).collect();
         let all = all.iter().map(PathBuf::as_path);
         self.git_crypt = git_crypt::marked(sh, &self.tree, all)?;
@@ -577,6 +576,20 @@ fn takes_no_values(release: &ReleaseConfig, subchart: &str) -> Error {
         "`{}`: `{subchart}` holds the values of a subchart, and must be a map",
         release.name()
     )
+}
+
+/// The files that log in to a cluster, and to the registries of its images.
+fn keys(cluster: &Cluster) -> Vec<PathBuf> {
+    let own = KeyFile::of(cluster).map(|it| it.path);
+    let images = cluster.hubs.iter().flat_map(|it| &it.images);
+    let logins = images.filter_map(|it| it.registry.as_ref());
+    let of_registries = logins
+        .chain(&cluster.registry)
+        .filter_map(RegistryLogin::file);
+    own.into_iter()
+        .chain(of_registries.map(PathBuf::as_path))
+        .map(Path::to_owned)
+        .collect()
 }
 
 /// All files that a release lists.

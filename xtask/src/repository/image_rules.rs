@@ -14,7 +14,7 @@ use crate::{
         cluster::{Builder, Cluster, OwnImage, Provider, RegistryLogin},
         fleet::Fleet,
         image_values::{ImagePlace, ImageValues},
-        keys,
+        keys::KeyFile,
         problem::{Problem, Problems},
         release_config::{ListedImage, ReleaseConfig},
     },
@@ -194,8 +194,9 @@ fn can_log_in(
         }
         return;
     };
-    if let Err(err) = keys::refuse_plain_file(&fleet.tree, path) {
-        problems.problem("key", at, format!("{err:#}"));
+    let file = KeyFile::of_registry(path);
+    for problem in file.problems(&fleet.tree, &file.read(&fleet.tree, &fleet.git_crypt)) {
+        problems.problem("key", at, problem);
     }
 }
 

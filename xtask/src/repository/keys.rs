@@ -47,6 +47,25 @@ impl KeyFile<'_> {
         })
     }
 
+    /// A file that logs in to a registry of images.
+    pub(crate) fn of_registry(path: &Path) -> KeyFile<'_> {
+        KeyFile {
+            path,
+            is_kubeconfig: false,
+            leads_to: "a registry of images",
+            at: None,
+        }
+    }
+
+    /// Refuses it if it should be encrypted, and is not.
+    pub(crate) fn refuse_plain(&self, sh: &Shell, tree: &Tree) -> Result<()> {
+        let git_crypt = git_crypt::marked(sh, tree, [self.path])?;
+        match self.problems(tree, &self.read(tree, &git_crypt)) {
+            problems if problems.is_empty() => Ok(()),
+            problems => bail!("{}", problems.join("\n")),
+        }
+    }
+
     /// What it holds. `git_crypt` has it if git-crypt encrypts it.
     pub(crate) fn read(&self, tree: &Tree, git_crypt: &BTreeSet<PathBuf>) -> ValuesFile {
         let file = ValuesFile::read(tree, self.path, 0);
@@ -102,28 +121,7 @@ impl KeyFile<'_> {
 
 /// Refuses a login with a file that should be encrypted, and is not.
 pub(crate) fn refuse_plain(sh: &Shell, tree: &Tree, cluster: &Cluster) -> Result<()> {
-    let Some(key) = KeyFile::of(cluster) else {
-        return Ok(());
-    };
-    let git_crypt = git_crypt::marked(sh, tree, [key.path])?;
-    match key.problems(tree, &key.read(tree, &git_crypt)) {
-        problems if problems.is_empty() => Ok(()),
-        problems => bail!("{}", problems.join("\n")),
-    }
-}
-
-/// Refuses a file that logs in to a registry of images if it should be encrypted, and is not.
-pub(crate) fn refuse_plain_file(tree: &Tree, path: &Path) -> Result<()> {
-    let key = KeyFile {
-        path,
-        is_kubeconfig: false,
-        leads_to: "a registry of images",
-        at: None,
-    };
-    match key.problems(tree, &key.read(tree)) {
-        problems if problems.is_empty() => Ok(()),
-        problems => bail!("{}", problems.join("\n")),
-    }
+    KeyFile::of(cluster).map_or(Ok(()), |it| it.refuse_plain(sh, tree))
 }
 
 /// What a user of a kubeconfig has that is secret itself:

@@ -16,7 +16,7 @@ use crate::{
     machine::{process, tree::Tree},
     repository::{
         cluster::{Cluster, Provider, RegistryLogin},
-        keys,
+        keys::KeyFile,
     },
     secrets::{self, Decrypter, InMemory, Secret},
     services::registry::Logins,
@@ -62,7 +62,7 @@ pub(super) fn of(
 ) -> Result<Passwords> {
     let key = key_of(cluster, login);
     if let Some(key) = key {
-        keys::refuse_plain_file(tree, key)?;
+        KeyFile::of_registry(key).refuse_plain(decrypter.sh(), tree)?;
     }
     let from = From {
         decrypter,
