@@ -272,7 +272,10 @@ fn a_token_is_asked_for_once_for_each_name() {
         let address: &String = own.get().unwrap();
         let scope = request.path.strip_prefix("token?service=a%20b&scope=");
         if let Some(scope) = scope {
-            return Answer::Json(200, serde_json::json!({"token": format!("for {scope}")}));
+            return Answer::Json(
+                200,
+                serde_json::json!({"token": format!("for {scope}"), "expires_in": u64::MAX}),
+            );
         }
         let name = request.path.split('/').nth(1).unwrap();
         let wanted = format!("authorization: bearer for repository%3a{name}%2fx%3apull\r\n");
