@@ -109,7 +109,7 @@ impl<'a> Registries<'a> {
         Ok(Answer::There { digest })
     }
 
-    /// The architectures that an image is there for, such as `amd64`.
+    /// The architectures that an image is there for, such as `amd64`; none if it does not say.
     pub(crate) fn architectures(&self, image: &Reference) -> Result<Vec<String>> {
         let digest = match self.look(image) {
             Answer::There { digest } => digest,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -232,26 +232,87 @@ config/clusters/lake/a.values.yaml:1:12: warning: cannot reach REGISTRY: Connect
     assert_eq!(strict.code, Some(1), "{}", strict.stdout);
 }
 
-/// A registry of which the test makes the answers: to `GET /v2/`, it says all is well. The requests that it got are counted.
-fn registry(
+/// How often a server was asked what.
+type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// A server of which the test makes the answers, which may depend on how often it was asked the same.
+fn counting(
     answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
-) -> (Server, Arc<Mutex<BTreeMap<String, usize>>>) {
-    let counts = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
+) -> (Server, Counts) {
+    let counts = Counts::default();
     let counted = counts.clone();
     let server = Server::asked(move |request| {
         let mut counts = counted.lock().unwrap();
-        let count = counts
-            .entry(format!("{} {}", request.method, request.path))
-            .or_default();
+        let asked = format!("{} {}", request.method, request.path);
+        let count = counts.entry(asked).or_default();
         *count += 1;
         let count = *count;
         drop(counts);
-        if request.path == "v2/" {
-            return Answer::Status(200);
-        }
         answer(request, count)
     });
     (server, counts)
+}
+
+/// The same for a registry that wants no login.
+fn registry(
+    answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+) -> (Server, Counts) {
+    counting(move |request, count| match request.path.as_str() {
+        "v2/" => Answer::Status(200),
+        _ => answer(request, count),
+    })
+}
+
+#[test]
+fn a_token_is_asked_for_once_for_each_name() {
+    let repo = repo(&["a"]);
+    let address = Arc::new(OnceLock::new());
+    let own = address.clone();
+    let (server, counts) = counting(move |request, _| {
+        let address: &String = own.get().unwrap();
+        let scope = request.path.strip_prefix("token?service=a%20b&scope=");
+        if let Some(scope) = scope {
+            return Answer::Json(
+                200,
+                serde_json::json!({"token": format!("for {scope}"), "expires_in": u64::MAX}),
+            );
+        }
+        let name = request.path.split('/').nth(1).unwrap();
+        let wanted = format!("authorization: bearer for repository%3a{name}%2fx%3apull\r\n");
+        if request.headers.to_lowercase().contains(&wanted) {
+            return Answer::Status(404);
+        }
+        let challenge = format!(
+            "Negotiate abc==, Bearer realm=\"{address}/token\" , service=\"a b\",scope=\"x\""
+        );
+        Answer::Refused(401, format!("WWW-Authenticate: {challenge}"))
+    });
+    address.set(server.address.clone()).unwrap();
+    mirror(
+        &repo,
+        &["quay.io"],
+        server.address.trim_start_matches("http://"),
+    );
+    let images: String = (0..20)
+        .map(|it| format!("a{it}: {{image: 'quay.io/name{}/x:{it}'}}\n", it % 2))
+        .collect();
+    values(&repo, "a", &images);
+    let ran = validate(&repo);
+    assert!(
+        ran.stdout.ends_with("1 cluster, 1 hub: 20 problems\n"),
+        "{}",
+        ran.stdout
+    );
+    let counts = counts.lock().unwrap();
+    for name in ["name0", "name1"] {
+        let token = format!("GET token?service=a%20b&scope=repository%3A{name}%2Fx%3Apull");
+        assert_eq!(counts[&token], 1);
+    }
+    let heads = counts
+        .iter()
+        .filter(|(asked, _)| asked.starts_with("HEAD "));
+    assert!(heads.clone().all(|(_, count)| *count == 1), "{counts:?}");
+    assert_eq!(heads.count(), 20);
 }
 
 #[test]
@@ -430,6 +491,6 @@ fn own_images_and_those_of_an_engine_are_not_asked_for() {
         "singleuser: {image: {name: quay.io/own/image, tag: by-hand}}\npods: ['quay.io/own/image:by-hand', 'localhost/a:1']\n",
     );
     let ran = validate(&repo);
-    assert!(!ran.stderr.contains("looking for"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("asking"), "{}", ran.stderr);
     assert_eq!(ran.stdout, "1 cluster, 1 hub: no problems\n");
 }

@@ -6,7 +6,7 @@ use crate::{
     commands::validate::render::RenderedImage,
     machine::{
         parallel::side_by_side,
-        terminal::{did_you_mean, list, nearest, number_of},
+        terminal::{Progress, did_you_mean, list, nearest},
     },
     repository::{
         cluster::Architecture,
@@ -202,8 +202,9 @@ fn ask<'i>(registries: &Registries, named: &'i Named) -> Vec<(&'i Reference, Fou
     if named.is_empty() {
         return Vec::new();
     }
-    let count = number_of(named.len(), "image");
-    say!("looking for {count} in {}", list(by_registry.keys()));
+    let progress = Progress::new("images");
+    let registries_asked = list(by_registry.keys());
+    progress.phase(&format!("asking {registries_asked} about {}", named.len()));
     let by_registry: Vec<_> = by_registry.into_values().collect();
     let found = side_by_side(&(), &by_registry, |(), images| {
         side_by_side(&(), images, |(), image| (*image, find(registries, image)))
@@ -236,20 +237,17 @@ fn missing(fleet: &Fleet, image: &Reference, uses: &[Use], meant: Option<&str>) 
     told(fleet, uses, "image-missing", message)
 }
 
-/// That an image does not run on the nodes of the clusters that it is named for.
+/// That an image does not run on the nodes of the clusters that it is named for. Some do not say what they are for.
 fn unfit(fleet: &Fleet, image: &Reference, uses: &[Use], there: &[String]) -> Vec<Problem> {
-    let wants = |it: &&Use| !there.iter().any(|name| *name == it.architecture());
-    let uses: Vec<_> = uses.iter().filter(wants).cloned().collect();
-    let only = match there {
-        [] => "is for nothing that runs on Linux".to_owned(),
-        _ => format!("is only for {}", list(there)),
-    };
-    told(fleet, &uses, "image-architecture", |it| {
-        let wanted = it.architecture();
+    let is_unfit = |it: &&Use| !there.is_empty() && !there.iter().any(|name| name == it.wanted());
+    let unfit: Vec<_> = uses.iter().filter(is_unfit).cloned().collect();
+    let only = list(there);
+    told(fleet, &unfit, "image-architecture", |it| {
         format!(
-            "`{image}` {only}{}, and the nodes of `{}` are {wanted}",
+            "`{image}` is only for {only}{}, and the nodes of `{}` are {}",
             it.named_by(),
-            it.release.cluster.name
+            it.release.cluster.name,
+            it.wanted()
         )
     })
 }
@@ -308,7 +306,8 @@ impl Use<'_> {
         named_by.map_or_else(String::new, |it| format!(" ({it})"))
     }
 
-    fn architecture(&self) -> &'static str {
+    /// The architecture of its cluster's nodes.
+    fn wanted(&self) -> &'static str {
         match self.release.cluster.architecture {
             Architecture::Amd64 => "amd64",
             Architecture::Arm64 => "arm64",

@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a token lasts whose server does not say it: <https://distribution.github.io/distribution/spec/auth/token/>.
 const USUAL_LIFE: Duration = Duration::from_secs(60);
 
+/// How long we believe that a token lasts, whatever its server says.
+const LONGEST_LIFE: Duration = Duration::from_secs(60 * 60);
+
 /// How long before its end a token is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -115,6 +118,9 @@ impl Connections {
                 StatusCode::NOT_FOUND => Err(Unanswered::new(format!(
                     "{name} is no registry: it has no `/v2/`"
                 ))),
+                status if status.is_server_error() => {
+                    Err(Unanswered::new(format!("{name} answers {status}")))
+                }
                 _ => Ok(Challenge::Open),
             }
         })
@@ -290,10 +296,10 @@ fn token_in(json: &Value) -> Option<Token> {
     let mut fields = ["token", "access_token"].into_iter();
     let text = fields.find_map(|it| json[it].as_str())?;
     let life = json["expires_in"].as_u64().map(Duration::from_secs);
-    let life = life.unwrap_or(USUAL_LIFE).saturating_sub(MARGIN);
+    let life = life.unwrap_or(USUAL_LIFE).min(LONGEST_LIFE);
     Some(Token {
         text: Arc::new(Secret::new(text.to_owned())),
-        until: Instant::now() + life,
+        until: Instant::now() + life.saturating_sub(MARGIN),
     })
 }
 

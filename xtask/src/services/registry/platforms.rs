@@ -24,8 +24,8 @@ pub(crate) const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 /// How deep indexes may be in others.
 const DEEPEST: usize = 3;
 
-/// The architectures that what has this digest is there for on Linux, sorted. The cache keeps them: what a digest names does
-/// not change.
+/// The architectures that what has this digest is there for on Linux, sorted; none if it does not say. The cache keeps them:
+/// what a digest names does not change.
 pub(crate) fn architectures(
     connections: &Connections,
     repository: &Repository,
@@ -112,9 +112,16 @@ pub(crate) fn digest_of(content: &[u8]) -> String {
     format!("sha256:{}", paths::hex(&Sha256::digest(content)))
 }
 
-/// The architecture of a platform or a config, if that is one of Linux. What is signed or attested has `unknown`.
+/// The architecture of a platform or a config, if that is one of Linux. What is signed or attested has `unknown`, and some
+/// programs that build images leave it out or use the kernel's names.
 fn architecture_of(platform: &Value) -> Option<String> {
     let is_linux = platform["os"].as_str().is_none_or(|it| it == "linux");
     let architecture = platform["architecture"].as_str().filter(|_| is_linux)?;
-    (architecture != "unknown").then(|| architecture.to_owned())
+    let architecture = match architecture {
+        "" | "unknown" => return None,
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    Some(architecture.to_owned())
 }
