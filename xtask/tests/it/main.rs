@@ -32,9 +32,9 @@ mod gitlab;
 mod health;
 mod homes;
 mod hooks;
-mod image_build;
 
 mod hub;
+mod image_build;
 mod images;
 mod inherits;
 mod installed;

@@ -58,11 +58,6 @@ pub(crate) fn logins<'a>(
     logins
 }
 
-/// Whether a login is with a file, which has to be decrypted.
-pub(crate) fn has_key(cluster: &Cluster, login: &RegistryLogin) -> bool {
-    passwords::key_of(cluster, login).is_some()
-}
-
 /// The registries of images, as their names begin.
 pub(crate) fn hosts_of<'a>(images: impl IntoIterator<Item = &'a OwnImage>) -> BTreeSet<String> {
     images.into_iter().map(host_of).collect()
@@ -120,6 +115,11 @@ impl RegistrySession {
             folder,
         })
     }
+}
+
+/// Whether a login is with a file, which has to be decrypted.
+pub(crate) fn has_key(cluster: &Cluster, login: &RegistryLogin) -> bool {
+    passwords::key_of(cluster, login).is_some()
 }
 
 /// A mask of the passwords, and of what docker makes of them.
