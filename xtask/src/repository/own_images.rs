@@ -1,6 +1,6 @@
 //! Images that are built from folders of the repository: their tags.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -21,12 +21,15 @@ const SHORT: usize = 7;
 ///
 /// If no commit has the folder, or the clone is too shallow to know the last one.
 pub(crate) fn tag(sh: &Shell, tree: &Tree, folder: &Path) -> Result<String> {
-    let shown = folder.display();
-    refuse_other_than_folder(tree, folder)?;
+    let real = real(tree, folder)?;
     let sh = in_root(sh, tree);
-    let commits = commits(&sh, folder, 1)?;
+    let commits = commits(&sh, &real, 1)?;
     let commit = commits.first().with_context(|| {
-        format!("no commit has `{shown}`, and an image's tag is the last commit that changed its folder\nhint: commit it")
+        format!(
+            "no commit has `{}`, and an image's tag is the last commit that changed its folder\n\
+             hint: commit it; a submodule has commits of this repository only as a whole",
+            real.display()
+        )
     })?;
     refuse_end_of_shallow(&sh, folder, commit)?;
     let tag = text_of(commit);
@@ -41,7 +44,7 @@ pub(crate) fn earlier_tags(
     tag: &str,
     most: usize,
 ) -> Result<Vec<String>> {
-    let commits = commits(&in_root(sh, tree), folder, most + 1)?;
+    let commits = commits(&in_root(sh, tree), &real(tree, folder)?, most + 1)?;
     let mut tags: Vec<_> = commits.iter().filter_map(|it| text_of(it)).collect();
     tags.retain(|it| it != tag);
     tags.truncate(most);
@@ -50,13 +53,17 @@ pub(crate) fn earlier_tags(
 
 /// Whether the folder has changes that no commit has, also new files that git does not ignore.
 pub(crate) fn is_dirty(sh: &Shell, tree: &Tree, folder: &Path) -> Result<bool> {
+    let folders = [pathspec(folder), real(tree, folder)?];
     let sh = in_root(sh, tree);
     // The person's own settings may leave these out.
     let all = ["--untracked-files=normal", "--ignore-submodules=none"];
     let git = ["--no-optional-locks", "--literal-pathspecs"];
     let status = process::read(
         &sh,
-        cmd!(sh, "git {git...} status --porcelain {all...} -- {folder}"),
+        cmd!(
+            sh,
+            "git {git...} status --porcelain {all...} -- {folders...}"
+        ),
     )?;
     Ok(!status.trim().is_empty())
 }
@@ -81,11 +88,12 @@ pub(crate) fn refuse_unknown(sh: &Shell, tree: &Tree, range: &str) -> Result<()>
 
 /// Whether commits changed something in the folder: those of a range that git knows.
 pub(crate) fn is_changed_by(sh: &Shell, tree: &Tree, range: &str, folder: &Path) -> Result<bool> {
+    let folders = [pathspec(folder), real(tree, folder)?];
     let sh = in_root(sh, tree);
     let all = ["--name-only", "--no-renames", "--ignore-submodules=none"];
     let diff = cmd!(
         sh,
-        "git --literal-pathspecs diff {all...} {range} -- {folder}"
+        "git --literal-pathspecs diff {all...} {range} -- {folders...}"
     );
     Ok(!process::read(&sh, diff)?.trim().is_empty())
 }
@@ -96,12 +104,23 @@ fn in_root(sh: &Shell, tree: &Tree) -> Shell {
     sh
 }
 
-fn refuse_other_than_folder(tree: &Tree, folder: &Path) -> Result<()> {
+/// Where a folder is when links on the way to it are followed, as git is told it.
+fn real(tree: &Tree, folder: &Path) -> Result<PathBuf> {
     let shown = folder.display();
-    match tree.find(folder).with_context(|| format!("`{shown}`"))? {
-        Some(_) if tree.is_folder(folder) => Ok(()),
+    let found = tree.find(folder).with_context(|| format!("`{shown}`"))?;
+    match found {
+        Some(found) if tree.is_folder(folder) => Ok(pathspec(&found.path)),
         Some(_) => bail!("`{shown}` is a file, and an image is built from a folder"),
         None => bail!("`{shown}` doesn't exist, and an image is built from it"),
+    }
+}
+
+/// A path from the root as git wants it, which takes no empty one.
+fn pathspec(path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        path.to_owned()
     }
 }
 

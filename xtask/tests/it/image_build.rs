@@ -343,6 +343,31 @@ fn a_tag_that_yaml_would_read_as_a_number_is_longer() {
 }
 
 #[test]
+fn a_link_to_a_folder_is_built_as_that_folder() {
+    let images =
+        "[{name: 127.0.0.1:1/user, path: images/link}, {name: 127.0.0.1:1/all, path: ../../..}]";
+    let repo = repo(&[("prod", images)]);
+    repo.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    commit(&repo, "all");
+    let user = git(&repo, "rev-parse --short=7 HEAD~1");
+    let link = repo.root.join("config/clusters/lake/images/link");
+    std::os::unix::fs::symlink("user", link).unwrap();
+    commit(&repo, "link");
+    let all = tag(&repo);
+    let built = repo.ok("image build lake");
+    assert_eq!(
+        built.stdout,
+        format!("127.0.0.1:1/user:{user} built\n127.0.0.1:1/all:{all} built\n")
+    );
+    repo.write("config/clusters/lake/images/user/hello", "again");
+    let built = repo.ok("image build lake --image 127.0.0.1:1/user");
+    assert_eq!(
+        built.stdout,
+        format!("127.0.0.1:1/user:{user}-dirty built\n")
+    );
+}
+
+#[test]
 fn what_has_no_tag_is_told_at_once() {
     let images = "[{name: 127.0.0.1:1/a, path: images/none}, {name: 127.0.0.1:1/b, path: images/user/hello}, \
          {name: 127.0.0.1:1/c, path: images/new}, {name: 127.0.0.1:1/d, path: images/user}]";

@@ -568,7 +568,7 @@ impl Pool {
     fn push_for(&self, name: &str, tags: &[&str], architecture: &str) -> String {
         let registry = self.registry.as_ref().unwrap();
         let pushed = tags.iter().map(|it| registry.push(name, it, architecture));
-        pushed.next_back().unwrap()
+        pushed.collect::<Vec<_>>().pop().unwrap()
     }
 
     /// A cluster with as many hubs, each with a file of its own.

@@ -41,6 +41,7 @@ mod image_jobs;
 
 mod hub;
 mod image_bump;
+
 mod images;
 mod inherits;
 mod installed;

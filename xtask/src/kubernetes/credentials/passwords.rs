@@ -78,7 +78,7 @@ pub(super) fn of(
 }
 
 /// The file that a login is with: that of the registry, or else that of its cluster, if it is of the same provider.
-fn key_of<'a>(cluster: &'a Cluster, login: &'a RegistryLogin) -> Option<&'a Path> {
+pub(super) fn key_of<'a>(cluster: &'a Cluster, login: &'a RegistryLogin) -> Option<&'a Path> {
     let (own, clusters) = match (login, &cluster.provider) {
         (RegistryLogin::Gcloud { key }, Provider::Gcp(it)) => (key, it.key.as_ref()),
         (RegistryLogin::Aws { key }, Provider::Aws(it)) => (key, it.key.as_ref()),

@@ -148,6 +148,11 @@ impl RegistrySession {
     }
 }
 
+/// Whether a login is with a file, which has to be decrypted.
+pub(crate) fn has_key(cluster: &Cluster, login: &RegistryLogin) -> bool {
+    passwords::key_of(cluster, login).is_some()
+}
+
 /// A mask of the passwords, and of what docker makes of them.
 fn mask(passwords: &Passwords) -> Mask {
     let mut secrets = BTreeSet::new();

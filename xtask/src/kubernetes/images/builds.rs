@@ -170,7 +170,8 @@ fn open(
     login: &RegistryLogin,
     hosts: &BTreeSet<String>,
 ) -> Result<RegistrySession> {
-    let tools = programs::provide(sh, &["sops"], cluster.is_local())?;
+    let needed = registry::has_key(cluster, login).then_some("sops");
+    let tools = programs::provide(sh, needed.as_slice(), cluster.is_local())?;
     let decrypter = credentials::decrypter(&tools, tree, cluster)?;
     let opened = RegistrySession::open(&decrypter, tree, cluster, login, hosts);
     opened.with_context(|| format!("cannot log in to {}", list(hosts)))
