@@ -98,15 +98,11 @@ fn committed(sh: &Shell, fleet: &Fleet, folders: &BTreeSet<&Path>) -> Option<BTr
 fn can_be_built(fleet: &Fleet, image: &ListedImage, problems: &mut Problems) {
     let OwnImage { path, builder, .. } = image.image;
     let at = image.place(&["path"]);
-    let shown = path.display();
-    match fleet.tree.find(path) {
-        Ok(Some(found)) if found.kind == Kind::Folder => {}
-        Ok(Some(_)) => return problems.problem(RULE, at, format!("`{shown}` is not a folder")),
-        Ok(None) => {
-            let missing = fleet.tree.missing();
-            return problems.problem(RULE, at, format!("`{shown}` {missing}"));
-        }
-        Err(err) => return problems.problem(RULE, at, format!("`{shown}`: {err:#}")),
+    let is_root = path.as_os_str().is_empty();
+    let shown = if is_root { Path::new(".") } else { path };
+    let shown = shown.display();
+    if let Some(why) = is_no_folder(fleet, path) {
+        return problems.problem(RULE, at, format!("`{shown}` {why}"));
     }
     if *builder == Builder::Docker && !fleet.tree.is_file(&path.join("Dockerfile")) {
         let message = format!(
@@ -119,6 +115,24 @@ fn can_be_built(fleet: &Fleet, image: &ListedImage, problems: &mut Problems) {
             "`base_image` is for `build: repo2docker`; a Dockerfile says itself what it builds on";
         problems.problem(RULE, image.place(&["base_image"]), message);
     }
+}
+
+/// Why no image can be built from what is at a path, and get its tag from the commits that changed it.
+fn is_no_folder(fleet: &Fleet, path: &Path) -> Option<String> {
+    if path.as_os_str().is_empty() {
+        return Some("is the whole repository: each commit would be a new image".to_owned());
+    }
+    let found = match fleet.tree.find(path) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Some(fleet.tree.missing().to_owned()),
+        Err(err) => return Some(format!("cannot be read: {err:#}")),
+    };
+    if found.kind != Kind::Folder {
+        return Some("is not a folder".to_owned());
+    }
+    let is_linked = found.path != path;
+    let target = found.path.display();
+    is_linked.then(|| format!("is a link to `{target}`, whose commits it does not have: name that"))
 }
 
 /// A hub of any cluster that builds an image of this name from something else would replace it.
