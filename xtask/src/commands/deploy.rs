@@ -85,12 +85,13 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         let names: Vec<_> = hubs.iter().map(HubToDeploy::name).collect();
         volumes::refuse_unknown(&session.api, &names, &args.options.delete_volumes)?;
     }
-    let mut refusals = Refusals::new();
-    if args.build || args.push {
-        let hubs = hubs.iter().map(|it| it.hub);
-        refusals.extend(images::build(&sh, &run.fleet, args, hubs)?);
-    }
-    refusals.extend(missing_images(&tools, &run, &hubs, args)?);
+    let not_built = if args.build || args.push {
+        images::build(&sh, &run.fleet, args, hubs.iter().map(|it| it.hub))?
+    } else {
+        Refusals::new()
+    };
+    let mut refusals = missing_images(&tools, &run, &hubs, args)?;
+    refusals.extend(not_built);
     deploy_hubs(&sh, &run, &hubs, &refusals, args)?;
     if let Some(nodes) = run.rehearsal().filter(|_| !args.options.dry_run) {
         tell_what_next(&args.cluster, nodes);

@@ -11,7 +11,7 @@ use crate::{
     charts::values::EnabledChart,
     machine::{process, tree::Kind},
     repository::{
-        cluster::{Builder, Cluster, OwnImage, Provider, RegistryLogin},
+        cluster::{Builder, Cluster, Hub, OwnImage, Provider, RegistryLogin},
         fleet::Fleet,
         image_values::{ImagePlace, ImageValues},
         keys::KeyFile,
@@ -39,11 +39,6 @@ pub(crate) fn check(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Probl
     let set = fleet.set_by_files(release);
     let by_images = fleet.image_values(release, &set);
     are_set_once(&by_images, problems);
-    if fleet.knows_all_of(release) {
-        for refused in &by_images.refused {
-            problems.problem(RULE, refused.at, refused.message.clone());
-        }
-    }
     for place in &by_images.places {
         nothing_is_overridden(fleet, release, place, &set, problems);
     }
@@ -103,15 +98,11 @@ fn committed(sh: &Shell, fleet: &Fleet, folders: &BTreeSet<&Path>) -> Option<BTr
 fn can_be_built(fleet: &Fleet, image: &ListedImage, problems: &mut Problems) {
     let OwnImage { path, builder, .. } = image.image;
     let at = image.place(&["path"]);
-    let shown = path.display();
-    match fleet.tree.find(path) {
-        Ok(Some(found)) if found.kind == Kind::Folder => {}
-        Ok(Some(_)) => return problems.problem(RULE, at, format!("`{shown}` is not a folder")),
-        Ok(None) => {
-            let missing = fleet.tree.missing();
-            return problems.problem(RULE, at, format!("`{shown}` {missing}"));
-        }
-        Err(err) => return problems.problem(RULE, at, format!("`{shown}`: {err:#}")),
+    let is_root = path.as_os_str().is_empty();
+    let shown = if is_root { Path::new(".") } else { path };
+    let shown = shown.display();
+    if let Some(why) = is_no_folder(fleet, path) {
+        return problems.problem(RULE, at, format!("`{shown}` {why}"));
     }
     if *builder == Builder::Docker && !fleet.tree.is_file(&path.join("Dockerfile")) {
         let message = format!(
@@ -126,6 +117,24 @@ fn can_be_built(fleet: &Fleet, image: &ListedImage, problems: &mut Problems) {
     }
 }
 
+/// Why no image can be built from what is at a path, and get its tag from the commits that changed it.
+fn is_no_folder(fleet: &Fleet, path: &Path) -> Option<String> {
+    if path.as_os_str().is_empty() {
+        return Some("is the whole repository: each commit would be a new image".to_owned());
+    }
+    let found = match fleet.tree.find(path) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Some(fleet.tree.missing().to_owned()),
+        Err(err) => return Some(format!("cannot be read: {err:#}")),
+    };
+    if found.kind != Kind::Folder {
+        return Some("is not a folder".to_owned());
+    }
+    let is_linked = found.path != path;
+    let target = found.path.display();
+    is_linked.then(|| format!("is a link to `{target}`, whose commits it does not have: name that"))
+}
+
 /// A hub of any cluster that builds an image of this name from something else would replace it.
 fn is_no_other(
     fleet: &Fleet,
@@ -133,32 +142,36 @@ fn is_no_other(
     image: &ListedImage,
     problems: &mut Problems,
 ) {
-    let own = image.image;
-    let differs = |it: &OwnImage| {
-        it.name == own.name
-            && (it.path != own.path || it.builder != own.builder || it.base_image != own.base_image)
+    let mut clusters = fleet.clusters.iter();
+    let other = clusters.find_map(|it| Some((it, other_of_its_name(it, image.image)?)));
+    let Some((cluster, (hub, other))) = other else {
+        return;
     };
-    for cluster in &fleet.clusters {
-        let mut hubs = cluster.hubs.iter();
-        if let Some(hub) = hubs.find(|hub| hub.images.iter().any(differs)) {
-            let other = hub.images.iter().find(|it| differs(it));
-            let path = other.map(|it| it.path.display().to_string());
-            let mut with = format!("`{}`", path.unwrap_or_default());
-            if other.is_some_and(|it| it.path == own.path) {
-                with += " in another way";
-            }
-            let whose = if cluster.name == release.cluster.name {
-                format!("hub `{}`", hub.name)
-            } else {
-                format!("`{}`", cluster.path_of(&hub.name))
-            };
-            let message = format!(
-                "{whose} builds an image `{}`, too, from {with}: give one of them another name",
-                own.name
-            );
-            return problems.problem(RULE, image.place(&["name"]), message);
-        }
-    }
+    let whose = if cluster.name == release.cluster.name {
+        format!("hub `{}`", hub.name)
+    } else {
+        format!("`{}`", cluster.path_of(&hub.name))
+    };
+    let is_same_folder = other.path == image.image.path;
+    let how = if is_same_folder {
+        " in another way"
+    } else {
+        ""
+    };
+    let message = format!(
+        "{whose} builds an image `{}`, too, from `{}`{how}: give one of them another name",
+        other.name,
+        other.path.display()
+    );
+    problems.problem(RULE, image.place(&["name"]), message);
+}
+
+/// A hub of the cluster, and its image of this name that is built from something else.
+fn other_of_its_name<'a>(cluster: &'a Cluster, own: &OwnImage) -> Option<(&'a Hub, &'a OwnImage)> {
+    let source = |it: &OwnImage| (it.path.clone(), it.builder, it.base_image.clone());
+    let hubs = cluster.hubs.iter();
+    let mut images = hubs.flat_map(|hub| hub.images.iter().map(move |it| (hub, it)));
+    images.find(|(_, it)| it.name == own.name && source(it) != source(own))
 }
 
 /// Whether a login has a key of its kind: its own, or that of the cluster.
@@ -169,26 +182,18 @@ fn can_log_in(
     at: Option<Place>,
     problems: &mut Problems,
 ) {
-    let (key, is_of_cluster, name) = match login {
-        RegistryLogin::Dockerconfig { filename } => (Some(filename), false, "dockerconfig"),
-        RegistryLogin::Gcloud { key } => {
-            let is_gcp = matches!(cluster.provider, Provider::Gcp(_));
-            (key.as_ref(), is_gcp, "gcloud")
-        }
-        RegistryLogin::Aws { key } => {
-            let is_aws = matches!(cluster.provider, Provider::Aws(_));
-            (key.as_ref(), is_aws, "aws")
-        }
-        RegistryLogin::Azure { key } => {
-            let is_azure = matches!(cluster.provider, Provider::Azure(_));
-            (key.as_ref(), is_azure, "azure")
-        }
+    let provider = &cluster.provider;
+    let (key, is_of_cluster) = match login {
+        RegistryLogin::Dockerconfig { filename } => (Some(filename), false),
+        RegistryLogin::Gcloud { key } => (key.as_ref(), matches!(provider, Provider::Gcp(_))),
+        RegistryLogin::Aws { key } => (key.as_ref(), matches!(provider, Provider::Aws(_))),
+        RegistryLogin::Azure { key } => (key.as_ref(), matches!(provider, Provider::Azure(_))),
     };
     let Some(path) = key else {
         if !is_of_cluster {
             let provider = cluster.provider_name().unwrap_or_default();
             let message = format!(
-                "`provider: {name}` needs a `key` here, since the cluster's own login is that of `{provider}`"
+                "this `registry` needs a `key`: the cluster is logged in to by `{provider}`, whose key is of another kind"
             );
             problems.problem(RULE, at, message);
         }
@@ -220,7 +225,14 @@ pub(crate) fn places_are_known(fleet: &Fleet, release: &ReleaseConfig, problems:
     let Ok((values, enabled)) = fleet.compute(release, &set) else {
         return;
     };
-    for place in fleet.image_values(release, &set).places {
+    let by_images = fleet.image_values(release, &set);
+    for refused in &by_images.refused {
+        let path = refused.path.as_ref();
+        if path.is_none_or(|it| !leads_to_missing_chart(it, &enabled)) {
+            problems.problem(RULE, refused.at, refused.to_string());
+        }
+    }
+    for place in &by_images.places {
         let is_told = place.at.is_some_and(|at| problems.has_any_at(at));
         if let Some(missing) = missing_map(&place.path, &values)
             && !is_told

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -42,7 +43,18 @@ pub(crate) struct ImagePlace<'a> {
 /// Why an image cannot be set at a place that cluster.yaml names.
 pub(crate) struct Refused {
     pub(crate) at: Option<Place>,
-    pub(crate) message: String,
+    /// None if it is no path.
+    pub(crate) path: Option<KeyPath>,
+    why: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "`{path}`: {}", self.why),
+            None => f.write_str(&self.why),
+        }
+    }
 }
 
 /// The values of a release that its images are looked for in.
@@ -108,7 +120,8 @@ impl<'a> ImageValues<'a> {
             }
             Err(why) => self.refused.push(Refused {
                 at: place.at,
-                message: format!("`{}`: {why}", place.path),
+                path: Some(place.path),
+                why,
             }),
         }
     }
@@ -133,7 +146,8 @@ impl Around<'_> {
                 Ok(path) => found.push(ImagePlace { image, path, at }),
                 Err(err) => refused.push(Refused {
                     at,
-                    message: format!("{err:#}"),
+                    path: None,
+                    why: format!("{err:#}"),
                 }),
             }
         }

@@ -1,7 +1,7 @@
 //! Hubs whose images are built from folders of the repository: helm gets their names and tags, and a hub is left alone while its
 //! registry has no such tag.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use crate::{
     generate::{commit, git},
@@ -389,4 +389,20 @@ fn on_simulated_nodes() {
     let ran = repo.ok("deploy local staging --dry-run");
     let image = format!("image: {nowhere}:{}", tag(&repo, "images/user"));
     assert!(ran.stdout.contains(&image), "{}", ran.stdout);
+}
+
+/// git has no commits of what a link leads to.
+#[test]
+fn a_link_is_no_folder_of_an_image() {
+    let repo = Repo::new();
+    repo.write("images/user/Dockerfile", "FROM scratch\n");
+    symlink("user", repo.root.join("images/link")).unwrap();
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "  - name: staging\n",
+        "  - name: staging\n    images: [{name: quay.io/lake/user, path: ../../../images/link}]\n",
+    );
+    let said = repo.fails("validate lake");
+    let line = "cluster.yaml:7:46: `images/link` is a link to `images/user`, whose commits it does not have";
+    assert!(said.contains(line), "{said}");
 }

@@ -483,12 +483,12 @@ fn own_images_and_those_of_an_engine_are_not_asked_for() {
     repo.edit(
         "config/clusters/lake/cluster.yaml",
         "{name: a, ",
-        "{name: a, images: [{name: quay.io/own/image, path: images/own, values_path: singleuser.image}], ",
+        "{name: a, images: [{name: quay.io/own/image, path: ../../../images/own, values_path: singleuser.image}], ",
     );
     values(
         &repo,
         "a",
-        "singleuser: {image: {name: quay.io/own/image, tag: by-hand}}\npods: ['quay.io/own/image:by-hand', 'localhost/a:1']\n",
+        "singleuser: {image: {name: quay.io/own/image}}\npods: ['quay.io/own/image:by-hand', 'localhost/a:1']\n",
     );
     let ran = validate(&repo);
     assert!(!ran.stderr.contains("asking"), "{}", ran.stderr);

@@ -119,7 +119,8 @@ pub(crate) fn missing(
     hubs: &[HubToDeploy],
 ) -> Result<Refusals> {
     let mut refusals = Refusals::new();
-    let wanted = wanted(&run.fleet, hubs);
+    let changed = hubs.iter().filter(|it| !run.is_unchanged(it.name()));
+    let wanted = wanted(&run.fleet, changed);
     if wanted.is_empty() {
         return Ok(refusals);
     }
@@ -150,7 +151,10 @@ pub(crate) fn missing(
 }
 
 /// The images of these hubs whose tags are known.
-fn wanted<'a>(fleet: &Fleet, hubs: &'a [HubToDeploy]) -> Vec<Wanted<'a>> {
+fn wanted<'a>(
+    fleet: &Fleet,
+    hubs: impl IntoIterator<Item = &'a HubToDeploy<'a>>,
+) -> Vec<Wanted<'a>> {
     let mut wanted: BTreeMap<(&str, &str), Wanted> = BTreeMap::new();
     for hub in hubs {
         for image in &hub.hub.images {

@@ -114,7 +114,7 @@ Examples:\n\
 \x20 cargo xtask deploy lake staging --dry-run           show what helm would apply\n\
 \x20 cargo xtask deploy lake staging --diff              show what would change, and ask\n\
 \x20 cargo xtask deploy lake prod --rollback-on-failure  go back if it fails\n\
-\x20 cargo xtask deploy lake --build --push --deploy      build and push own images first\n\
+\x20 cargo xtask deploy lake --build --push --deploy     build and push own images first\n\
 \x20 cargo xtask deploy local                            two hubs on this machine")]
 pub struct Deploy {
     /// Cluster, by its folder in config/clusters/

@@ -178,6 +178,11 @@ impl Run {
         hubs
     }
 
+    /// Whether a hub is left as it is without asking helm.
+    pub(crate) fn is_unchanged(&self, hub: &str) -> bool {
+        self.unchanged.contains_key(hub)
+    }
+
     pub(crate) fn helm<'a>(&'a self, sh: &'a Shell, options: &DeployOptions) -> HelmRunner<'a> {
         HelmRunner {
             kubernetes: self.kubernetes,
@@ -304,7 +309,7 @@ impl Run {
         hub: &HubToDeploy,
         args: &Deploy,
     ) -> Result<String> {
-        if self.unchanged.contains_key(hub.name()) {
+        if self.is_unchanged(hub.name()) {
             return Ok(String::new());
         }
         let helm = self.helm_for_hubs(sh, args);

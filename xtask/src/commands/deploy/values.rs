@@ -162,7 +162,7 @@ impl OpenedFiles {
         }
         let by_images = fleet.image_values(release, &set);
         if let Some(refused) = by_images.refused.first() {
-            bail!("an own image cannot be set: {}", refused.message);
+            bail!("an own image cannot be set: {refused}");
         }
         let values = Node::nowhere(Data::Map(by_images.values));
         Ok(values.to_json().to_string())
