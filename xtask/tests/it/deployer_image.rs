@@ -33,19 +33,15 @@ struct Image {
 impl Image {
     /// Builds it, with programs that are built already in place of the stage that builds them.
     fn build(repo: &Repo) -> Image {
-        let folder = persons_cache().join("xtask/tests/deployer-image");
-        fs::create_dir_all(&folder).unwrap();
-        let storage = folder.join("storage.conf");
-        let shown = folder.display();
-        let text = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{shown}/graph\"\nrunroot = \"{shown}/run\"\n"
-        );
-        fs::write(&storage, text).unwrap();
-        let name = format!("localhost/xtask/deployer:{}", id());
-        let image = Image { name, storage };
+        let image = Image {
+            name: format!("localhost/xtask/deployer:{}", id()),
+            storage: storage(),
+        };
         let scratch = repo.cache().join("base");
         fs::create_dir_all(&scratch).unwrap();
-        let mut base = image.command("sh", &["-euc", BASE, "sh", NAME_OF_BASE]);
+        // Nothing stays mounted where it is killed.
+        let script = ["--mount", "sh", "-euc", BASE, "sh", NAME_OF_BASE];
+        let mut base = image.command("unshare", &script);
         assert_succeeded(&base.arg(scratch).output().unwrap());
         let programs = programs(&repo.cache());
         let build = format!(
@@ -93,6 +89,19 @@ impl Drop for Image {
     fn drop(&mut self) {
         let _ = self.command("buildah", &["rmi", &self.name]).output();
     }
+}
+
+/// The configuration of a storage in the cache. Unlike vfs, overlay copies no files from layer to layer.
+fn storage() -> PathBuf {
+    let folder = persons_cache().join("xtask/tests/deployer-image");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("storage.conf");
+    let shown = folder.display();
+    let text = format!(
+        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{shown}/graph\"\nrunroot = \"{shown}/run\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    file
 }
 
 /// A folder with the programs where the Dockerfile looks for those that it built.

@@ -290,7 +290,9 @@ fn a_build_that_fails_holds_back_just_its_hubs() {
     let lake = "config/clusters/lake/cluster.yaml";
     for (hub, image) in [("img-staging", "good"), ("img-a", "bad"), ("img-b", "good")] {
         let entry = format!("- name: {hub}\n");
-        let image = format!("{{name: {registry}/{image}, path: ../../../images/{image}}}");
+        let image = format!(
+            "{{name: {registry}/{image}, path: ../../../images/{image}, values_path: stone.image}}"
+        );
         repo.edit(lake, &entry, &format!("{entry}  images: [{image}]\n"));
     }
     repo.write(
