@@ -122,7 +122,12 @@ impl Layout {
 }
 
 impl NewImage<'_> {
-    pub(crate) fn config(&self, layers: &[String], architecture: &str) -> Value {
+    /// All that makes another image of the same layers.
+    pub(crate) fn recipe(&self) -> String {
+        format!("{} {}", self.name, self.config(&[], ""))
+    }
+
+    fn config(&self, layers: &[String], architecture: &str) -> Value {
         json!({
             "os": "linux",
             "architecture": architecture,
