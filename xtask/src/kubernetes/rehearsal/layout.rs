@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::kubernetes::rehearsal::registry::digest_of;
+use crate::machine::paths;
 
 /// The annotation by which containerd takes an image's full name.
 const NAME: &str = "io.containerd.image.name";
@@ -141,4 +142,9 @@ impl NewImage<'_> {
             "rootfs": {"type": "layers", "diff_ids": layers},
         })
     }
+}
+
+/// The digest of what a blob holds.
+pub(crate) fn digest_of(content: &[u8]) -> String {
+    format!("sha256:{}", paths::hex(&Sha256::digest(content)))
 }

@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::{
-    kubernetes::rehearsal::layout::Layout, machine::paths, services::registry::reference::Reference,
+    kubernetes::rehearsal::layout::{Layout, digest_of},
+    machine::paths,
+    services::registry::reference::Reference,
 };
 
 /// Where it answers, without TLS and passwords: to this machine, and to the node's containerd.
@@ -165,9 +166,4 @@ pub(crate) fn repository(image: &Reference) -> String {
 /// The tag that is pulled if an image is named so.
 pub(crate) fn tag(image: &Reference) -> &str {
     image.tag.as_deref().unwrap_or("latest")
-}
-
-/// The digest of what a blob holds.
-pub(crate) fn digest_of(content: &[u8]) -> String {
-    format!("sha256:{}", paths::hex(&Sha256::digest(content)))
 }
