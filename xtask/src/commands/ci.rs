@@ -71,8 +71,9 @@ const FROM_GO: &[(&str, &str)] = &[
 /// From npm, by the node above.
 const PROXY: &str = "configurable-http-proxy@5.3.0";
 
-/// The same for tests on a real node: a browser.
+/// The same for tests on a real node: a browser, and what builds an image.
 const FOR_BROWSER_TESTS: &[(&str, &str)] = &[
+    ("buildah", "buildah"),
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
 ];

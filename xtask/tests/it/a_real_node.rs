@@ -668,12 +668,12 @@ fn a_hub_runs_an_image_that_was_built_for_it(repo: &Repo) {
     let demo = "    domain: demo.localhost\n";
     repo.edit(cluster, demo, &format!("{demo}{image}"));
     repo.write(
-        "users/Dockerfile",
+        "config/clusters/local/users/Dockerfile",
         &format!("FROM {REGISTRY}/xtask/minihub:1\nCOPY greeting /etc/\n"),
     );
-    repo.write("users/greeting", "built here");
+    repo.write("config/clusters/local/users/greeting", "built here");
     git(&repo.root, &["init"]);
-    git(&repo.root, &["add", "users"]);
+    git(&repo.root, &["add", "config"]);
     git(&repo.root, &["commit", "--message", "users"]);
 
     let pushed = repo.ok("image build local demo --push").stdout;
@@ -731,7 +731,7 @@ fn zero_to_jupyterhub_runs(repo: &Repo, node: &Node) {
     repo.write(cluster, &of_minihub);
 }
 
-/// A hub without NFS and an ingress controller, with z2jh's own image puller, placeholders and scheduler.
+/// A hub without NFS and an ingress controller, with z2jh's placeholders and scheduler.
 const BASEHUB: &str = "
 nfs: {enabled: false}
 jupyterhub:
@@ -742,8 +742,6 @@ jupyterhub:
       Authenticator: {allow_all: true}
   proxy:
     service: {type: NodePort, nodePorts: {http: 30082}}
-  prePuller:
-    hook: {enabled: true}
   scheduling:
     userScheduler: {enabled: true}
     userPlaceholder: {replicas: 1}

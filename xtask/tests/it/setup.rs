@@ -81,7 +81,7 @@ fn without_go_it_says_what_is_missing_and_how_to_get_it() {
     assert!(row("kubectl").contains("1.36.1"), "{}", check.stdout);
     assert!(row("etcd").contains("missing"), "{}", check.stdout);
     assert!(
-        check.stderr.contains("13 of 15 programs are missing"),
+        check.stderr.contains("14 of 16 programs are missing"),
         "{}",
         check.stderr
     );
@@ -109,19 +109,19 @@ fn builds_what_path_lacks_and_uses_it() {
     put(&repo, "helm", "echo v4.2.0");
     let ran = repo.ok("setup");
     assert!(
-        ran.stderr.contains("[1/14] sops-3.13.3: building"),
+        ran.stderr.contains("[1/15] sops-3.13.3: building"),
         "{}",
         ran.stderr
     );
     assert!(
-        ran.stderr.contains("[13/14] etcd-3.6.16: built in "),
+        ran.stderr.contains("[14/15] etcd-3.6.16: built in "),
         "{}",
         ran.stderr
     );
-    assert_eq!(tools(&repo).len(), 14, "{:?}", tools(&repo));
+    assert_eq!(tools(&repo).len(), 15, "{:?}", tools(&repo));
     let path = repo.ok("setup --print-path").stdout;
     let folders: Vec<_> = path.trim().split(':').collect();
-    assert_eq!(folders.len(), 14);
+    assert_eq!(folders.len(), 15);
     assert!(
         folders[0].ends_with("cache/xtask/tools/sops-3.13.3"),
         "{path}"
@@ -138,13 +138,13 @@ fn builds_what_path_lacks_and_uses_it() {
             .lines()
             .count()
     };
-    assert_eq!(calls(), 14);
+    assert_eq!(calls(), 15);
     repo.ok("setup");
-    assert_eq!(calls(), 14, "what is there was built again");
+    assert_eq!(calls(), 15, "what is there was built again");
     // The helm on PATH gets old.
     put(&repo, "helm", "echo v4.1.9");
     repo.ok("setup");
-    assert_eq!(calls(), 15);
+    assert_eq!(calls(), 16);
     let path = repo.ok("setup --print-path").stdout;
     assert!(path.contains("tools/helm-4.3.1"));
     // A person's PATH may have these folders already.
@@ -175,7 +175,7 @@ fn builds_only_what_is_asked_for() {
     let path = repo.ok("setup --print-path --for deploy").stdout;
     assert_eq!(path.split(':').count(), 4, "{path}");
     let said = repo.fails("setup --check --for deploy,real-node");
-    assert!(said.contains("9 of 13 programs are missing"), "{said}");
+    assert!(said.contains("10 of 14 programs are missing"), "{said}");
     repo.ok("setup --for deploy,rehearsal");
     assert_eq!(tools(&repo).len(), 10, "{:?}", tools(&repo));
     // Tests also need age.
@@ -196,7 +196,7 @@ fn two_setups_at_once_build_once() {
             .unwrap()
             .lines()
             .count(),
-        15
+        16
     );
     repo.ok("setup --check");
 }
@@ -243,7 +243,7 @@ fn a_failed_or_killed_build_leaves_nothing_in_place() {
     put(&repo, "go", GO);
     repo.ok("setup");
     repo.ok("setup --check");
-    assert_eq!(tools(&repo).len(), 15, "{:?}", tools(&repo));
+    assert_eq!(tools(&repo).len(), 16, "{:?}", tools(&repo));
 }
 
 /// A shell takes an empty entry of PATH for the current folder.

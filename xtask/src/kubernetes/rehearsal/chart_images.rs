@@ -116,7 +116,8 @@ const IMAGES: [NewImage; 10] = [
 pub(crate) fn provide(sh: &Shell, release: &str, manifest: &str) -> Result<()> {
     let storage = node::storage_of_machine()?;
     let wanted = images_in(manifest).into_iter().filter(|image| {
-        let is_made_here = IMAGES.iter().any(|it| it.name == image.name);
+        // One with a digest is exactly that one.
+        let is_made_here = image.digest.is_none() && IMAGES.iter().any(|it| it.name == image.name);
         is_made_here && !storage.has(&registry::repository(image), registry::tag(image))
     });
     let wanted: Vec<_> = wanted.collect();
@@ -185,7 +186,6 @@ fn build(sh: &Shell) -> Result<PathBuf> {
     let sh = programs::provide(sh, &["kube-scheduler"], true)?;
     let base = image::folder(sh.sh())?;
     let folder = folder(&base)?;
-    image::remove_others(&folder)?;
     let work = format!("builds the {IMAGES_OF_CHARTS}");
     paths::made_once(&folder, &work, |part| {
         let started = Instant::now();
@@ -195,6 +195,7 @@ fn build(sh: &Shell) -> Result<PathBuf> {
         say!("{IMAGES_OF_CHARTS}: built in {seconds} s");
         Ok(())
     })?;
+    image::remove_others(&folder)?;
     Ok(folder)
 }
 
@@ -202,9 +203,7 @@ fn build(sh: &Shell) -> Result<PathBuf> {
 fn folder(base: &Path) -> Result<PathBuf> {
     let mut recipe = format!("{} {}", base.display(), programs::KUBERNETES);
     recipe.extend(RECIPE.map(|(_, content)| content));
-    for image in &IMAGES {
-        recipe += &image.config(&[], "").to_string();
-    }
+    recipe.extend(IMAGES.iter().map(NewImage::recipe));
     let hash = paths::hex(&Sha256::digest(recipe)[..6]);
     Ok(paths::cache()?.join("chart-images").join(hash))
 }
@@ -228,5 +227,5 @@ fn build_in(sh: &Shell, part: &Path, base: &Path) -> Result<()> {
     layout.link(&Layout::at(base), &below)?;
     let architecture = image::architecture(base)?;
     layout.write(&[below, image::layer(part)?], &architecture, &IMAGES)?;
-    paths::remove_dir(&part.join("rootfs"))
+    image::remove_sources(part)
 }

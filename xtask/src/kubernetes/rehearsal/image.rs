@@ -91,7 +91,13 @@ fn build_in(sh: &Shell, part: &Path) -> Result<()> {
     steps.run(3, "packing it", "pack", &[])?;
     Layout::at(part).write(&[layer(part)?], &architecture(part)?, &IMAGES)?;
     steps.run(4, "unpacking it with containerd", "unpack", &[])?;
-    paths::remove_dir(&part.join("rootfs"))
+    remove_sources(part)
+}
+
+/// Removes what an image was made from.
+pub(crate) fn remove_sources(part: &Path) -> Result<()> {
+    paths::remove_dir(&part.join("rootfs"))?;
+    paths::remove_dir(&part.join("recipe"))
 }
 
 /// The digest of the layer that was made in a folder.
@@ -171,11 +177,9 @@ pub(crate) fn folder(sh: &Shell) -> Result<PathBuf> {
     Ok(paths::cache()?.join("images").join(paths::hex(&hash[..6])))
 }
 
-/// All that decides what the image holds, but for the versions of Debian's packages: it has the newest.
+/// All that decides what the images hold, but for the versions of Debian's packages: they have the newest.
 pub(crate) fn recipe() -> String {
-    RECIPE
-        .iter()
-        .map(|(_, content)| *content)
-        .chain([SCRIPT])
-        .collect()
+    let files = RECIPE.iter().map(|(_, content)| (*content).to_owned());
+    let configs = IMAGES.iter().map(NewImage::recipe);
+    files.chain(configs).chain([SCRIPT.to_owned()]).collect()
 }

@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::kubernetes::rehearsal::registry::digest_of;
+use crate::machine::paths;
 
 /// The annotation by which containerd takes an image's full name.
 const NAME: &str = "io.containerd.image.name";
@@ -122,7 +123,12 @@ impl Layout {
 }
 
 impl NewImage<'_> {
-    pub(crate) fn config(&self, layers: &[String], architecture: &str) -> Value {
+    /// All that makes another image of the same layers.
+    pub(crate) fn recipe(&self) -> String {
+        format!("{} {}", self.name, self.config(&[], ""))
+    }
+
+    fn config(&self, layers: &[String], architecture: &str) -> Value {
         json!({
             "os": "linux",
             "architecture": architecture,
@@ -136,4 +142,9 @@ impl NewImage<'_> {
             "rootfs": {"type": "layers", "diff_ids": layers},
         })
     }
+}
+
+/// The digest of what a blob holds.
+pub(crate) fn digest_of(content: &[u8]) -> String {
+    format!("sha256:{}", paths::hex(&Sha256::digest(content)))
 }

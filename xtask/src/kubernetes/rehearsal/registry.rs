@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::{
-    kubernetes::rehearsal::layout::Layout, machine::paths, services::registry::reference::Reference,
+    kubernetes::rehearsal::layout::{Layout, digest_of},
+    machine::paths,
+    services::registry::reference::Reference,
 };
 
 /// Where it answers, without TLS and passwords: to this machine, and to the node's containerd.
@@ -32,7 +33,7 @@ pub(crate) struct Storage(PathBuf);
 pub(crate) struct StoredImage {
     pub(crate) name: String,
     pub(crate) tag: String,
-    /// The bytes that a first pull would load.
+    /// The bytes that a first pull loads, if the node has none of its layers.
     pub(crate) size: u64,
 }
 
@@ -110,12 +111,11 @@ impl Storage {
     fn size(&self, digest: &str) -> u64 {
         let content = fs::read(self.blob(digest)).unwrap_or_default();
         let manifest: Value = serde_json::from_slice(&content).unwrap_or_default();
-        let parts = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
-        let sizes = parts("layers");
-        let layers = sizes.iter().filter_map(|it| it["size"].as_u64());
-        let listed = parts("manifests");
-        let listed = listed.iter().filter_map(|it| it["digest"].as_str());
-        layers.sum::<u64>() + listed.map(|it| self.size(it)).sum::<u64>()
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        let listed = manifest["manifests"].as_array().into_iter().flatten();
+        let listed = listed.filter_map(|it| it["digest"].as_str());
+        let of_layers: u64 = layers.filter_map(|it| it["size"].as_u64()).sum();
+        of_layers + listed.map(|it| self.size(it)).sum::<u64>()
     }
 
     fn blob(&self, digest: &str) -> PathBuf {
@@ -166,9 +166,4 @@ pub(crate) fn repository(image: &Reference) -> String {
 /// The tag that is pulled if an image is named so.
 pub(crate) fn tag(image: &Reference) -> &str {
     image.tag.as_deref().unwrap_or("latest")
-}
-
-/// The digest of what a blob holds.
-pub(crate) fn digest_of(content: &[u8]) -> String {
-    format!("sha256:{}", paths::hex(&Sha256::digest(content)))
 }
