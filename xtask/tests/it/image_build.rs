@@ -798,7 +798,7 @@ fn whatever_ends_us_leaves_neither_a_login_nor_an_engine() {
     };
 
     let mut child = repo.start("image build lake --push");
-    wait_until("the push", &pushing);
+    wait_until("the push", pushing);
     assert_eq!(logins_with(&marker), 1);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -806,7 +806,7 @@ fn whatever_ends_us_leaves_neither_a_login_nor_an_engine() {
     wait_until("the end of the login", || logins_with(&marker) == 0);
 
     let child = repo.start("image build lake --push");
-    wait_until("the push", &pushing);
+    wait_until("the push", pushing);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let ran = Ran::from(child);

@@ -36,12 +36,10 @@ mod gitlab;
 mod health;
 mod homes;
 mod hooks;
-mod image_build;
-mod image_jobs;
-
 mod hub;
+mod image_build;
 mod image_bump;
-
+mod image_jobs;
 mod images;
 mod inherits;
 mod installed;
@@ -54,7 +52,6 @@ mod last_deployed;
 mod leaks;
 mod local;
 mod login;
-
 mod lost_lease;
 mod manifests;
 mod migrations;
@@ -62,7 +59,6 @@ mod mutants;
 mod names;
 mod older;
 mod overrides;
-
 mod ranges;
 mod reading;
 mod recipients;
@@ -78,14 +74,12 @@ mod shells;
 mod shown;
 mod sops_forms;
 mod staged;
-
 mod status;
 mod status_of_a_hub;
 mod stop;
 mod support;
 mod terminal;
 mod tidy;
-
 mod unchanged;
 mod upstream;
 mod validate;
