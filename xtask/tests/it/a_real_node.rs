@@ -731,7 +731,7 @@ fn zero_to_jupyterhub_runs(repo: &Repo, node: &Node) {
     repo.write(cluster, &of_minihub);
 }
 
-/// A hub without NFS and an ingress controller, with z2jh's placeholders and scheduler.
+/// A hub without NFS and an ingress controller.
 const BASEHUB: &str = "
 nfs: {enabled: false}
 jupyterhub:
@@ -742,9 +742,6 @@ jupyterhub:
       Authenticator: {allow_all: true}
   proxy:
     service: {type: NodePort, nodePorts: {http: 30082}}
-  scheduling:
-    userScheduler: {enabled: true}
-    userPlaceholder: {replicas: 1}
   singleuser:
     storage: {type: dynamic, extraVolumeMounts: []}
     initContainers: []
