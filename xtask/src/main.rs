@@ -67,6 +67,8 @@ enum Command {
     Generate(generate::Generate),
     #[command(subcommand)]
     Image(image::Image),
+    #[command(hide = true)]
+    Build(image::HubploysBuild),
     #[command(subcommand, hide = true)]
     Github(github::Github),
     #[command(hide = true)]
@@ -143,6 +145,7 @@ fn run_in(sh: &Shell, tree: &Tree, command: &Command) -> Result<ExitCode> {
         Command::Secrets(command) => secrets::secrets(sh, tree, command),
         Command::Generate(command) => generate::generate(sh, tree, command),
         Command::Image(command) => image::image(sh, tree, command),
+        Command::Build(args) => image::hubploys_build(tree, args),
         Command::Github(command) => github::github(command),
         Command::GenerateHelmUpgradeJobs(args) => {
             helm_upgrade_jobs::generate_helm_upgrade_jobs(sh, tree, args)

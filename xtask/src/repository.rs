@@ -12,6 +12,7 @@ pub(crate) mod fleet;
 pub(crate) mod freezes;
 mod gates;
 pub(crate) mod hub_traits;
+pub(crate) mod hubploy;
 mod image_rules;
 pub(crate) mod image_values;
 pub(crate) mod images;

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet, num::NonZero, process::ExitCode, sync::Mutex, thread, time::Instant,
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use xshell::Shell;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     repository::{
         cluster::{Cluster, Hub, Nodes},
         fleet::Fleet,
+        hubploy,
         problem::What,
     },
     settings::Settings,
@@ -46,6 +47,7 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
     if !args.options.dry_run {
         process::end_in_order();
     }
+    refuse_hubploys(tree, args)?;
     let what = [What::Hubs, What::Authenticators];
     let select = |cluster: &Cluster| selected(cluster, args);
     let Some(fleet) = Fleet::load_selected(sh, tree, &what, &args.cluster, select)? else {
@@ -97,6 +99,22 @@ pub fn deploy(sh: &Shell, tree: &Tree, args: &Deploy) -> Result<ExitCode> {
         tell_what_next(&args.cluster, nodes);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses hubploy's `deploy DEPLOYMENT CHART ENVIRONMENT`, and says what it is here.
+fn refuse_hubploys(tree: &Tree, args: &Deploy) -> Result<()> {
+    let [_chart, environment] = &args.hubs[..] else {
+        return Ok(());
+    };
+    if hubploy::ENVIRONMENTS.contains(&environment.as_str())
+        && let Some(hub) = hubploy::hubs_of(tree, &args.cluster, &[environment])?
+    {
+        bail!(
+            "there is no cluster `{}`: this is hubploy's command line\nhint: `cargo xtask deploy {hub}`",
+            args.cluster
+        );
+    }
+    Ok(())
 }
 
 /// Builds images, and leaves the hubs as they are.

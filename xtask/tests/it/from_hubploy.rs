@@ -115,6 +115,25 @@ fn deployments_of_one_cluster_share_its_file() {
     assert!(yaml(&repo, "fall-2026-p2-us-central1").contains("lone-prod"));
 }
 
+/// Whoever types it out of habit is told what to type.
+#[test]
+fn the_command_line_of_hubploy_is_known() {
+    let repo = repo(&[("data8", &format!("cluster:\n{GCLOUD}}}\n"))]);
+    converted(&repo);
+    let deploy = repo.fails("deploy data8 hub staging");
+    assert!(
+        deploy.contains("hint: `cargo xtask deploy fall-2026 data8-staging`"),
+        "{deploy}"
+    );
+    let build = repo.fails("build data8 --push --check-registry");
+    assert!(
+        build.contains("`cargo xtask image build fall-2026 data8-staging data8-prod`"),
+        "{build}"
+    );
+    let other = repo.fails("deploy ocean hub staging");
+    assert!(other.contains("there is no cluster `ocean`"), "{other}");
+}
+
 /// Until 2024 the tags of images that are built elsewhere were in hubploy.yaml.
 #[test]
 fn tags_of_images_become_values() {

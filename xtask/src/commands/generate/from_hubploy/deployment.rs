@@ -7,12 +7,10 @@ use anyhow::Result;
 use crate::{
     commands::generate::from_hubploy::{images::Images, leftovers::Leftovers, provider::Place},
     machine::tree::Tree,
+    repository::hubploy::ENVIRONMENTS,
     secrets::{Content, read},
     yaml::Node,
 };
-
-/// In hubploy's order.
-const ENVIRONMENTS: [&str; 3] = ["develop", "staging", "prod"];
 
 /// Where charts say at which host people find a hub.
 const HOSTS: [&[&str]; 4] = [
