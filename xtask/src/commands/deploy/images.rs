@@ -120,11 +120,12 @@ pub(crate) fn missing(
 ) -> Result<Refusals> {
     let mut refusals = Refusals::new();
     let changed = hubs.iter().filter(|it| !run.is_unchanged(it.name()));
-    let wanted = wanted(&run.fleet, changed);
+    let tree = &run.fleet.tree;
+    let registry = to_build::registry_of_node(tree, cluster)?;
+    let wanted = wanted(&run.fleet, changed, registry)?;
     if wanted.is_empty() {
         return Ok(refusals);
     }
-    let tree = &run.fleet.tree;
     let decrypter = credentials::decrypter(tools, tree, cluster)?;
     let images = wanted.iter().map(|it| it.image);
     let logins = registry::logins(&decrypter, tree, cluster, images);
@@ -150,30 +151,32 @@ pub(crate) fn missing(
     Ok(refusals)
 }
 
-/// The images of these hubs whose tags are known.
+/// The images of these hubs whose tags are known. `registry` is that of a rehearsal cluster's node.
 fn wanted<'a>(
     fleet: &Fleet,
     hubs: impl IntoIterator<Item = &'a HubToDeploy<'a>>,
-) -> Vec<Wanted<'a>> {
+    registry: Option<&str>,
+) -> Result<Vec<Wanted<'a>>> {
     let mut wanted: BTreeMap<(&str, &str), Wanted> = BTreeMap::new();
     for hub in hubs {
         for image in &hub.hub.images {
             let Some(Ok(tag)) = fleet.image_tags.get(&image.path) else {
                 continue;
             };
+            let reference = Reference {
+                name: to_build::pushed_name(image, registry)?,
+                tag: Some(tag.clone()),
+                digest: None,
+            };
             let known = wanted.entry((&image.name, tag)).or_insert_with(|| Wanted {
                 image,
-                reference: Reference {
-                    name: image.name.clone(),
-                    tag: Some(tag.clone()),
-                    digest: None,
-                },
+                reference,
                 hubs: Vec::new(),
             });
             known.hubs.push(hub.name());
         }
     }
-    wanted.into_values().collect()
+    Ok(wanted.into_values().collect())
 }
 
 impl Wanted<'_> {

@@ -99,11 +99,20 @@ pub(crate) fn of_hubs<'a>(
 }
 
 /// The registry that the nodes of a rehearsal cluster pull all images from. None if it has none, or is another cluster.
-fn registry_of_node(tree: &Tree, cluster: &Cluster) -> Result<Option<&'static str>> {
+pub(crate) fn registry_of_node(tree: &Tree, cluster: &Cluster) -> Result<Option<&'static str>> {
     if !cluster.is_local() {
         return Ok(None);
     }
     Rehearsal::of(tree.root(), cluster)?.registry()
+}
+
+/// The name under which an image is pushed: its own, or that in the registry of a node.
+pub(crate) fn pushed_name(image: &OwnImage, registry: Option<&str>) -> Result<String> {
+    let name = Reference::parse(&image.name)?;
+    Ok(match registry {
+        Some(registry) => format!("{registry}/{}", registry::repository(&name)),
+        None => image.name.clone(),
+    })
 }
 
 /// What is wrong where two images of a cluster have one name, and are not the same.
@@ -160,11 +169,7 @@ impl<'a> ImageToBuild<'a> {
         hub: &'a str,
         registry: Option<&str>,
     ) -> Result<ImageToBuild<'a>> {
-        let name = Reference::parse(&image.name)?;
-        let name = match registry {
-            Some(registry) => format!("{registry}/{}", registry::repository(&name)),
-            None => image.name.clone(),
-        };
+        let name = pushed_name(image, registry)?;
         let tag = own_images::tag(sh, tree, &image.path)?;
         let is_dirty = own_images::is_dirty(sh, tree, &image.path)?;
         Ok(ImageToBuild {
