@@ -116,6 +116,12 @@ fn tell_what_is_left_out(sh: &Shell, real_node: bool, is_checked_for_macos: bool
     if !is_checked_for_macos {
         say!("left out: the check for macOS, which needs rustup");
     }
+    if real_node && env::var_os("XTASK_TEST_CHARTS").is_none() {
+        say!(
+            "left out: basehub with the chart of Zero to JupyterHub, which needs the address of a chart repository in \
+             XTASK_TEST_CHARTS"
+        );
+    }
     if programs::which(sh, "gke-gcloud-auth-plugin").is_none() {
         say!("left out: the log-in to Google, which needs gcloud and its gke-gcloud-auth-plugin");
     }
