@@ -357,7 +357,8 @@ fn digest_in_docker(build: &Build) -> Result<String> {
     let told: Value = serde_json::from_str(&process::read(sh, inspect)?)?;
     let digests = told[0]["RepoDigests"].as_array().into_iter().flatten();
     let mut digests = digests.filter_map(|it| it.as_str()?.rsplit_once('@'));
-    let found = digests.find(|(name, _)| *name == build.image.name);
+    let own = reference.rsplit_once(':').map(|(name, _)| name);
+    let found = digests.find(|(name, _)| Some(*name) == own);
     let (_, digest) = found.context("docker told no digest")?;
     Ok(digest.to_owned())
 }
