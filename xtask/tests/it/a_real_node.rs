@@ -694,6 +694,7 @@ fn a_hub_runs_an_image_that_was_built_for_it(repo: &Repo) {
         .start_kernel()
         .run("print(open('/etc/greeting').read())");
     assert_eq!(said, "built here\n");
+    eve.stop_server();
     repo.write(cluster, &without_image);
     fs::remove_dir_all(repo.root.join(".git")).unwrap();
 }

@@ -41,7 +41,8 @@ fn a_frozen_hub_is_refused_before_anything_is_touched() {
 
 #[test]
 fn a_frozen_support_chart_is_refused() {
-    let repo = frozen(&Shared::cluster(), &["fz-none"]);
+    let cluster = Shared::cluster();
+    let repo = frozen(&cluster, &["fz-none"]);
     let support = "support: {helm_chart_values_files: []}\nhubs:";
     repo.edit("config/clusters/lake/cluster.yaml", "hubs:", support);
     let said = repo.fails("deploy-support lake");
@@ -53,7 +54,8 @@ fn a_frozen_support_chart_is_refused() {
 
 #[test]
 fn a_freeze_of_an_unknown_cluster_stops_deploys() {
-    let repo = frozen(&Shared::cluster(), &["fu-prod"]);
+    let cluster = Shared::cluster();
+    let repo = frozen(&cluster, &["fu-prod"]);
     let support = "support: {helm_chart_values_files: []}\nhubs:";
     repo.edit("config/clusters/lake/cluster.yaml", "hubs:", support);
     repo.edit("config/xtask.yaml", "exams", "exams, clusters: [lak]");

@@ -406,7 +406,8 @@ fn a_domain_that_is_encrypted_is_shown_nowhere() {
 /// A placeholder stands for it, which is a name that a schema takes, and which no other hub has.
 #[test]
 fn a_domain_that_is_encrypted_is_checked_as_a_name() {
-    let repo = with_domains(&Shared::cluster());
+    let cluster = Shared::cluster();
+    let repo = with_domains(&cluster);
     repo.write(
         "helm-charts/pool/values.schema.yaml",
         "properties: {host: {type: string, format: hostname, pattern: '^[a-z0-9.-]+$'}, label: {maxLength: 63, minLength: 1}}\n",

@@ -118,7 +118,8 @@ fn a_version_that_is_no_known_minor() {
 
 #[test]
 fn status_warns_of_another_kubernetes() {
-    let repo = Repo::on(&Shared::cluster(), &["other-kubernetes"]);
+    let cluster = Shared::cluster();
+    let repo = Repo::on(&cluster, &["other-kubernetes"]);
     let right = repo.ok("status lake");
     assert!(
         !right.stderr.contains("Kubernetes of `lake`"),

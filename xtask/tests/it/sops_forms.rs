@@ -377,7 +377,8 @@ fn an_encrypted_file_that_is_no_yaml_any_more() {
 /// The commands that decrypt say so: without a key nobody can tell.
 #[test]
 fn what_was_changed_after_it_was_encrypted() {
-    let mut repo = Repo::on(&Shared::cluster(), &["prod"]);
+    let cluster = Shared::cluster();
+    let mut repo = Repo::on(&cluster, &["prod"]);
     let path = format!("{FOLDER}/prod.values.yaml");
     repo.write("helm-charts/pond/values.schema.yaml", "{}\n");
     let values = "token: opensesame\nnote: hello\nplain_unencrypted: 1\n";
