@@ -64,6 +64,7 @@ mod reading;
 mod recipients;
 mod records;
 mod registry;
+mod registry_logins;
 mod repo;
 mod report;
 mod requirements;
