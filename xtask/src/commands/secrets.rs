@@ -13,17 +13,17 @@ use xshell::Shell;
 use crate::{
     kubernetes::credentials,
     machine::{
-        paths::{self, Replacement},
+        paths::{self, Replacement, is_called_secret},
         process,
         programs::{self, Tools},
         terminal::{self, list},
         tree::Tree,
     },
     repository::{
-        cluster::Cluster, fleet::Fleet, problem::What, release_config::ReleaseConfig,
-        values_file::ValuesFile,
+        cluster::Cluster, edited, fleet::Fleet, problem::What, readers::Readers,
+        release_config::ReleaseConfig, values_file::ValuesFile,
     },
-    secrets::{Decrypter, Secret, decrypt, edit},
+    secrets::{self, Content, Decrypter, Secret, decrypt_any, edit, git_crypt, read},
     yaml::{Data, KeyPath, Node, unquoted},
 };
 
@@ -49,7 +49,7 @@ pub enum Secrets {
     after_help = "\
 Examples:\n\
 \x20 openssl rand -hex 32 | cargo xtask secrets set lake prod jupyterhub.hub.config.JupyterHub.token\n\
-\x20 cargo xtask secrets set lake/staging lake/prod jupyterhub.hub.config.GitHubOAuthenticator.client_secret\n\
+\x20 cargo xtask secrets set lake/staging lake/prod jupyterhub.proxy.secretToken\n\
 \x20 cargo xtask secrets set lake support grafana.adminPassword\n\n\
 KEY is written as for helm's `--set`. A line break at the end of stdin is no part of the value."
 )]
@@ -106,31 +106,57 @@ fn set(tools: &Tools, tree: &Tree, chosen: &Chosen) -> Result<()> {
         found.refuse_shared()?;
     }
     let value = value(&format!("Value of `{}`:", found.key))?;
+    // Nobody may change a file between our reading and writing it.
+    let _lock = edited::lock(tree)?;
     let mut old = BTreeMap::new();
     let mut new = BTreeMap::new();
     for file in found.files.keys() {
-        let content = tree
-            .read(file)
-            .with_context(|| format!("`{}`", file.display()))?;
+        let shown = file.display();
+        let content = encrypted_content(tools, tree, file)?;
         let decrypter = decrypter(tools, tree, file)?;
-        let edited = edit::set(&decrypter, file, &content, &found.key, value.exposed())
-            .with_context(|| format!("{}: `{}`", file.display(), found.key))?;
-        match edited {
-            Some(text) => _ = new.insert(file, text),
-            None => say!("{}: `{}` has this value already", file.display(), found.key),
+        let changed = edit::set(&decrypter, file, &content, &found.key, value.exposed())
+            .with_context(|| format!("{shown}: `{}`", found.key))?;
+        match changed {
+            Some(changed) => _ = new.insert(file, changed),
+            None => say!("{shown}: `{}` has this value already", found.key),
         }
         old.insert(file, content);
     }
-    let replacements = new.iter().map(|(file, text)| Replacement {
+    let replacements = new.iter().map(|(file, changed)| Replacement {
         file: tree.root().join(file),
         old: &old[file],
-        new: text.as_bytes(),
+        new: changed.text.as_bytes(),
     });
     paths::replace_all(&replacements.collect::<Vec<_>>())?;
-    for file in new.keys() {
-        say!("{}: `{}` has a new value", file.display(), found.key);
+    for (file, changed) in new {
+        let what = if changed.is_new {
+            "is a new key"
+        } else {
+            "has a new value"
+        };
+        say!("{}: `{}` {what}", file.display(), found.key);
     }
     Ok(())
+}
+
+/// What an encrypted file holds. An error that says what else it is.
+fn encrypted_content(tools: &Tools, tree: &Tree, file: &Path) -> Result<Vec<u8>> {
+    let shown = file.display();
+    let content = tree.read(file).with_context(|| format!("`{shown}`"))?;
+    if matches!(read(file, &content, 0), Ok(Content::Encrypted(_))) {
+        return Ok(content);
+    }
+    let is_of_git_crypt =
+        git_crypt::is_locked(&content) || !git_crypt::marked(tools.sh(), tree, [file])?.is_empty();
+    ensure!(
+        !is_of_git_crypt,
+        "`{shown}` is encrypted by git-crypt, and not by sops\n\
+         hint: `git-crypt unlock`, and read or change it in an editor"
+    );
+    ensure!(!is_called_secret(file), secrets::not_encrypted(file));
+    bail!(
+        "`{shown}` is not encrypted\nhint: `config get-values` shows it, and `config set` changes it"
+    )
 }
 
 fn get(tools: &Tools, tree: &Tree, chosen: &Chosen) -> Result<()> {
@@ -142,10 +168,12 @@ fn get(tools: &Tools, tree: &Tree, chosen: &Chosen) -> Result<()> {
             list(found.files.keys().map(|it| it.display()))
         );
     };
-    let content = tree
-        .read(file)
-        .with_context(|| format!("`{}`", file.display()))?;
-    let values = decrypt(&decrypter(tools, tree, file)?, file, &content)?.values()?;
+    let content = encrypted_content(tools, tree, file)?;
+    let decrypted = decrypt_any(&decrypter(tools, tree, file)?, file, &content)?;
+    let shown = file.display();
+    let values = decrypted.values().with_context(|| {
+        format!("`{shown}` is one text without keys\nhint: `sops decrypt {shown}` prints it")
+    })?;
     let node = found.key.find(&values);
     let node = node.with_context(|| format!("`{}` has no `{}`", file.display(), found.key))?;
     terminal::print(&(unquoted(&node.to_json()) + "\n"))
@@ -183,19 +211,20 @@ impl Found {
         };
         let key = KeyPath::parse(key)?;
         if let (Some(file), []) = (&chosen.file, named) {
-            let files = BTreeMap::from([(paths::lexical(file), Vec::new())]);
+            let files = BTreeMap::from([(real(tree, &paths::lexical(file)), Vec::new())]);
             return Ok(Found { files, key });
         }
         let named = releases(named)?;
         let sh = tools.sh();
         let fleet = Fleet::load(sh, tree, &[What::Hubs, What::Support], None, &[])?;
         let all = fleet.releases();
+        let readers = Readers::find(&fleet, &all);
         let mut files = BTreeMap::new();
         for name in &named {
             let release = release(&fleet, &all, name)?;
             let file = file_of(&fleet, release, &key, chosen.file.as_deref())?;
-            let others = others(&all, &named, &file);
-            files.insert(file, others);
+            let others = readers.others(&file, &named);
+            files.insert(real(tree, &file), others.into_iter().cloned().collect());
         }
         Ok(Found { files, key })
     }
@@ -265,10 +294,18 @@ fn file_of(
     let name = release.path();
     let mut last_first = encrypted.iter().rev();
     if let Some(file) = last_first.find(|it| has(&fleet.values[**it], key)) {
+        if wanted.is_none() {
+            refuse_without_effect(fleet, release, key, file)?;
+        }
         return Ok((*file).to_owned());
     }
     match &encrypted[..] {
-        [only] => Ok((*only).to_owned()),
+        [only] => {
+            if wanted.is_none() {
+                refuse_without_effect(fleet, release, key, only)?;
+            }
+            Ok((*only).to_owned())
+        }
         [] => bail!(
             "`{name}` lists no file that sops encrypted{}",
             wanted.map_or_else(String::new, |it| format!(
@@ -283,18 +320,32 @@ fn file_of(
     }
 }
 
-/// Whether an encrypted file has a key, as far as can be seen.
+/// Refuses a file of a release if another one wins over it.
+fn refuse_without_effect(
+    fleet: &Fleet,
+    release: &ReleaseConfig,
+    key: &KeyPath,
+    file: &Path,
+) -> Result<()> {
+    let mut later = release.values_files().skip_while(|it| *it != file).skip(1);
+    if let Some(other) = later.find(|it| has(&fleet.values[*it], key)) {
+        bail!(
+            "`{}` sets `{key}` after `{}`, which has no effect\nhint: `--file` names a file all the same",
+            other.display(),
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether a file has a key, as far as can be seen.
 fn has(file: &ValuesFile, key: &KeyPath) -> bool {
     let values = file.values().cloned().unwrap_or_default();
     key.find(&Node::nowhere(Data::Map(values))).is_some()
 }
 
-/// The releases that read a file, and that are not named.
-fn others(all: &[ReleaseConfig], named: &[String], file: &Path) -> Vec<String> {
-    let readers = all
-        .iter()
-        .filter(|it| it.values_files().any(|it| it == file));
-    let mut others: Vec<_> = readers.map(ReleaseConfig::path).collect();
-    others.retain(|it| !named.contains(it));
-    others
+/// Where a file is without links.
+fn real(tree: &Tree, file: &Path) -> PathBuf {
+    let found = tree.find(file).ok().flatten();
+    found.map_or_else(|| file.to_owned(), |it| it.path)
 }

@@ -254,6 +254,16 @@ pub(crate) enum Architecture {
     Arm64,
 }
 
+impl Architecture {
+    /// As images have it: <https://go.dev/doc/install/source#environment>.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "amd64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+}
+
 /// Why a cluster or hub is left alone for a while.
 #[derive(Deserialize)]
 pub(crate) struct Paused {

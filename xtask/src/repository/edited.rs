@@ -156,7 +156,7 @@ pub(crate) fn write(tree: &Tree, edited: &[&Edited]) -> Result<()> {
 }
 
 /// Locks the repository's files against others who set values.
-fn lock(tree: &Tree) -> Result<File> {
+pub(crate) fn lock(tree: &Tree) -> Result<File> {
     let root = tree.root().canonicalize();
     let root = root.with_context(|| format!("cannot open `{}`", tree.root().display()))?;
     let name = digest_of([root.as_os_str().as_bytes()]);

@@ -11,13 +11,14 @@ use crate::{
     charts::values::EnabledChart,
     machine::{process, tree::Kind},
     repository::{
-        cluster::{Builder, Cluster, Hub, OwnImage, Provider, RegistryLogin},
+        cluster::{Builder, Cluster, Hub, OwnImage, RegistryLogin},
         fleet::Fleet,
         image_values::{ImagePlace, ImageValues},
         keys::KeyFile,
         problem::{Problem, Problems},
         release_config::{ListedImage, ReleaseConfig},
     },
+    services::registry::reference::Reference,
     yaml::{Data, KeyPath, Map, Node, Place, Step},
 };
 
@@ -29,11 +30,14 @@ pub(crate) fn check(fleet: &Fleet, release: &ReleaseConfig, problems: &mut Probl
         return;
     }
     for image in release.images() {
+        if let Err(err) = Reference::parse(&image.image.name) {
+            problems.problem(RULE, image.place(&["name"]), format!("{err:#}"));
+        }
         can_be_built(fleet, &image, problems);
         is_no_other(fleet, release, &image, problems);
         if let Some(login) = &image.image.registry {
             let at = image.place(&["registry"]);
-            can_log_in(fleet, release.cluster, login, at, problems);
+            can_log_in(fleet, login, at, problems);
         }
     }
     let set = fleet.set_by_files(release);
@@ -50,7 +54,7 @@ pub(crate) fn check_cluster(fleet: &Fleet, cluster: &Cluster, problems: &mut Pro
     let is_used = images.any(|it| it.registry.is_none());
     if let Some(login) = cluster.registry.as_ref().filter(|_| is_used) {
         let at = cluster.yaml.get(&["registry"]).and_then(|it| it.at);
-        can_log_in(fleet, cluster, login, at, problems);
+        can_log_in(fleet, login, at, problems);
     }
 }
 
@@ -145,7 +149,7 @@ fn is_no_other(
     let mut clusters = fleet.clusters.iter();
     let other = clusters.find_map(|it| Some((it, other_of_its_name(it, image.image)?)));
     let Some((cluster, (hub, other))) = other else {
-        return;
+        return is_for_one_architecture(fleet, release, image, problems);
     };
     let whose = if cluster.name == release.cluster.name {
         format!("hub `{}`", hub.name)
@@ -166,6 +170,28 @@ fn is_no_other(
     problems.problem(RULE, image.place(&["name"]), message);
 }
 
+/// A cluster with nodes of another kind would find an image that cannot run there.
+fn is_for_one_architecture(
+    fleet: &Fleet,
+    release: &ReleaseConfig,
+    image: &ListedImage,
+    problems: &mut Problems,
+) {
+    let name = &image.image.name;
+    let mut others = fleet.clusters.iter();
+    let other = others.find(|cluster| {
+        let mut images = cluster.hubs.iter().flat_map(|it| &it.images);
+        cluster.architecture != release.cluster.architecture && images.any(|it| it.name == *name)
+    });
+    if let Some(other) = other {
+        let message = format!(
+            "`{}` builds an image `{name}`, too, for nodes of another architecture: give one of them another name",
+            other.name
+        );
+        problems.problem(RULE, image.place(&["name"]), message);
+    }
+}
+
 /// A hub of the cluster, and its image of this name that is built from something else.
 fn other_of_its_name<'a>(cluster: &'a Cluster, own: &OwnImage) -> Option<(&'a Hub, &'a OwnImage)> {
     let source = |it: &OwnImage| (it.path.clone(), it.builder, it.base_image.clone());
@@ -174,29 +200,9 @@ fn other_of_its_name<'a>(cluster: &'a Cluster, own: &OwnImage) -> Option<(&'a Hu
     images.find(|(_, it)| it.name == own.name && source(it) != source(own))
 }
 
-/// Whether a login has a key of its kind: its own, or that of the cluster.
-fn can_log_in(
-    fleet: &Fleet,
-    cluster: &Cluster,
-    login: &RegistryLogin,
-    at: Option<Place>,
-    problems: &mut Problems,
-) {
-    let provider = &cluster.provider;
-    let (key, is_of_cluster) = match login {
-        RegistryLogin::Dockerconfig { filename } => (Some(filename), false),
-        RegistryLogin::Gcloud { key } => (key.as_ref(), matches!(provider, Provider::Gcp(_))),
-        RegistryLogin::Aws { key } => (key.as_ref(), matches!(provider, Provider::Aws(_))),
-        RegistryLogin::Azure { key } => (key.as_ref(), matches!(provider, Provider::Azure(_))),
-    };
-    let Some(path) = key else {
-        if !is_of_cluster {
-            let provider = cluster.provider_name().unwrap_or_default();
-            let message = format!(
-                "this `registry` needs a `key`: the cluster is logged in to by `{provider}`, whose key is of another kind"
-            );
-            problems.problem(RULE, at, message);
-        }
+/// Whether the file of a login can be used. Without one it is the cluster's key, or the login of this machine.
+fn can_log_in(fleet: &Fleet, login: &RegistryLogin, at: Option<Place>, problems: &mut Problems) {
+    let Some(path) = login.file() else {
         return;
     };
     let file = KeyFile::of_registry(path);

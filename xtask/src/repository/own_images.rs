@@ -51,6 +51,21 @@ pub(crate) fn earlier_tags(
     Ok(tags)
 }
 
+/// Whether the folder has files that git ignores.
+pub(crate) fn has_ignored(sh: &Shell, tree: &Tree, folder: &Path) -> Result<bool> {
+    let real = real(tree, folder)?;
+    let sh = in_root(sh, tree);
+    let options = ["--others", "--ignored", "--exclude-standard"];
+    let listed = process::read(
+        &sh,
+        cmd!(
+            sh,
+            "git --literal-pathspecs ls-files {options...} -- {real}"
+        ),
+    )?;
+    Ok(!listed.trim().is_empty())
+}
+
 /// Whether the folder has changes that no commit has, also new files that git does not ignore.
 pub(crate) fn is_dirty(sh: &Shell, tree: &Tree, folder: &Path) -> Result<bool> {
     let folders = [pathspec(folder), real(tree, folder)?];

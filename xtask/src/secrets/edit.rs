@@ -27,15 +27,27 @@ use crate::{
 /// What sops changes of its own block with each change of a value.
 const CHANGED_BY_SOPS: [&str; 2] = ["lastmodified", "mac"];
 
+/// An encrypted file with another value.
+pub(crate) struct Changed {
+    pub(crate) text: String,
+    /// Whether the file had no such key.
+    pub(crate) is_new: bool,
+}
+
 /// The content of an encrypted file with another text at a key, which may be new. None if that is its value already. A number
-/// or a boolean stays one, if the text is one.
+/// or a boolean stays one, if JSON takes the text for one.
 pub(crate) fn set(
     decrypter: &Decrypter,
     file: &Path,
     content: &[u8],
     key: &KeyPath,
     text: &str,
-) -> Result<Option<String>> {
+) -> Result<Option<Changed>> {
+    refuse_own_key(key)?;
+    let Ok(Content::Encrypted(encrypted)) = form::read(file, content, 0) else {
+        bail!(not_encrypted(file));
+    };
+    refuse_other_forms(file, content, &encrypted)?;
     let old = decrypt(decrypter, file, content)?.values()?;
     let value = typed(key.find(&old), text)?;
     let read = yaml::read_value(&value.to_string()).map_err(yaml::refused)?;
@@ -47,14 +59,39 @@ pub(crate) fn set(
     }
     let mut wanted = old.to_json();
     edit::put(&mut wanted, &key.0, read.to_json())?;
-    let Ok(Content::Encrypted(encrypted)) = form::read(file, content, 0) else {
-        bail!(not_encrypted(file));
-    };
-    let key = &with_comments(&encrypted.values, key);
-    let copy = set_in_copy(decrypter, file, content, &encrypted, key, &value)?;
-    let edited = taken_over(str::from_utf8(content)?, &copy, key)?;
-    is_right(decrypter, file, &edited, &wanted)?;
-    Ok(Some(edited))
+    let key_in_file = &with_comments(&encrypted.values, key);
+    let copy = set_in_copy(decrypter, file, content, &encrypted, key_in_file, &value)?;
+    let text = taken_over(str::from_utf8(content)?, &copy, key_in_file)?;
+    is_right(decrypter, file, &text, &wanted)?;
+    let is_new = key.find(&old).is_none();
+    Ok(Some(Changed { text, is_new }))
+}
+
+/// Refuses a key in the block that sops itself writes.
+fn refuse_own_key(key: &KeyPath) -> Result<()> {
+    let is_own = key.0.first() == Some(&Step::Key("sops".to_owned()));
+    ensure!(!is_own, "`sops` is the block that sops writes itself");
+    Ok(())
+}
+
+/// Refuses files in which a value has no line of its own.
+fn refuse_other_forms(file: &Path, content: &[u8], encrypted: &Encrypted) -> Result<()> {
+    let shown = file.display();
+    let text = String::from_utf8_lossy(content);
+    let documents = yaml::split_documents(&text).count();
+    let form = encrypted.form;
+    if !form.has_keys() {
+        bail!(
+            "`{shown}` is in the {} form of sops, and values are set in YAML and JSON only\n\
+             hint: `sops edit {shown}` changes it",
+            form.name()
+        );
+    }
+    ensure!(
+        documents < 2,
+        "`{shown}` has several documents\nhint: `sops edit {shown}` changes it"
+    );
+    Ok(())
 }
 
 /// The same key in a file that is encrypted, where comments of lists are items.
@@ -87,7 +124,7 @@ fn typed(old: Option<&Node>, text: &str) -> Result<Value> {
     let is_scalar = !matches!(old.data, Data::Map(_) | Data::List(_));
     ensure!(
         is_scalar,
-        "it has keys or items of its own: name one of them"
+        "it is a map or a list: name the key or the item in it"
     );
     let read: Option<Value> = serde_json::from_str(text).ok();
     let is_of_type = |it: &Value| match old.data {
@@ -131,7 +168,7 @@ fn set_in_copy(
         .is_some_and(|it| it.is_empty() || encrypted_type(it).is_some());
     ensure!(
         is_hidden,
-        "the `sops` block of `{}` leaves `{key}` in plain text\nhint: `config set` is for such values",
+        "the `sops` block of `{0}` leaves `{key}` in plain text\nhint: `sops edit {0}` sets it all the same",
         file.display()
     );
     Ok(copy)

@@ -206,7 +206,7 @@ fn images_that_are_built_keep_their_folders() {
 fn every_provider_has_its_section() {
     let aws = "cluster:\n  provider: aws\n  aws: {project: 12345678, zone: us-west-2, cluster: tide, service_key: aws.yaml}\n";
     let role = "cluster:\n  provider: aws\n  \
-                aws: {account_id: '123456789012', region: us-west-2, cluster: ebb, role_arn: 'arn:aws:iam::1:role/x'}\n";
+                aws: {account_id: 012345678901, region: us-west-2, cluster: ebb, role_arn: 'arn:aws:iam::1:role/x'}\n";
     let azure = "cluster:\n  provider: azure\n  azure: {resource_group: g, cluster: reef, auth_file: sp.json}\n";
     let kubeconfig = "cluster:\n  provider: kubeconfig\n  kubeconfig: {filename: kube.yaml, context: '{namespace}'}\n";
     let repo = repo(&[
@@ -237,7 +237,7 @@ fn every_provider_has_its_section() {
         "{tide}"
     );
     assert!(tide.contains("region: us-west-2\n"), "{tide}");
-    assert!(yaml(&repo, "ebb").contains("account: '123456789012'\n"));
+    assert!(yaml(&repo, "ebb").contains("account: '012345678901'\n"));
     assert!(yaml(&repo, "reef").contains("resource_group: g\n"));
     let both = yaml(&repo, "d");
     assert!(

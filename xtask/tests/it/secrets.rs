@@ -144,7 +144,8 @@ fn a_new_key_goes_into_its_map() {
     let repo = repo(ODD);
     for key in ["hub.more", "new", "other.deep.key"] {
         let before = repo.read(FILE);
-        set(&repo, &format!("lake prod {key}"), NEW);
+        let said = set(&repo, &format!("lake prod {key}"), NEW).stderr;
+        assert!(said.contains(&format!("`{key}` is a new key")), "{said}");
         assert_eq!(get(&repo, key).trim_end(), NEW, "{key}");
         let after = repo.read(FILE);
         let gone = only_in(&before, &after);
@@ -221,11 +222,7 @@ fn what_cannot_be_changed_is_said() {
     let repo = repo(ODD);
     let before = repo.read(FILE);
     for (args, value, said) in [
-        (
-            "lake prod hub",
-            NEW,
-            "it has keys or items of its own: name one of them",
-        ),
+        ("lake prod hub", NEW, "it is a map or a list"),
         ("lake prod hub.list[7]", NEW, "the list has 2 items"),
         ("lake prod hub.token.below", NEW, "which has no `below`"),
         ("lake prod hub.token", "\n", "the value is empty"),
@@ -244,7 +241,7 @@ fn what_cannot_be_changed_is_said() {
         (
             "--file config/clusters/lake/prod.values.yaml hub.token",
             NEW,
-            "isn't encrypted",
+            "is not encrypted",
         ),
     ] {
         let refused = piped(&repo, &format!("secrets set {args}"), value);
@@ -282,6 +279,111 @@ fn a_value_is_found_wherever_it_is() {
         )
     );
     assert!(!found.stderr.contains(MARKER));
+}
+
+/// Values in plain YAML may be indented or escaped; what cannot be read is no "nowhere".
+#[test]
+fn a_value_of_several_lines_and_a_locked_file() {
+    let repo = repo("# wandering-albatross-in-a-comment\na: b\n");
+    git(&repo.root, &["init", "--quiet"]);
+    repo.write(
+        "notes.yaml",
+        "pem: |\n  BEGIN wandering\n  END albatross\nit: 'it''s wandering'\n",
+    );
+    let found = piped(&repo, "secrets find", "BEGIN wandering\nEND albatross\n");
+    assert_eq!(
+        found.stdout, "notes.yaml: pem: in plain text\n",
+        "{}",
+        found.stderr
+    );
+    let found = piped(&repo, "secrets find", "it's wandering");
+    assert_eq!(found.stdout, "notes.yaml: it: in plain text\n");
+    let found = piped(&repo, "secrets find", "wandering-albatross-in-a-comment");
+    assert_eq!(found.stdout, format!("{FILE}\n"));
+    let large = "x".repeat(6 << 20) + "\nalbatross-in-a-large-file\n";
+    repo.write("large.txt", &large);
+    let found = piped(&repo, "secrets find", "albatross-in-a-large-file");
+    assert_eq!(found.stdout, "large.txt:2: in plain text\n");
+    std::fs::write(repo.root.join("locked"), b"\0GITCRYPT\0abc").unwrap();
+    let found = piped(&repo, "secrets find", "albatross");
+    assert_eq!(found.code, Some(1));
+    assert!(
+        found.stderr.contains("`locked` is locked by git-crypt"),
+        "{}",
+        found.stderr
+    );
+}
+
+/// Each reads what the other one has written.
+#[test]
+fn two_at_once_lose_nothing() {
+    let repo = repo(ODD);
+    let set = |key: &str| {
+        let args = format!("secrets set lake prod hub.{key}");
+        let mut child = repo.command(&args).stdin(Stdio::piped()).spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(NEW.as_bytes())
+            .unwrap();
+        child
+    };
+    let children = ["one", "two", "three"].map(set);
+    for child in children {
+        let ran: Ran = child.into();
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+    for key in ["one", "two", "three"] {
+        assert_eq!(get(&repo, &format!("hub.{key}")).trim_end(), NEW);
+    }
+}
+
+/// The file that it leads to is changed, for all who read it.
+#[test]
+fn a_link_stays_a_link() {
+    let repo = repo(ODD);
+    let shared = repo.root.join("shared.secret.yaml");
+    std::fs::rename(repo.root.join(FILE), &shared).unwrap();
+    std::os::unix::fs::symlink(&shared, repo.root.join(FILE)).unwrap();
+    set(&repo, "lake prod hub.token", NEW);
+    assert!(repo.root.join(FILE).is_symlink());
+    assert_eq!(get(&repo, "hub.token").trim_end(), NEW);
+    let other = "config/clusters/lake/enc-staging.secret.values.yaml";
+    std::os::unix::fs::symlink(&shared, repo.root.join(other)).unwrap();
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "staging.values.yaml]",
+        "staging.values.yaml, enc-staging.secret.values.yaml]",
+    );
+    let refused = piped(&repo, "secrets set lake prod hub.token", "x");
+    assert!(
+        refused.stderr.contains("is also read by `lake/staging`"),
+        "{}",
+        refused.stderr
+    );
+}
+
+/// Another file wins over it.
+#[test]
+fn what_has_no_effect_is_refused() {
+    let repo = repo(ODD);
+    repo.write(
+        "config/clusters/lake/last.values.yaml",
+        "hub: {token: plain}\n",
+    );
+    repo.edit(
+        "config/clusters/lake/cluster.yaml",
+        "enc-prod.secret.values.yaml]",
+        "enc-prod.secret.values.yaml, last.values.yaml]",
+    );
+    let refused = piped(&repo, "secrets set lake prod hub.token", NEW);
+    assert!(
+        refused.stderr.contains("which has no effect"),
+        "{}",
+        refused.stderr
+    );
+    set(&repo, "lake prod hub.other", NEW);
 }
 
 /// Without its key sops says why, and the file is as it was.

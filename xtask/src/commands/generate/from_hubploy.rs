@@ -3,7 +3,7 @@
 //! Values files, keys and images stay where they are, so that hubploy can go on meanwhile.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -62,6 +62,9 @@ pub(crate) fn from_hubploy(tree: &Tree, args: &FromHubploy) -> Result<ExitCode> 
     }
     let mut left: Vec<_> = deployments.iter().flat_map(|it| &it.left).collect();
     left.extend(files.iter().flat_map(|it| &it.left));
+    // Some are of all clusters.
+    let mut told = BTreeSet::new();
+    left.retain(|it| told.insert(*it));
     if !left.is_empty() {
         say!("\nleft for you:");
         for it in left {

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -16,8 +17,8 @@ use crate::{
         terminal::{self, number_of},
         tree::Tree,
     },
-    secrets::{Content, Decrypter, decrypt_any, read},
-    yaml::{KeyPath, Node, unquoted},
+    secrets::{Content, Decrypter, decrypt_any, git_crypt, read},
+    yaml::{self, KeyPath, Node, unquoted},
 };
 
 /// Find every file and key of the repository that holds a value
@@ -78,7 +79,7 @@ fn files(tools: &Tools, tree: &Tree) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The places in a file: `PATH: KEY` for an encrypted one, `PATH:LINE` for another.
+/// The places in a file: `PATH: KEY` for a value that has a key, else `PATH:LINE` or `PATH`.
 fn in_file(
     tree: &Tree,
     file: &Path,
@@ -86,33 +87,54 @@ fn in_file(
     decrypter: impl FnOnce() -> Result<Decrypter>,
 ) -> Result<Vec<String>> {
     let shown = file.display();
-    let content = tree.read(file).with_context(|| format!("`{shown}`"))?;
+    let found = tree.find(file).with_context(|| format!("`{shown}`"))?;
+    let real = found.map_or_else(|| file.to_owned(), |it| it.path);
+    // Also those that are larger than what is read of files elsewhere.
+    let content = fs::read(tree.root().join(real)).with_context(|| format!("`{shown}`"))?;
+    ensure!(!git_crypt::is_locked(&content), git_crypt::locked(file));
     if !matches!(read(file, &content, 0), Ok(Content::Encrypted(_))) {
-        return Ok(in_text(file, &content, value));
+        return Ok(in_plain(file, &content, value));
     }
     let decrypted = decrypt_any(&decrypter()?, file, &content)?;
-    let Ok(values) = decrypted.values() else {
-        let text = decrypted.text()?;
-        let has_it = text.contains(value);
-        return Ok(has_it.then(|| shown.to_string()).into_iter().collect());
-    };
-    let mut places = Vec::new();
-    KeyPath::default().visit_leaves(&values, &mut |key, node| {
-        if holds(node, value) {
-            places.push(format!("{shown}: {key}"));
-        }
-    });
+    let mut places = decrypted
+        .values()
+        .map_or_else(|_| Vec::new(), |it| with_keys(file, &it, value));
+    // A comment, a key, or a file of one text.
+    if places.is_empty() && decrypted.text()?.contains(value) {
+        places.push(shown.to_string());
+    }
     Ok(places)
 }
 
-fn holds(node: &Node, value: &str) -> bool {
-    unquoted(&node.to_json()).contains(value)
+/// The keys whose values hold it.
+fn with_keys(file: &Path, values: &Node, value: &str) -> Vec<String> {
+    let mut places = Vec::new();
+    KeyPath::default().visit_leaves(values, &mut |key, node| {
+        if unquoted(&node.to_json()).contains(value) {
+            places.push(format!("{}: {key}", file.display()));
+        }
+    });
+    places
 }
 
-fn in_text(file: &Path, content: &[u8], value: &str) -> Vec<String> {
+fn in_plain(file: &Path, content: &[u8], value: &str) -> Vec<String> {
     let text = String::from_utf8_lossy(content);
-    let lines = (1..).zip(text.lines());
-    let with_it = lines.filter(|(_, line)| line.contains(value));
-    let places = with_it.map(|(number, _)| format!("{}:{number}: in plain text", file.display()));
-    places.collect()
+    let places = text.match_indices(value).map(|(at, _)| {
+        let line = text[..at].matches('\n').count() + 1;
+        format!("{}:{line}: in plain text", file.display())
+    });
+    let mut places: Vec<_> = places.collect();
+    places.dedup();
+    let is_yaml = file
+        .extension()
+        .is_some_and(|it| ["yaml", "yml", "json"].iter().any(|known| it == *known));
+    // Values may be written with escapes, or indented.
+    if places.is_empty()
+        && is_yaml
+        && let Ok((values, _)) = yaml::read(content, 0)
+    {
+        let found = with_keys(file, &values, value);
+        places.extend(found.into_iter().map(|it| it + ": in plain text"));
+    }
+    places
 }

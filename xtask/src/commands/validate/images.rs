@@ -9,7 +9,6 @@ use crate::{
         terminal::{Progress, did_you_mean, list, nearest},
     },
     repository::{
-        cluster::Architecture,
         fleet::Fleet,
         images::{self, NamedImage},
         problem::{NOT_CHECKED, Problem},
@@ -308,9 +307,6 @@ impl Use<'_> {
 
     /// The architecture of its cluster's nodes.
     fn wanted(&self) -> &'static str {
-        match self.release.cluster.architecture {
-            Architecture::Amd64 => "amd64",
-            Architecture::Arm64 => "arm64",
-        }
+        self.release.cluster.architecture.name()
     }
 }

@@ -282,8 +282,19 @@ impl Builds<'_> {
             Answer::Missing => Decision::to_build("its registry does not have it"),
             // A needless build does no harm, and not everybody is told which images a registry lacks.
             Answer::Unknown(why) => Decision::to_build(format!("could not be checked: {why}")),
-            Answer::There { .. } => Decision::against("its registry has it"),
+            Answer::There { .. } => self.decide_by_architecture(&registries, &reference),
         })
+    }
+
+    /// An image that is there may be one for other nodes, from before cluster.yaml named these.
+    fn decide_by_architecture(&self, registries: &Registries, image: &Reference) -> Decision {
+        let wanted = self.cluster.architecture.name();
+        match registries.architectures(image) {
+            Ok(there) if !there.is_empty() && !there.iter().any(|it| it == wanted) => {
+                Decision::to_build(format!("its registry has it only for {}", list(&there)))
+            }
+            _ => Decision::against("its registry has it"),
+        }
     }
 
     fn carry_out(
@@ -296,8 +307,9 @@ impl Builds<'_> {
         let why = &decision.why;
         match engine.filter(|_| decision.is_wanted) {
             Some(engine) => {
+                let session = self.session(image)?;
                 say!("{reference} is built: {why}");
-                self.build(engine, image)
+                self.build(engine, image, session)
             }
             None => {
                 say!("{reference} is not built: {why}");
@@ -306,8 +318,13 @@ impl Builds<'_> {
         }
     }
 
-    fn build(&self, engine: &Engine, image: &ImageToBuild) -> Result<Outcome> {
-        let session = self.session(image)?;
+    fn build(
+        &self,
+        engine: &Engine,
+        image: &ImageToBuild,
+        session: &RegistrySession,
+    ) -> Result<Outcome> {
+        self.warn_of_ignored(image)?;
         let progress = Progress::new(image.short_name());
         let path = &image.image.path;
         let earlier = own_images::earlier_tags(self.sh, self.tree, path, &image.tag, EARLIER)?;
@@ -324,6 +341,18 @@ impl Builds<'_> {
         };
         let digest = engine.run(&build)?;
         Ok(digest.map_or(Outcome::Built, |digest| Outcome::Pushed { digest }))
+    }
+
+    /// Says that the image may have more in it than its commit. In a fresh clone there are no such files.
+    fn warn_of_ignored(&self, image: &ImageToBuild) -> Result<()> {
+        let folder = &image.image.path;
+        if self.options.push && own_images::has_ignored(self.sh, self.tree, folder)? {
+            say!(
+                "warning: `{}` has files that git ignores, and the image may have them, too: `.dockerignore` leaves files out",
+                folder.display()
+            );
+        }
+        Ok(())
     }
 
     /// The login that an image is built with.

@@ -24,6 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many of the last lines of a program that failed are told, unless all of them can be read above.
 const LAST_LINES: usize = 30;
 
+/// What engines say of a registry that wants another login.
+const REFUSED: [&str; 4] = [
+    "unauthorized",
+    "authentication required",
+    "denied",
+    "no basic auth credentials",
+];
+
 /// How many characters of a line are shown in one that is rewritten.
 const WIDTH: usize = 90;
 
@@ -158,7 +166,7 @@ impl Engine {
         let platform = platform(build.architecture);
         let no_cache = build.no_cache.then_some("--no-cache");
         let cache = self.cache(build);
-        let common = ["--tag", tag, "--platform", platform];
+        let common = ["--tag", tag, "--platform", &platform];
         // Images that it is built on may come from there, too. docker does so by itself.
         let plain = http::is_loopback(tag).then_some("--tls-verify=false");
         match self.kind {
@@ -303,7 +311,12 @@ impl Build<'_> {
         })?;
         process::check_stopped()?;
         let last = Vec::from(last).join("\n");
-        ensure!(output.success, "the {what} failed: {last}");
+        let hint = if REFUSED.iter().any(|it| last.contains(it)) {
+            "\nhint: `registry` in cluster.yaml says how to log in; without it the logins of docker and podman on this machine are used"
+        } else {
+            ""
+        };
+        ensure!(output.success, "the {what} failed: {last}{hint}");
         Ok(())
     }
 
@@ -363,9 +376,6 @@ fn digest_in_docker(build: &Build) -> Result<String> {
     Ok(digest.to_owned())
 }
 
-fn platform(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Amd64 => "linux/amd64",
-        Architecture::Arm64 => "linux/arm64",
-    }
+fn platform(architecture: Architecture) -> String {
+    format!("linux/{}", architecture.name())
 }

@@ -7,6 +7,9 @@ use anyhow::{Result, ensure};
 /// The registry of names that have none: <https://pkg.go.dev/github.com/distribution/reference#pkg-variables>.
 const DOCKER_HUB: &str = "docker.io";
 
+/// How many characters a name may have.
+const LONGEST: usize = 255;
+
 /// What an image is called. `Display` writes it as people do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reference {
@@ -101,23 +104,30 @@ fn is_host(step: &str) -> bool {
 fn is_name(name: &str) -> bool {
     let path = match name.split_once('/') {
         Some((host, path)) if is_host(host) => {
-            let is_of_host = |it: char| it.is_ascii_alphanumeric() || "-.:".contains(it);
-            if !host.chars().all(is_of_host) {
+            let (host, port) = host.split_once(':').unwrap_or((host, "80"));
+            let is_of_host = |it: char| it.is_ascii_alphanumeric() || "-.".contains(it);
+            if !host.chars().all(is_of_host) || port.parse::<u16>().is_err() {
                 return false;
             }
             path
         }
         _ => name,
     };
-    path.split('/').all(is_step)
+    name.len() <= LONGEST && path.split('/').all(is_step)
 }
 
-/// A part of a name between slashes: lower case, with single separators inside.
+/// A part of a name between slashes: words of lower case and digits, with separators between them.
 fn is_step(step: &str) -> bool {
     let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let separators = step.split(is_plain).filter(|it| !it.is_empty());
     step.starts_with(is_plain)
         && step.ends_with(is_plain)
-        && step.chars().all(|it| is_plain(it) || "._-".contains(it))
+        && separators.into_iter().all(is_separator)
+}
+
+/// A dot, one or two underscores, or any number of hyphens.
+fn is_separator(text: &str) -> bool {
+    [".", "_", "__"].contains(&text) || text.chars().all(|it| it == '-')
 }
 
 fn is_tag(tag: &str) -> bool {

@@ -54,10 +54,11 @@ impl Place {
                 zone: source.need_text(&own("zone"))?,
             },
             "aws" => Place::Aws {
-                // As hubploy called them at first.
+                // As hubploy called them at first. YAML takes it for a number, which begins with no zero.
                 account: source
                     .take_text(&own("account_id"))
-                    .or_else(|| source.take_text(&own("project"))),
+                    .or_else(|| source.take_text(&own("project")))
+                    .map(|it| format!("{it:0>12}")),
                 cluster: source.need_text(&own("cluster"))?,
                 region: match source.take_text(&own("zone")) {
                     Some(zone) => zone,
