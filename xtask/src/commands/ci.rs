@@ -32,6 +32,14 @@ const FOR_TESTS: &[(&str, &str)] = &[
     ("zsh", "zsh"),
 ];
 
+/// Where distributions have what makes networks for buildah: Debian only recommends its package with buildah's.
+const NETAVARK: [&str; 3] = [
+    "/usr/lib/podman/netavark",
+    "/usr/libexec/podman/netavark",
+    "/usr/local/libexec/podman/netavark",
+];
+const NETAVARK_PACKAGE: &str = "netavark";
+
 /// From PyPI, each in a folder of its own: what runs `validate` as a hook; GitLab's schema; what looks for holes in workflows; AWS with its command; and a hub
 /// of processes, of minihub's versions, with what its proxy runs on.
 const FROM_PYPI: &[&[&str]] = &[
@@ -239,6 +247,7 @@ fn provide_from_system(sh: &Shell, real_node: bool) -> Result<()> {
         .map(|(_, package)| package)
         .collect();
     packages.insert(node::CNI_PACKAGE);
+    packages.insert(NETAVARK_PACKAGE);
     show(cmd!(sh, "apt-get update"))?;
     let install = cmd!(
         sh,
@@ -250,6 +259,9 @@ fn provide_from_system(sh: &Shell, real_node: bool) -> Result<()> {
 
 fn check_system(sh: &Shell, real_node: bool) -> Result<()> {
     programs::require_from_system(sh, FOR_TESTS)?;
+    if !NETAVARK.iter().any(|it| Path::new(it).exists()) {
+        programs::refuse_missing(&[("netavark", NETAVARK_PACKAGE)])?;
+    }
     if real_node {
         let sh = &node::system(sh, programs::SYSTEM_FOR_IMAGES)?;
         programs::require_from_system(sh, FOR_BROWSER_TESTS)?;

@@ -96,7 +96,14 @@ fn commit(repo: &Repo, message: &str) {
 
 /// The tag of what the last commit changed.
 fn tag(repo: &Repo) -> String {
-    git(repo, "rev-parse --short=7 HEAD")
+    tag_of(&git(repo, "rev-parse HEAD"))
+}
+
+/// As many digits of a commit's hash as YAML reads as a text.
+fn tag_of(commit: &str) -> String {
+    let is_number = |it: &str| it.parse::<f64>().is_ok();
+    let mut tags = (7..).map(|length| &commit[..length]);
+    tags.find(|it| !is_number(it)).unwrap().to_owned()
 }
 
 /// All files below a folder, with what they hold.
@@ -349,7 +356,7 @@ fn a_link_to_a_folder_is_built_as_that_folder() {
     let repo = repo(&[("prod", images)]);
     repo.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     commit(&repo, "all");
-    let user = git(&repo, "rev-parse --short=7 HEAD~1");
+    let user = tag_of(&git(&repo, "rev-parse HEAD~1"));
     let link = repo.root.join("config/clusters/lake/images/link");
     std::os::unix::fs::symlink("user", link).unwrap();
     commit(&repo, "link");
