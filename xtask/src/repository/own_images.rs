@@ -177,6 +177,8 @@ fn text_of(commit: &str) -> Option<String> {
     Some(commit[..length].to_owned())
 }
 
+/// Other readers than helm's also take for a number what is too large for one, such as `12e7597`.
 fn is_text(tag: &str) -> bool {
-    yaml::parse::<Value>(tag.as_bytes()).is_ok_and(|it| it.is_string())
+    let read = yaml::parse::<Value>(tag.as_bytes());
+    read.is_ok_and(|it| it.is_string()) && tag.parse::<f64>().is_err()
 }

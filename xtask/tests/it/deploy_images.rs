@@ -138,7 +138,10 @@ fn the_tag_is_the_last_commit_of_the_folder() {
     let second = format!("{name}:{}", tag(&repo, "images/user"));
     assert_ne!(first, second);
     let ran = repo.ok("deploy lake --diff --dry-run");
-    for line in [format!("-  users: {first}"), format!("+  users: {second}")] {
+    // A longer text than most tags may have been a secret.
+    let is_short = first.rsplit(':').next().unwrap().len() < 8;
+    let old = if is_short { &*first } else { "'***'" };
+    for line in [format!("-  users: {old}"), format!("+  users: {second}")] {
         assert!(ran.stdout.contains(&line), "no {line:?}: {}", ran.stdout);
     }
     let ran = repo.ok("deploy lake --skip-unchanged");
