@@ -88,11 +88,9 @@ pub(crate) fn build<'a>(
         push: args.push,
         // A tag says what is in its image.
         check_registry: args.push,
+        checks_first: !args.no_setup,
         ..BuildOptions::default()
     };
-    if !args.no_setup {
-        builds::check(sh, &fleet.tree, cluster, &images, &options)?;
-    }
     for built in builds::build(sh, &fleet.tree, cluster, &images, &options)? {
         if let Err(err) = &built.result {
             let why = format!("`{}` was not built: {err:#}", built.image.reference());

@@ -49,6 +49,9 @@ pub(crate) struct BuildOptions {
     /// Build without layers of earlier builds
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Whether to see before the first build that images can be built, and that the logins work.
+    #[arg(skip)]
+    pub(crate) checks_first: bool,
 }
 
 /// Builds images, one after another, and pushes them if that is asked for. One that fails does not stop the others. An error
@@ -60,56 +63,27 @@ pub(crate) fn build<'a>(
     images: &'a [ImageToBuild<'a>],
     options: &BuildOptions,
 ) -> Result<Vec<BuiltImage<'a>>> {
+    if options.checks_first && !images.is_empty() {
+        Engine::check(sh)?;
+    }
     if options.push {
         refuse_dirty(images)?;
     }
     let range = options.commit_range.as_deref();
     let range = range.map(|it| range::of(sh, tree, it)).transpose()?;
+    let settings = Settings::load(tree)?;
     let builds = Builds {
         sh,
         tree,
         cluster,
         options,
         range,
-        settings: Settings::load(tree)?,
-        sessions: sessions(sh, tree, cluster, images, options),
+        sessions: sessions(sh, tree, cluster, images, options, &settings),
     };
+    if options.checks_first {
+        builds.check_logins(images)?;
+    }
     builds.all(images)
-}
-
-/// An error if these images cannot be built, or not be pushed if that is asked for, as far as it can be told before the first
-/// one is built: a registry does not say what a login may push.
-pub(crate) fn check(
-    sh: &Shell,
-    tree: &Tree,
-    cluster: &Cluster,
-    images: &[ImageToBuild],
-    options: &BuildOptions,
-) -> Result<()> {
-    if images.is_empty() {
-        return Ok(());
-    }
-    Engine::check(sh)?;
-    if options.push {
-        refuse_dirty(images)?;
-    }
-    let settings = Settings::load(tree)?;
-    let mut problems = BTreeSet::new();
-    for session in sessions(sh, tree, cluster, images, options) {
-        match session.opened {
-            Ok(opened) if options.push => {
-                let registries = Registries::new(&settings, opened.logins);
-                let images = images.iter();
-                let images = images.filter(|it| cluster.registry_of(it.image) == session.login);
-                problems.extend(images.filter_map(|it| why_not_pushed(&registries, it)));
-            }
-            Ok(_) => {}
-            Err(err) => _ = problems.insert(format!("{err:#}")),
-        }
-    }
-    let problems: Vec<_> = problems.into_iter().collect();
-    ensure!(problems.is_empty(), "{}", problems.join("\n"));
-    Ok(())
 }
 
 /// Why an image cannot be pushed, if its registry wants a login and there is none.
@@ -143,6 +117,7 @@ fn sessions<'a>(
     cluster: &'a Cluster,
     images: &'a [ImageToBuild<'a>],
     options: &BuildOptions,
+    settings: &'a Settings,
 ) -> Vec<Session<'a>> {
     let mut sessions: Vec<Session> = Vec::new();
     for image in images {
@@ -158,6 +133,10 @@ fn sessions<'a>(
             None => RegistrySession::of_person(sh, &hosts),
             Some(login) => open(sh, tree, cluster, login, &hosts),
         };
+        let opened = opened.map(|session| Opened {
+            registries: Registries::new(settings, session.logins.clone()),
+            session,
+        });
         sessions.push(Session { login, opened });
     }
     sessions
@@ -180,7 +159,13 @@ fn open(
 /// The login to some of the registries.
 struct Session<'a> {
     login: Option<&'a RegistryLogin>,
-    opened: Result<RegistrySession>,
+    opened: Result<Opened<'a>>,
+}
+
+/// A login that works, and the registries that are asked with it.
+struct Opened<'a> {
+    session: RegistrySession,
+    registries: Registries<'a>,
 }
 
 /// What all builds of a command have in common.
@@ -191,7 +176,6 @@ struct Builds<'a> {
     options: &'a BuildOptions,
     /// Which commits changed something, if they decide.
     range: Option<Range>,
-    settings: Settings,
     sessions: Vec<Session<'a>>,
 }
 
@@ -218,6 +202,27 @@ impl Decision {
 }
 
 impl Builds<'_> {
+    /// An error if a login does not work, as far as it can be told before a push: a registry does not say what a login may
+    /// push.
+    fn check_logins(&self, images: &[ImageToBuild]) -> Result<()> {
+        let mut problems = BTreeSet::new();
+        for session in &self.sessions {
+            match &session.opened {
+                Ok(opened) if self.options.push => {
+                    let images = images.iter();
+                    let images =
+                        images.filter(|it| self.cluster.registry_of(it.image) == session.login);
+                    problems.extend(images.filter_map(|it| why_not_pushed(&opened.registries, it)));
+                }
+                Ok(_) => {}
+                Err(err) => _ = problems.insert(format!("{err:#}")),
+            }
+        }
+        let problems: Vec<_> = problems.into_iter().collect();
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
+    }
+
     fn all<'a>(&self, images: &'a [ImageToBuild<'a>]) -> Result<Vec<BuiltImage<'a>>> {
         let decisions: Vec<_> = images.iter().map(|it| self.decide(it)).collect();
         let is_any_wanted = decisions.iter().flatten().any(|it| it.is_wanted);
@@ -275,14 +280,13 @@ impl Builds<'_> {
     }
 
     fn decide_by_registry(&self, image: &ImageToBuild) -> Result<Decision> {
-        let logins = self.session(image)?.logins.clone();
-        let registries = Registries::new(&self.settings, logins);
+        let registries = &self.opened(image)?.registries;
         let reference = Reference::parse(&image.reference())?;
         Ok(match registries.look(&reference) {
             Answer::Missing => Decision::to_build("its registry does not have it"),
             // A needless build does no harm, and not everybody is told which images a registry lacks.
             Answer::Unknown(why) => Decision::to_build(format!("could not be checked: {why}")),
-            Answer::There { .. } => self.decide_by_architecture(&registries, &reference),
+            Answer::There { .. } => self.decide_by_architecture(registries, &reference),
         })
     }
 
@@ -307,7 +311,7 @@ impl Builds<'_> {
         let why = &decision.why;
         match engine.filter(|_| decision.is_wanted) {
             Some(engine) => {
-                let session = self.session(image)?;
+                let session = &self.opened(image)?.session;
                 say!("{reference} is built: {why}");
                 self.build(engine, image, session)
             }
@@ -356,7 +360,7 @@ impl Builds<'_> {
     }
 
     /// The login that an image is built with.
-    fn session(&self, image: &ImageToBuild) -> Result<&RegistrySession> {
+    fn opened(&self, image: &ImageToBuild) -> Result<&Opened<'_>> {
         let login = self.cluster.registry_of(image.image);
         let found = self.sessions.iter().find(|it| it.login == login);
         // Where no login is needed, there is but one: the person's own.
