@@ -65,23 +65,17 @@ const FROM_PYPI: &[&[&str]] = &[
 
 const JUPYTERHUB: &str = "jupyterhub==6.1.1";
 
-/// From Go's modules, each with the folder that it is in: what checks workflows, go-jsonnet's own program, and the registry
-/// of images that Debian has an older version of.
+/// From Go's modules, each with the folder that it is in: what checks workflows, and go-jsonnet's own program.
 const FROM_GO: &[(&str, &str)] = &[
     ("github.com/rhysd/actionlint/cmd", "actionlint@v1.7.12"),
     ("github.com/google/go-jsonnet/cmd", "jsonnet@v0.22.0"),
-    (
-        "github.com/distribution/distribution/v3/cmd",
-        "registry@v3.1.2",
-    ),
 ];
 
 /// From npm, by the node above.
 const PROXY: &str = "configurable-http-proxy@5.3.0";
 
-/// The same for tests on a real node: a browser, and what builds an image.
+/// The same for tests on a real node: a browser.
 const FOR_BROWSER_TESTS: &[(&str, &str)] = &[
-    ("buildah", "buildah"),
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
 ];

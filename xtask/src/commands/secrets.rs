@@ -211,7 +211,7 @@ impl Found {
         };
         let key = KeyPath::parse(key)?;
         if let (Some(file), []) = (&chosen.file, named) {
-            let files = BTreeMap::from([(real(tree, &paths::lexical(file)), Vec::new())]);
+            let files = BTreeMap::from([(tree.real(&paths::lexical(file)), Vec::new())]);
             return Ok(Found { files, key });
         }
         let named = releases(named)?;
@@ -224,7 +224,7 @@ impl Found {
             let release = release(&fleet, &all, name)?;
             let file = file_of(&fleet, release, &key, chosen.file.as_deref())?;
             let others = readers.others(&file, &named);
-            files.insert(real(tree, &file), others.into_iter().cloned().collect());
+            files.insert(tree.real(&file), others.into_iter().cloned().collect());
         }
         Ok(Found { files, key })
     }
@@ -281,6 +281,36 @@ fn file_of(
     key: &KeyPath,
     wanted: Option<&Path>,
 ) -> Result<PathBuf> {
+    let encrypted = encrypted_files(fleet, release, wanted);
+    let mut last_first = encrypted.iter().rev();
+    let with_key = last_first.find(|it| has(&fleet.values[**it], key));
+    let name = release.path();
+    let file = match (with_key, &encrypted[..]) {
+        (Some(file), _) | (None, [file]) => *file,
+        (None, []) => bail!(
+            "`{name}` lists no file that sops encrypted{}",
+            wanted.map_or_else(String::new, |it| format!(
+                " and that is called `{}`",
+                it.display()
+            ))
+        ),
+        (None, several) => bail!(
+            "none of the encrypted files of `{name}` has `{key}`: {}\nhint: name one of them with `--file`",
+            list(several.iter().map(|it| it.display()))
+        ),
+    };
+    if wanted.is_none() {
+        refuse_without_effect(fleet, release, key, file)?;
+    }
+    Ok(file.to_owned())
+}
+
+/// The files of a release that sops encrypted; those of a name, if one is wanted.
+fn encrypted_files<'a>(
+    fleet: &Fleet,
+    release: &'a ReleaseConfig,
+    wanted: Option<&Path>,
+) -> Vec<&'a Path> {
     let files = release.values_files();
     let mut encrypted: Vec<_> = files
         .filter(|it| fleet.values[*it].sops().is_some())
@@ -291,33 +321,7 @@ fn file_of(
         let candidates = candidates.map(|it| paths::lexical(&it));
         encrypted.retain(|file| candidates.iter().any(|it| it == file));
     }
-    let name = release.path();
-    let mut last_first = encrypted.iter().rev();
-    if let Some(file) = last_first.find(|it| has(&fleet.values[**it], key)) {
-        if wanted.is_none() {
-            refuse_without_effect(fleet, release, key, file)?;
-        }
-        return Ok((*file).to_owned());
-    }
-    match &encrypted[..] {
-        [only] => {
-            if wanted.is_none() {
-                refuse_without_effect(fleet, release, key, only)?;
-            }
-            Ok((*only).to_owned())
-        }
-        [] => bail!(
-            "`{name}` lists no file that sops encrypted{}",
-            wanted.map_or_else(String::new, |it| format!(
-                " and that is called `{}`",
-                it.display()
-            ))
-        ),
-        several => bail!(
-            "none of the encrypted files of `{name}` has `{key}`: {}\nhint: name one of them with `--file`",
-            list(several.iter().map(|it| it.display()))
-        ),
-    }
+    encrypted
 }
 
 /// Refuses a file of a release if another one wins over it.
@@ -342,10 +346,4 @@ fn refuse_without_effect(
 fn has(file: &ValuesFile, key: &KeyPath) -> bool {
     let values = file.values().cloned().unwrap_or_default();
     key.find(&Node::nowhere(Data::Map(values))).is_some()
-}
-
-/// Where a file is without links.
-fn real(tree: &Tree, file: &Path) -> PathBuf {
-    let found = tree.find(file).ok().flatten();
-    found.map_or_else(|| file.to_owned(), |it| it.path)
 }

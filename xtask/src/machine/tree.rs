@@ -234,6 +234,12 @@ impl Tree {
         matches!(self.find(path), Ok(Some(found)) if found.kind == kind)
     }
 
+    /// The path of what a path leads to, links followed; the path itself if that is nothing in the repository.
+    pub(crate) fn real(&self, path: &Path) -> PathBuf {
+        let found = self.find(path).ok().flatten();
+        found.map_or_else(|| path.to_owned(), |it| it.path)
+    }
+
     /// The content of a file. The error does not name it.
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>> {
         self.read_if_there(path)?

@@ -256,12 +256,7 @@ impl Fleet {
 
     fn read_values_file(&mut self, path: &Path) -> ValuesFile {
         let number = self.files.add(path);
-        let file = ValuesFile::read(&self.tree, path, number);
-        if self.git_crypt.contains(path) {
-            file.kept_by_git_crypt(&self.tree)
-        } else {
-            file
-        }
+        ValuesFile::read_kept(&self.tree, path, number, &self.git_crypt)
     }
 
     fn evaluated(mut self, sh: &Shell) -> Result<Fleet> {

@@ -68,12 +68,7 @@ impl KeyFile<'_> {
 
     /// What it holds. `git_crypt` has it if git-crypt encrypts it.
     pub(crate) fn read(&self, tree: &Tree, git_crypt: &BTreeSet<PathBuf>) -> ValuesFile {
-        let file = ValuesFile::read(tree, self.path, 0);
-        if git_crypt.contains(self.path) {
-            file.kept_by_git_crypt(tree)
-        } else {
-            file
-        }
+        ValuesFile::read_kept(tree, self.path, 0, git_crypt)
     }
 
     /// What is wrong with it as it lies in the repository. A kubeconfig that is not there may be put there later.

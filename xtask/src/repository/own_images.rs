@@ -7,7 +7,10 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::{
-    machine::{paths, process, tree::Tree},
+    machine::{
+        paths, process,
+        tree::{Tree, versions::is_shallow},
+    },
     yaml,
 };
 
@@ -93,7 +96,7 @@ pub(crate) fn refuse_unknown(sh: &Shell, tree: &Tree, range: &str) -> Result<()>
     if process::read(&sh, cmd!(sh, "git diff --shortstat {range} --")).is_ok() {
         return Ok(());
     }
-    let why = if is_shallow(&sh) {
+    let why = if is_shallow(&sh) == Some(true) {
         ", which is shallow\nhint: `git fetch --unshallow`, or in a workflow `fetch-depth: 0`"
     } else {
         "\nhint: `git fetch origin` first?"
@@ -163,11 +166,6 @@ fn refuse_end_of_shallow(sh: &Shell, folder: &Path, commit: &str) -> Result<()> 
         folder.display()
     );
     Ok(())
-}
-
-fn is_shallow(sh: &Shell) -> bool {
-    let answer = process::read(sh, cmd!(sh, "git rev-parse --is-shallow-repository"));
-    answer.is_ok_and(|it| it.trim() == "true")
 }
 
 /// The beginning of a commit's hash that is a tag.

@@ -37,11 +37,8 @@ impl Readers {
 
     /// Where a file is without links.
     fn add(&mut self, fleet: &Fleet, path: &Path) -> PathBuf {
-        let real = self.real.entry(path.to_owned()).or_insert_with(|| {
-            let found = fleet.tree.find(path).ok().flatten();
-            found.map_or_else(|| path.to_owned(), |it| it.path)
-        });
-        real.clone()
+        let real = self.real.entry(path.to_owned());
+        real.or_insert_with(|| fleet.tree.real(path)).clone()
     }
 
     pub(crate) fn real(&self, path: &Path) -> PathBuf {

@@ -1,6 +1,9 @@
 //! A values file as it lies in the repository: plain, or encrypted by sops.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 
@@ -91,8 +94,23 @@ impl ValuesFile {
         }
     }
 
+    /// Reads a file that git-crypt encrypts if it is among these.
+    pub(crate) fn read_kept(
+        tree: &Tree,
+        path: &Path,
+        number: u32,
+        git_crypt: &BTreeSet<PathBuf>,
+    ) -> ValuesFile {
+        let file = ValuesFile::read(tree, path, number);
+        if git_crypt.contains(path) {
+            file.kept_by_git_crypt(tree)
+        } else {
+            file
+        }
+    }
+
     /// The same file as one that `.gitattributes` has git-crypt encrypt.
-    pub(crate) fn kept_by_git_crypt(mut self, tree: &Tree) -> ValuesFile {
+    fn kept_by_git_crypt(mut self, tree: &Tree) -> ValuesFile {
         self.state = match self.state {
             state @ (ValuesContent::Unreadable(_)
             | ValuesContent::Encrypted(..)

@@ -8,9 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls::crypto::ring;
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
+
+use crate::secrets::Secret;
 
 /// How long to wait for a connection, and for the beginning of an answer.
 const BEGINNING: Duration = Duration::from_secs(20);
@@ -204,6 +207,11 @@ pub(crate) fn without_password(address: &str) -> String {
         Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
         None => address.to_owned(),
     }
+}
+
+/// A user and password as one text, as HTTP's basic authentication has them: <https://www.rfc-editor.org/rfc/rfc7617>.
+pub(crate) fn basic(user: &str, password: &Secret) -> String {
+    BASE64_STANDARD.encode(format!("{user}:{}", password.exposed()))
 }
 
 /// A text as a value in the query of an address: <https://www.rfc-editor.org/rfc/rfc3986#section-2>

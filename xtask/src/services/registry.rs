@@ -28,7 +28,7 @@ mod platforms;
 pub(crate) mod reference;
 pub(crate) mod unanswered;
 
-pub(crate) use self::connection::Logins;
+pub(crate) use self::{connection::Logins, platforms::digest_of};
 
 /// How many tags a page may have. Registries refuse more, or have less.
 const PAGE: u32 = 1000;
@@ -105,7 +105,7 @@ impl<'a> Registries<'a> {
             let why = format!("{} gives something else for an image", repository.host.name);
             return Err(Unanswered::new(why));
         }
-        let digest = platforms::digest_of(&content);
+        let digest = digest_of(&content);
         Ok(Answer::There { digest })
     }
 

@@ -57,6 +57,12 @@ fn mirror(repo: &Repo, prefixes: &[&str], address: &str) {
     repo.write("config/xtask.yaml", &format!("image_mirrors:\n{mirrors}"));
 }
 
+/// Has the images of quay.io asked for at a server.
+fn mirror_at(repo: &Repo, server: &Server) {
+    let address = server.address.trim_start_matches("http://");
+    mirror(repo, &["quay.io"], address);
+}
+
 /// What is printed, without the ports of servers.
 fn printed(ran: &Ran, address: &str) -> String {
     ran.stdout.replace(address, "REGISTRY")
@@ -288,11 +294,7 @@ fn a_token_is_asked_for_once_for_each_name() {
         Answer::Refused(401, format!("WWW-Authenticate: {challenge}"))
     });
     address.set(server.address.clone()).unwrap();
-    mirror(
-        &repo,
-        &["quay.io"],
-        server.address.trim_start_matches("http://"),
-    );
+    mirror_at(&repo, &server);
     let images: String = (0..20)
         .map(|it| format!("a{it}: {{image: 'quay.io/name{}/x:{it}'}}\n", it % 2))
         .collect();
@@ -322,11 +324,7 @@ fn a_registry_that_wants_a_pause_gets_it() {
         ("HEAD", 1) => Answer::Refused(429, "Retry-After: 1".to_owned()),
         _ => Answer::Status(404),
     });
-    mirror(
-        &repo,
-        &["quay.io"],
-        server.address.trim_start_matches("http://"),
-    );
+    mirror_at(&repo, &server);
     values(&repo, "a", "a: {image: 'quay.io/a/a:1'}\n");
     let begun = Instant::now();
     let ran = validate(&repo);
@@ -343,11 +341,7 @@ fn a_registry_that_wants_a_pause_gets_it() {
 fn a_registry_that_wants_too_long_a_pause_is_left_alone() {
     let repo = repo(&["a"]);
     let (server, counts) = registry(|_, _| Answer::Refused(429, "Retry-After: 3600".to_owned()));
-    mirror(
-        &repo,
-        &["quay.io"],
-        server.address.trim_start_matches("http://"),
-    );
+    mirror_at(&repo, &server);
     let images: String = (10..60)
         .map(|it| format!("a{it}: {{image: 'quay.io/a/a:{it}'}}\n"))
         .collect();
@@ -363,11 +357,7 @@ fn a_registry_that_wants_too_long_a_pause_is_left_alone() {
 fn what_is_no_registry_says_nothing_about_images() {
     let repo = repo(&["a"]);
     let server = Server::answering(|_| Answer::Status(404));
-    mirror(
-        &repo,
-        &["quay.io"],
-        server.address.trim_start_matches("http://"),
-    );
+    mirror_at(&repo, &server);
     values(&repo, "a", "a: {image: 'quay.io/a/a:1'}\n");
     let ran = validate(&repo);
     assert!(
@@ -382,11 +372,7 @@ fn what_is_no_registry_says_nothing_about_images() {
 fn a_page_in_place_of_an_image_is_none() {
     let repo = repo(&["a"]);
     let (server, _) = registry(|_, _| Answer::Page("<html>log in to the network</html>"));
-    mirror(
-        &repo,
-        &["quay.io"],
-        server.address.trim_start_matches("http://"),
-    );
+    mirror_at(&repo, &server);
     values(&repo, "a", "a: {image: 'quay.io/a/a:1'}\n");
     let ran = validate(&repo);
     assert!(
@@ -416,11 +402,7 @@ fn the_pages_of_tags_are_all_read_at_the_registry_itself() {
         }
         _ => Answer::Status(404),
     });
-    mirror(
-        &repo,
-        &["quay.io"],
-        server.address.trim_start_matches("http://"),
-    );
+    mirror_at(&repo, &server);
     values(&repo, "a", "a: {image: 'quay.io/a/a:2.0.0'}\n");
     let ran = validate(&repo);
     assert!(

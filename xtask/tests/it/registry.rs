@@ -15,7 +15,7 @@ use ureq::{
 };
 
 use crate::{
-    repo::persons_cache,
+    repo::tool,
     upstream::{Answer, Running, Server, free_address},
 };
 
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) enum Program {
     /// docker-registry 2.8, from Debian.
     Debian,
-    /// distribution 3.1, which `cargo xtask ci` builds.
+    /// distribution 3.1, which `setup` builds.
     V3,
 }
 
@@ -95,9 +95,7 @@ impl Registry {
         fs::write(&config, text).unwrap();
         let mut command = match program {
             Program::Debian => Command::new("docker-registry"),
-            Program::V3 => {
-                Command::new(persons_cache().join("xtask/tests/registry@v3.1.2/registry"))
-            }
+            Program::V3 => tool("registry"),
         };
         let log = dir.join("log");
         command

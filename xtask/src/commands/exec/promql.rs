@@ -85,7 +85,7 @@ fn print(data: &Value, format: Format) -> Result<()> {
 
 /// The `data` of Prometheus's answer; none if it refuses the password.
 fn query(url: &str, username: &str, password: &Secret, query: &str) -> Result<Option<Value>> {
-    let login = BASE64_STANDARD.encode(format!("{username}:{}", password.exposed()));
+    let login = http::basic(username, password);
     let asked = format!("POST {}", http::without_password(url));
     let answer = http::agent()
         .post(url)

@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use xshell::{Shell, cmd};
 
 use crate::{
-    machine::{paths, process, terminal::list},
+    machine::{paths, process, terminal::list, tree::versions::is_shallow},
     repository::cluster_yaml::CLUSTER_YAML,
     services::{
         deployments::{LastDeployed, ReleaseName},
@@ -413,12 +413,6 @@ fn known(sh: &Shell, name: &str) -> Result<String> {
         Ok(commit) => Ok(commit.trim().to_owned()),
         Err(_) => bail!("git knows no commit `{name}`{}", remedy(sh)),
     }
-}
-
-/// Whether the clone is shallow; `None` if this is no git repository.
-fn is_shallow(sh: &Shell) -> Option<bool> {
-    let answer = process::read(sh, cmd!(sh, "git rev-parse --is-shallow-repository")).ok()?;
-    Some(answer.trim() == "true")
 }
 
 /// The end of a message about a commit that git does not know: why, or a hint.

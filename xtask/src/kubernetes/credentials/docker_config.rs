@@ -5,7 +5,10 @@ use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
-use crate::{secrets::Secret, services::registry::Logins};
+use crate::{
+    secrets::Secret,
+    services::{http, registry::Logins},
+};
 
 /// What docker.io is called there.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -56,7 +59,7 @@ pub(super) fn with_logins(mut config: Map<String, Value>, own: &Logins) -> Value
     for (host, (user, password)) in own {
         let key = key_of(host);
         helpers.remove(key);
-        auths.insert(key.to_owned(), json!({"auth": encoded(user, password)}));
+        auths.insert(key.to_owned(), json!({"auth": http::basic(user, password)}));
     }
     config.insert("auths".to_owned(), auths.into());
     config.insert("credHelpers".to_owned(), helpers.into());
@@ -68,10 +71,6 @@ fn object(value: Option<Value>) -> Map<String, Value> {
         Some(Value::Object(fields)) => fields,
         _ => Map::new(),
     }
-}
-
-pub(super) fn encoded(user: &str, password: &Secret) -> String {
-    BASE64_STANDARD.encode(format!("{user}:{}", password.exposed()))
 }
 
 /// The user and password that docker keeps as one text.

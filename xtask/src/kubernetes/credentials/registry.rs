@@ -8,14 +8,17 @@ use xshell::Shell;
 
 use crate::{
     kubernetes::credentials::{
-        docker_config::{encoded, with_logins},
+        docker_config::with_logins,
         passwords::{self, Passwords},
         persons_registries::PersonsConfig,
     },
     machine::{paths, private::PrivateFolder, tree::Tree},
     repository::cluster::{Cluster, OwnImage, RegistryLogin},
     secrets::{Decrypter, Mask},
-    services::registry::{Logins, reference::Reference},
+    services::{
+        http,
+        registry::{Logins, reference::Reference},
+    },
 };
 
 /// A login to registries, as long as this lives.
@@ -158,7 +161,7 @@ fn mask(passwords: &Passwords) -> Mask {
     let mut secrets = BTreeSet::new();
     for (user, password) in passwords.logins.values() {
         secrets.insert(password.exposed().to_owned());
-        secrets.insert(encoded(user, password));
+        secrets.insert(http::basic(user, password));
     }
     Mask::new(&passwords.keys).and(secrets)
 }

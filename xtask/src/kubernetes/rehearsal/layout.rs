@@ -7,9 +7,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::machine::paths;
+use crate::services::registry::digest_of;
 
 /// The annotation by which containerd takes an image's full name.
 const NAME: &str = "io.containerd.image.name";
@@ -142,9 +141,4 @@ impl NewImage<'_> {
             "rootfs": {"type": "layers", "diff_ids": layers},
         })
     }
-}
-
-/// The digest of what a blob holds.
-pub(crate) fn digest_of(content: &[u8]) -> String {
-    format!("sha256:{}", paths::hex(&Sha256::digest(content)))
 }

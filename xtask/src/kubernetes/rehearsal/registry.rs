@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
-    kubernetes::rehearsal::layout::{Layout, digest_of},
+    kubernetes::rehearsal::layout::Layout,
     machine::paths,
-    services::registry::reference::Reference,
+    services::registry::{digest_of, reference::Reference},
 };
 
 /// Where it answers, without TLS and passwords: to this machine, and to the node's containerd.

@@ -59,3 +59,9 @@ fn next<'a>(answers: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let is_read = kind == "blob" && length as u64 <= LARGEST;
     Some(is_read.then_some(content))
 }
+
+/// Whether the clone is shallow; `None` if this is no git repository.
+pub(crate) fn is_shallow(sh: &Shell) -> Option<bool> {
+    let answer = process::read(sh, cmd!(sh, "git rev-parse --is-shallow-repository")).ok()?;
+    Some(answer.trim() == "true")
+}

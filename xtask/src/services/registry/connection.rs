@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use ureq::{
     Agent, Body, ResponseExt,
@@ -173,9 +172,8 @@ impl Connections {
                 host.name
             )));
         }
-        let both = format!("{user}:{}", password.exposed());
-        let encoded = BASE64_STANDARD.encode(both);
-        Ok(Some(Secret::new(format!("Basic {encoded}"))))
+        let both = http::basic(user, password);
+        Ok(Some(Secret::new(format!("Basic {both}"))))
     }
 
     /// A token of this realm: the one that is known, as long as it lasts.

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     commands::generate::from_hubploy::leftovers::Leftovers,
     machine::{paths, tree::Tree},
     services::registry::reference::Reference,
-    yaml::unquoted,
+    yaml::{KeyPath, edit, unquoted},
 };
 
 /// Where hubploy puts name and tag of an image if it is not told otherwise.
@@ -83,7 +83,7 @@ impl Images {
             }
             taken.push(image.values_path.clone());
             match image.name.tag.take() {
-                Some(tag) => images.add_values(&image, &tag),
+                Some(tag) => images.add_values(&image, &tag)?,
                 None => images.add_own(tree, folder, image, left),
             }
         }
@@ -93,13 +93,10 @@ impl Images {
         Ok(images)
     }
 
-    fn add_values(&mut self, image: &Image, tag: &str) {
-        let mut value = json!({"name": image.name.name, "tag": tag});
-        for key in image.values_path.split('.').rev() {
-            value = Value::Object(Map::from_iter([(key.to_owned(), value)]));
-        }
+    fn add_values(&mut self, image: &Image, tag: &str) -> Result<()> {
+        let value = json!({"name": image.name.name, "tag": tag});
         let values = self.values.get_or_insert_with(|| json!({}));
-        merge(values, value);
+        edit::put(values, &KeyPath::parse(&image.values_path)?.0, value)
     }
 
     fn add_own(&mut self, tree: &Tree, folder: &Path, image: Image, left: &mut Vec<String>) {
@@ -183,16 +180,4 @@ fn registry(folder: &Path, source: &mut Leftovers) -> Result<Option<Registry>> {
         key: key.map(|it| secrets.join(it)),
         filename: filename.map(|it| secrets.join(it)),
     }))
-}
-
-/// Adds values to others, map by map.
-fn merge(into: &mut Value, from: Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from,
-    }
 }
